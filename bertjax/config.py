@@ -1,0 +1,128 @@
+"""`BertConfig`, the architecture of a checkpoint, and its way from and to Hugging Face's `config.json`.
+
+Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 2018 (arXiv:1810.04805), section 3.
+Only what changes the numbers is kept. A value that this network would compute differently is an error, never ignored.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import ConfigError
+
+ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
+
+# Our field name -> the key in config.json. Names that agree are not listed.
+_HUGGING_FACE_KEYS = {
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dropout_rate": "hidden_dropout_prob",
+    "attention_dropout_rate": "attention_probs_dropout_prob",
+}
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The architecture of a BERT encoder; the defaults are BERT-base uncased.
+
+    Attributes:
+      vocab_size: word pieces in the vocabulary, V.
+      hidden_size: width of the residual stream, D.
+      num_layers: encoder layers.
+      num_heads: attention heads, H; the head size is K = D / H.
+      intermediate_size: width of the feed-forward block, F.
+      hidden_act: its activation, one of `ACTIVATIONS`; "gelu" is the exact one (erf).
+      hidden_dropout_rate: dropout on embeddings and on each sublayer's output; the classifier's input too.
+      attention_dropout_rate: dropout on attention weights.
+      max_position_embeddings: longest example, in tokens.
+      type_vocab_size: kinds of segment an example can have.
+      initializer_range: standard deviation of freshly initialised weights.
+      layer_norm_eps: added to the variance under the root.
+      pad_token_id: the vocabulary index of padding.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown; this network has {', '.join(ACTIVATIONS)}")
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
+        for name in ("hidden_dropout_rate", "attention_dropout_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head, K."""
+        return self.hidden_size // self.num_heads
+
+    @classmethod
+    def from_hugging_face(cls, values: Mapping[str, Any]) -> "BertConfig":
+        """Reads the values of a `config.json`; missing keys take the defaults of BERT-base.
+
+        Raises:
+          ConfigError: not a BERT encoder, a feature this network does not have, or a value of the wrong type.
+        """
+        model_type = values.get("model_type")
+        if model_type != "bert":
+            raise ConfigError(f"model_type {model_type!r} is not supported; bertjax reads model_type 'bert'")
+        if values.get("position_embedding_type", "absolute") != "absolute":
+            raise ConfigError(
+                f"position_embedding_type {values['position_embedding_type']!r} is not supported; only 'absolute' is"
+            )
+        for feature in ("is_decoder", "add_cross_attention"):
+            if values.get(feature):
+                raise ConfigError(f"{feature} is set; bertjax has the BERT encoder only")
+        fields = {}
+        for name, field in cls.__dataclass_fields__.items():
+            key = _HUGGING_FACE_KEYS.get(name, name)
+            if values.get(key) is None:
+                continue
+            fields[name] = _typed(key, values[key], field.type)
+        return cls(**fields)
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The inverse of `from_hugging_face`, ready for `config.json`."""
+        values = {_HUGGING_FACE_KEYS.get(name, name): getattr(self, name) for name in self.__dataclass_fields__}
+        return {"model_type": "bert", **values}
+
+
+def _typed(key: str, value: Any, wanted: Any) -> Any:
+    """`value` as `wanted` (int, float or str), where a whole number may stand for a float."""
+    accepted = (int, float) if wanted is float else (wanted,)
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise ConfigError(f"config.json: {key} must be {wanted.__name__}, got {value!r}")
+    return wanted(value)
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """The values of `folder/config.json`.
+
+    Raises:
+      ConfigError: the file is missing or is not a JSON object.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a JSON object, got {type(values).__name__}")
+    return values

@@ -1,0 +1,1 @@
+"""Text in, batches out: `table` and `sources` read, `labels` and `split` prepare, `tokenize`, `packing`, `batches`."""

@@ -1,0 +1,29 @@
+"""What a user got wrong, said in one line that also mends it.
+
+Every error a user can cause derives from `UserError`. The command line prints its message on stderr and exits with
+status 2; from Python it is an ordinary exception. A message names what was found, then what would work.
+"""
+
+
+class UserError(ValueError):
+    """Something the user can mend; the message is one line that says how."""
+
+
+class DataError(UserError):
+    """A table that cannot be read, or whose rows cannot be trained on."""
+
+
+class CheckpointError(UserError):
+    """Weights that do not fit the network; the message lists every mismatch at once."""
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, out of range, or contradicts another."""
+
+
+class AssetError(UserError):
+    """A model or data set that cannot be fetched, or whose hash differs from the catalog's."""
+
+
+class RunFolderError(UserError):
+    """An output folder that already holds a run, or does not hold the one to resume."""

@@ -1,0 +1,28 @@
+"""Embeddings: the sum of word, position and segment embeddings, normalised (BERT, section 3, figure 2).
+
+    B rows   T tokens in a row   D hidden size
+"""
+
+import haiku as hk
+from jaxtyping import Array, Float
+
+from bertjax.batch import Batch
+from bertjax.config import BertConfig
+from bertjax.model.dropout import maybe_dropout
+from bertjax.model.layers import embedding, layer_norm
+
+
+class Embeddings(hk.Module):
+    """Token, position and token-type indices to hidden states."""
+
+    def __init__(self, config: BertConfig, name: str = "embeddings"):
+        super().__init__(name)
+        self.config = config
+
+    def __call__(self, batch: Batch, deterministic: bool) -> Float[Array, "B T D"]:
+        c = self.config
+        words = embedding(c, c.vocab_size, "word")(batch.token_ids)  # [B, T, D]
+        positions = embedding(c, c.max_position_embeddings, "position")(batch.position_ids)
+        token_types = embedding(c, c.type_vocab_size, "token_type")(batch.token_type_ids)
+        hidden_states = layer_norm(c, "norm")(words + token_types + positions)
+        return maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic)

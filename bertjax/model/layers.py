@@ -1,0 +1,48 @@
+"""The three layers that every part of BERT is made of, with BERT's own initialisation and epsilon.
+
+Haiku's defaults differ from BERT's: `hk.Linear` scales its weights by fan-in, `hk.LayerNorm` has epsilon 1e-5.
+Both are set here, once.
+"""
+
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+from jaxtyping import Array
+
+from bertjax.config import BertConfig
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    # Hugging Face's "gelu" is the exact one; JAX's default is the tanh approximation, which they call "gelu_new".
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jax.numpy.tanh,
+}
+
+
+def activation(name: str) -> Callable[[Array], Array]:
+    """The elementwise function that `hidden_act` names in a `config.json`."""
+    return _ACTIVATIONS[name]
+
+
+def initializer(config: BertConfig) -> hk.initializers.Initializer:
+    """Normal with BERT's standard deviation, for every weight matrix and embedding."""
+    return hk.initializers.RandomNormal(stddev=config.initializer_range)
+
+
+def embedding(config: BertConfig, size: int, name: str) -> hk.Embed:
+    """A table of `size` vectors of the hidden size."""
+    return hk.Embed(size, config.hidden_size, w_init=initializer(config), name=name)
+
+
+def linear(config: BertConfig, output_size: int, name: str) -> hk.Linear:
+    """An affine map of the last axis; bias starts at 0."""
+    return hk.Linear(output_size, w_init=initializer(config), name=name)
+
+
+def layer_norm(config: BertConfig, name: str) -> hk.LayerNorm:
+    """Layer normalisation over the last axis, with the checkpoint's epsilon."""
+    return hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, eps=config.layer_norm_eps, name=name)

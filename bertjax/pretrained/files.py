@@ -1,0 +1,113 @@
+"""Model folders on disk: where a name leads, the tensors in it, and how a new one is written in one step."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from bertjax import catalog
+from bertjax.errors import AssetError, CheckpointError
+
+SINGLE_FILE = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+
+# What a fine-tuning run needs of a repository; other frameworks' weights stay where they are.
+_HUB_FILES = ("config.json", "*.safetensors", SHARD_INDEX, "vocab.txt", "tokenizer*.json", "special_tokens_map.json")
+
+
+def resolve_model(name: str) -> Path:
+    """The folder of a model: a local folder, a name of the catalog, or the id of a hub repository, in this order.
+
+    Raises:
+      AssetError: none of the three.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name in catalog.names("model"):
+        return catalog.fetch(name)
+    # A hub id is `name` or `owner/name`; anything else was meant as a path.
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        raise AssetError(f"{name} is not a folder; give a folder, a hub id, or one of {_catalog_names()}")
+    return _from_hub(name)
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise AssetError(
+            f"{repository!r} is no local folder, not in the catalog ({_catalog_names()}), and the hub does not "
+            f"give it: {reason}"
+        ) from None
+
+
+def _catalog_names() -> str:
+    return ", ".join(catalog.names("model"))
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint, from one safetensors file or from shards.
+
+    Raises:
+      CheckpointError: no weights, a truncated file, or a shard that the index names and the folder lacks.
+    """
+    folder = Path(folder)
+    if (folder / SINGLE_FILE).is_file():
+        return _read_file(folder / SINGLE_FILE)
+    if not (folder / SHARD_INDEX).is_file():
+        raise CheckpointError(f"{folder} has no {SINGLE_FILE} (nor {SHARD_INDEX}); save the model as safetensors")
+    try:
+        index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))["weight_map"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise CheckpointError(f"{folder / SHARD_INDEX} is not a safetensors index") from None
+    tensors: dict[str, np.ndarray] = {}
+    for shard in sorted(set(index.values())):
+        tensors |= _read_file(folder / shard)
+    absent = sorted(set(index) - set(tensors))
+    if absent:
+        raise CheckpointError(f"{folder}: the index names tensors that no shard holds: {', '.join(absent)}")
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from None
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes one safetensors file; `format` is what transformers asks for when it loads it."""
+    save_file(dict(tensors), folder / SINGLE_FILE, metadata={"format": "pt"})
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `folder` when the block ends, and vanishes if it fails."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

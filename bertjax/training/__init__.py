@@ -1,0 +1,26 @@
+"""Training: `config` is the settings, `finetune` puts a run together, and the rest is what it is made of.
+
+`make_train_step` and `make_optimizer` serve people who bring their own loop; they are imported on first use, so that
+reading a config does not start JAX.
+"""
+
+from typing import Any
+
+from bertjax.training.config import FineTuneConfig, Optimizer
+
+__all__ = ["FineTuneConfig", "Optimizer", "TrainState", "init_state", "make_optimizer", "make_train_step"]
+
+_LAZY = {
+    "TrainState": "bertjax.training.step",
+    "init_state": "bertjax.training.step",
+    "make_train_step": "bertjax.training.step",
+    "make_optimizer": "bertjax.training.optimizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
