@@ -60,3 +60,14 @@ def padded_batch(attention_mask, token_ids, token_type_ids=None, labels=None) ->
         labels=np.zeros((rows, 1), np.int32) if labels is None else np.asarray(labels, np.int32).reshape(rows, 1),
         example_weights=np.ones((rows, 1), np.float32),
     )
+
+
+def empty_batch(rows: int, row_length: int, slots: int) -> Batch:
+    """A batch of padding alone: B = rows, T = row_length, E = slots."""
+    tokens, examples = (rows, row_length), (rows, slots)
+    return Batch(
+        *(np.zeros(tokens, np.int32) for _ in range(4)),
+        example_starts=np.zeros(examples, np.int32),
+        labels=np.zeros(examples, np.int32),
+        example_weights=np.zeros(examples, np.float32),
+    )

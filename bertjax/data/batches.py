@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, empty_batch
 from bertjax.data.packing import Layout, Row, choose_sizes, pack, unpacked
 from bertjax.data.tokenize import Examples
 
-_TRAINING_SHAPES = 2  # compiled shapes of a run: a second one halves the padding, a third costs more than it saves
-_LENGTH_MULTIPLE = 8  # rows of a whole number of vector registers
-_SEARCH_BATCHES = 256  # batches looked at when choosing the row length
+_TRAINING_SHAPES = 2  # compiled shapes of a run, at most
+_SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
+_PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose from small
+_SEARCH_BATCHES = 64  # batches looked at when choosing the row length
+_SEARCH_LENGTHS = 64  # row lengths looked at
 _EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of examples does not matter there
 _EVALUATION_CHUNK = 2048  # examples packed together in evaluation
 
@@ -32,6 +34,10 @@ class Plan(NamedTuple):
     seed: int
     layouts: tuple[Layout, ...]
     packed: bool
+
+    def total_steps(self, num_examples: int) -> int:
+        """Updates of the whole run."""
+        return self.epochs * steps_per_epoch(num_examples, self.batch_size)
 
 
 class LaidOut(NamedTuple):
@@ -57,9 +63,10 @@ def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
     """The examples of each batch of an epoch, shuffled so that all batches have nearly the same number of tokens.
 
     Stratified sampling by length: a fresh permutation is sorted by length into `batch_size` strata, and each full
-    batch takes one random example of every stratum. Each example comes exactly once, and is as likely in one batch as
-    in any other. Totals that hardly vary are what lets every batch fit one compiled shape without padding; a plain
-    shuffle wastes a tenth of the computation on its longest batches.
+    batch takes one example of every stratum; the longest stratum is dealt last, its longest example to the batch with
+    the fewest tokens. Each example comes exactly once, and is as likely in one batch as in any other. Totals that
+    hardly vary are what lets every batch fit one compiled shape without padding; a plain shuffle wastes a tenth of
+    the computation on its longest batches.
 
     Args:
       lengths: [N] tokens of each example.
@@ -74,10 +81,18 @@ def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
     order = rng.permutation(len(lengths))
     full = len(lengths) // batch_size
     rest = order[full * batch_size :]
+    if not full:
+        return [rest]
     ranked = order[: full * batch_size]
     ranked = ranked[np.argsort(lengths[ranked], kind="stable")]
-    strata = rng.permuted(ranked.reshape(batch_size, full), axis=1)
-    return [*strata.T, rest] if len(rest) else list(strata.T)
+    *strata, longest = rng.permuted(ranked.reshape(batch_size, full), axis=1)
+    if strata:
+        heaviest_first = np.argsort(-lengths[np.array(strata)].sum(axis=0), kind="stable")
+        dealt = np.empty_like(longest)
+        dealt[heaviest_first] = longest[np.argsort(lengths[longest], kind="stable")]
+        longest = dealt
+    batches = list(np.array([*strata, longest]).T)
+    return [*batches, rest] if len(rest) else batches
 
 
 def plan_training(
@@ -100,35 +115,35 @@ def plan_training(
         for indices in batch_indices(lengths, batch_size, seed, epoch)
     ]
     if packed:
-        row_length = _best_row_length(batches[:_SEARCH_BATCHES], hidden_size, num_devices)
+        row_length = _best_row_length(batches, hidden_size, num_devices)
         rows = [pack(batch, row_length) for batch in batches]
-        sizes = choose_sizes(map(len, rows), _TRAINING_SHAPES, multiple=num_devices)
+        sizes = choose_sizes(map(len, rows), _TRAINING_SHAPES, num_devices, _SHAPE_PRICE)
         slots = max(len(row) for batch in rows for row in batch)
         layouts = tuple(Layout(size, row_length, slots) for size in sizes)
     else:
         num_rows = -(-min(batch_size, len(lengths)) // num_devices) * num_devices
-        sizes = choose_sizes(map(max, batches), _TRAINING_SHAPES, multiple=_LENGTH_MULTIPLE)
+        sizes = choose_sizes(map(max, batches), _TRAINING_SHAPES, _PADDED_LENGTH_MULTIPLE, _SHAPE_PRICE)
         layouts = tuple(Layout(num_rows, size, 1) for size in sizes)
     return Plan(batch_size, epochs, seed, layouts, packed)
 
 
 def _best_row_length(batches: list[list[int]], hidden_size: int, num_devices: int) -> int:
-    """The row length that costs least on the given batches, with two row counts.
+    """The row length that costs least, judged by a sample of the batches.
 
     Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
     step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
     """
     longest = max(max(batch) for batch in batches)
-    shortest = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-    step = max(_LENGTH_MULTIPLE, shortest // 4 // _LENGTH_MULTIPLE * _LENGTH_MULTIPLE)
+    sample = batches[:: -(-len(batches) // _SEARCH_BATCHES)]
+    price = _SHAPE_PRICE * len(sample) / len(batches)
 
     def cost(row_length: int) -> float:
-        needs = [len(pack(batch, row_length)) for batch in batches]
-        sizes = choose_sizes(needs, _TRAINING_SHAPES, multiple=num_devices)
-        rows = sum(min(size for size in sizes if size >= need) for need in needs)
+        needs = [len(pack(batch, row_length)) for batch in sample]
+        sizes = choose_sizes(needs, _TRAINING_SHAPES, num_devices, price)
+        rows = sum(min(size for size in sizes if size >= need) for need in needs) + price * len(sizes) * sizes[-1]
         return rows * row_length * (1 + row_length / (2 * hidden_size))
 
-    return min(range(shortest, 3 * shortest + 1, step), key=cost)
+    return min(range(longest, 3 * longest + 1, -(-2 * longest // _SEARCH_LENGTHS)), key=cost)
 
 
 def training_batches(examples: Examples, plan: Plan, first_step: int = 0) -> Iterator[LaidOut]:
@@ -165,8 +180,7 @@ def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[LaidOut
 
 
 def _evaluation_row_length(longest: int) -> int:
-    # One and a half times the longest example: room for a second one in most rows, and short attention.
-    return -(-longest * 3 // 2 // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    return longest * 3 // 2  # room for a second example in most rows, and short attention
 
 
 def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -> Layout:
@@ -184,11 +198,8 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
       rows: which of them share a row, as positions in `indices`.
       layout: the shape to fill; rows beyond the given ones stay empty.
     """
-    tokens = np.zeros((4, layout.rows, layout.row_length), np.int32)
-    token_ids, token_type_ids, position_ids, segment_ids = tokens
-    slots = (layout.rows, layout.slots)
-    starts, labels = np.zeros(slots, np.int32), np.zeros(slots, np.int32)
-    weights, example_ids = np.zeros(slots, np.float32), np.full(slots, -1, np.int64)
+    batch = empty_batch(*layout)
+    example_ids = np.full((layout.rows, layout.slots), -1, np.int64)
     for r, row in enumerate(rows):
         start = 0
         for slot, i in enumerate(row):
@@ -196,14 +207,13 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
             source = slice(examples.offsets[example], examples.offsets[example + 1])
             length = int(source.stop - source.start)
             target = slice(start, start + length)
-            token_ids[r, target] = examples.token_ids[source]
-            token_type_ids[r, target] = examples.token_type_ids[source]
-            position_ids[r, target] = np.arange(length)
-            segment_ids[r, target] = slot + 1
-            starts[r, slot] = start
-            labels[r, slot] = examples.labels[example]
-            weights[r, slot] = 1
+            batch.token_ids[r, target] = examples.token_ids[source]
+            batch.token_type_ids[r, target] = examples.token_type_ids[source]
+            batch.position_ids[r, target] = np.arange(length)
+            batch.segment_ids[r, target] = slot + 1
+            batch.example_starts[r, slot] = start
+            batch.labels[r, slot] = examples.labels[example]
+            batch.example_weights[r, slot] = 1
             example_ids[r, slot] = example
             start += length
-    batch = Batch(token_ids, token_type_ids, position_ids, segment_ids, starts, labels, weights)
-    return LaidOut(batch, example_ids, int(weights.sum()), int((segment_ids > 0).sum()))
+    return LaidOut(batch, example_ids, int((example_ids >= 0).sum()), int((batch.segment_ids > 0).sum()))

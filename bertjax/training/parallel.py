@@ -4,14 +4,16 @@ Data parallel under `jax.pmap`: every device has the parameters, each takes its 
 summed. The update sees nothing of the batch, so it is an ordinary jitted function of the replicated state.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, empty_batch
 from bertjax.tasks import Model, Params
 from bertjax.training.step import Metrics, TrainState, TrainStep
 
@@ -19,19 +21,24 @@ AXIS = "device"
 
 
 class Engine(NamedTuple):
-    """A step and a forward pass on all devices.
+    """A step and a forward pass, compiled for all devices.
 
     Attributes:
       place: copies a host pytree (a state, parameters) to every device.
-      train: (state, batch) -> (state, metrics); the state's buffers are given up to the new one.
-      predict: (params, batch) -> [B, E, L] logits.
+      train: (state, batch) -> (state, metrics), for the shapes it was compiled for; the state's buffers are given up
+        to the new one.
+      predict: (params, batch) -> [B, E, L] logits; compiles when it meets a new shape.
       num_devices: a batch's rows must be a multiple of it.
+      compiles: batch shapes the training step was compiled for.
+      compile_seconds: what that took.
     """
 
     place: Callable[[Any], Any]
     train: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     predict: Callable[[Params, Batch], Any]
     num_devices: int
+    compiles: int
+    compile_seconds: float
 
 
 def num_local_devices() -> int:
@@ -39,29 +46,53 @@ def num_local_devices() -> int:
     return jax.local_device_count()
 
 
-def make_engine(model: Model, step: TrainStep) -> Engine:
-    """Compiles, on first use of each batch shape, a step made with `axis_name=AXIS`."""
+def compile_engine(model: Model, step: TrainStep, state: TrainState, layouts: Sequence[tuple[int, int, int]]) -> Engine:
+    """Compiles a step for the local devices, all shapes and the update side by side.
+
+    Args:
+      model: for the forward pass.
+      step: made with `axis_name=AXIS`.
+      state: of the structure and shapes to train, on the host.
+      layouts: (rows, row length, slots) of each batch shape.
+    """
+    started = time.perf_counter()
     devices = jax.local_devices()
     everywhere = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+
+    def place(tree: Any) -> Any:
+        return jax.device_put(tree, everywhere)
+
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state)
     gradient = jax.pmap(step.gradient, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    update = jax.jit(step.update, donate_argnums=0)
-    forward = jax.pmap(
-        lambda params, batch: model.apply(params, None, batch, deterministic=True).logits,
-        AXIS,
-        in_axes=(None, 0),
-        devices=devices,
-    )
+    update = jax.jit(step.update, donate_argnums=0, out_shardings=everywhere)
+    forward = jax.pmap(_forward(model), AXIS, in_axes=(None, 0), devices=devices)
+
+    with ThreadPoolExecutor() as pool:
+        gradients = {
+            layout[:2]: pool.submit(_compile, gradient, abstract, split_rows(empty_batch(*layout), len(devices)))
+            for layout in layouts
+        }
+        compiled_update = pool.submit(_compile, update, abstract, abstract.params).result()
+        compiled_gradients = {shape: future.result() for shape, future in gradients.items()}
 
     def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, loss_metrics = gradient(state, split_rows(batch, len(devices)))
-        state, update_metrics = update(state, grads)
+        grads, loss_metrics = compiled_gradients[batch.token_ids.shape](state, split_rows(batch, len(devices)))
+        state, update_metrics = compiled_update(state, grads)
         return state, loss_metrics | update_metrics
 
     def predict(params: Params, batch: Batch) -> Any:
         logits = forward(params, split_rows(batch, len(devices)))
         return logits.reshape(-1, *logits.shape[2:])
 
-    return Engine(lambda tree: jax.device_put(tree, everywhere), train, predict, len(devices))
+    return Engine(place, train, predict, len(devices), len(layouts), time.perf_counter() - started)
+
+
+def _compile(function: Any, *arguments: Any) -> Callable[..., Any]:
+    return function.lower(*arguments).compile()
+
+
+def _forward(model: Model) -> Callable[[Params, Batch], Any]:
+    return lambda params, batch: model.apply(params, None, batch, deterministic=True).logits
 
 
 def split_rows(batch: Batch, num_devices: int) -> Batch:

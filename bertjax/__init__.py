@@ -1,0 +1,63 @@
+"""bertjax fine-tunes BERT in JAX: pure functions, pretrained weights, packed batches, every device.
+
+    import bertjax
+
+    config = bertjax.FineTuneConfig(data=bertjax.Table("reviews.csv", text=("title", "body"), label="stars"))
+    result = bertjax.finetune(config)
+    model, params = bertjax.from_pretrained(result.model_dir)
+
+Everything in `__all__` is imported when it is first used, so `import bertjax` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertjax import training as training
+    from bertjax.batch import Batch as Batch
+    from bertjax.batch import padded_batch as padded_batch
+    from bertjax.config import BertConfig as BertConfig
+    from bertjax.data.table import Table as Table
+    from bertjax.errors import UserError as UserError
+    from bertjax.model.heads import BertOutput as BertOutput
+    from bertjax.model_folder import from_pretrained as from_pretrained
+    from bertjax.model_folder import save_pretrained as save_pretrained
+    from bertjax.tasks import Model as Model
+    from bertjax.tasks import make_model as make_model
+    from bertjax.training.config import FineTuneConfig as FineTuneConfig
+    from bertjax.training.config import Optimizer as Optimizer
+    from bertjax.training.finetune import FineTuneResult as FineTuneResult
+    from bertjax.training.finetune import finetune as finetune
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "bertjax.batch",
+    "BertConfig": "bertjax.config",
+    "BertOutput": "bertjax.model.heads",
+    "FineTuneConfig": "bertjax.training.config",
+    "FineTuneResult": "bertjax.training.finetune",
+    "Model": "bertjax.tasks",
+    "Optimizer": "bertjax.training.config",
+    "Table": "bertjax.data.table",
+    "UserError": "bertjax.errors",
+    "finetune": "bertjax.training.finetune",
+    "from_pretrained": "bertjax.model_folder",
+    "make_model": "bertjax.tasks",
+    "padded_batch": "bertjax.batch",
+    "save_pretrained": "bertjax.model_folder",
+}
+
+__all__ = [*_HOME, "training"]  # noqa: PLE0604 (the table is the list)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name == "training":
+        return import_module("bertjax.training")
+    raise AttributeError(f"module 'bertjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

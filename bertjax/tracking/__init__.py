@@ -1,0 +1,1 @@
+"""Where a run is recorded: `tracker` is the protocol with two small trackers, `mlflow` the one for MLflow."""

@@ -1,0 +1,183 @@
+"""Fine-tuning, put together: the input, the network on its devices, the tracker, and the folder of the run.
+
+Everything that can be wrong with the input is found before the folder is touched.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import optax
+
+from bertjax.data.tokenize import Examples
+from bertjax.errors import ConfigError
+from bertjax.evaluation.metrics import ClassificationReport, classification_report
+from bertjax.evaluation.report import render_report
+from bertjax.model_folder import save_pretrained
+from bertjax.tasks import TASKS, Params
+from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.tracker import Status, Tracker
+from bertjax.training import parallel, run_folder
+from bertjax.training.checkpoints import Checkpoints
+from bertjax.training.config import FineTuneConfig, flatten
+from bertjax.training.loop import Interrupted, Listeners, RunRecord, fit, predict
+from bertjax.training.optimizer import learning_rate_schedule, make_optimizer
+from bertjax.training.parallel import Engine
+from bertjax.training.prepare import Prepared, prepare
+from bertjax.training.progress import NoProgress, Progress
+from bertjax.training.step import TrainState, init_state, make_train_step
+
+
+@dataclass(frozen=True)
+class FineTuneResult:
+    """What a run leaves.
+
+    Attributes:
+      folder: of the run.
+      metrics: flat, such as `test/accuracy`; the content of `metrics.json`.
+      report: of the test rows.
+      run_id: of the tracker.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    report: ClassificationReport
+    run_id: str
+
+    @property
+    def model_dir(self) -> Path:
+        """The fine-tuned model, a folder that `from_pretrained` and transformers load."""
+        return self.folder / run_folder.MODEL
+
+
+def finetune(
+    config: FineTuneConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    tracker: Tracker | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FineTuneResult:
+    """Fine-tunes a pretrained BERT on a labelled table, evaluates it, and leaves a folder and a tracked run.
+
+    Args:
+      config: what to do.
+      out: folder of the run; default: a new one under `runs/`.
+      resume: continue the run in `out` from its last checkpoint.
+      overwrite: replace the run in `out`.
+      tracker: default: MLflow.
+      progress: what shows the steps; default: nothing.
+      should_stop: asked after each step; True saves the state and raises `Interrupted`.
+
+    Returns:
+      The folder, its metrics and its report.
+
+    Raises:
+      UserError: anything about the input or the folder that the user can mend; nothing has been written then.
+      Interrupted: `should_stop` said so.
+    """
+    started = time.perf_counter()
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    folder = Path(out) if out is not None else run_folder.default_folder(config)
+    run_folder.check_folder(folder, config, resume, overwrite)
+
+    prepared = prepare(config, parallel.num_local_devices())
+    total_steps = prepared.plan.total_steps(len(prepared.train.labels))
+    optimizer = make_optimizer(config.optimizer, total_steps)
+    state, record = init_state(prepared.params, optimizer, jax.random.PRNGKey(config.seed)), RunRecord()
+    if resume:
+        state, record = _restore(folder, state)
+
+    tracker = tracker or MlflowTracker(config.experiment)
+    with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
+        compiling = pool.submit(_compile, config, prepared, optimizer, state)
+        run_id = tracker.start(folder.name, flatten(config), record.run_id or None)
+        engine = compiling.result()
+    record = replace(record, run_id=run_id)
+    status: Status = "FAILED"
+    try:
+        run_folder.open_folder(folder, config, resume)
+        with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
+            state = fit(
+                engine,
+                engine.place(state),
+                prepared.train,
+                prepared.plan,
+                record,
+                Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
+                learning_rate_schedule(config.optimizer, total_steps),
+                validate=_validation(engine, prepared),
+            )
+            report = _evaluate(engine, state.params, prepared.test, prepared.model.labels)
+            metrics = report.flat("test") | _training_metrics(record, engine)
+            save_pretrained(folder / run_folder.MODEL, prepared.model, state.params, prepared.tokenizer)
+        metrics["train/seconds"] = time.perf_counter() - started
+        _write_results(folder, config, report, metrics, record, tracker, total_steps)
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)
+    return FineTuneResult(folder, metrics, report, run_id)
+
+
+def _compile(
+    config: FineTuneConfig, prepared: Prepared, optimizer: optax.GradientTransformation, state: TrainState
+) -> Engine:
+    loss = TASKS[config.task].loss
+    assert loss is not None, "every task that a config can name has a loss"
+    step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
+    return parallel.compile_engine(prepared.model, step, state, prepared.plan.layouts)
+
+
+def _restore(folder: Path, template: TrainState) -> tuple[TrainState, RunRecord]:
+    with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
+        state, progress = checkpoints.restore(template)
+    return state, RunRecord(**progress)
+
+
+def _evaluate(engine: Engine, params: Params, examples: Examples, names: tuple[str, ...]) -> ClassificationReport:
+    return classification_report(examples.labels, predict(engine, params, examples).argmax(axis=-1), names)
+
+
+def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[str, float]] | None:
+    examples = prepared.validation
+    if examples is None:
+        return None
+    return lambda params: _evaluate(engine, params, examples, prepared.model.labels).flat("validation")
+
+
+def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
+    """How the training went, under the keys of `metrics.json`."""
+    return {
+        "train/loss": record.history[-1]["epoch/train_loss"],
+        "train/examples_per_second": record.examples_per_second,
+        "train/real_token_share": record.real_token_share,
+        "train/compiles": engine.compiles,
+        "train/compile_seconds": engine.compile_seconds,
+    }
+
+
+def _write_results(
+    folder: Path,
+    config: FineTuneConfig,
+    report: ClassificationReport,
+    metrics: Mapping[str, float],
+    record: RunRecord,
+    tracker: Tracker,
+    step: int,
+) -> None:
+    title = f"{config.model} on {config.data.train}"
+    html = render_report(title, report, metrics, record.history, flatten(config))
+    run_folder.write_text(folder / run_folder.REPORT, html)
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    tracker.log_metrics(metrics, step)
+    for name in (run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS, run_folder.MODEL):
+        tracker.log_artifact(folder / name)

@@ -1,0 +1,193 @@
+"""The loop: batches in, a trained state out, and everything worth knowing on the way told to whoever listens.
+
+It keeps the device busy: the metrics of a step are read after the next one was started.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bertjax.data.batches import LaidOut, Plan, evaluation_batches, steps_per_epoch, training_batches
+from bertjax.data.tokenize import Examples
+from bertjax.errors import UserError
+from bertjax.tasks import Params
+from bertjax.tracking.tracker import Tracker
+from bertjax.training.checkpoints import Checkpoints
+from bertjax.training.parallel import Engine
+from bertjax.training.progress import Progress, Reading
+from bertjax.training.step import Metrics, TrainState
+
+logger = logging.getLogger(__name__)
+
+
+class Interrupted(UserError):
+    """The run was asked to stop; it has saved its state and can be resumed."""
+
+
+@dataclass
+class RunRecord:
+    """How far a run has come. It is saved with each checkpoint, so a resumed run goes on counting.
+
+    Attributes:
+      run_id: of the tracker.
+      examples, real_tokens, computed_tokens: so far; computed ones include padding.
+      seconds: of training steps.
+      epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
+      history: metrics of each finished epoch.
+    """
+
+    run_id: str = ""
+    examples: int = 0
+    real_tokens: int = 0
+    computed_tokens: int = 0
+    seconds: float = 0.0
+    epoch_loss_sum: float = 0.0
+    epoch_examples: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training speed; 0 before the first step."""
+        return self.examples / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def real_token_share(self) -> float:
+        """Share of computed tokens that are not padding."""
+        return self.real_tokens / max(self.computed_tokens, 1)
+
+
+class Listeners(NamedTuple):
+    """Who hears of a run, and who may end it."""
+
+    tracker: Tracker
+    progress: Progress
+    checkpoints: Checkpoints
+    should_stop: Callable[[], bool]
+
+
+class _Pending(NamedTuple):
+    """A step that was started and not yet read."""
+
+    step: int
+    metrics: Metrics
+    laid_out: LaidOut
+
+
+def fit(
+    engine: Engine,
+    state: TrainState,
+    examples: Examples,
+    plan: Plan,
+    record: RunRecord,
+    listeners: Listeners,
+    learning_rate: Callable[[int], Any],
+    validate: Callable[[Params], dict[str, float]] | None,
+) -> TrainState:
+    """Trains from `state.step` to the end of the plan.
+
+    Args:
+      engine: the step on the devices.
+      state: placed on them.
+      examples: to train on.
+      plan: their order and layout.
+      record: brought up to date in place.
+      listeners: tracker, progress, checkpoints, and the question whether to stop.
+      learning_rate: its schedule, for the record.
+      validate: parameters -> metrics, after each epoch.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      Interrupted: `should_stop` said so; the state is saved.
+    """
+    per_epoch = steps_per_epoch(len(examples.labels), plan.batch_size)
+    first_step, total_steps = int(state.step), plan.total_steps(len(examples.labels))
+    pending: _Pending | None = None
+
+    def read(waiting: _Pending | None) -> None:
+        """Waits for a step and tells of it."""
+        if waiting is None:
+            return
+        metrics = {name: float(value) for name, value in waiting.metrics.items()}
+        record.epoch_loss_sum += metrics["loss"] * waiting.laid_out.num_examples
+        record.epoch_examples += waiting.laid_out.num_examples
+        rate = float(learning_rate(waiting.step - 1))
+        listeners.tracker.log_metrics(
+            {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"], "train/learning_rate": rate},
+            waiting.step,
+        )
+        epoch = (waiting.step - 1) // per_epoch + 1
+        loss, speed = metrics["loss"], record.examples_per_second
+        listeners.progress.show(Reading(waiting.step, total_steps, epoch, plan.epochs, loss, speed))
+
+    step = first_step
+    with listeners.progress:
+        mark = time.perf_counter()
+        for laid_out in training_batches(examples, plan, first_step):
+            state, metrics = engine.train(state, laid_out.batch)
+            step += 1
+            read(pending)
+            pending = _Pending(step, metrics, laid_out)
+            epoch_done, stop = step % per_epoch == 0, listeners.should_stop()
+            if epoch_done or stop:
+                read(pending)
+                pending = None
+            _count(record, laid_out, time.perf_counter() - mark)
+            mark = time.perf_counter()
+            if epoch_done:
+                _end_epoch(state, step, record, listeners, validate)
+            if epoch_done or stop:
+                listeners.checkpoints.save(state, asdict(record))
+                mark = time.perf_counter()
+            if stop and step < total_steps:
+                raise Interrupted(f"stopped after step {step} of {total_steps}")
+    return state
+
+
+def _count(record: RunRecord, laid_out: LaidOut, seconds: float) -> None:
+    record.examples += laid_out.num_examples
+    record.real_tokens += laid_out.num_tokens
+    record.computed_tokens += laid_out.batch.token_ids.size
+    record.seconds += seconds
+
+
+def _end_epoch(
+    state: TrainState,
+    step: int,
+    record: RunRecord,
+    listeners: Listeners,
+    validate: Callable[[Params], dict[str, float]] | None,
+) -> None:
+    epoch = len(record.history) + 1
+    metrics = {"epoch": float(epoch), "epoch/train_loss": record.epoch_loss_sum / record.epoch_examples}
+    metrics["epoch/examples_per_second"] = record.examples_per_second
+    if validate is not None:
+        metrics |= validate(state.params)
+    record.history.append(metrics)
+    record.epoch_loss_sum, record.epoch_examples = 0.0, 0
+    listeners.tracker.log_metrics(metrics, step)
+    shown = ", ".join(f"{name.split('/', 1)[-1]} {value:.4g}" for name, value in metrics.items() if "class" not in name)
+    logger.info("%s", shown)
+
+
+def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:
+    """The logits of every example, in the order of `examples`.
+
+    Returns:
+      [N, L] float32.
+    """
+    logits: np.ndarray | None = None
+    for laid_out in evaluation_batches(examples, engine.num_devices):
+        computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))  # [B, E, L]
+        if logits is None:
+            logits = np.empty((len(examples.labels), computed.shape[-1]), np.float32)
+        real = laid_out.example_ids >= 0
+        logits[laid_out.example_ids[real]] = computed[real]
+    assert logits is not None, "there is at least one example"
+    return logits

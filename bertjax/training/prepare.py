@@ -1,0 +1,98 @@
+"""The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
+
+import logging
+from dataclasses import replace
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from bertjax.data.batches import Plan, plan_training
+from bertjax.data.labels import label_ids, label_vocabulary
+from bertjax.data.rows import Rows
+from bertjax.data.split import read_splits
+from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
+from bertjax.errors import CheckpointError, ConfigError
+from bertjax.model_folder import from_pretrained
+from bertjax.pretrained.files import resolve_model
+from bertjax.tasks import Model, Params, make_model
+from bertjax.training.config import FineTuneConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Prepared(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+      model: with the label vocabulary and the dropout rates of the run.
+      params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
+      plan: order and layout of the training examples.
+    """
+
+    train: Examples
+    validation: Examples | None
+    test: Examples
+    model: Model
+    params: Params
+    tokenizer: PreTrainedTokenizerBase
+    plan: Plan
+
+
+def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
+    """Reads and checks everything that a run needs; writes nothing.
+
+    Raises:
+      UserError: whatever is wrong with the table, the model or the settings.
+    """
+    folder = resolve_model(config.model)
+    splits = read_splits(config.data)
+    vocabulary = label_vocabulary(splits.train.labels)
+    model, params = from_pretrained(
+        str(folder), task=config.task, labels=vocabulary, pooling=config.pooling, seed=config.seed
+    )
+    model = _with_dropout(model, config.dropout_rate)
+    positions = model.config.max_position_embeddings
+    if config.max_length > positions:
+        raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
+    tokenizer = load_tokenizer(folder)
+    if len(tokenizer) > model.config.vocab_size:
+        raise CheckpointError(
+            f"{config.model}: the tokenizer has {len(tokenizer)} entries, the network embeds {model.config.vocab_size}"
+        )
+
+    def examples_of(rows: Rows, source: str) -> Examples:
+        labels = label_ids(rows.labels, vocabulary, source)
+        return tokenize(tokenizer, rows.texts, rows.pairs, labels, config.max_length)
+
+    table = config.data
+    validation = None
+    if splits.validation is not None and table.validation is not None:
+        validation = examples_of(splits.validation, table.validation)
+    test = examples_of(splits.test, table.test or table.train)
+    train = examples_of(splits.train, table.train)
+    plan = plan_training(
+        train.lengths,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        hidden_size=model.config.hidden_size,
+        num_devices=num_devices,
+        packed=config.packing == "on",
+    )
+    logger.info(
+        "%s: %d training rows (%d duplicates dropped), %d test rows, %d classes: %s",
+        table.train, len(train.labels), splits.duplicates, len(test.labels), len(vocabulary), ", ".join(vocabulary),
+    )  # fmt: skip
+    logger.info(
+        "%.1f tokens a row on average, %d at most, %d rows cut to %d; batches of %s",
+        train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
+        " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
+    )  # fmt: skip
+    return Prepared(train, validation, test, model, params, tokenizer, plan)
+
+
+def _with_dropout(model: Model, rate: float | None) -> Model:
+    if rate is None:
+        return model
+    changed = replace(model.config, hidden_dropout_rate=rate, attention_dropout_rate=rate)
+    return make_model(changed, model.task, model.labels, model.pooling)

@@ -1,0 +1,111 @@
+"""Progress of a run: a bar on a terminal, plain lines in a log, nothing where nobody looks."""
+
+import logging
+import sys
+import time
+from typing import Any, NamedTuple, Protocol
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Reading(NamedTuple):
+    """What there is to show after a step."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    examples_per_second: float
+
+    @property
+    def line(self) -> str:
+        return (
+            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.total_steps}  loss {self.loss:.4f}  "
+            f"{self.examples_per_second:.0f} examples/s"
+        )
+
+
+class Progress(Protocol):
+    """Where readings go; used as a context manager around the steps of a run."""
+
+    def __enter__(self) -> "Progress": ...
+
+    def __exit__(self, *exception: Any) -> None: ...
+
+    def show(self, reading: Reading) -> None:
+        """Takes the reading of a step."""
+        ...
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def __enter__(self) -> "NoProgress":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def show(self, reading: Reading) -> None:
+        pass
+
+
+class LineProgress(NoProgress):
+    """A log line every few seconds, and one after the last step."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def show(self, reading: Reading) -> None:
+        now = time.monotonic()
+        if now < self._next and reading.step < reading.total_steps:
+            return
+        self._next = now + _SECONDS_BETWEEN_LINES
+        remaining = (reading.total_steps - reading.step) / reading.total_steps
+        logger.info("%s  %.0f%% left", reading.line, 100 * remaining)
+
+
+class BarProgress(NoProgress):
+    """A bar with loss, speed and the time that remains."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[speed]:.0f} examples/s"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> "BarProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._bar.stop()
+
+    def show(self, reading: Reading) -> None:
+        fields = {
+            "epoch": f"{reading.epoch}/{reading.epochs}",
+            "loss": reading.loss,
+            "speed": reading.examples_per_second,
+        }
+        if self._task is None:
+            # Steps that an earlier start of this run has done count as done, not as fast.
+            self._task = self._bar.add_task("", total=reading.total_steps, completed=reading.step - 1, **fields)
+        self._bar.update(self._task, completed=reading.step, **fields)
+
+
+def progress_for_stderr() -> Progress:
+    """A bar where stderr is a terminal, else lines."""
+    return BarProgress() if sys.stderr.isatty() else LineProgress()

@@ -1,0 +1,92 @@
+"""The folder of a run: who may write into it, and the small files that stand in it.
+
+    config.json     the settings, written first: a folder that has it holds a run
+    checkpoints/    the newest training state
+    model/          the fine-tuned model, self-contained
+    metrics.json    flat metrics, written last: a folder that has it holds a finished run
+    report.html     the same for people
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import RunFolderError
+from bertjax.training.config import FineTuneConfig, flatten
+
+CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
+
+
+def default_folder(config: FineTuneConfig) -> Path:
+    """`runs/` with the time, the data and the model in the name; one that does not exist yet."""
+    stem = "-".join(Path(part).name.split(".")[0] for part in (config.data.train, config.model))
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{stem}"
+    candidates = (Path("runs") / (name if i == 0 else f"{name}-{i}") for i in range(1000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def check_folder(folder: Path, config: FineTuneConfig, resume: bool, overwrite: bool) -> None:
+    """Whether a run may be written there. Changes nothing.
+
+    Raises:
+      RunFolderError: the folder holds another run, files that are no run, or nothing to resume.
+    """
+    if resume and overwrite:
+        raise RunFolderError("--resume continues a run and --overwrite deletes it; give one of them")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file; --out must be a folder")
+    if resume:
+        _check_same_settings(folder, config)
+    elif folder.exists() and any(folder.iterdir()):
+        if not (folder / CONFIG).is_file():
+            raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
+        if not overwrite:
+            raise RunFolderError(
+                f"{folder} already holds a run; continue it with --resume, replace it with --overwrite, or choose "
+                f"another --out"
+            )
+
+
+def open_folder(folder: Path, config: FineTuneConfig, resume: bool) -> None:
+    """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if resume:
+        return
+    for name in (METRICS, REPORT, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+    for name in (CHECKPOINTS, MODEL):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    write_json(folder / CONFIG, flatten(config))
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object in one step."""
+    write_text(path, json.dumps(dict(values), indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one step: readers see the old one or the new one."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _check_same_settings(folder: Path, config: FineTuneConfig) -> None:
+    try:
+        stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
+    wanted = flatten(config)
+    different = [
+        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
+        for key in sorted({*stored, *wanted})
+        if stored.get(key) != wanted.get(key)
+    ]
+    if different:
+        raise RunFolderError(f"{folder} was started with other settings: {'; '.join(different)}")
