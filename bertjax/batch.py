@@ -36,7 +36,9 @@ class Batch(NamedTuple):
     example_weights: Array
 
 
-def padded_batch(attention_mask, token_ids, token_type_ids=None, labels=None) -> Batch:
+def padded_batch(
+    attention_mask: Array, token_ids: Array, token_type_ids: Array | None = None, labels: Array | None = None
+) -> Batch:
     """The batch of a padded block of text, one example a row, as other libraries lay it out.
 
     Args:
@@ -66,7 +68,10 @@ def empty_batch(rows: int, row_length: int, slots: int) -> Batch:
     """A batch of padding alone: B = rows, T = row_length, E = slots."""
     tokens, examples = (rows, row_length), (rows, slots)
     return Batch(
-        *(np.zeros(tokens, np.int32) for _ in range(4)),
+        token_ids=np.zeros(tokens, np.int32),
+        token_type_ids=np.zeros(tokens, np.int32),
+        position_ids=np.zeros(tokens, np.int32),
+        segment_ids=np.zeros(tokens, np.int32),
         example_starts=np.zeros(examples, np.int32),
         labels=np.zeros(examples, np.int32),
         example_weights=np.zeros(examples, np.float32),

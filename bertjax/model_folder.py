@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def from_pretrained(
-    name: str,
+    name: str | Path,
     task: str | None = None,
     labels: tuple[str, ...] | None = None,
     num_labels: int | None = None,
@@ -54,7 +54,7 @@ def from_pretrained(
       ConfigError: an architecture or a task that bertjax does not have.
       CheckpointError: weights that do not fit; every mismatch is named.
     """
-    folder = resolve_model(name)
+    folder = resolve_model(str(name))
     stored = read_config_json(folder)
     saved = stored.get("bertjax", {})
     task = task or saved.get("task", "encoder")

@@ -3,7 +3,7 @@
 Rows are filled one after the other, each with the longest example left and the set of others that leaves least room
 (the minimum bin slack heuristic of Gupta and Ho 1999; packing for BERT: Krell et al. 2021, arXiv:2107.02027). Packing
 is always within one batch: which examples share an update is never changed, so packed and padded training see the
-same maths. On 32 questions of TREC it needs the least possible rows, where first-fit needs one more in half the batches.
+same maths. 32 questions of TREC go into the least possible rows so; first-fit needs one more for half of the batches.
 """
 
 from collections.abc import Iterable, Sequence
@@ -95,7 +95,5 @@ def choose_sizes(needs: Iterable[int], count: int, multiple: int = 1, price: flo
         up = np.asarray(chosen)[np.searchsorted(chosen, np.arange(len(sizes)))]
         return float((sizes[up] * frequency).sum() + price * len(chosen) * sizes[-1])
 
-    candidates = (
-        (*smaller, largest) for number in range(count) for smaller in combinations(range(largest), number)
-    )
+    candidates = ((*smaller, largest) for number in range(count) for smaller in combinations(range(largest), number))
     return tuple(int(sizes[i]) for i in min(candidates, key=cost))

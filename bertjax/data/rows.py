@@ -1,5 +1,6 @@
 """Rows: the text and label of each row of a table, checked, before any of it becomes a number."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,8 +22,9 @@ class Rows(NamedTuple):
     pairs: list[str] | None
     labels: list[str]
 
-    def take(self, indices) -> "Rows":
+    def take(self, indices: Iterable[int]) -> "Rows":
         """The rows at `indices`, in that order."""
+        indices = list(indices)
         return Rows(
             texts=[self.texts[i] for i in indices],
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
@@ -99,9 +101,9 @@ def _labels(column: pd.Series, source: str) -> list[str]:
             f"(the first is row {first + 1}); fill or remove them"
         )
     labels = []
-    for i, value in enumerate(column.tolist()):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # an integer column that met a missing cell on its way
+    for i, cell in enumerate(column.tolist()):
+        # An integer column that met a missing cell on its way holds floats.
+        value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
         if not isinstance(value, str | int):
             raise DataError(
                 f"{source}: a label must be a string or an integer, but row {i + 1} of {column.name!r} holds {value!r}"

@@ -56,7 +56,7 @@ def read_table(source: str, encoding: str = "utf-8") -> pd.DataFrame:
 
 
 def _reader(source: str) -> Callable[[str, str], pd.DataFrame]:
-    suffixes = [suffix.lower() for suffix in Path(source.split("?")[0]).suffixes]
+    suffixes = [suffix.lower() for suffix in Path(source.split("?", maxsplit=1)[0]).suffixes]
     if suffixes and suffixes[-1] in _COMPRESSIONS:
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""

@@ -1,6 +1,6 @@
 """Embeddings: the sum of word, position and segment embeddings, normalised (BERT, section 3, figure 2).
 
-    B rows   T tokens in a row   D hidden size
+B rows   T tokens in a row   D hidden size
 """
 
 import haiku as hk

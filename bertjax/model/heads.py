@@ -54,9 +54,7 @@ def encoder(
         pooled = bert(batch, read_at=batch.example_starts, deterministic=deterministic)  # [B, E, D]
     if pooling == "pooler":
         pooled = jnp.tanh(linear(config, config.hidden_size, "pooler")(pooled))
-    return BertOutput(
-        logits=None, pooled_output=pooled, hidden_states=hidden_states if return_hidden_states else None
-    )
+    return BertOutput(logits=None, pooled_output=pooled, hidden_states=hidden_states if return_hidden_states else None)
 
 
 def classification(

@@ -32,7 +32,9 @@ def to_haiku(
       CheckpointError: tensors that are missing, not expected, of another shape or no floats; all of them at once.
     """
     tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
-    problems, params, used = [], {}, set()
+    problems: list[str] = []
+    params: Params = {}
+    used: set[str] = set()
     for rule in rules_of(template):
         used.add(rule.hugging_face)
         if rule.module in fresh:
@@ -103,11 +105,8 @@ def has_module(tensors: Collection[str], module: str) -> bool:
 
 def _ignored(tensors: Collection[str], template: Mapping[str, Any]) -> Iterator[str]:
     """Tensors that may be left out: constants, heads of pre-training, a pooler that this network does not read."""
-    for name in tensors:
-        if name in IGNORED or name.startswith(PRETRAINING_HEADS):
-            yield name
-        elif name.startswith("bert.pooler.") and "pooler" not in template:
-            yield name
+    prefixes = PRETRAINING_HEADS if "pooler" in template else (*PRETRAINING_HEADS, "bert.pooler.")
+    return (name for name in tensors if name in IGNORED or name.startswith(prefixes))
 
 
 def _is_float(tensor: np.ndarray) -> bool:

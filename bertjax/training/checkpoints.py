@@ -1,4 +1,4 @@
-"""Checkpoints of a run with Orbax: the training state and how far the run has come, saved together, restored strictly."""
+"""Checkpoints of a run with Orbax: the training state and how far the run has come, saved as one, restored strictly."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,9 +61,7 @@ class Checkpoints:
         try:
             restored = self._manager.restore(
                 self.latest_step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()),
             )
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit this run: {str(error).splitlines()[0]}") from None

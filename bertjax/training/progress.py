@@ -95,7 +95,7 @@ class BarProgress(NoProgress):
         self._bar.stop()
 
     def show(self, reading: Reading) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "epoch": f"{reading.epoch}/{reading.epochs}",
             "loss": reading.loss,
             "speed": reading.examples_per_second,

@@ -1,14 +1,13 @@
 """The folder of a run: who may write into it, and the small files that stand in it.
 
-    config.json     the settings, written first: a folder that has it holds a run
-    checkpoints/    the newest training state
-    model/          the fine-tuned model, self-contained
-    metrics.json    flat metrics, written last: a folder that has it holds a finished run
-    report.html     the same for people
+config.json     the settings, written first: a folder that has it holds a run
+checkpoints/    the newest training state
+model/          the fine-tuned model, self-contained
+metrics.json    flat metrics, written last: a folder that has it holds a finished run
+report.html     the same for people
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -72,7 +71,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in one step: readers see the old one or the new one."""
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def _check_same_settings(folder: Path, config: FineTuneConfig) -> None:

@@ -1,0 +1,28 @@
+"""`bertjax fetch`: weights and data sets of the catalog, into the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+
+from bertjax import catalog
+from bertjax.cli.flags import parse
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fetch weights and data sets of the catalog into the cache and check their hashes."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Assets to fetch; without any, the catalog is listed."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the folder of each asset, or the catalog."""
+    names = parse(Arguments, arguments, "bertjax fetch").names
+    if not names:
+        for asset in catalog.CATALOG.values():
+            print(f"{asset.name:<12} {asset.kind:<6} {asset.license}")
+    for name in names:
+        print(catalog.fetch(name))
+    return 0

@@ -1,0 +1,109 @@
+"""The command `bertjax`: finds the subcommand, runs it, and turns a user's mistake into one line and status 2.
+
+A subcommand is a module of this folder with `main(arguments) -> status`. It is imported only when it is called, so
+`bertjax --help` answers at once.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TextIO
+
+from bertjax import __version__
+from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.errors import UserError
+
+# Subcommand -> its one-line help. The module has the same name.
+COMMANDS = {
+    "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
+    "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
+}
+
+_LONG_JOBS = ("finetune",)
+
+USAGE_ERROR = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else USAGE_ERROR
+    if words[0] == "--version":
+        print(f"bertjax {__version__}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        return _complain(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
+    if arguments is None and command in _LONG_JOBS:
+        restart_with_huge_pages()
+    return run(lambda: import_module(f"bertjax.cli.{command}").main(rest), debug)
+
+
+def run(job: Callable[[], int], debug: bool = False) -> int:
+    """Runs a job and returns its exit status; a user's mistake is one line on stderr and status 2."""
+    _configure_logging(debug)
+    try:
+        return job()
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("bertjax: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; what is left to flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"    {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: bertjax COMMAND [FLAGS]",
+            "",
+            "bertjax fine-tunes BERT in JAX.",
+            "",
+            *lines,
+            "",
+            "bertjax COMMAND --help shows the flags of a command. --debug shows the traceback of an error,",
+            "--version the version.",
+        ]
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"bertjax: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever `sys.stderr` is at that moment: a progress bar puts its own stream there."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def _configure_logging(debug: bool) -> None:
+    """bertjax's own messages as plain lines; other libraries only when something is wrong."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
+    # These two say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for.
+    for chatty in ("jax", "absl", "alembic", "mlflow", "orbax"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -1,0 +1,30 @@
+"""Machine-learning projects by topic: title and description to one of 4 tags, MiniLM-L6, 10 epochs.
+
+Data       764 labelled projects and 191 held out by their publisher (Made-With-ML), 20 words on average.
+Published  SciBERT, 10 epochs: weighted precision .9139, recall .9110, F1 .9115 (Made-With-ML notebook).
+Expected   weighted F1 0.94 to 0.96, with a model of a fifth of SciBERT's size.
+Cost       about 2.5 minutes a seed on two CPU cores.
+Command    python experiments/projects.py --seeds 0 1 2
+"""
+
+from pathlib import Path
+
+from bertjax import FineTuneConfig, Table
+from bertjax.cli.experiment import Anchor, main
+
+PUBLIC = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
+COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
+SOURCE = COPY if COPY.is_dir() else PUBLIC
+
+CONFIG = FineTuneConfig(
+    model="minilm-l6",
+    data=Table(f"{SOURCE}/dataset.csv", test=f"{SOURCE}/holdout.csv", text=("title", "description"), label="tag"),
+    epochs=10,
+)
+ANCHOR = Anchor(
+    "SciBERT (Made-With-ML)",
+    {"test/precision_weighted": 0.9139, "test/recall_weighted": 0.9110, "test/f1_weighted": 0.9115},
+)
+
+if __name__ == "__main__":
+    main("projects", CONFIG, ANCHOR)

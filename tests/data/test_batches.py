@@ -1,0 +1,124 @@
+"""Batches: every example exactly once an epoch, batch_size examples an update, nothing lost in the layout."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertjax.data.batches import batch_indices, evaluation_batches, plan_training, steps_per_epoch, training_batches
+from bertjax.data.tokenize import Examples
+
+cases = st.tuples(
+    st.lists(st.integers(3, 40), min_size=1, max_size=80),
+    st.integers(1, 20),  # batch size
+    st.integers(1, 3),  # epochs
+    st.integers(0, 5),  # seed
+    st.sampled_from([1, 2, 4]),  # devices
+    st.booleans(),  # packed
+)
+
+
+def make_examples(lengths) -> Examples:
+    """Example i consists of the tokens i, so that a token names the example it came from."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
+    return Examples(ids, ids % 2, offsets, np.arange(len(lengths), dtype=np.int32), truncated=0)
+
+
+def plan(lengths, batch_size, epochs, seed, devices, packed):
+    return plan_training(np.asarray(lengths), batch_size, epochs, seed, 64, devices, packed)
+
+
+@settings(deadline=None)
+@given(cases)
+def test_every_example_once_an_epoch_in_few_shapes(case):
+    lengths, batch_size, epochs, seed, devices, packed = case
+    examples, the_plan = make_examples(lengths), plan(*case)
+    per_epoch = steps_per_epoch(len(lengths), batch_size)
+    batches = list(training_batches(examples, the_plan))
+    assert len(batches) == epochs * per_epoch
+    assert len(the_plan.layouts) <= 2
+    for epoch in range(epochs):
+        of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+        seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in of_epoch])
+        assert sorted(seen) == list(range(len(lengths)))
+        assert [batch.num_examples for batch in of_epoch[:-1]] == [batch_size] * (per_epoch - 1)
+    for laid_out in batches:
+        assert laid_out.batch.token_ids.shape in {layout[:2] for layout in the_plan.layouts}
+        assert laid_out.batch.token_ids.shape[0] % devices == 0
+
+
+@settings(deadline=None)
+@given(cases)
+def test_the_layout_says_what_the_examples_say(case):
+    lengths = case[0]
+    examples = make_examples(lengths)
+    for batch, ids, num_examples, num_tokens in training_batches(examples, plan(*case)):
+        np.testing.assert_array_equal(batch.example_weights > 0, ids >= 0)
+        assert num_tokens == sum(lengths[i] for i in ids[ids >= 0])
+        assert num_examples == (ids >= 0).sum()
+        for row, slot in zip(*np.nonzero(ids >= 0), strict=True):
+            example = ids[row, slot]
+            inside = batch.segment_ids[row] == slot + 1
+            assert batch.token_ids[row, inside].tolist() == [example] * lengths[example]
+            assert batch.position_ids[row, inside].tolist() == list(range(lengths[example]))
+            assert np.flatnonzero(inside)[0] == batch.example_starts[row, slot]
+            assert batch.labels[row, slot] == examples.labels[example]
+
+
+@given(cases)
+def test_packing_does_not_change_which_examples_share_an_update(case):
+    lengths, batch_size, epochs, seed, devices, _ = case
+    examples = make_examples(lengths)
+
+    def composition(packed):
+        batches = training_batches(examples, plan(lengths, batch_size, epochs, seed, devices, packed))
+        return [sorted(batch.example_ids[batch.example_ids >= 0]) for batch in batches]
+
+    assert composition(True) == composition(False)
+
+
+@given(cases, st.data())
+def test_a_run_can_be_taken_up_at_any_step(case, data):
+    examples, the_plan = make_examples(case[0]), plan(*case)
+    whole = list(training_batches(examples, the_plan))
+    first = data.draw(st.integers(0, len(whole)))
+    rest = list(training_batches(examples, the_plan, first))
+    assert len(rest) == len(whole) - first
+    for left, right in zip(whole[first:], rest, strict=True):
+        np.testing.assert_array_equal(left.example_ids, right.example_ids)
+
+
+@given(st.lists(st.integers(3, 40), min_size=1, max_size=80), st.sampled_from([1, 2, 4]))
+def test_evaluation_sees_every_example_once(lengths, devices):
+    batches = list(evaluation_batches(make_examples(lengths), devices))
+    seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in batches])
+    assert sorted(seen) == list(range(len(lengths)))
+    assert len({batch.batch.token_ids.shape for batch in batches}) == 1
+
+
+def test_order_follows_seed_and_epoch():
+    lengths = np.arange(3, 103)
+    first = np.concatenate(batch_indices(lengths, 8, seed=0, epoch=0))
+    assert not np.array_equal(first, np.concatenate(batch_indices(lengths, 8, seed=0, epoch=1)))
+    assert not np.array_equal(first, np.concatenate(batch_indices(lengths, 8, seed=1, epoch=0)))
+    np.testing.assert_array_equal(first, np.concatenate(batch_indices(lengths, 8, seed=0, epoch=0)))
+
+
+def test_an_example_is_as_likely_in_one_batch_as_in_any_other():
+    lengths = np.random.default_rng(0).integers(3, 40, 64)
+    counts = np.zeros((64, 8))
+    for epoch in range(2000):
+        for position, indices in enumerate(batch_indices(lengths, 8, seed=0, epoch=epoch)):
+            counts[indices, position] += 1
+    deviation = np.sqrt(2000 * 1 / 8 * 7 / 8)
+    assert np.abs(counts - 250).max() < 5 * deviation
+
+
+@pytest.mark.parametrize("batch_size", [16, 32, 64])
+def test_batches_have_nearly_equal_totals(batch_size):
+    lengths = np.minimum(np.random.default_rng(0).gamma(6, 2.2, 5000).astype(int) + 3, 41)
+    totals = [
+        lengths[indices].sum() for indices in batch_indices(lengths, batch_size, 0, 0) if len(indices) == batch_size
+    ]
+    assert np.std(totals) < 0.02 * np.mean(totals)

@@ -1,0 +1,169 @@
+"""From a source to rows, labels and splits: what is read, and what each mistake is told."""
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from bertjax.data.labels import label_ids, label_vocabulary
+from bertjax.data.rows import drop_duplicates, select_rows
+from bertjax.data.sources import read_table
+from bertjax.data.split import read_splits
+from bertjax.data.table import Table
+from bertjax.errors import DataError, UserError
+
+FRAME = pd.DataFrame({"text": ["a b", "c"], "label": ["x", "y"]})
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_text(text, encoding=encoding)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz"])
+def test_formats_give_the_same_frame(tmp_path, name):
+    path = tmp_path / name
+    if ".csv" in name:
+        FRAME.to_csv(path, index=False)
+    elif name.endswith("tsv"):
+        FRAME.to_csv(path, index=False, sep="\t")
+    elif name.endswith("jsonl"):
+        FRAME.to_json(path, orient="records", lines=True)
+    else:
+        FRAME.to_parquet(path)
+    assert read_table(str(path)).to_dict("list") == FRAME.to_dict("list")
+
+
+def test_a_url_is_read(tmp_path):
+    FRAME.to_csv(tmp_path / "t.csv", index=False)
+    assert len(read_table((tmp_path / "t.csv").as_uri())) == 2
+
+
+def test_catalog_data_sets():
+    trec, spam = read_table("trec"), read_table("sms-spam")
+    assert (len(trec), trec["text"].nunique(), sorted(trec["label"].unique())) == (
+        15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
+    )  # fmt: skip
+    assert spam["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
+
+
+def test_csv_cells_stay_text(tmp_path):
+    path = write(tmp_path / "t.csv", '﻿text,label\n"null, or\nNA",01\nNA,1\n')
+    rows = select_rows(read_table(path), Table(path), path)
+    assert rows.texts == ["null, or\nNA", "NA"]
+    assert rows.labels == ["01", "1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("text,label\n", "has no rows"),
+        ("text,label\na,x\nb,y,z\n", "line 3 has 3 fields, the header has 2"),
+        ('text,label\na,x\n"b,y\n', "quote that opens in line 3"),
+    ],
+)
+def test_broken_csv(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_table(write(tmp_path / "t.csv", content))
+
+
+def test_other_broken_sources(tmp_path):
+    with pytest.raises(DataError, match="does not exist; give a file, a URL, or one of trec, sms-spam"):
+        read_table(str(tmp_path / "none.csv"))
+    with pytest.raises(DataError, match="unknown format"):
+        read_table(write(tmp_path / "t.doc", "x"))
+    latin = write(tmp_path / "t.csv", "text,label\ncafé,x\nb,y\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"is not utf-8: byte 0xe9 .* --encoding"):
+        read_table(latin)
+    assert read_table(latin, "latin-1")["text"][0] == "café"
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(write(tmp_path / "t.jsonl", '{"text": 1'))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(write(tmp_path / "t.parquet", "no parquet"))
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"text,label\na,x\n")[:20])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(str(tmp_path / "t.csv.gz"))
+
+
+def rows_of(frame, **settings):
+    return select_rows(pd.DataFrame(frame), Table("t.csv", **settings), "t.csv")
+
+
+def test_columns_are_joined_and_pairs_kept_apart():
+    frame = {"title": ["a", None], "body": ["b", "c"], "other": ["d", "e"], "label": [1, 2]}
+    rows = rows_of(frame, text=("title", "body"), text_pair=("other",))
+    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"body": ["a"], "label": ["x"]}, "no column 'text'; its columns are body, label"),
+        ({"text": ["a", None, " "], "label": ["x"] * 3}, r"2 rows without text in text \(the first is row 2\)"),
+        ({"text": ["a", 5], "label": ["x"] * 2}, r"must hold text, but row 2 holds 5 \(int\)"),
+        ({"text": ["a", "b"], "label": ["x", None]}, r"1 row without a label .*row 2"),
+        ({"text": ["a", "b"], "label": [1.0, 2.5]}, r"string or an integer, but row 2 .* holds 2.5"),
+    ],
+)
+def test_rows_that_cannot_be_used(frame, message):
+    with pytest.raises(DataError, match=message):
+        rows_of(frame)
+
+
+def test_integer_labels_that_became_floats_are_integers():
+    assert rows_of({"text": ["a", "b"], "label": [1.0, 2.0]}).labels == ["1", "2"]
+
+
+def test_duplicates_keep_the_first():
+    rows, dropped = drop_duplicates(rows_of({"text": ["a", "b", "a"], "label": ["x", "y", "z"]}))
+    assert (rows.texts, rows.labels, dropped) == (["a", "b"], ["x", "y"], 1)
+    pairs = rows_of({"text": ["a", "a"], "other": ["b", "c"], "label": ["x", "y"]}, text_pair=("other",))
+    assert drop_duplicates(pairs)[1] == 0
+
+
+def test_vocabulary_does_not_depend_on_the_order_of_rows():
+    assert label_vocabulary(["b", "a", "b"]) == label_vocabulary(["a", "b"]) == ("a", "b")
+    assert label_vocabulary(["10", "9", "2"]) == ("2", "9", "10")
+    assert label_ids(["b", "a"], ("a", "b"), "t").tolist() == [1, 0]
+
+
+def test_labels_that_cannot_be_learned():
+    with pytest.raises(DataError, match="needs two classes or more, the training rows have only 'x'"):
+        label_vocabulary(["x", "x"])
+    with pytest.raises(
+        DataError, match=r"test.csv has labels that training never saw: 'c', 'd'; training has 'a', 'b'"
+    ):
+        label_ids(["a", "d", "c"], ("a", "b"), "test.csv")
+
+
+def test_default_split_of_trec():
+    splits = read_splits(Table())
+    assert (len(splits.train.texts), len(splits.test.texts), splits.duplicates) == (4881, 500, 10071)
+    assert not set(splits.train.texts) & set(splits.test.texts)
+    assert read_splits(Table()).test == splits.test
+
+
+def table_of(tmp_path, labels, **settings):
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    return Table(str(tmp_path / "t.csv"), **settings)
+
+
+def test_split_is_stratified(tmp_path):
+    splits = read_splits(table_of(tmp_path, ["x"] * 80 + ["y"] * 20))
+    assert (splits.test.labels.count("x"), splits.test.labels.count("y")) == (16, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        (["x"] * 9 + ["y"], {}, "'y' has a single row"),
+        (["x", "x", "y", "y"], {"test_size": 0.2}, "holding out 1 of 4 rows"),
+        (["x", "x", "y", "y"], {"test_size": 4}, "holding out 4 of 4 rows"),
+        (["x", "x", "y", "y"], {"test_size": -1.0}, "must be positive"),
+    ],
+)
+def test_splits_that_cannot_be_made(tmp_path, labels, settings, message):
+    with pytest.raises(UserError, match=message):
+        read_splits(table_of(tmp_path, labels, **settings))

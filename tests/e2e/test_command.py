@@ -1,0 +1,97 @@
+"""The command as a stranger uses it: a real process, the real MiniLM, a table of their own, Ctrl-C, a second start."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(in_folder):
+    """One CPU device, as on a laptop; what conftest forces on this process is not for others."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
+    return {**variables, "COLUMNS": "120"}
+
+
+@pytest.fixture
+def command(reviews):
+    table = ["--train", str(reviews), "--text-columns", "title", "body", "--label-column", "stars"]
+    return [sys.executable, "-m", "bertjax", "finetune", *table, "--epochs", "4", "--batch-size", "8", "--out", "run"]
+
+
+def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"weighted .* 1\.0000", done.stdout.replace("│", " "))
+    assert "48 training rows (0 duplicates dropped), 12 test rows, 2 classes: bad, good" in done.stderr
+    assert "examples/s" in done.stderr
+    metrics = json.loads((in_folder / "run" / "metrics.json").read_text())
+    assert metrics["test/accuracy"] == 1.0
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model"] == "minilm-l6"
+    assert run.data.metrics["test/accuracy"] == 1.0
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")][:3] == [1, 2, 3]
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
+        "config.json", "metrics.json", "report.html", "model",
+    }  # fmt: skip
+
+
+def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_folder):
+    command = [*command, "--epochs", "40"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(r"step \d+/240", line):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=120) == 130
+    found = re.search(r"stopped after step (\d+) of 240; --resume --out run with the same flags continues it", rest)
+    assert found, rest
+    assert "Traceback" not in rest
+    assert not (in_folder / "run" / "metrics.json").exists()
+
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient("sqlite:///mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/learning_rate")]
+    assert steps == list(range(1, 241))
+    assert run.info.status == "FINISHED"
+
+
+def test_the_readme_example(in_folder, reviews):
+    """The lines of the README run as they stand, on a table with the names they use."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks[0].strip().splitlines()) <= 6
+    (in_folder / "reviews.csv").write_bytes(reviews.read_bytes())
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["result"].metrics["test/f1_macro"] > 0.5
+    assert names["output"].logits.shape[-1] == 2
+
+
+def test_the_command_starts_itself_with_huge_pages(environment):
+    """Only where the user has not set the variable, and never in a loop."""
+    code = (
+        "import os; from bertjax.cli.environment import restart_with_huge_pages; restart_with_huge_pages();"
+        "print(os.environ['GLIBC_TUNABLES'])"
+    )
+    variables = {key: value for key, value in environment.items() if key != "GLIBC_TUNABLES"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert "glibc.malloc.hugetlb=1" in done.stdout
+    own = {**variables, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "glibc.malloc.check=0"

@@ -1,0 +1,155 @@
+"""The network: its parameter names, and what must not change a number."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertjax.batch import Batch, padded_batch
+from bertjax.model.layers import gelu
+from bertjax.tasks import make_model, parameter_shapes
+from tests.conftest import TINY
+
+LABELS = ("a", "b", "c")
+
+GOLDEN_TREE = """
+bert/embeddings/norm offset (16,)
+bert/embeddings/norm scale (16,)
+bert/embeddings/position embeddings (48, 16)
+bert/embeddings/token_type embeddings (2, 16)
+bert/embeddings/word embeddings (64, 16)
+bert/layer_0/attention/key b (16,)
+bert/layer_0/attention/key w (16, 16)
+bert/layer_0/attention/output b (16,)
+bert/layer_0/attention/output w (16, 16)
+bert/layer_0/attention/query b (16,)
+bert/layer_0/attention/query w (16, 16)
+bert/layer_0/attention/value b (16,)
+bert/layer_0/attention/value w (16, 16)
+bert/layer_0/attention_norm offset (16,)
+bert/layer_0/attention_norm scale (16,)
+bert/layer_0/intermediate b (32,)
+bert/layer_0/intermediate w (16, 32)
+bert/layer_0/output b (16,)
+bert/layer_0/output w (32, 16)
+bert/layer_0/output_norm offset (16,)
+bert/layer_0/output_norm scale (16,)
+classifier b (3,)
+classifier w (16, 3)
+pooler b (16,)
+pooler w (16, 16)
+"""
+
+
+def network(pooling="pooler"):
+    model = make_model(TINY, "classification", LABELS, pooling)
+    return model, model.init(jax.random.PRNGKey(0))
+
+
+def three_examples() -> tuple[list[np.ndarray], np.random.Generator]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(5, 60, length) for length in (7, 3, 10)], rng
+
+
+def padded(examples, length=12) -> Batch:
+    ids, mask = np.zeros((len(examples), length), int), np.zeros((len(examples), length), int)
+    for row, example in enumerate(examples):
+        ids[row, : len(example)], mask[row, : len(example)] = example, 1
+    return padded_batch(mask, ids)
+
+
+def packed(examples, length=24, slots=5) -> Batch:
+    """All examples in one row, with empty slots."""
+    ids = np.zeros((1, length), np.int32)
+    positions, segments = np.zeros_like(ids), np.zeros_like(ids)
+    starts, weights = np.zeros((1, slots), np.int32), np.zeros((1, slots), np.float32)
+    start = 0
+    for i, example in enumerate(examples):
+        end = start + len(example)
+        ids[0, start:end], positions[0, start:end], segments[0, start:end] = example, range(len(example)), i + 1
+        starts[0, i], weights[0, i] = start, 1
+        start = end
+    return Batch(ids, np.zeros_like(ids), positions, segments, starts, np.zeros_like(starts), weights)
+
+
+def test_parameter_tree_is_the_golden_one():
+    """Names are what checkpoints, path patterns and users rely on. If a change is meant, change the tree above."""
+    shapes = parameter_shapes(network()[0])
+    lines = [f"{module} {name} {leaf.shape}" for module in shapes for name, leaf in shapes[module].items()]
+    one_layer = sorted(line for line in lines if "layer_1" not in line)
+    assert "\n".join(one_layer) == GOLDEN_TREE.strip()
+    assert len(lines) == len(one_layer) + 16
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+def test_packed_equals_padded(pooling):
+    model, params = network(pooling)
+    examples, _ = three_examples()
+    one_a_row = model.apply(params, None, padded(examples)).logits[:, 0]
+    one_row = model.apply(params, None, packed(examples)).logits[0, :3]
+    np.testing.assert_allclose(one_row, one_a_row, atol=2e-7)  # sums over other lengths round differently
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+def test_padding_and_neighbours_change_nothing(pooling):
+    model, params = network(pooling)
+    examples, rng = three_examples()
+    batch = packed(examples)
+    noise = np.where(batch.segment_ids == 0, rng.integers(5, 60, batch.token_ids.shape), batch.token_ids)
+    other_neighbour = np.where(batch.segment_ids == 2, 7, noise)
+    first = model.apply(params, None, batch).logits[0, [0, 2]]
+    second = model.apply(params, None, batch._replace(token_ids=other_neighbour)).logits[0, [0, 2]]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_reading_the_last_layer_at_starts_only_changes_nothing():
+    model, params = network()
+    batch = packed(three_examples()[0])
+    everywhere = model.apply(params, None, batch, return_hidden_states=True)
+    at_starts = model.apply(params, None, batch)
+    assert everywhere.hidden_states.shape == (1, 24, 16)
+    assert at_starts.hidden_states is None
+    np.testing.assert_allclose(at_starts.logits, everywhere.logits, atol=2e-7)
+
+
+def test_empty_rows_stay_finite_and_have_no_gradient():
+    model, params = network()
+    batch = packed(three_examples()[0])
+    batch = jax.tree.map(lambda leaf: np.concatenate([leaf, np.zeros_like(leaf)]), batch)
+
+    def total(params):
+        logits = model.apply(params, None, batch).logits
+        return (logits.sum(-1) * batch.example_weights).sum()
+
+    chex.assert_tree_all_finite(jax.grad(total)(params))
+
+
+def test_dropout_follows_its_key():
+    model, params = network()
+    batch = padded(three_examples()[0])
+
+    def logits(seed):
+        return model.apply(params, jax.random.PRNGKey(seed), batch, deterministic=False).logits
+
+    np.testing.assert_array_equal(logits(1), logits(1))
+    assert np.abs(np.asarray(logits(1) - logits(2))).max() > 1e-4
+
+
+def test_transforms():
+    """jit, vmap over parameters, and both together give what the plain call gives."""
+    model, params = network()
+    batch = padded(three_examples()[0])
+    plain = model.apply(params, None, batch).logits
+    jitted = jax.jit(lambda p, b: model.apply(p, None, b).logits)(params, batch)
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    mapped = jax.vmap(lambda p: model.apply(p, None, batch).logits)(twice)
+    np.testing.assert_allclose(jitted, plain, atol=2e-7)
+    np.testing.assert_allclose(mapped[1], plain, atol=2e-7)
+
+
+def test_gelu_and_its_derivative_by_hand():
+    x = jnp.linspace(-6, 6, 101)
+    np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=5e-7)
+    reference = jax.vmap(jax.grad(lambda v: jax.nn.gelu(v, approximate=False)))(x)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), reference, atol=5e-7)

@@ -1,0 +1,21 @@
+"""Every experiment's config loads, and its docstring says what an experiment must say."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from bertjax.training.config import FineTuneConfig
+
+FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_experiment(path):
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.CONFIG, FineTuneConfig)
+    assert module.ANCHOR.metrics
+    for word in ("Published", "Expected", "Cost", f"python experiments/{path.name}"):
+        assert word in module.__doc__

@@ -1,0 +1,144 @@
+"""Whole runs of a tiny model: what they write, that they repeat to the bit, that a stopped one ends the same."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.data.table import Table
+from bertjax.errors import CheckpointError, ConfigError, RunFolderError
+from bertjax.model_folder import from_pretrained
+from bertjax.tracking.tracker import MemoryTracker
+from bertjax.training.config import FineTuneConfig, Optimizer
+from bertjax.training.finetune import finetune
+from bertjax.training.loop import Interrupted
+
+
+@pytest.fixture
+def config(tiny_model, reviews) -> FineTuneConfig:
+    return FineTuneConfig(
+        model=str(tiny_model),
+        data=Table(str(reviews), validation=str(reviews), text=("title", "body"), label="stars"),
+        epochs=4,
+        batch_size=8,
+        optimizer=Optimizer(learning_rate=5e-3),
+    )
+
+
+def stop_after(steps):
+    """A question that is answered yes from the given time on."""
+    asked = iter(range(1, 10_000))
+    return lambda: next(asked) >= steps
+
+
+def params_of(result):
+    return from_pretrained(result.model_dir)[1]
+
+
+def assert_same(left, right):
+    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+
+
+def test_a_run_leaves_what_the_design_says(config, tmp_path):
+    tracker = MemoryTracker()
+    result = finetune(config, tmp_path / "run", tracker=tracker)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "metrics.json", "report.html", "checkpoints", "model",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 5e-3
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert {"test/accuracy", "test/f1_weighted", "test/f1_macro", "train/examples_per_second"} < set(metrics)
+    assert {"train/real_token_share", "train/compiles", "train/seconds"} < set(metrics)
+    assert metrics["test/accuracy"] == 1.0
+    assert metrics["train/compiles"] <= 2
+    assert (result.model_dir / "tokenizer.json").is_file()
+    assert from_pretrained(result.model_dir)[0].labels == ("bad", "good")
+
+    steps = [step for step, values in tracker.metrics if "train/loss" in values and "train/grad_norm" in values]
+    assert steps == list(range(1, 25))  # 48 training rows, 8 an update, 4 epochs
+    epochs = [values for _, values in tracker.metrics if "epoch" in values]
+    assert [values["epoch"] for values in epochs] == [1, 2, 3, 4]
+    assert "validation/accuracy" in epochs[0]
+    assert tracker.status == "FINISHED"
+    assert tracker.params["data.label"] == "stars"
+    assert "model" in {path.name for path in tracker.artifacts}
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(config, tmp_path):
+    from dataclasses import replace
+
+    first, second = (finetune(config, tmp_path / name, tracker=MemoryTracker()) for name in "ab")
+    other = finetune(replace(config, seed=1), tmp_path / "c", tracker=MemoryTracker())
+    assert_same(params_of(first), params_of(second))
+    assert not np.array_equal(params_of(first)["classifier"]["w"], params_of(other)["classifier"]["w"])
+
+
+@pytest.mark.parametrize("steps", [3, 6, 17])
+def test_a_stopped_run_continues_to_the_same_bits(config, tmp_path, steps):
+    whole_tracker = MemoryTracker()
+    whole = finetune(config, tmp_path / "whole", tracker=whole_tracker)
+    before, after = MemoryTracker(), MemoryTracker()
+    with pytest.raises(Interrupted, match=f"stopped after step {steps} of 24"):
+        finetune(config, tmp_path / "run", tracker=before, should_stop=stop_after(steps))
+    assert before.status == "KILLED"
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    resumed = finetune(config, tmp_path / "run", resume=True, tracker=after)
+    assert_same(params_of(whole), params_of(resumed))
+
+    def losses(*trackers):
+        return [(step, values["train/loss"]) for tracker in trackers for step, values in tracker.metrics
+                if "train/grad_norm" in values]  # fmt: skip
+
+    assert losses(before, after) == losses(whole_tracker)
+    assert resumed.metrics["train/loss"] == whole.metrics["train/loss"]
+
+
+def test_packing_off_learns_the_same(config, tmp_path):
+    from dataclasses import replace
+
+    result = finetune(replace(config, packing="off"), tmp_path / "run", tracker=MemoryTracker())
+    assert result.metrics["test/accuracy"] == 1.0
+
+
+def test_another_run_is_never_overwritten_by_accident(config, tmp_path):
+    from dataclasses import replace
+
+    short = replace(config, epochs=1)
+    out = tmp_path / "run"
+    finetune(short, out, tracker=MemoryTracker())
+    written = (out / "metrics.json").read_bytes()
+    with pytest.raises(RunFolderError, match="already holds a run; continue it with --resume"):
+        finetune(short, out, tracker=MemoryTracker())
+    with pytest.raises(RunFolderError, match="other settings: batch_size was 8, now 4"):
+        finetune(replace(short, batch_size=4), out, resume=True, tracker=MemoryTracker())
+    with pytest.raises(RunFolderError, match="give one of them"):
+        finetune(short, out, resume=True, overwrite=True, tracker=MemoryTracker())
+    assert (out / "metrics.json").read_bytes() == written
+    finetune(replace(short, batch_size=4), out, overwrite=True, tracker=MemoryTracker())
+    assert json.loads((out / "config.json").read_text())["batch_size"] == 4
+
+
+def test_folders_that_are_no_run(config, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(RunFolderError, match="holds files that are no run"):
+        finetune(config, tmp_path / "mine", overwrite=True, tracker=MemoryTracker())
+    with pytest.raises(RunFolderError, match="holds no run to resume"):
+        finetune(config, tmp_path / "none", resume=True, tracker=MemoryTracker())
+    with pytest.raises(ConfigError, match="--resume needs --out"):
+        finetune(config, resume=True, tracker=MemoryTracker())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="is a file"):
+        finetune(config, tmp_path / "file", tracker=MemoryTracker())
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(config, tmp_path):
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "run", tracker=MemoryTracker(), should_stop=stop_after(3))
+    import shutil
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+        finetune(config, tmp_path / "run", resume=True, tracker=MemoryTracker())
