@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
@@ -91,6 +92,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
 
     @hk.transform
     def network(batch: Batch, deterministic: bool, return_hidden_states: bool) -> BertOutput:
+        batch = Batch(*map(jnp.asarray, batch))  # numpy where a user calls with a batch of the host
         return head(config, len(labels), batch, pooling, return_hidden_states, deterministic)
 
     def init(rng_key: Array) -> Params:

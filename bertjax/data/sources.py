@@ -5,7 +5,6 @@ words, and the label "01" stays "01".
 """
 
 import re
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def read_table(source: str, encoding: str = "utf-8") -> pd.DataFrame:
         raise DataError(f"{source} is empty; it needs a header and rows") from None
     except pd.errors.ParserError as error:
         raise DataError(f"{source}: {_parser_complaint(error)}") from None
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, EOFError) as error:
         raise DataError(f"{source} cannot be read: {error}") from None
     except (ValueError, ImportError) as error:
         raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}") from None
@@ -84,8 +83,8 @@ def _read_csv(path: str, separator: str, encoding: str) -> pd.DataFrame:
 
 
 def _read_json_lines(path: str, encoding: str) -> pd.DataFrame:
-    # convert_dates and dtype guess types from names and values; a text that looks like a date must stay a text.
-    return pd.read_json(path, lines=True, encoding=encoding, dtype=False, convert_dates=False)
+    # pandas would guess types from names and values; a text that looks like a date must stay a text.
+    return pd.read_json(path, lines=True, encoding=encoding, dtype=False)
 
 
 def _parser_complaint(error: Exception) -> str:
@@ -115,9 +114,23 @@ def _read_trec(path: Path) -> pd.DataFrame:
 
 
 def _read_sms_spam(path: Path) -> pd.DataFrame:
-    """Almeida et al. 2011: lines of `label<tab>text`, whose stray quotes would fold rows together in a csv reader."""
-    parts = re.split(r"^(ham|spam)\t", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    return pd.DataFrame({"label": parts[0::2], "text": [text.strip() for text in parts[1::2]]})
+    """Almeida et al. 2011: one message a line; columns text and label (ham, spam).
+
+    Most lines are `number,0 or 1,text`, the others still `ham or spam<tab>text`, inside quotes that never close: a csv
+    reader would fold hundreds of messages into eight.
+    """
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [re.fullmatch(r"(?:\d+,([01]),|(ham|spam)\t)(.*)", line) for line in lines if line]
+    broken = rows.index(None) if None in rows else None
+    if broken is not None:
+        raise DataError(f"{path}: line {broken + 2} is no message")
+    parts = [row.groups() for row in rows if row is not None]
+    return pd.DataFrame(
+        {
+            "label": [word or ("spam" if flag == "1" else "ham") for flag, word, _ in parts],
+            "text": [text.strip().strip('"').replace('""', '"') for _, _, text in parts],
+        }
+    )
 
 
 _CATALOG_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {"trec": _read_trec, "sms-spam": _read_sms_spam}

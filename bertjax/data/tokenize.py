@@ -40,6 +40,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
       CheckpointError: no tokenizer can be read from the folder.
     """
+    if not any((Path(folder) / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        # transformers would make up a tokenizer without a vocabulary.
+        raise CheckpointError(f"{folder} has no tokenizer (neither tokenizer.json nor vocab.txt)")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
     except (OSError, ValueError, KeyError) as error:

@@ -10,10 +10,11 @@ kept in memory between forward and backward pass, and the cost is a few percent.
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt32
 
-_GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: consecutive counters land far apart
+_GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: consecutive counters land far apart
 
 
 def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -24,24 +25,33 @@ def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"]) -> Float[Arr
       rate: share to drop, in [0, 1).
       x: any shape.
     """
-    keep = random_bits(rng_key, x.shape) < jnp.uint32(round((1.0 - rate) * 2**32))
+    keep = random_bits(rng_key, x.shape) >= jnp.uint32(round(rate * 2**32))
     return jnp.where(keep, x / (1.0 - rate), 0)
 
 
 def random_bits(rng_key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """32 uniform bits for each element of `shape`, a pure function of the key and the element's index."""
     words = jax.random.key_data(rng_key) if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else rng_key
-    low, high = words[0], words[1]
+    # Two scalars that differ everywhere between neighbouring keys: where the counter starts, and what joins it halfway.
+    start = _avalanche(words[0] + _avalanche(words[1] + _GOLDEN))
+    halfway = _avalanche(words[1] + start)
     # Built from one iota an axis and not from one reshaped: fusion stays elementwise.
     counter = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         counter += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
         stride *= shape[axis]
-    bits = counter * jnp.uint32(_GOLDEN) + low
+    return _avalanche(counter * _GOLDEN + start, halfway)
+
+
+def _avalanche(bits: Array, halfway: Array | int = 0) -> Array:
+    """`lowbias32`: every bit of the argument flips every bit of the result with probability one half.
+
+    `halfway` is added between its rounds. Without it, the masks of two keys would be windows of one long sequence.
+    """
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) + high  # the second half of the key enters in the middle, where it cannot be undone
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x846CA68B)
+    bits = (bits ^ (bits >> 15)) + jnp.uint32(halfway)
+    bits = bits * jnp.uint32(0x846CA68B)
     return bits ^ (bits >> 16)
 
 
