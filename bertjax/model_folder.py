@@ -82,8 +82,9 @@ def _fill(model: Model, tensors: Mapping[str, np.ndarray], fresh: set[str], seed
     fresh_here = fresh & set(template)
     if fresh_here:
         logger.info("initialised %s from seed %d: the checkpoint does not have it", ", ".join(sorted(fresh_here)), seed)
-        initial = jax.jit(model.init)(jax.random.PRNGKey(seed))
-        params |= {module: jax.tree.map(np.asarray, initial[module]) for module in fresh_here}
+        # Only these modules leave the function, so XLA drops the initialisation of all others.
+        initial = jax.jit(lambda rng_key: {module: model.init(rng_key)[module] for module in sorted(fresh_here)})
+        params |= jax.tree.map(np.asarray, initial(jax.random.PRNGKey(seed)))
     return {module: params[module] for module in template}
 
 

@@ -1,12 +1,17 @@
 """Shared parts of the tests: two CPU devices, shapes checked at run time, a tiny model, the real one."""
 
 import os
+import tempfile
 
 # Before JAX starts: every test sees two devices, so what only works on one fails here.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests that compile the same program share it, processes that they start included.
+_compiled = tempfile.TemporaryDirectory(prefix="bertjax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from jaxtyping import install_import_hook
 

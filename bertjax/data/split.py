@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from bertjax.data.labels import label_vocabulary
 from bertjax.data.rows import Rows, drop_duplicates, select_rows
 from bertjax.data.sources import read_table
 from bertjax.data.table import Table
@@ -36,6 +37,7 @@ def read_splits(table: Table) -> Splits:
       DataError: whatever the table's sources, columns, texts or labels get wrong.
     """
     train, duplicates = drop_duplicates(_rows(table, table.train))
+    label_vocabulary(train.labels)  # one class is the clearer complaint than a split that cannot be made
     validation = _rows(table, table.validation) if table.validation else None
     if table.test:
         test = _rows(table, table.test)

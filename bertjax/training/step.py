@@ -5,6 +5,7 @@ new batch shape compiles only the first half, and the optimizer compiles once.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +35,9 @@ class TrainState(NamedTuple):
     rng_key: Array
 
 
-class TrainStep(NamedTuple):
-    """A step in two halves; calling it runs both.
+@dataclass(frozen=True)
+class TrainStep:
+    """A step in two halves; calling it runs both, and `jax.jit` takes it whole.
 
     Attributes:
       gradient: (state, batch) -> (grads, metrics with the loss).

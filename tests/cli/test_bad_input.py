@@ -13,7 +13,7 @@ def run(in_folder, tiny_model, reviews, capsys):
     """Runs `bertjax finetune` on the tiny model; returns status and stderr, having checked that nothing was written."""
 
     def finetune(*flags, model=tiny_model, train=reviews, columns=True):
-        command = ["finetune", "--model", str(model), "--train", str(train), "--out", "run", "--epochs", "1"]
+        command = ["finetune", "--model", str(model), "--train", str(train), "--out", "run", "--max-length", "48"]
         if columns:
             command += ["--text-columns", "title", "body", "--label-column", "stars"]
         before = sorted(path.name for path in in_folder.iterdir())

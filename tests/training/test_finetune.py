@@ -1,6 +1,8 @@
 """Whole runs of a tiny model: what they write, that they repeat to the bit, that a stopped one ends the same."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -21,8 +23,9 @@ def config(tiny_model, reviews) -> FineTuneConfig:
         model=str(tiny_model),
         data=Table(str(reviews), validation=str(reviews), text=("title", "body"), label="stars"),
         epochs=4,
+        max_length=48,
         batch_size=8,
-        optimizer=Optimizer(learning_rate=5e-3),
+        optimizer=Optimizer(learning_rate=1e-2),
     )
 
 
@@ -46,12 +49,11 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.json", "metrics.json", "report.html", "checkpoints", "model",
     }  # fmt: skip
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 5e-3
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics == result.metrics
     assert {"test/accuracy", "test/f1_weighted", "test/f1_macro", "train/examples_per_second"} < set(metrics)
     assert {"train/real_token_share", "train/compiles", "train/seconds"} < set(metrics)
-    assert metrics["test/accuracy"] == 1.0
     assert metrics["train/compiles"] <= 2
     assert (result.model_dir / "tokenizer.json").is_file()
     assert from_pretrained(result.model_dir)[0].labels == ("bad", "good")
@@ -67,8 +69,6 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(config, tmp_path):
-    from dataclasses import replace
-
     first, second = (finetune(config, tmp_path / name, tracker=MemoryTracker()) for name in "ab")
     other = finetune(replace(config, seed=1), tmp_path / "c", tracker=MemoryTracker())
     assert_same(params_of(first), params_of(second))
@@ -96,15 +96,20 @@ def test_a_stopped_run_continues_to_the_same_bits(config, tmp_path, steps):
 
 
 def test_packing_off_learns_the_same(config, tmp_path):
-    from dataclasses import replace
+    """The same examples share an update, so without dropout the losses are the same numbers."""
+    plain = replace(config, dropout_rate=0.0, epochs=2)
+    on, off = MemoryTracker(), MemoryTracker()
+    packed = finetune(plain, tmp_path / "on", tracker=on)
+    padded = finetune(replace(plain, packing="off"), tmp_path / "off", tracker=off)
+    assert packed.metrics["train/real_token_share"] > padded.metrics["train/real_token_share"]
 
-    result = finetune(replace(config, packing="off"), tmp_path / "run", tracker=MemoryTracker())
-    assert result.metrics["test/accuracy"] == 1.0
+    def losses(tracker):
+        return [values["train/loss"] for _, values in tracker.metrics if "train/grad_norm" in values]
+
+    np.testing.assert_allclose(losses(on), losses(off), atol=1e-5)  # float32 over 12 steps of Adam
 
 
 def test_another_run_is_never_overwritten_by_accident(config, tmp_path):
-    from dataclasses import replace
-
     short = replace(config, epochs=1)
     out = tmp_path / "run"
     finetune(short, out, tracker=MemoryTracker())
@@ -137,8 +142,6 @@ def test_folders_that_are_no_run(config, tmp_path):
 def test_a_run_without_a_checkpoint_cannot_be_resumed(config, tmp_path):
     with pytest.raises(Interrupted):
         finetune(config, tmp_path / "run", tracker=MemoryTracker(), should_stop=stop_after(3))
-    import shutil
-
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         finetune(config, tmp_path / "run", resume=True, tracker=MemoryTracker())

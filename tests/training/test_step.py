@@ -33,7 +33,7 @@ def network(config=TINY):
 
 
 def without_dropout():
-    return network(replace(TINY, hidden_dropout_rate=0, attention_dropout_rate=0))
+    return network(replace(TINY, hidden_dropout_rate=0.0, attention_dropout_rate=0.0))
 
 
 def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
