@@ -104,6 +104,7 @@ def _configure_logging(debug: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
-    # These two say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for.
-    for chatty in ("jax", "absl", "alembic", "mlflow", "orbax"):
+    # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for.
+    for chatty in ("jax", "absl", "alembic", "orbax"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow sets its level when it is imported

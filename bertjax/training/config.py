@@ -15,7 +15,7 @@ from bertjax.errors import ConfigError
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019) with linear warmup and decay, clipped by the global norm of the gradient."""
 
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     """Peak learning rate. The default suits MiniLM; BERT-base and larger want 2e-5 to 5e-5."""
 
     warmup: float = 0.1
@@ -101,7 +101,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """A config as dotted keys and plain values: what sweeps override and MLflow records.
 
     >>> flatten(FineTuneConfig())["optimizer.learning_rate"]
-    0.0002
+    0.0001
     """
     values: dict[str, Any] = {}
     for item in dataclasses.fields(config):
