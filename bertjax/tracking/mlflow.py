@@ -81,4 +81,5 @@ class MlflowTracker:
 
 
 def _tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    # Absolute: MLflow keeps a store by its address, so a relative one would go on pointing at an earlier folder.
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"

@@ -36,7 +36,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     metrics = json.loads((in_folder / "run" / "metrics.json").read_text())
     assert metrics["test/accuracy"] == 1.0
 
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["model"] == "minilm-l6"
@@ -49,14 +49,14 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
 
 def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_folder):
     command = [*command, "--epochs", "40"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if re.search(r"step \d+/240", line):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(timeout=120) == 130
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if re.search(r"step \d+/240", line):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130
     found = re.search(r"stopped after step (\d+) of 240; --resume --out run with the same flags continues it", rest)
     assert found, rest
     assert "Traceback" not in rest
@@ -64,7 +64,7 @@ def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_fold
 
     done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/learning_rate")]
     assert steps == list(range(1, 241))
