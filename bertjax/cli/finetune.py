@@ -104,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     metrics = result.metrics
     print(
         f"{metrics['train/examples_per_second']:.0f} training examples/s, "
-        f"{100 * metrics['train/real_token_share']:.1f}% real tokens, {metrics['train/compiles']:.0f} compiled "
-        f"shapes, {metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
+        f"{100 * metrics['train/real_token_share']:.1f}% real tokens, compiled shapes: "
+        f"{metrics['train/compiles']:.0f}, "
+        f"{metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
     )
     return 0

@@ -107,4 +107,6 @@ def _configure_logging(debug: bool) -> None:
     # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for.
     for chatty in ("jax", "absl", "alembic", "orbax"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")  # MLflow sets its level when it is imported
+    # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
