@@ -3,7 +3,7 @@
 Data       764 labelled projects and 191 held out by their publisher (Made-With-ML), 20 words on average.
 Published  SciBERT, 10 epochs: weighted precision .9139, recall .9110, F1 .9115 (Made-With-ML notebook).
 Expected   weighted F1 0.94 to 0.96, with a model of a fifth of SciBERT's size.
-Cost       about 2.5 minutes a seed on two CPU cores.
+Cost       about 3 minutes a seed on two CPU cores.
 Command    python experiments/projects.py --seeds 0 1 2
 """
 

@@ -4,7 +4,7 @@ Data       5,381 distinct questions in 6 classes (Li and Roth 2002), of which 50
            test set of 500 is not in the package that the catalog takes the questions from.
 Published  0.938: a plain PyTorch loop over transformers' BertModel with the same recipe on the same split.
 Expected   accuracy 0.94 to 0.95.
-Cost       about 2.5 minutes a seed on two CPU cores.
+Cost       about 3 minutes a seed on two CPU cores.
 Command    python experiments/trec.py --seeds 0 1 2
 """
 
