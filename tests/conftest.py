@@ -19,6 +19,7 @@ install_import_hook(["bertjax.model", "bertjax.tasks"], "beartype.beartype")
 
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -26,6 +27,11 @@ from bertjax import catalog
 from bertjax.config import BertConfig
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
+
+# How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
+# a red test is the fault of a change.
+hypothesis.settings.register_profile("bertjax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("bertjax")
 
 TINY = BertConfig(
     vocab_size=64, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_position_embeddings=48

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.batches import batch_indices, evaluation_batches, plan_training, steps_per_epoch, training_batches
@@ -29,7 +29,6 @@ def plan(lengths, batch_size, epochs, seed, devices, packed):
     return plan_training(np.asarray(lengths), batch_size, epochs, seed, 64, devices, packed)
 
 
-@settings(deadline=None)
 @given(cases)
 def test_every_example_once_an_epoch_in_few_shapes(case):
     lengths, batch_size, epochs, seed, devices, packed = case
@@ -48,7 +47,6 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
         assert laid_out.batch.token_ids.shape[0] % devices == 0
 
 
-@settings(deadline=None)
 @given(cases)
 def test_the_layout_says_what_the_examples_say(case):
     lengths = case[0]
