@@ -6,7 +6,7 @@ A packed row holds several examples one after the other; a padded row is a packe
 that reads a batch (attention, heads, losses) works on this shape alone, so packing never changes the maths.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,10 @@ Array = Any
 
 
 class Batch(NamedTuple):
-    """Examples laid out in rows. Integer leaves are int32, weights float32.
+    """Examples laid out in rows. Integer leaves are int32, weights and real-valued labels float32.
+
+    Labels and weights have one entry for each thing that is predicted: an example slot [B, E], a token [B, T], a group
+    of slots [B, G], with further axes behind where a label is more than a number; `Pretraining` holds two of them.
 
     Attributes:
       token_ids: [B, T] vocabulary indices.
@@ -23,8 +26,9 @@ class Batch(NamedTuple):
       position_ids: [B, T] positions, restarting at 0 with each example.
       segment_ids: [B, T] 0 is padding; 1.. names the example in its row, so slot e of a row is segment e + 1.
       example_starts: [B, E] the token where each example of the row begins (its `[CLS]`); 0 in an empty slot.
-      labels: [B, E] the label of each example; 0 in an empty slot.
-      example_weights: [B, E] 1 for an example, 0 for an empty slot.
+      labels: [B, E] or as the task has them; 0 where the weight is 0. Positions of an answer count from the start of
+        their example.
+      example_weights: [B, E] or as the labels; 1 for what is learned, 0 for an empty slot or an unlabelled token.
     """
 
     token_ids: Array
@@ -32,36 +36,75 @@ class Batch(NamedTuple):
     position_ids: Array
     segment_ids: Array
     example_starts: Array
-    labels: Array
-    example_weights: Array
+    labels: Any
+    example_weights: Any
+
+
+class Pretraining(NamedTuple):
+    """The two tasks of BERT's pre-training, for labels, weights, logits and losses alike.
+
+    Attributes:
+      masked_lm: [B, T], logits [B, T, V].
+      next_sentence: [B, E], logits [B, E, 2].
+    """
+
+    masked_lm: Array
+    next_sentence: Array
+
+
+UNLABELLED = -100  # what other libraries put where a token has no label
 
 
 def padded_batch(
-    attention_mask: Array, token_ids: Array, token_type_ids: Array | None = None, labels: Array | None = None
+    attention_mask: Array,
+    token_ids: Array,
+    token_type_ids: Array | None = None,
+    labels: Array | None = None,
+    labels_of: Literal["examples", "tokens"] = "examples",
 ) -> Batch:
     """The batch of a padded block of text, one example a row, as other libraries lay it out.
 
     Args:
-      attention_mask: [B, T] 1 on real tokens, which must come first in each row, 0 on padding.
-      token_ids: [B, T] vocabulary indices.
-      token_type_ids: [B, T] or None for all 0.
-      labels: [B] or None for all 0.
+      attention_mask: [B, T] 1 on real tokens, which must come first, 0 on padding. With several texts an example
+        (the candidates of a multiple choice, a pair to compare) [B, C, T]: the texts follow one another in a row.
+      token_ids: of the same shape, vocabulary indices.
+      token_type_ids: of the same shape, or None for all 0.
+      labels: [B] or [B, L] for examples, [B, T] for tokens, or None for all 0.
+      labels_of: what the labels belong to. A token labelled -100 weighs nothing.
 
     Returns:
-      A `Batch` with E = 1.
+      A `Batch` with E = 1, or E = C.
     """
-    segment_ids = np.asarray(attention_mask, np.int32)
-    rows, length = segment_ids.shape
-    positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
+    mask = np.asarray(attention_mask, np.int32)
+    mask = mask[:, None] if mask.ndim == 2 else mask  # [B, C, T]
+    rows, texts, length = mask.shape
+    flat = (rows, texts * length)
+    positions = np.arange(length, dtype=np.int32) * mask
+    segments = np.arange(1, texts + 1, dtype=np.int32)[:, None] * mask
+    starts = np.broadcast_to(np.arange(texts, dtype=np.int32) * length, (rows, texts))
+    label_array = np.zeros(rows, np.int32) if labels is None else _label_array(labels)
+    weights = np.ones((rows, 1), np.float32)
+    if labels_of == "tokens":
+        weights = ((label_array != UNLABELLED) & (segments.reshape(flat) != 0)).astype(np.float32)
+        label_array = np.where(weights, label_array, 0)
+    else:
+        label_array = label_array[:, None]
     return Batch(
-        token_ids=np.asarray(token_ids, np.int32),
-        token_type_ids=np.zeros_like(segment_ids) if token_type_ids is None else np.asarray(token_type_ids, np.int32),
-        position_ids=positions * segment_ids,
-        segment_ids=segment_ids,
-        example_starts=np.zeros((rows, 1), np.int32),
-        labels=np.zeros((rows, 1), np.int32) if labels is None else np.asarray(labels, np.int32).reshape(rows, 1),
-        example_weights=np.ones((rows, 1), np.float32),
+        token_ids=np.asarray(token_ids, np.int32).reshape(flat),
+        token_type_ids=np.zeros(flat, np.int32)
+        if token_type_ids is None
+        else np.asarray(token_type_ids, np.int32).reshape(flat),
+        position_ids=positions.reshape(flat),
+        segment_ids=segments.reshape(flat),
+        example_starts=np.array(starts),
+        labels=label_array,
+        example_weights=weights,
     )
+
+
+def _label_array(labels: Array) -> np.ndarray:
+    array = np.asarray(labels)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
 
 
 def empty_batch(rows: int, row_length: int, slots: int) -> Batch:

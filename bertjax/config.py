@@ -6,9 +6,9 @@ Only what changes the numbers is kept. A value that this network would compute d
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bertjax.errors import ConfigError
 
@@ -20,7 +20,26 @@ _HUGGING_FACE_KEYS = {
     "num_heads": "num_attention_heads",
     "hidden_dropout_rate": "hidden_dropout_prob",
     "attention_dropout_rate": "attention_probs_dropout_prob",
+    "classifier_dropout_rate": "classifier_dropout",
 }
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is computed, never what: no choice here changes a result beyond rounding."""
+
+    layers: Literal["unrolled", "stacked"] = "unrolled"
+    """Each layer compiled on its own, or one layer compiled and scanned over; the parameters are the same."""
+
+    remat: bool = False
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products and activations; parameters, layer norms and softmax stay in float32."""
+
+    attention: Literal["xla", "cudnn"] = "xla"
+    """What computes attention: XLA everywhere, or cuDNN's fused kernel on an NVIDIA GPU (bfloat16, without dropout on
+    the attention weights)."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +53,15 @@ class BertConfig:
       num_heads: attention heads, H; the head size is K = D / H.
       intermediate_size: width of the feed-forward block, F.
       hidden_act: its activation, one of `ACTIVATIONS`; "gelu" is the exact one (erf).
-      hidden_dropout_rate: dropout on embeddings and on each sublayer's output; the classifier's input too.
+      hidden_dropout_rate: dropout on embeddings and on each sublayer's output.
       attention_dropout_rate: dropout on attention weights.
+      classifier_dropout_rate: dropout on a classifier's input; None stands for `hidden_dropout_rate`.
       max_position_embeddings: longest example, in tokens.
       type_vocab_size: kinds of segment an example can have.
       initializer_range: standard deviation of freshly initialised weights.
       layer_norm_eps: added to the variance under the root.
       pad_token_id: the vocabulary index of padding.
+      execution: how the network is computed; the one field that is no part of `config.json`.
     """
 
     vocab_size: int = 30522
@@ -51,25 +72,32 @@ class BertConfig:
     hidden_act: str = "gelu"
     hidden_dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.1
+    classifier_dropout_rate: float | None = None
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown; this network has {', '.join(ACTIVATIONS)}")
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
-        for name in ("hidden_dropout_rate", "attention_dropout_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("hidden_dropout_rate", "attention_dropout_rate", "classifier_dropout_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 <= rate < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {rate}")
 
     @property
     def head_size(self) -> int:
         """Width of one attention head, K."""
         return self.hidden_size // self.num_heads
+
+    def with_dropout(self, rate: float) -> "BertConfig":
+        """The same architecture with one dropout rate everywhere."""
+        return replace(self, hidden_dropout_rate=rate, attention_dropout_rate=rate, classifier_dropout_rate=None)
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any]) -> "BertConfig":
@@ -88,22 +116,24 @@ class BertConfig:
         for feature in ("is_decoder", "add_cross_attention"):
             if values.get(feature):
                 raise ConfigError(f"{feature} is set; bertjax has the BERT encoder only")
-        fields = {}
-        for name, field in cls.__dataclass_fields__.items():
-            key = _HUGGING_FACE_KEYS.get(name, name)
-            if values.get(key) is None:
-                continue
-            fields[name] = _typed(key, values[key], field.type)
-        return cls(**fields)
+        known = {name: key for name, key in _keys() if values.get(key) is not None}
+        kinds = cls.__dataclass_fields__
+        return cls(**{name: _typed(key, values[key], kinds[name].type) for name, key in known.items()})
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The inverse of `from_hugging_face`, ready for `config.json`."""
-        values = {_HUGGING_FACE_KEYS.get(name, name): getattr(self, name) for name in self.__dataclass_fields__}
-        return {"model_type": "bert", **values}
+        return {"model_type": "bert", **{key: getattr(self, name) for name, key in _keys()}}
+
+
+def _keys() -> list[tuple[str, str]]:
+    """(field, key in config.json) of all that is architecture."""
+    names = (name for name in BertConfig.__dataclass_fields__ if name != "execution")
+    return [(name, _HUGGING_FACE_KEYS.get(name, name)) for name in names]
 
 
 def _typed(key: str, value: Any, wanted: Any) -> Any:
     """`value` as `wanted` (int, float or str), where a whole number may stand for a float."""
+    wanted = float if wanted == float | None else wanted
     accepted = (int, float) if wanted is float else (wanted,)
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise ConfigError(f"config.json: {key} must be {wanted.__name__}, got {value!r}")

@@ -27,3 +27,7 @@ class AssetError(UserError):
 
 class RunFolderError(UserError):
     """An output folder that already holds a run, or does not hold the one to resume."""
+
+
+class BatchError(UserError):
+    """A batch that the network cannot take: an index out of range, or no tokens."""

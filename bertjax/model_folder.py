@@ -6,7 +6,8 @@ the folder all the same.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import jax
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from bertjax.config import BertConfig, read_config_json
+from bertjax.config import BertConfig, Execution, read_config_json
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
-from bertjax.pretrained.convert import has_module, to_haiku, to_hugging_face
+from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors, written_at_once
-from bertjax.tasks import TASKS, Model, Params, make_model, parameter_shapes
+from bertjax.pretrained.vocabulary import tokenizer_entries
+from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ def from_pretrained(
     num_labels: int | None = None,
     pooling: Pooling | None = None,
     seed: int = 0,
+    init_missing: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    execution: Execution | None = None,
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
@@ -40,11 +45,14 @@ def from_pretrained(
 
     Args:
       name: a folder, a catalog name, or a hub id.
-      task: a row of `bertjax.tasks.TASKS`; default: the one the folder was saved with, else "encoder".
+      task: a row of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
       labels: names of the classes.
       num_labels: how many classes, where names do not matter.
       pooling: default: the one the folder was saved with, else "pooler".
       seed: of what is initialised.
+      init_missing: patterns of tensors (Hugging Face's names, such as `cls.*`) to initialise where they are missing.
+      drop: patterns of tensors to leave out.
+      execution: how to run the network.
 
     Returns:
       The model and its parameters, a plain nested dict of float32 arrays.
@@ -57,39 +65,63 @@ def from_pretrained(
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
     saved = stored.get("bertjax", {})
-    task = task or saved.get("task", "encoder")
-    stored_labels = _stored_labels(stored)
+    task = task or stored_task(stored)
+    config = replace(BertConfig.from_hugging_face(stored), execution=execution or Execution())
+    row = find_task(task)
     named = labels is not None or num_labels is not None
+    if named and not row.names:
+        raise ConfigError(f"the labels of task {task!r} have no names; leave out labels and num_labels")
+    stored_labels = _stored_labels(stored) if row.names else ()
     if labels is None:
         labels = stored_labels if num_labels in (None, len(stored_labels)) else _numbered_labels(num_labels)
-    model = make_model(BertConfig.from_hugging_face(stored), task, labels, pooling or saved.get("pooling", "pooler"))
+    pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
+    model = make_model(config, task, labels, pooling)
     tensors = read_tensors(folder)
 
     fresh: set[str] = set()
     if named:
-        head = TASKS[task].head_module
-        if head is not None and not (labels == stored_labels and has_module(tensors, head)):
-            fresh.add(head)
+        for module in row.head_modules:
+            if labels != stored_labels or not has_module(tensors, module):
+                fresh.add(module)
         if not has_module(tensors, "pooler"):
             fresh.add("pooler")
-    return model, _fill(model, tensors, fresh, seed)
+    exceptions = Exceptions(fresh, init_missing, drop)
+    return model, _fill(model, tensors, exceptions, _vocabulary_problems(folder, model), seed)
 
 
-def _fill(model: Model, tensors: Mapping[str, np.ndarray], fresh: set[str], seed: int) -> Params:
-    """Parameters from the checkpoint, and for the fresh modules from the model's own initialisation."""
+def _fill(
+    model: Model, tensors: Mapping[str, np.ndarray], exceptions: Exceptions, problems: Sequence[str], seed: int
+) -> Params:
+    """Parameters from the checkpoint; what it may lack from the model's own initialisation."""
     template = parameter_shapes(model)
-    params = to_haiku(tensors, template, fresh)
-    fresh_here = fresh & set(template)
-    if fresh_here:
-        logger.info("initialised %s from seed %d: the checkpoint does not have it", ", ".join(sorted(fresh_here)), seed)
-        # Only these modules leave the function, so XLA drops the initialisation of all others.
-        initial = jax.jit(lambda rng_key: {module: model.init(rng_key)[module] for module in sorted(fresh_here)})
-        params |= jax.tree.map(np.asarray, initial(jax.random.PRNGKey(seed)))
-    return {module: params[module] for module in template}
+    params, missing = to_haiku(tensors, template, exceptions, problems)
+    if missing:
+        names = ", ".join(sorted({module for module, _ in missing}))
+        logger.info("initialised %s from seed %d: the checkpoint does not have it", names, seed)
+
+        @jax.jit  # only these parameters leave the function, so XLA drops the initialisation of all others
+        def initial(rng_key: jax.Array) -> list[jax.Array]:
+            params = model.init(rng_key)
+            return [params[module][parameter] for module, parameter in missing]
+
+        for (module, parameter), value in zip(missing, initial(jax.random.PRNGKey(seed)), strict=True):
+            params.setdefault(module, {})[parameter] = np.asarray(value)
+    return {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
+
+
+def _vocabulary_problems(folder: Path, model: Model) -> list[str]:
+    entries = tokenizer_entries(folder)
+    if entries is None or entries <= model.config.vocab_size:
+        return []
+    return [f"the tokenizer has {entries} entries, the network embeds {model.config.vocab_size}"]
 
 
 def save_pretrained(
-    folder: str | Path, model: Model, params: Params, tokenizer: PreTrainedTokenizerBase | None = None
+    folder: str | Path,
+    model: Model,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    card: str | None = None,
 ) -> Path:
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
@@ -98,30 +130,67 @@ def save_pretrained(
       model: what `from_pretrained` or `make_model` returned.
       params: its parameters.
       tokenizer: saved with it, so that the folder stands alone.
+      card: text of its `README.md`.
     """
+    row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
     config = {
-        "architectures": [TASKS[model.task].architecture],
+        "architectures": [row.architecture],
         **model.config.to_hugging_face(),
         **(labels if model.labels else {}),
+        **({"problem_type": row.problem_type} if row.problem_type else {}),
         "bertjax": {"task": model.task, "pooling": model.pooling},
     }
+    tensors = to_hugging_face(params)
+    if row.architecture == "BertModel" and "pooler" not in params:
+        tensors |= _zero_pooler(model.config)
     folder = Path(folder)
     with written_at_once(folder) as scratch:
         (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        write_tensors(scratch, to_hugging_face(params))
+        write_tensors(scratch, tensors)
         if tokenizer is not None:
             tokenizer.save_pretrained(scratch)
+        if card is not None:
+            (scratch / "README.md").write_text(card, encoding="utf-8")
     return folder
 
 
+def _zero_pooler(config: BertConfig) -> dict[str, np.ndarray]:
+    """The pooler that transformers' BertModel always has, for a network that pools otherwise.
+
+    transformers would make up random numbers for a missing one; a pooled output of zeros is plainly not meant to be
+    read.
+    """
+    size = config.hidden_size
+    return {
+        "bert.pooler.dense.weight": np.zeros((size, size), np.float32),
+        "bert.pooler.dense.bias": np.zeros(size, np.float32),
+    }
+
+
+def stored_task(stored: Mapping[str, Any]) -> str:
+    """The task that a `config.json` was saved for: bertjax's own note, or the one of transformers' class."""
+    if "task" in stored.get("bertjax", {}):
+        return str(stored["bertjax"]["task"])
+    architectures = stored.get("architectures") or ["BertModel"]
+    problem = stored.get("problem_type")
+    if problem is None:  # transformers decides by the number of outputs
+        problem = "regression" if len(_stored_labels(stored)) == 1 else "single_label_classification"
+    for name, row in TASKS.items():
+        if row.architecture == architectures[0] and row.problem_type in (None, problem):
+            return name
+    return "encoder"
+
+
 def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
-    """The label names of a `config.json`, in index order.
+    """The label names of a `config.json`, in index order; two numbered ones, as in transformers, where it has none.
 
     Raises:
       ConfigError: indices that are not 0, 1, 2, ...
     """
-    by_index = stored.get("id2label") or {}
+    by_index = stored.get("id2label")
+    if not by_index:
+        return _numbered_labels(stored.get("num_labels") or 2)
     try:
         indices = sorted(map(int, by_index))
         if indices != list(range(len(indices))):

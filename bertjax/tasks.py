@@ -1,57 +1,121 @@
 """Tasks: one row a task, naming its head, its loss, and the class that transformers has for it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from bertjax import losses
 from bertjax.batch import Batch, padded_batch
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Execution
 from bertjax.errors import ConfigError
 from bertjax.model import heads
-from bertjax.model.heads import BertOutput, Pooling
+from bertjax.model.bert import Wanted
+from bertjax.model.heads import BertOutput, Pooling, Setup
+from bertjax.model.inputs import check_batch
+from bertjax.model.precision import check_execution, policy_of, to_compute
 
 Params = Mapping[str, Mapping[str, Any]]
+Loss = Callable[[BertOutput, Batch], Any]
 
 
 class Task(NamedTuple):
     """What makes a network of the encoder.
 
     Attributes:
-      head: (config, num_labels, batch, pooling, return_hidden_states, deterministic) -> BertOutput, in a Haiku
-        transform.
-      loss: (output, batch) -> [B, E] the loss of each example slot, or None where there is nothing to train.
-      head_module: Haiku path of what pre-training does not provide, or None.
+      head: (setup, batch, wanted) -> BertOutput, in a Haiku transform.
+      loss: (output, batch) -> a loss for each of the batch's weights, or None where there is nothing to train.
       architecture: transformers' class, for `config.json`.
+      head_modules: Haiku paths of what a bare encoder's checkpoint does not have.
+      labels: what one label is given for: an example, each token of it, the tokens that bound an answer, a group of
+        examples, or both kinds of pre-training.
+      names: whether the labels have names, as many as the head has outputs.
+      pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
+      problem_type: transformers' name of the loss, where one class has several.
     """
 
-    head: Callable[..., BertOutput]
-    loss: Callable[[BertOutput, Batch], Array] | None
-    head_module: str | None
+    head: Callable[[Setup, Batch, Wanted], BertOutput]
+    loss: Loss | None
     architecture: str
+    head_modules: tuple[str, ...] = ()
+    labels: Literal["example", "tokens", "span", "group", "pretraining"] = "example"
+    names: bool = False
+    pooling: Literal["chosen", "pooler", "mean"] | None = "pooler"
+    problem_type: str | None = None
 
 
-def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
-    """Softmax cross-entropy of each example slot; empty slots hold a finite number that their weight of 0 drops."""
-    return optax.softmax_cross_entropy_with_integer_labels(output.logits, batch.labels)
-
-
-def _bare_encoder(config: BertConfig, num_labels: int, *arguments: Any) -> BertOutput:
-    return heads.encoder(config, *arguments)
-
+_MASKED_LM = ("masked_lm", "masked_lm/transform", "masked_lm/norm")
+_SEQUENCE = Task(
+    head=heads.classification,
+    loss=losses.cross_entropy,
+    architecture="BertForSequenceClassification",
+    head_modules=("classifier",),
+    names=True,
+    pooling="chosen",
+    problem_type="single_label_classification",
+)
 
 TASKS: Mapping[str, Task] = {
-    "encoder": Task(head=_bare_encoder, loss=None, head_module=None, architecture="BertModel"),
-    "classification": Task(
-        head=heads.classification,
-        loss=cross_entropy,
-        head_module="classifier",
-        architecture="BertForSequenceClassification",
+    "encoder": Task(heads.encoder, None, "BertModel", pooling="chosen"),
+    "classification": _SEQUENCE,
+    "multi_label": _SEQUENCE._replace(loss=losses.binary_cross_entropy, problem_type="multi_label_classification"),
+    "regression": _SEQUENCE._replace(loss=losses.squared_error, problem_type="regression"),
+    "token_classification": Task(
+        head=heads.token_classification,
+        loss=losses.cross_entropy,
+        architecture="BertForTokenClassification",
+        head_modules=("classifier",),
+        labels="tokens",
+        names=True,
+        pooling=None,
+    ),
+    "question_answering": Task(
+        head=heads.question_answering,
+        loss=losses.span_cross_entropy,
+        architecture="BertForQuestionAnswering",
+        head_modules=("qa_outputs",),
+        labels="span",
+        pooling=None,
+    ),
+    "multiple_choice": Task(
+        head=heads.multiple_choice,
+        loss=losses.cross_entropy,
+        architecture="BertForMultipleChoice",
+        head_modules=("classifier",),
+        labels="group",
+    ),
+    "next_sentence": Task(
+        head=heads.next_sentence,
+        loss=losses.cross_entropy,
+        architecture="BertForNextSentencePrediction",
+        head_modules=("next_sentence",),
+    ),
+    "masked_lm": Task(
+        head=heads.masked_lm,
+        loss=losses.cross_entropy,
+        architecture="BertForMaskedLM",
+        head_modules=_MASKED_LM,
+        labels="tokens",
+        pooling=None,
+    ),
+    "pretraining": Task(
+        head=heads.pretraining,
+        loss=losses.pretraining_cross_entropy,
+        architecture="BertForPreTraining",
+        head_modules=(*_MASKED_LM, "next_sentence"),
+        labels="pretraining",
+    ),
+    "sentence_embedding": Task(
+        head=heads.sentence_embedding,
+        loss=losses.cosine_error,
+        architecture="BertModel",
+        labels="group",
+        pooling="mean",
     ),
 }
 
@@ -61,9 +125,10 @@ class Model(NamedTuple):
 
     Attributes:
       init: rng_key -> parameters, freshly initialised.
-      apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False) -> BertOutput. rng_key may be
-        None when deterministic.
-      labels: the label vocabulary, one name an index; empty for the bare encoder.
+      apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False, return_attentions=False) ->
+        BertOutput. rng_key may be None when deterministic. A batch of the host is checked first; inside of `jax.jit`,
+        an index out of range gives NaN.
+      labels: the label vocabulary, one name an index; empty where labels have no names.
     """
 
     init: Callable[[Array], Params]
@@ -74,38 +139,64 @@ class Model(NamedTuple):
     labels: tuple[str, ...]
 
 
-def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pooling: Pooling = "pooler") -> Model:
+def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pooling: Pooling | None = None) -> Model:
     """The network of a task.
 
     Args:
-      config: the architecture.
+      config: the architecture, and how to run it.
       task: a row of `TASKS`.
-      labels: names of the classes, in index order.
-      pooling: how an example becomes one vector.
+      labels: names of the classes, in index order, where the task has them.
+      pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table.
+      ConfigError: a task that is not in the table, a pooling that it does not have, or a device that cannot run it.
     """
-    if task not in TASKS:
-        raise ConfigError(f"task {task!r} is unknown; bertjax has {', '.join(TASKS)}")
-    head = TASKS[task].head
+    row = find_task(task)
+    check_execution(config.execution)
+    setup = Setup(config, len(labels), _pooling(task, pooling))
+    policy = policy_of(config.execution)
 
-    @hk.transform
-    def network(batch: Batch, deterministic: bool, return_hidden_states: bool) -> BertOutput:
-        batch = Batch(*map(jnp.asarray, batch))  # numpy where a user calls with a batch of the host
-        return head(config, len(labels), batch, pooling, return_hidden_states, deterministic)
+    def transformed(setup: Setup) -> hk.Transformed:
+        # numpy where a user calls with a batch of the host
+        return hk.transform(lambda batch, wanted: row.head(setup, jax.tree.map(jnp.asarray, batch), wanted))
+
+    # Parameters start the same however the network is run.
+    plain = transformed(setup._replace(config=replace(config, execution=Execution())))
+    network = transformed(setup)
 
     def init(rng_key: Array) -> Params:
-        one_token = padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1)))
-        return network.init(rng_key, one_token, True, False)
+        return plain.init(rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), Wanted())
 
     def apply(
         params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
-        return_hidden_states: bool = False,
+        return_hidden_states: bool = False, return_attentions: bool = False,
     ) -> BertOutput:  # fmt: skip
-        return network.apply(params, rng_key, batch, deterministic, return_hidden_states)
+        check_batch(config, batch)
+        wanted = Wanted(deterministic, return_hidden_states, return_attentions)
+        return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, wanted))
 
-    return Model(init, apply, config, task, pooling, labels)
+    return Model(init, apply, config, task, setup.pooling, labels)
+
+
+def find_task(name: str) -> Task:
+    """A row of the table.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"task {name!r} is unknown; bertjax has {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def _pooling(task: str, wanted: Pooling | None) -> Pooling:
+    """The pooling of a task: its own, or the wanted one where it leaves that open."""
+    offered = TASKS[task].pooling
+    if offered == "chosen":
+        return wanted or "pooler"
+    if wanted not in (None, offered) and offered is not None:
+        raise ConfigError(f"task {task!r} has pooling {offered!r}, not {wanted!r}")
+    return offered or "pooler"
 
 
 def parameter_shapes(model: Model) -> Params:

@@ -24,7 +24,7 @@ from bertjax.tasks import TASKS
 from bertjax.training import parallel
 from bertjax.training.optimizer import make_optimizer
 from bertjax.training.prepare import Prepared, prepare
-from bertjax.training.step import init_state, make_train_step
+from bertjax.training.step import make_train_step
 
 Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
 
@@ -36,7 +36,7 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     loss = TASKS[config.task].loss
     assert loss is not None
     step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
-    state = init_state(prepared.params, optimizer, jax.random.PRNGKey(config.seed))
+    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     engine = parallel.compile_engine(prepared.model, step, state, prepared.plan.layouts)
     print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
     batches = training_batches(prepared.train, prepared.plan)

@@ -87,4 +87,4 @@ def test_wrong_shape_and_unknown_settings(tiny_model, tmp_path):
         from_pretrained(folder)
     write(id2label={"1": "a", "2": "b"})
     with pytest.raises(ConfigError, match="id2label must number"):
-        from_pretrained(folder)
+        from_pretrained(folder, task="classification")

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+import jax
 import numpy as np
+
+from bertjax.batch import Batch
 
 Row = list[int]
 
@@ -63,6 +66,62 @@ def _fullest(candidates: Sequence[int], lengths: Sequence[int], room: int) -> Ro
         if room in reached:
             break
     return reached[max(reached)]
+
+
+def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
+    """Joins the rows of a batch into fewer, longer rows: the same examples in the same order, without their padding.
+
+    Args:
+      batch: on the host, of any task, with fewer slots than tokens in a row.
+      rows: for each new row, which rows of `batch` it takes, one after the other.
+      layout: the shape of the result; what is left of it stays empty. Its slots are a multiple of the batch's.
+
+    Raises:
+      ValueError: rows that do not fit the layout.
+    """
+    old_slots, places = batch.example_starts.shape[1], layout.slots // batch.example_starts.shape[1]
+    real = batch.segment_ids != 0
+    lengths = real.sum(axis=1)
+    if len(rows) > layout.rows or layout.slots % old_slots or any(len(row) > places for row in rows):
+        raise ValueError(f"{len(rows)} rows of up to {max(map(len, rows))} x {old_slots} slots do not fit {layout}")
+    if any(lengths[row].sum() > layout.row_length for row in rows):
+        raise ValueError(f"a row has more tokens than the {layout.row_length} of {layout}")
+
+    # Where everything comes from: the old row in each place, the old token (counted over the batch) at each position.
+    row_at = np.full((layout.rows, places), -1)
+    token_at = np.full((layout.rows, layout.row_length), -1)
+    place_at, first_of = np.zeros_like(token_at), np.zeros_like(row_at)
+    for r, row in enumerate(rows):
+        row_at[r, : len(row)] = row
+        first_of[r, : len(row)] = np.cumsum([0, *lengths[row][:-1]])
+        token_at[r, : lengths[row].sum()] = np.concatenate([np.flatnonzero(real[i]) + i * real.shape[1] for i in row])
+        place_at[r, : lengths[row].sum()] = np.repeat(np.arange(len(row)), lengths[row])
+
+    def of_tokens(leaf: np.ndarray) -> np.ndarray:
+        taken = leaf.reshape(-1, *leaf.shape[2:])[token_at]
+        taken[token_at < 0] = 0
+        return taken
+
+    def of_slots(leaf: np.ndarray) -> np.ndarray:
+        taken = leaf[row_at]  # [B, places, entries of a row, ...]
+        taken[row_at < 0] = 0
+        return taken.reshape(layout.rows, places * leaf.shape[1], *leaf.shape[2:])
+
+    def of_either(leaf: np.ndarray) -> np.ndarray:
+        return of_tokens(leaf) if leaf.shape[1] == real.shape[1] else of_slots(leaf)
+
+    starts = np.take_along_axis(np.cumsum(real, axis=1) - 1, batch.example_starts, axis=1)  # among real tokens
+    filled = (batch.segment_ids[:, None, :] == np.arange(1, old_slots + 1)[:, None]).any(axis=-1)  # [B, E]
+    segments = of_tokens(batch.segment_ids)
+    return Batch(
+        token_ids=of_tokens(batch.token_ids),
+        token_type_ids=of_tokens(batch.token_type_ids),
+        position_ids=of_tokens(batch.position_ids),
+        segment_ids=np.where(segments, segments + place_at * old_slots, 0).astype(np.int32),
+        example_starts=((of_slots(starts) + first_of.repeat(old_slots, axis=1)) * of_slots(filled)).astype(np.int32),
+        labels=jax.tree.map(of_either, batch.labels),
+        example_weights=jax.tree.map(of_either, batch.example_weights),
+    )
 
 
 def unpacked(lengths: Sequence[int]) -> list[Row]:

@@ -3,17 +3,34 @@
     B rows   T query positions   S key positions   D hidden size   H heads   K head size
 
 Departs from the formula in the order of operations, never in the result: the softmax's division is applied to the
-weighted sum, which has K numbers a query, and not to the weights, of which there are S.
+weighted sum, which has K numbers a query, and not to the weights, of which there are S. The softmax is computed in
+float32 whatever the precision of the rest.
 """
 
+from typing import NamedTuple
+
 import haiku as hk
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig
+from bertjax.errors import ConfigError
 from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import linear
+
+
+class Attended(NamedTuple):
+    """What attention returns.
+
+    Attributes:
+      output: [B, T, D] each query position's mix of its example.
+      weights: [B, H, T, S] the shares of the mix, before dropout; None where they were not asked for.
+    """
+
+    output: Float[Array, "B T D"]
+    weights: Float[Array, "B H T S"] | None
 
 
 def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"]) -> Bool[Array, "B T S"]:
@@ -35,22 +52,65 @@ class SelfAttention(hk.Module):
         keys_from: Float[Array, "B S D"],
         mask: Bool[Array, "B T S"],
         deterministic: bool,
-    ) -> Float[Array, "B T D"]:
+        return_weights: bool = False,
+    ) -> Attended:
         c = self.config
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
 
-        scores = jnp.einsum("BHTK,BHSK->BHTS", query * c.head_size**-0.5, key)
-        # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
-        scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-        # The shift cancels in the quotient, so no gradient flows through it.
-        weights = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        total = weights.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
-        weights = maybe_dropout(c.attention_dropout_rate, weights, deterministic)
-        context = jnp.einsum("BHTS,BHSK->BHTK", weights, value) / total
+        # The kernel keeps no weights, and gains nothing where a few positions are read of a long row.
+        if c.execution.attention == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
+            context, weights = _fused(c, query, key, value, mask, deterministic), None
+        else:
+            context, weights = _in_steps(c, query, key, value, mask, deterministic)
+        output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
+        return Attended(output, weights if return_weights else None)
 
-        return linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
+
+def _in_steps(
+    config: BertConfig,
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B H S K"],
+    value: Float[Array, "B H S K"],
+    mask: Bool[Array, "B T S"],
+    deterministic: bool,
+) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
+    """The mix and its weights, left to XLA."""
+    scores = jnp.einsum("BHTK,BHSK->BHTS", query * config.head_size**-0.5, key, preferred_element_type=jnp.float32)
+    # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
+    scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    # The shift cancels in the quotient, so no gradient flows through it.
+    exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
+    kept = maybe_dropout(config.attention_dropout_rate, exponentials, deterministic).astype(value.dtype)
+    mixed = jnp.einsum("BHTS,BHSK->BHTK", kept, value, preferred_element_type=jnp.float32)
+    return (mixed / total).astype(value.dtype), exponentials / total
+
+
+def _fused(
+    config: BertConfig,
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B H T K"],
+    value: Float[Array, "B H T K"],
+    mask: Bool[Array, "B T T"],
+    deterministic: bool,
+) -> Float[Array, "B H T K"]:
+    """The mix by cuDNN's kernel, which has no dropout here.
+
+    Raises:
+      ConfigError: attention weights would be dropped.
+    """
+    if not deterministic and config.attention_dropout_rate > 0:
+        raise ConfigError(
+            f"attention 'cudnn' cannot drop attention weights, and their dropout rate is "
+            f"{config.attention_dropout_rate}; train with a dropout rate of 0, or with attention 'xla'"
+        )
+    queries, keys, values = (heads.transpose(0, 2, 1, 3) for heads in (query, key, value))  # [B, T, H, K]
+    mixed = jax.nn.dot_product_attention(
+        queries, keys, values, mask=mask[:, None], scale=config.head_size**-0.5, implementation="cudnn"
+    )
+    return mixed.transpose(0, 2, 1, 3)
 
 
 def split_heads(config: BertConfig, projected: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:

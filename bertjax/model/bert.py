@@ -1,9 +1,11 @@
 """BERT: embeddings and encoder under one name.
 
-    B rows   T tokens in a row   D hidden size   R positions read
+    B rows   T tokens in a row   D hidden size   H heads   R positions read   N layers   V vocabulary
 
 Source: Devlin et al. 2018 (arXiv:1810.04805).
 """
+
+from typing import NamedTuple
 
 import haiku as hk
 from jaxtyping import Array, Float, Int
@@ -11,7 +13,26 @@ from jaxtyping import Array, Float, Int
 from bertjax.batch import Batch
 from bertjax.config import BertConfig
 from bertjax.model.embeddings import Embeddings
-from bertjax.model.encoder import encode
+from bertjax.model.encoder import Encoded, encode
+
+
+class Wanted(NamedTuple):
+    """What a caller wants of a forward pass.
+
+    Attributes:
+      deterministic: no dropout.
+      hidden_states: the embeddings and every layer's output.
+      attentions: every layer's attention weights.
+    """
+
+    deterministic: bool = True
+    hidden_states: bool = False
+    attentions: bool = False
+
+    @property
+    def every_position(self) -> bool:
+        """Whether the last layer must be computed at every token."""
+        return self.hidden_states or self.attentions
 
 
 class Bert(hk.Module):
@@ -22,8 +43,23 @@ class Bert(hk.Module):
         self.config = config
 
     def __call__(
-        self, batch: Batch, read_at: Int[Array, "B R"] | None = None, deterministic: bool = True
-    ) -> Float[Array, "B R D"]:
-        """Hidden states of the last layer, at every token or only at `read_at`."""
-        hidden_states = Embeddings(self.config)(batch, deterministic)
-        return encode(self.config, hidden_states, batch.segment_ids, read_at, deterministic)
+        self, batch: Batch, wanted: Wanted, read_at: Int[Array, "B R"] | None = None
+    ) -> tuple[Encoded, Float[Array, "V D"]]:
+        """What the encoder returns, and the table of word embeddings.
+
+        Args:
+          batch: the input.
+          wanted: of the forward pass.
+          read_at: the positions at which the last layer is needed, or None for all.
+        """
+        embedded = Embeddings(self.config)(batch, wanted.deterministic)
+        encoded = encode(
+            self.config,
+            embedded.hidden_states,
+            batch.segment_ids,
+            read_at=read_at,
+            deterministic=wanted.deterministic,
+            return_hidden_states=wanted.hidden_states,
+            return_attentions=wanted.attentions,
+        )
+        return encoded, embedded.word_embeddings

@@ -1,7 +1,9 @@
 """Embeddings: the sum of word, position and segment embeddings, normalised (BERT, section 3, figure 2).
 
-B rows   T tokens in a row   D hidden size
+B rows   T tokens in a row   D hidden size   V vocabulary
 """
+
+from typing import NamedTuple
 
 import haiku as hk
 from jaxtyping import Array, Float
@@ -9,7 +11,19 @@ from jaxtyping import Array, Float
 from bertjax.batch import Batch
 from bertjax.config import BertConfig
 from bertjax.model.dropout import maybe_dropout
-from bertjax.model.layers import embedding, layer_norm
+from bertjax.model.layers import embedding, layer_norm, look_up
+
+
+class Embedded(NamedTuple):
+    """What the embeddings return.
+
+    Attributes:
+      hidden_states: [B, T, D] the first layer's input.
+      word_embeddings: [V, D] the table, for a decoder that is tied to it.
+    """
+
+    hidden_states: Float[Array, "B T D"]
+    word_embeddings: Float[Array, "V D"]
 
 
 class Embeddings(hk.Module):
@@ -19,10 +33,11 @@ class Embeddings(hk.Module):
         super().__init__(name)
         self.config = config
 
-    def __call__(self, batch: Batch, deterministic: bool) -> Float[Array, "B T D"]:
+    def __call__(self, batch: Batch, deterministic: bool) -> Embedded:
         c = self.config
-        words = embedding(c, c.vocab_size, "word")(batch.token_ids)  # [B, T, D]
-        positions = embedding(c, c.max_position_embeddings, "position")(batch.position_ids)
-        token_types = embedding(c, c.type_vocab_size, "token_type")(batch.token_type_ids)
+        table = embedding(c, c.vocab_size, "word")
+        words = look_up(table, batch.token_ids)  # [B, T, D]
+        positions = look_up(embedding(c, c.max_position_embeddings, "position"), batch.position_ids)
+        token_types = look_up(embedding(c, c.type_vocab_size, "token_type"), batch.token_type_ids)
         hidden_states = layer_norm(c, "norm")(words + token_types + positions)
-        return maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic)
+        return Embedded(maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic), table)

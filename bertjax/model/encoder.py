@@ -1,12 +1,21 @@
 """The encoder: a stack of self-attention and feed-forward layers, normalised after each (BERT, section 3).
 
-    B rows   T tokens in a row   D hidden size   F feed-forward size   R positions to read
+    B rows   T tokens in a row   D hidden size   F feed-forward size   H heads   R positions to read   N layers
 
 The last layer can be computed only at the positions that a head reads: nothing else looks at the rest, so the
 result is the same and its queries and its feed-forward cost next to nothing.
+
+All layers but the last run one after the other, or as one scan over their stacked parameters, which compiles one layer
+whatever their number. Parameters are the same either way: `layer_0` .. `layer_{N-1}`.
 """
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import haiku as hk
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,6 +23,43 @@ from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import activation, layer_norm, linear
+
+
+class LayerOutput(NamedTuple):
+    """What a layer returns.
+
+    Attributes:
+      hidden_states: [B, R, D].
+      attention_weights: [B, H, R, T], or None where they were not asked for.
+    """
+
+    hidden_states: Float[Array, "B R D"]
+    attention_weights: Float[Array, "B H R T"] | None
+
+
+class Kept(NamedTuple):
+    """What was asked for of a layer, or of several along a leading axis; None where it was not."""
+
+    hidden_states: Array | None = None
+    attention_weights: Array | None = None
+
+
+Step = Callable[[str, Array], tuple[Array, Kept]]
+_ANY_LAYER = "layer_any"
+
+
+class Encoded(NamedTuple):
+    """What the encoder returns.
+
+    Attributes:
+      last_hidden_states: [B, R, D] of the last layer, at the positions that were to be read.
+      hidden_states: [N + 1, B, T, D] the embeddings, then each layer's output; None where they were not asked for.
+      attention_weights: [N, B, H, T, T] of each layer; None where they were not asked for.
+    """
+
+    last_hidden_states: Float[Array, "B R D"]
+    hidden_states: Float[Array, "N1 B T D"] | None
+    attention_weights: Float[Array, "N B H T T"] | None
 
 
 class EncoderLayer(hk.Module):
@@ -29,40 +75,106 @@ class EncoderLayer(hk.Module):
         keys_from: Float[Array, "B T D"],
         mask: Bool[Array, "B R T"],
         deterministic: bool,
-    ) -> Float[Array, "B R D"]:
+        return_attentions: bool,
+    ) -> LayerOutput:
         c = self.config
-        attended = SelfAttention(c)(queries_from, keys_from, mask, deterministic)
+        attended, weights = SelfAttention(c)(queries_from, keys_from, mask, deterministic, return_attentions)
         attended = maybe_dropout(c.hidden_dropout_rate, attended, deterministic)
         attended = layer_norm(c, "attention_norm")(queries_from + attended)
 
         intermediate = linear(c, c.intermediate_size, "intermediate")(attended)  # [B, R, F]
         output = linear(c, c.hidden_size, "output")(activation(c.hidden_act)(intermediate))  # [B, R, D]
         output = maybe_dropout(c.hidden_dropout_rate, output, deterministic)
-        return layer_norm(c, "output_norm")(attended + output)
+        return LayerOutput(layer_norm(c, "output_norm")(attended + output), weights)
 
 
 def encode(
     config: BertConfig,
-    hidden_states: Float[Array, "B T D"],
+    embedded: Float[Array, "B T D"],
     segment_ids: Int[Array, "B T"],
     read_at: Int[Array, "B R"] | None,
     deterministic: bool,
-) -> Float[Array, "B R D"]:
-    """Runs the layers `layer_0` .. `layer_{n-1}`, made in the module that calls this.
+    return_hidden_states: bool = False,
+    return_attentions: bool = False,
+) -> Encoded:
+    """Runs the layers `layer_0` .. `layer_{N-1}`, made in the module that calls this.
 
     Args:
-      config: the architecture.
-      hidden_states: the embeddings.
+      config: the architecture, and how to run it.
+      embedded: the embeddings.
       segment_ids: which example each token belongs to; 0 is padding.
-      read_at: positions at which the result is needed, or None for all of them (R = T).
+      read_at: positions at which the result is needed, or None for all of them (R = T). Only without the two below.
       deterministic: no dropout.
+      return_hidden_states: keep every layer's output.
+      return_attentions: keep every layer's attention weights.
     """
     mask = attention_mask(segment_ids, segment_ids)
-    for i in range(config.num_layers - 1):
-        hidden_states = EncoderLayer(config, f"layer_{i}")(hidden_states, hidden_states, mask, deterministic)
+    last = config.num_layers - 1
 
-    queries_from = hidden_states
+    def run_layer(name: str, queries_from: Array, keys_from: Array, mask: Array) -> LayerOutput:
+        layer = EncoderLayer(config, name)
+
+        def run(queries_from: Array, keys_from: Array, mask: Array) -> LayerOutput:
+            return layer(queries_from, keys_from, mask, deterministic, return_attentions)
+
+        return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
+
+    def step(name: str, hidden_states: Array) -> tuple[Array, Kept]:
+        """A layer that every position passes: its output, and what is kept of it."""
+        output, weights = run_layer(name, hidden_states, hidden_states, mask)
+        return output, Kept(output if return_hidden_states else None, weights)
+
+    run_all = _stacked if config.execution.layers == "stacked" else _unrolled
+    hidden_states, kept = run_all(step, last, embedded)
+
+    queries_from, last_mask = hidden_states, mask
     if read_at is not None:
         queries_from = jnp.take_along_axis(hidden_states, read_at[:, :, None], axis=1)  # [B, R, D]
-        mask = jnp.take_along_axis(mask, read_at[:, :, None], axis=1)  # [B, R, T]
-    return EncoderLayer(config, f"layer_{config.num_layers - 1}")(queries_from, hidden_states, mask, deterministic)
+        last_mask = jnp.take_along_axis(mask, read_at[:, :, None], axis=1)  # [B, R, T]
+    output = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
+
+    return Encoded(
+        output.hidden_states,
+        _joined(embedded, kept.hidden_states, output.hidden_states) if return_hidden_states else None,
+        _joined(kept.attention_weights, output.attention_weights) if return_attentions else None,
+    )
+
+
+def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, Kept]:
+    """The first `count` layers, each on its own: the last output, and what each layer kept along a leading axis."""
+    kept = []
+    for i in range(count):
+        hidden_states, of_layer = step(f"layer_{i}", hidden_states)
+        kept.append(of_layer)
+    return hidden_states, jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *kept) if kept else Kept()
+
+
+def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, Kept]:
+    """The same as one scan."""
+    if count == 0:
+        return hidden_states, Kept()
+    stack = hk.layer_stack(count, with_per_layer_inputs=True, transparent=True, transparency_map=_LayerNames(count))
+    return stack(lambda hidden_states: step(_ANY_LAYER, hidden_states))(hidden_states)
+
+
+@dataclass(frozen=True)
+class _LayerNames:
+    """Between the scanned layer's one name and the names of the layers that it stands for."""
+
+    count: int
+
+    def stacked_to_flat(self, stacked_module_name: str, scan_idx: int) -> str:
+        return stacked_module_name.replace(_ANY_LAYER, f"layer_{scan_idx}")
+
+    def flat_to_stacked(self, unstacked_module_name: str) -> tuple[str, int] | None:
+        found = re.search(r"layer_(\d+)", unstacked_module_name)
+        if found is None or int(found.group(1)) >= self.count:
+            return None
+        return unstacked_module_name.replace(found.group(), _ANY_LAYER), int(found.group(1))
+
+
+def _joined(*parts: Array | None) -> Array:
+    """Single layers and stacks of layers as one stack."""
+    present = [part for part in parts if part is not None]
+    rank = max(part.ndim for part in present)
+    return jnp.concatenate([part if part.ndim == rank else part[None] for part in present])

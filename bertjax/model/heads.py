@@ -1,75 +1,174 @@
 """What reads the encoder: pooling of an example to one vector, and the heads that make logits of it.
 
-    B rows   T tokens in a row   D hidden size   E example slots in a row   L labels
+    B rows   T tokens in a row   D hidden size   E example slots in a row   L labels   V vocabulary
+    G groups in a row (a multiple choice's candidates, a pair of sentences)   C candidates in a group, E = G C
 
 Three poolings: `pooler` (dense and tanh over `[CLS]`, as transformers' BertForSequenceClassification; it is in BERT's
 code and not in the paper), `cls` (the hidden state of `[CLS]` as it is), `mean` (over the example's tokens, as
 sentence encoders have it).
+
+A head is a function (setup, batch, wanted) -> BertOutput, called inside of a Haiku transform.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, Pretraining
 from bertjax.config import BertConfig
-from bertjax.model.bert import Bert
+from bertjax.model.bert import Bert, Wanted
 from bertjax.model.dropout import maybe_dropout
+from bertjax.model.encoder import Encoded
 from bertjax.model.layers import linear
+from bertjax.model.masked_lm import MaskedLanguageModel
 
 Pooling = Literal["pooler", "cls", "mean"]
+
+_SMALLEST_NORM = 1e-12  # as torch's normalize has it
+
+
+class Setup(NamedTuple):
+    """What a head is made from.
+
+    Attributes:
+      num_labels: L, where the head has as many outputs as there are labels.
+      pooling: how an example becomes one vector, where the head reads one.
+    """
+
+    config: BertConfig
+    num_labels: int
+    pooling: Pooling
 
 
 class BertOutput(NamedTuple):
     """What the network returns for a batch.
 
     Attributes:
-      logits: [B, E, L] of a task head, or None for the bare encoder.
-      pooled_output: [B, E, D] one vector for each example slot.
-      hidden_states: [B, T, D] of the last layer, or None where they were not asked for.
+      logits: of a task head, None for a bare encoder. [B, E, L] for one answer an example, [B, T, L] for one a token,
+        [B, T, 2] (start, end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words; `Pretraining` has
+        two of them.
+      pooled_output: [B, E, D] one vector for each example slot, None where the head reads tokens.
+      hidden_states: [N + 1, B, T, D] the embeddings and each layer's output; None where they were not asked for.
+      attentions: [N, B, H, T, T] attention weights of each layer, before dropout; None where they were not asked for.
     """
 
-    logits: Float[Array, "B E L"] | None
-    pooled_output: Float[Array, "B E D"]
-    hidden_states: Float[Array, "B T D"] | None
+    logits: Any
+    pooled_output: Float[Array, "B E D"] | None
+    hidden_states: Float[Array, "N1 B T D"] | None
+    attentions: Float[Array, "N B H T T"] | None
 
 
-def encoder(
-    config: BertConfig, batch: Batch, pooling: Pooling, return_hidden_states: bool, deterministic: bool
-) -> BertOutput:
-    """The bare encoder: one vector an example.
-
-    Unless the hidden states are asked for or the pooling needs them, the last layer runs at `[CLS]` alone.
-    """
-    bert = Bert(config)
-    if pooling == "mean" or return_hidden_states:
-        hidden_states = bert(batch, deterministic=deterministic)  # [B, T, D]
-        if pooling == "mean":
-            pooled = mean_of_examples(hidden_states, batch.segment_ids, batch.example_starts.shape[1])
-        else:
-            pooled = jnp.take_along_axis(hidden_states, batch.example_starts[:, :, None], axis=1)
-    else:
-        pooled = bert(batch, read_at=batch.example_starts, deterministic=deterministic)  # [B, E, D]
-    if pooling == "pooler":
-        pooled = jnp.tanh(linear(config, config.hidden_size, "pooler")(pooled))
-    return BertOutput(logits=None, pooled_output=pooled, hidden_states=hidden_states if return_hidden_states else None)
+def encoder(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """The bare encoder: one vector an example."""
+    return _of_examples(*_pooled(setup, batch, wanted), logits=None)
 
 
-def classification(
-    config: BertConfig, num_labels: int, batch: Batch, pooling: Pooling, return_hidden_states: bool, deterministic: bool
-) -> BertOutput:
+def _pooled(setup: Setup, batch: Batch, wanted: Wanted) -> tuple[Encoded, Float[Array, "B E D"]]:
+    """One vector an example slot. Unless more is asked for or needed, the last layer runs at `[CLS]` alone."""
+    config, starts = setup.config, batch.example_starts
+    everywhere = setup.pooling == "mean" or wanted.every_position
+    encoded, _ = Bert(config)(batch, wanted, read_at=None if everywhere else starts)
+    vectors = encoded.last_hidden_states  # [B, T, D], or [B, E, D]
+    if setup.pooling == "mean":
+        return encoded, mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
+    if everywhere:
+        vectors = jnp.take_along_axis(vectors, starts[:, :, None], axis=1)
+    return encoded, pooler(config, vectors) if setup.pooling == "pooler" else vectors
+
+
+def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Array, "B E D"]:
+    """Dense and tanh over the hidden state of `[CLS]`."""
+    return jnp.tanh(linear(config, config.hidden_size, "pooler")(first_tokens))
+
+
+def sentence_embedding(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """Pooled and scaled to length 1, so that a dot product is a cosine (Reimers and Gurevych 2019)."""
+    encoded, pooled = _pooled(setup, batch, wanted)
+    squared = jnp.square(pooled.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    # The floor lies under the root: the norm of an empty slot's zeros has a gradient too.
+    unit = pooled / jnp.sqrt(jnp.maximum(squared, _SMALLEST_NORM**2))
+    return _of_examples(encoded, unit, logits=None)
+
+
+def classification(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
     """Sequence classification: pool, dropout, one linear layer named `classifier` (BERT, section 4.1)."""
-    output = encoder(config, batch, pooling, return_hidden_states, deterministic)
-    features = maybe_dropout(config.hidden_dropout_rate, output.pooled_output, deterministic)
-    return output._replace(logits=linear(config, num_labels, "classifier")(features))
+    return _classified(setup, setup.num_labels, batch, wanted)
+
+
+def _classified(setup: Setup, num_outputs: int, batch: Batch, wanted: Wanted) -> BertOutput:
+    encoded, pooled = _pooled(setup, batch, wanted)
+    features = maybe_dropout(_classifier_dropout(setup.config), pooled, wanted.deterministic)
+    return _of_examples(encoded, pooled, linear(setup.config, num_outputs, "classifier")(features))
+
+
+def multiple_choice(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """One score a candidate, and a softmax over the candidates of a group (BERT, section 4.4).
+
+    The candidates of a group are consecutive slots of one row; their number follows from the batch, which has one
+    label for each group.
+    """
+    output = _classified(setup, 1, batch, wanted)
+    rows, groups = batch.labels.shape
+    return output._replace(logits=output.logits.reshape(rows, groups, -1))
+
+
+def next_sentence(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """Whether the second text follows the first: label 0 says yes (BERT, section 3.1, task 2)."""
+    encoded, pooled = _pooled(setup, batch, wanted)
+    return _of_examples(encoded, pooled, linear(setup.config, 2, "next_sentence")(pooled))
+
+
+def token_classification(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
+    encoded, _ = Bert(setup.config)(batch, wanted)
+    features = maybe_dropout(_classifier_dropout(setup.config), encoded.last_hidden_states, wanted.deterministic)
+    return _of_tokens(encoded, linear(setup.config, setup.num_labels, "classifier")(features))
+
+
+def question_answering(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
+    encoded, _ = Bert(setup.config)(batch, wanted)
+    return _of_tokens(encoded, linear(setup.config, 2, "qa_outputs")(encoded.last_hidden_states))
+
+
+def masked_lm(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """The word behind each token (BERT, section 3.1, task 1)."""
+    encoded, words = Bert(setup.config)(batch, wanted)
+    return _of_tokens(encoded, MaskedLanguageModel(setup.config)(encoded.last_hidden_states, words))
+
+
+def pretraining(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+    """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
+    config = setup.config
+    encoded, words = Bert(config)(batch, wanted)
+    first_tokens = jnp.take_along_axis(encoded.last_hidden_states, batch.example_starts[:, :, None], axis=1)
+    pooled = pooler(config, first_tokens)
+    logits = Pretraining(
+        masked_lm=MaskedLanguageModel(config)(encoded.last_hidden_states, words),
+        next_sentence=linear(config, 2, "next_sentence")(pooled),
+    )
+    return _of_examples(encoded, pooled, logits)
+
+
+def _of_examples(encoded: Encoded, pooled: Float[Array, "B E D"], logits: Any) -> BertOutput:
+    return BertOutput(logits, pooled, encoded.hidden_states, encoded.attention_weights)
+
+
+def _of_tokens(encoded: Encoded, logits: Any) -> BertOutput:
+    return BertOutput(logits, None, encoded.hidden_states, encoded.attention_weights)
+
+
+def _classifier_dropout(config: BertConfig) -> float:
+    rate = config.classifier_dropout_rate
+    return config.hidden_dropout_rate if rate is None else rate
 
 
 def mean_of_examples(
     hidden_states: Float[Array, "B T D"], segment_ids: Int[Array, "B T"], num_slots: int
 ) -> Float[Array, "B E D"]:
     """The mean of each example's tokens; 0 in an empty slot."""
-    membership = jax.nn.one_hot(segment_ids - 1, num_slots, axis=1, dtype=hidden_states.dtype)  # [B, E, T]
-    total = jnp.einsum("BET,BTD->BED", membership, hidden_states)
-    return total / jnp.maximum(membership.sum(axis=-1, keepdims=True), 1)
+    membership = jax.nn.one_hot(segment_ids - 1, num_slots, axis=1)  # [B, E, T], float32
+    total = jnp.einsum("BET,BTD->BED", membership, hidden_states.astype(membership.dtype))
+    return (total / jnp.maximum(membership.sum(axis=-1, keepdims=True), 1)).astype(hidden_states.dtype)

@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from bertjax.config import BertConfig
 
@@ -61,9 +61,14 @@ def initializer(config: BertConfig) -> hk.initializers.Initializer:
     return hk.initializers.RandomNormal(stddev=config.initializer_range)
 
 
-def embedding(config: BertConfig, size: int, name: str) -> hk.Embed:
-    """A table of `size` vectors of the hidden size."""
-    return hk.Embed(size, config.hidden_size, w_init=initializer(config), name=name)
+def embedding(config: BertConfig, size: int, name: str) -> Float[Array, "N D"]:
+    """The table of a module `name`: `size` vectors of the hidden size."""
+    return hk.Embed(size, config.hidden_size, w_init=initializer(config), name=name).embeddings
+
+
+def look_up(table: Float[Array, "N D"], indices: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    """Rows of a table. An index outside of it gives NaN, where JAX would silently take the nearest row."""
+    return table.at[indices].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def linear(config: BertConfig, output_size: int, name: str) -> hk.Linear:
@@ -71,6 +76,7 @@ def linear(config: BertConfig, output_size: int, name: str) -> hk.Linear:
     return hk.Linear(output_size, w_init=initializer(config), name=name)
 
 
-def layer_norm(config: BertConfig, name: str) -> hk.LayerNorm:
-    """Layer normalisation over the last axis, with the checkpoint's epsilon."""
-    return hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, eps=config.layer_norm_eps, name=name)
+def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape D"]]:
+    """Layer normalisation over the last axis, with the checkpoint's epsilon, in float32 whatever comes in."""
+    module = hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, eps=config.layer_norm_eps, name=name)
+    return lambda x: module(x.astype(jnp.float32)).astype(x.dtype)

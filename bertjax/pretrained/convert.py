@@ -4,58 +4,89 @@ Parameters are a plain nested dict: module path -> parameter name -> array.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bertjax.errors import CheckpointError
-from bertjax.pretrained.rules import IGNORED, LEGACY_SUFFIXES, PREFIX, PREFIXED, PRETRAINING_HEADS, RULES, Rule
+from bertjax.pretrained.rules import IGNORED, LEGACY_SUFFIXES, OPTIONAL, PREFIX, PREFIXED, RULES, TIED, Rule
 
 Params = dict[str, dict[str, Any]]
 
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+class Exceptions(NamedTuple):
+    """What a caller allows a checkpoint to lack or to have too much.
+
+    Attributes:
+      fresh: Haiku modules that the caller initialises, whatever the checkpoint has for them.
+      init_missing: patterns of tensor names (Hugging Face's, `*` stands for anything) that may be missing.
+      drop: patterns of tensor names that are left out.
+    """
+
+    fresh: Collection[str] = ()
+    init_missing: Sequence[str] = ()
+    drop: Sequence[str] = ()
+
+
+class Converted(NamedTuple):
+    """Parameters out of a checkpoint.
+
+    Attributes:
+      params: float32 arrays, all that the checkpoint gave.
+      missing: (module, parameter) of those that the caller has to initialise.
+    """
+
+    params: Params
+    missing: tuple[tuple[str, str], ...]
+
 
 def to_haiku(
-    tensors: Mapping[str, np.ndarray], template: Mapping[str, Mapping[str, Any]], fresh: Collection[str] = ()
-) -> Params:
+    tensors: Mapping[str, np.ndarray],
+    template: Mapping[str, Mapping[str, Any]],
+    exceptions: Exceptions = Exceptions(),  # noqa: B008 (immutable)
+    other_problems: Iterable[str] = (),
+) -> Converted:
     """Fills the parameters that a network expects.
 
     Args:
       tensors: a checkpoint, by Hugging Face's names: with or without the `bert.` prefix, old names included.
       template: the parameters of the network, as anything with a shape.
-      fresh: modules that the caller initialises; what the checkpoint has for them is left out.
-
-    Returns:
-      float32 arrays for every parameter outside `fresh`.
+      exceptions: what need not fit.
+      other_problems: found elsewhere, to stand in the same error.
 
     Raises:
-      CheckpointError: tensors that are missing, not expected, of another shape or no floats; all of them at once.
+      CheckpointError: tensors that are missing, not expected, of another shape or dtype, not finite, or untied; all of
+        them at once.
     """
     tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
-    problems: list[str] = []
+    rules = list(rules_of(template))
+    problems = [*other_problems, *_idle_patterns(tensors, rules, exceptions)]
+    tensors = {name: tensor for name, tensor in tensors.items() if not _matches(name, exceptions.drop)}
+    tensors, untied = _without_second_names(tensors, {rule.hugging_face for rule in rules})
+    problems += untied
+
     params: Params = {}
-    used: set[str] = set()
-    for rule in rules_of(template):
-        used.add(rule.hugging_face)
-        if rule.module in fresh:
-            continue
-        expected = tuple(template[rule.module][rule.parameter].shape)
+    missing: list[tuple[str, str]] = []
+    for rule in rules:
         tensor = tensors.get(rule.hugging_face)
-        if tensor is None:
-            problems.append(f"{rule.hugging_face} is missing")
-        elif not _is_float(tensor):
-            problems.append(f"{rule.hugging_face} is {tensor.dtype}, expected floats")
-        elif rule.bijection.apply(tensor).shape != expected:
-            stored_shape = rule.bijection.apply(np.empty(expected, np.bool_)).shape
-            problems.append(f"{rule.hugging_face} is {list(tensor.shape)}, expected {list(stored_shape)}")
-        else:
+        if rule.module in exceptions.fresh or (tensor is None and _matches(rule.hugging_face, exceptions.init_missing)):
+            missing.append((rule.module, rule.parameter))
+            continue
+        problem = _mismatch(rule, tensor, tuple(template[rule.module][rule.parameter].shape))
+        if problem is not None:
+            problems.append(f"{rule.hugging_face} {problem}")
+        elif tensor is not None:
             array = np.ascontiguousarray(rule.bijection.apply(tensor), dtype=np.float32)
             params.setdefault(rule.module, {})[rule.parameter] = array
-    unexpected = sorted(set(tensors) - used - set(_ignored(tensors, template)))
-    problems += [f"{name} is not expected" for name in unexpected]
+    used = {rule.hugging_face for rule in rules}
+    problems += [f"{name} is not expected" for name in sorted(set(tensors) - used - set(_ignored(tensors, template)))]
     if problems:
         raise CheckpointError(f"the checkpoint does not fit the network: {'; '.join(problems)}")
-    return params
+    return Converted(params, tuple(missing))
 
 
 def to_hugging_face(params: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -99,16 +130,60 @@ def canonical_name(name: str) -> str:
 def has_module(tensors: Collection[str], module: str) -> bool:
     """Whether a checkpoint has every tensor of a Haiku module without layers, such as `pooler` or `classifier`."""
     found = {canonical_name(name) for name in tensors}
+    found |= {first for second, first in TIED.items() if second in found}
     wanted = {rule.hugging_face for rule in RULES if rule.module == module}
     return bool(wanted) and wanted <= found
 
 
+def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) -> str | None:
+    """What is wrong with a tensor, or None."""
+    if tensor is None:
+        return "is missing"
+    if tensor.dtype.name not in _DTYPES:
+        return f"is {tensor.dtype}, expected {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}"
+    if rule.bijection.apply(tensor).shape != expected:
+        stored_shape = rule.bijection.apply(np.empty(expected, np.bool_)).shape
+        return f"is {list(tensor.shape)}, expected {list(stored_shape)}"
+    broken = tensor.size - int(np.isfinite(tensor).sum())
+    return f"has {broken} NaN or infinite numbers" if broken else None
+
+
+def _without_second_names(
+    tensors: Mapping[str, np.ndarray], expected: Collection[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Each tied tensor under its first name alone, and which of them hold other numbers than their first name."""
+    tensors, problems = dict(tensors), []
+    for second, first in TIED.items():
+        # Without a head that reads it, the second name is only one more tensor of pre-training.
+        if second not in tensors or not _reads(second, expected):
+            continue
+        tensor = tensors.pop(second)
+        if not np.array_equal(tensors.setdefault(first, tensor), tensor):
+            problems.append(f"{second} differs from {first}, to which the network ties it")
+    return tensors, problems
+
+
+def _reads(second: str, expected: Collection[str]) -> bool:
+    prefix = second.rsplit(".decoder.", 1)[0]
+    return any(name.startswith(prefix) for name in expected)
+
+
 def _ignored(tensors: Collection[str], template: Mapping[str, Any]) -> Iterator[str]:
-    """Tensors that may be left out: constants, heads of pre-training, a pooler that this network does not read."""
-    prefixes = PRETRAINING_HEADS if "pooler" in template else (*PRETRAINING_HEADS, "bert.pooler.")
+    """Tensors that may be left out: constants, and parts of pre-training that this network does not have."""
+    prefixes = tuple(prefix for prefix, module in OPTIONAL.items() if module not in template)
     return (name for name in tensors if name in IGNORED or name.startswith(prefixes))
 
 
-def _is_float(tensor: np.ndarray) -> bool:
-    # bfloat16 is no numpy kind of its own; ml_dtypes gives it the kind of an opaque type.
-    return tensor.dtype.kind == "f" or tensor.dtype.name == "bfloat16"
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) or fnmatchcase(name, PREFIX + pattern) for pattern in patterns)
+
+
+def _idle_patterns(tensors: Collection[str], rules: Iterable[Rule], exceptions: Exceptions) -> Iterator[str]:
+    """Patterns that match nothing: a slip of the pen, since each was written for something."""
+    names = [rule.hugging_face for rule in rules]
+    for pattern in exceptions.init_missing:
+        if not any(_matches(name, [pattern]) for name in names):
+            yield f"--init-missing {pattern} matches no parameter of the network"
+    for pattern in exceptions.drop:
+        if not any(_matches(name, [pattern]) for name in tensors):
+            yield f"--drop {pattern} matches no tensor of the checkpoint"

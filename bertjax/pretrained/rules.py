@@ -61,7 +61,18 @@ RULES: tuple[Rule, ...] = (
     *_layer_norm("bert.encoder.layer.{i}.output.LayerNorm", "bert/layer_{i}/output_norm"),
     *_linear("bert.pooler.dense", "pooler"),
     *_linear("classifier", "classifier"),
+    *_linear("qa_outputs", "qa_outputs"),
+    *_linear("cls.predictions.transform.dense", "masked_lm/transform"),
+    *_layer_norm("cls.predictions.transform.LayerNorm", "masked_lm/norm"),
+    Rule("cls.predictions.bias", "masked_lm", "b", Bijection.COPY),
+    *_linear("cls.seq_relationship", "next_sentence"),
 )
+
+# Second names of a tensor. A checkpoint may have either or both; both must hold the same numbers.
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
 
 # A bare encoder's checkpoint names its tensors without the prefix.
 PREFIX = "bert."
@@ -73,5 +84,6 @@ LEGACY_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "Lay
 # Tensors with nothing to load: position_ids is 0, 1, 2, ...
 IGNORED = ("bert.embeddings.position_ids",)
 
-# Heads of pre-training: dropped when the encoder is fine-tuned on another task.
-PRETRAINING_HEADS = ("cls.predictions.", "cls.seq_relationship.")
+# Parts of pre-training that a network may leave out: tensors that start so are known, and dropped where the network
+# does not have the module.
+OPTIONAL = {"bert.pooler.": "pooler", "cls.predictions.": "masked_lm", "cls.seq_relationship.": "next_sentence"}

@@ -8,11 +8,10 @@ from typing import Any
 
 from bertjax.training.config import FineTuneConfig, Optimizer
 
-__all__ = ["FineTuneConfig", "Optimizer", "TrainState", "init_state", "make_optimizer", "make_train_step"]
+__all__ = ["FineTuneConfig", "Optimizer", "TrainState", "make_optimizer", "make_train_step"]
 
 _LAZY = {
     "TrainState": "bertjax.training.step",
-    "init_state": "bertjax.training.step",
     "make_train_step": "bertjax.training.step",
     "make_optimizer": "bertjax.training.optimizer",
 }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 
@@ -76,6 +77,19 @@ class FineTuneConfig:
 
     dropout_rate: float | None = None
     """Dropout everywhere; default: the checkpoint's own rates."""
+
+    freeze: tuple[str, ...] = ()
+    """What stays as it is: `embeddings`, `layers:N` (the first N), `backbone` (everything but the head), or patterns of
+    parameter paths such as `bert/layer_*/attention/*`."""
+
+    init_missing: tuple[str, ...] = ()
+    """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
+
+    drop: tuple[str, ...] = ()
+    """Tensors of the checkpoint to leave out, by Hugging Face's names or patterns of them."""
+
+    execution: Execution = field(default_factory=Execution)
+    """How the network is computed."""
 
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How parameters are updated."""
@@ -153,6 +167,6 @@ def _as_type(name: str, value: Any, wanted: Any) -> Any:
             return tuple(value)
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if option in (int, str) and type(value) is option:
+        if option in (bool, int, str) and type(value) is option:
             return value
     raise ConfigError(f"{name} cannot be {value!r}")

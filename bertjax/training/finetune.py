@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
-import optax
 
 from bertjax.data.tokenize import Examples
 from bertjax.errors import ConfigError
 from bertjax.evaluation.metrics import ClassificationReport, classification_report
 from bertjax.evaluation.report import render_report
 from bertjax.model_folder import save_pretrained
-from bertjax.tasks import TASKS, Params
+from bertjax.tasks import TASKS, Loss, Params
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
@@ -28,7 +27,7 @@ from bertjax.training.optimizer import learning_rate_schedule, make_optimizer
 from bertjax.training.parallel import Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
-from bertjax.training.step import TrainState, init_state, make_train_step
+from bertjax.training.step import TrainState, make_train_step
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,20 @@ def finetune(
 
     prepared = prepare(config, parallel.num_local_devices())
     total_steps = prepared.plan.total_steps(len(prepared.train.labels))
-    optimizer = make_optimizer(config.optimizer, total_steps)
-    state, record = init_state(prepared.params, optimizer, jax.random.PRNGKey(config.seed)), RunRecord()
+    step = make_train_step(
+        prepared.model,
+        make_optimizer(config.optimizer, total_steps),
+        _loss(config.task),
+        axis_name=parallel.AXIS,
+        freeze=config.freeze,
+    )
+    state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
     if resume:
         state, record = _restore(folder, state)
 
     tracker = tracker or MlflowTracker(config.experiment)
     with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
-        compiling = pool.submit(_compile, config, prepared, optimizer, state)
+        compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, prepared.plan.layouts)
         run_id = tracker.start(folder.name, flatten(config), record.run_id or None)
         engine = compiling.result()
     record = replace(record, run_id=run_id)
@@ -128,13 +133,10 @@ def finetune(
     return FineTuneResult(folder, metrics, report, run_id)
 
 
-def _compile(
-    config: FineTuneConfig, prepared: Prepared, optimizer: optax.GradientTransformation, state: TrainState
-) -> Engine:
-    loss = TASKS[config.task].loss
+def _loss(task: str) -> Loss:
+    loss = TASKS[task].loss
     assert loss is not None, "every task that a config can name has a loss"
-    step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
-    return parallel.compile_engine(prepared.model, step, state, prepared.plan.layouts)
+    return loss
 
 
 def _restore(folder: Path, template: TrainState) -> tuple[TrainState, RunRecord]:

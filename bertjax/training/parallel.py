@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.batch import Batch, empty_batch
+from bertjax.model.inputs import check_batch
 from bertjax.tasks import Model, Params
 from bertjax.training.step import Metrics, TrainState, TrainStep
 
@@ -72,15 +73,17 @@ def compile_engine(model: Model, step: TrainStep, state: TrainState, layouts: Se
             layout[:2]: pool.submit(_compile, gradient, abstract, split_rows(empty_batch(*layout), len(devices)))
             for layout in layouts
         }
-        compiled_update = pool.submit(_compile, update, abstract, abstract.params).result()
+        compiled_update = pool.submit(_compile, update, abstract, step.trainable(abstract.params)).result()
         compiled_gradients = {shape: future.result() for shape, future in gradients.items()}
 
     def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        check_batch(model.config, batch)  # compiled code cannot
         grads, loss_metrics = compiled_gradients[batch.token_ids.shape](state, split_rows(batch, len(devices)))
         state, update_metrics = compiled_update(state, grads)
         return state, loss_metrics | update_metrics
 
     def predict(params: Params, batch: Batch) -> Any:
+        check_batch(model.config, batch)
         logits = forward(params, split_rows(batch, len(devices)))
         return logits.reshape(-1, *logits.shape[2:])
 

@@ -1,7 +1,6 @@
 """The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
 
 import logging
-from dataclasses import replace
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +10,7 @@ from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
 from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
-from bertjax.errors import CheckpointError, ConfigError
+from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, make_model
@@ -48,17 +47,20 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     splits = read_splits(config.data)
     vocabulary = label_vocabulary(splits.train.labels)
     model, params = from_pretrained(
-        str(folder), task=config.task, labels=vocabulary, pooling=config.pooling, seed=config.seed
+        str(folder),
+        task=config.task,
+        labels=vocabulary,
+        pooling=config.pooling,
+        seed=config.seed,
+        init_missing=config.init_missing,
+        drop=config.drop,
+        execution=config.execution,
     )
     model = _with_dropout(model, config.dropout_rate)
     positions = model.config.max_position_embeddings
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
     tokenizer = load_tokenizer(folder)
-    if len(tokenizer) > model.config.vocab_size:
-        raise CheckpointError(
-            f"{config.model}: the tokenizer has {len(tokenizer)} entries, the network embeds {model.config.vocab_size}"
-        )
 
     def examples_of(rows: Rows, source: str) -> Examples:
         labels = label_ids(rows.labels, vocabulary, source)
@@ -94,5 +96,5 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
 def _with_dropout(model: Model, rate: float | None) -> Model:
     if rate is None:
         return model
-    changed = replace(model.config, hidden_dropout_rate=rate, attention_dropout_rate=rate)
+    changed = model.config.with_dropout(rate)
     return make_model(changed, model.task, model.labels, model.pooling)

@@ -108,7 +108,7 @@ def test_reading_the_last_layer_at_starts_only_changes_nothing():
     batch = packed(three_examples()[0])
     everywhere = model.apply(params, None, batch, return_hidden_states=True)
     at_starts = model.apply(params, None, batch)
-    assert everywhere.hidden_states.shape == (1, 24, 16)
+    assert everywhere.hidden_states.shape == (3, 1, 24, 16)
     assert at_starts.hidden_states is None
     np.testing.assert_allclose(at_starts.logits, everywhere.logits, atol=2e-7)
 

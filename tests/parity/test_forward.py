@@ -39,7 +39,7 @@ def difference(model, params, reference_model, inputs):
     output = model.apply(params, None, padded_batch(mask, ids, types), return_hidden_states=True)
     hidden, pooled = theirs(reference_model, ids, mask, types)
     return (
-        np.abs(np.asarray(output.hidden_states) - hidden)[mask == 1].max(),
+        np.abs(np.asarray(output.hidden_states[-1]) - hidden)[mask == 1].max(),
         np.abs(np.asarray(output.pooled_output)[:, 0] - pooled).max(),
     )
 
@@ -60,7 +60,7 @@ def random_pair(sigma, ours: BertConfig = SMALL):
             parameter.normal_(0, sigma)
     model = make_model(ours, "encoder")
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    return model, to_haiku(tensors, parameter_shapes(model)), reference
+    return model, to_haiku(tensors, parameter_shapes(model)).params, reference
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.3])
@@ -95,5 +95,5 @@ def test_a_wrong_mask_breaks_parity():
     model, params, reference = random_pair(0.3)
     ids, mask, types = ragged(101)
     batch = padded_batch(np.ones_like(mask), ids, types)
-    hidden = np.asarray(model.apply(params, None, batch, return_hidden_states=True).hidden_states)
+    hidden = np.asarray(model.apply(params, None, batch, return_hidden_states=True).hidden_states[-1])
     assert np.abs(hidden - theirs(reference, ids, mask, types)[0])[mask == 1].max() > 1e-5

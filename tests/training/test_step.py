@@ -9,11 +9,12 @@ import pytest
 
 from bertjax.data.batches import plan_training, training_batches
 from bertjax.data.tokenize import Examples
-from bertjax.tasks import cross_entropy, make_model
+from bertjax.losses import cross_entropy
+from bertjax.tasks import make_model
 from bertjax.training import parallel
 from bertjax.training.config import Optimizer
 from bertjax.training.optimizer import make_optimizer
-from bertjax.training.step import init_state, make_train_step
+from bertjax.training.step import make_train_step
 from tests.conftest import TINY
 
 LABELS = ("a", "b", "c")
@@ -45,7 +46,7 @@ def test_packed_and_padded_losses_and_gradients_are_equal():
     model, params = without_dropout()
     optimizer = make_optimizer(Optimizer(), 10)
     step = make_train_step(model, optimizer, cross_entropy)
-    state = init_state(params, optimizer, jax.random.PRNGKey(0))
+    state = step.init(params, jax.random.PRNGKey(0))
     examples = make_examples()
     _, packed = batches_of(examples, packed=True)
     _, padded = batches_of(examples, packed=False)
@@ -66,7 +67,7 @@ def run_on(num_devices, monkeypatch):
     plan, batches = batches_of(examples, packed=True, devices=num_devices, epochs=5)
     optimizer = make_optimizer(Optimizer(learning_rate=1e-3), len(batches))
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
-    state = init_state(params, optimizer, jax.random.PRNGKey(0))
+    state = step.init(params, jax.random.PRNGKey(0))
     engine = parallel.compile_engine(model, step, state, plan.layouts)
     state = engine.place(state)
     losses = []
@@ -86,7 +87,7 @@ def test_devices_draw_different_dropout_masks():
     model, params = network()
     optimizer = optax.sgd(0.0)
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
-    state = init_state(params, optimizer, jax.random.PRNGKey(0))
+    state = step.init(params, jax.random.PRNGKey(0))
     _, batches = batches_of(make_examples(2), packed=False, batch_size=1)
     same_row_twice = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), batches[0])
 
@@ -108,10 +109,11 @@ def test_eight_examples_are_learned_by_heart():
     examples = make_examples(8)
     _, batches = batches_of(examples, packed=True, epochs=60)
     optimizer = make_optimizer(Optimizer(learning_rate=3e-3), len(batches))
-    step = jax.jit(make_train_step(model, optimizer, cross_entropy))
-    state = init_state(params, optimizer, jax.random.PRNGKey(0))
+    step = make_train_step(model, optimizer, cross_entropy)
+    state = step.init(params, jax.random.PRNGKey(0))
+    jitted = jax.jit(step)
     for batch in batches:
-        state, metrics = step(state, batch)
+        state, metrics = jitted(state, batch)
     logits = model.apply(state.params, None, batches[-1]).logits
     right = (np.argmax(logits, -1) == batches[-1].labels)[batches[-1].example_weights > 0]
     assert right.all()

@@ -1,0 +1,58 @@
+"""Losses: how far the output of a head is from the labels, one number for each thing that is predicted.
+
+    B rows   T tokens in a row   E example slots in a row   G groups of slots in a row   L labels
+
+A loss gives numbers of the shape of the batch's weights; the training step weighs and averages them. Where the weight
+is 0 the number means nothing, and is finite.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from bertjax.batch import Batch, Pretraining
+from bertjax.model.heads import BertOutput
+
+
+def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
+    """Softmax cross-entropy over the last axis of the logits: of each slot, each token or each group."""
+    return optax.softmax_cross_entropy_with_integer_labels(output.logits, batch.labels)
+
+
+def binary_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
+    """Sigmoid cross-entropy of independent labels [B, E, L], their mean."""
+    return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype)).mean(axis=-1)
+
+
+def squared_error(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
+    """Squared error of real-valued labels [B, E, L], their mean."""
+    return jnp.square(output.logits - batch.labels.reshape(output.logits.shape)).mean(axis=-1)
+
+
+def pretraining_cross_entropy(output: BertOutput, batch: Batch) -> Pretraining:
+    """Both losses of pre-training; the step averages each over its own weights and adds them up (BERT, section A.2)."""
+    return Pretraining(
+        *map(optax.softmax_cross_entropy_with_integer_labels, output.logits, batch.labels),
+    )
+
+
+def span_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
+    """Mean of the cross-entropies of an answer's first and last token, labels [B, E, 2], over the example's own tokens.
+
+    Departs from transformers, whose softmax runs over padding too, so that its loss depends on how long a batch is.
+    """
+    logits = output.logits.astype(jnp.float32)  # [B, T, 2]
+    slots = jnp.arange(1, batch.example_starts.shape[1] + 1)
+    own = batch.segment_ids[:, None, :, None] == slots[:, None, None]  # [B, E, T, 1]
+    scores = jnp.where(own, logits[:, None], jnp.finfo(logits.dtype).min)  # [B, E, T, 2]
+    positions = batch.example_starts[:, :, None] + batch.labels  # [B, E, 2]
+    correct = jnp.take_along_axis(scores, positions[:, :, None, :], axis=2)[:, :, 0]  # [B, E, 2]
+    return (jax.nn.logsumexp(scores, axis=2) - correct).mean(axis=-1)
+
+
+def cosine_error(output: BertOutput, batch: Batch) -> Float[Array, "B G"]:
+    """Squared error of the cosine of two texts in consecutive slots, labels [B, G] (Reimers and Gurevych 2019)."""
+    assert output.pooled_output is not None
+    first, second = output.pooled_output[:, 0::2], output.pooled_output[:, 1::2]  # of length 1 each
+    return jnp.square((first * second).sum(axis=-1) - batch.labels)

@@ -1,0 +1,41 @@
+"""What a network accepts: indices in range, rows that are not empty.
+
+JAX takes the nearest row of a table where an index is out of range. Here a batch on the host is checked before it is
+used. Inside of a compiled function there are no values to check; there `layers.look_up` makes NaN of such an index.
+"""
+
+import jax
+import numpy as np
+
+from bertjax.batch import Batch
+from bertjax.config import BertConfig
+from bertjax.errors import BatchError
+
+
+def check_batch(config: BertConfig, batch: Batch) -> None:
+    """Checks shapes always, and indices where they are known.
+
+    Raises:
+      BatchError: no rows or no tokens, leaves of different shapes, or a token, segment type, position or start out of
+        range.
+    """
+    shape = batch.token_ids.shape
+    if len(shape) != 2 or 0 in shape:
+        raise BatchError(f"a batch needs rows of one token or more, got token_ids of shape {list(shape)}")
+    for name in ("token_type_ids", "position_ids", "segment_ids"):
+        if getattr(batch, name).shape != shape:
+            raise BatchError(f"{name} has shape {list(getattr(batch, name).shape)}, token_ids {list(shape)}")
+    limits = {
+        "token_ids": (config.vocab_size, "word pieces of the vocabulary"),
+        "token_type_ids": (config.type_vocab_size, "segment types"),
+        "position_ids": (config.max_position_embeddings, "positions; cut the text to fewer tokens"),
+        "example_starts": (shape[1], "tokens of a row"),
+    }
+    for name, (limit, of_what) in limits.items():
+        leaf = getattr(batch, name)
+        if isinstance(leaf, jax.core.Tracer):
+            continue
+        values = np.asarray(leaf)
+        if values.size and (values.min() < 0 or values.max() >= limit):
+            worst = values.max() if values.max() >= limit else values.min()
+            raise BatchError(f"{name} has {worst}, the network has {limit} {of_what}")

@@ -1,0 +1,50 @@
+"""Mixed precision: which dtype each part of the network is computed in, as policies of jmp.
+
+Parameters and outputs are float32. Matrix products and what lies between them are in the compute dtype; layer norms and
+the softmax go back to float32 on their own (`layers`, `attention`), so their parameters are never rounded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jmp
+from jaxtyping import Array
+
+from bertjax.config import Execution
+from bertjax.errors import ConfigError
+
+_COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_LAYER_NORM = ("scale", "offset")  # Haiku's names of its parameters
+
+Params = Mapping[str, Mapping[str, Any]]
+
+
+def policy_of(execution: Execution) -> jmp.Policy:
+    """float32 parameters and outputs around the execution's precision."""
+    return jmp.Policy(jnp.float32, _COMPUTE[execution.precision], jnp.float32)
+
+
+def to_compute(policy: jmp.Policy, params: Params) -> Params:
+    """Parameters in the compute dtype, those of layer norms left as they are; arrays of the host become JAX's."""
+
+    def cast(name: str, value: Any) -> Array:
+        return jnp.asarray(value if name in _LAYER_NORM else policy.cast_to_compute(value))
+
+    return {module: {name: cast(name, value) for name, value in leaves.items()} for module, leaves in params.items()}
+
+
+def check_execution(execution: Execution) -> None:
+    """Whether the devices here can run it.
+
+    Raises:
+      ConfigError: cuDNN without an NVIDIA GPU, or in float32.
+    """
+    if execution.attention != "cudnn":
+        return
+    if execution.precision != "bfloat16":
+        raise ConfigError(f"attention 'cudnn' computes in bfloat16, not in {execution.precision}; set the precision")
+    platform = jax.default_backend()
+    if platform != "gpu":
+        raise ConfigError(f"attention 'cudnn' needs an NVIDIA GPU, the devices here are {platform}; use 'xla'")
