@@ -4,22 +4,27 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 (gives NumPy the name bfloat16, by which safetensors asks for it)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bertjax import catalog
 from bertjax.errors import AssetError, CheckpointError
+from bertjax.pretrained.torch_files import read_torch_file
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
+_TORCH_FILE = "pytorch_model.bin"
+_TORCH_INDEX = "pytorch_model.bin.index.json"
 
 # What a fine-tuning run needs of a repository; other frameworks' weights stay where they are.
 _HUB_FILES = ("config.json", "*.safetensors", SHARD_INDEX, "vocab.txt", "tokenizer*.json", "special_tokens_map.json")
+_HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 
 def resolve_model(name: str) -> Path:
@@ -44,7 +49,11 @@ def _from_hub(repository: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+        folder = Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+        # Only now, as most repositories have the same weights twice. The folder is named by its commit.
+        if not (folder / SINGLE_FILE).is_file() and not (folder / SHARD_INDEX).is_file():
+            snapshot_download(repository, revision=folder.name, allow_patterns=list(_HUB_TORCH_FILES))
+        return folder
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AssetError(
@@ -58,26 +67,36 @@ def _catalog_names() -> str:
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint, from one safetensors file or from shards.
+    """All tensors of a checkpoint, from one file or from shards, safetensors before PyTorch's own files.
 
     Raises:
-      CheckpointError: no weights, a truncated file, or a shard that the index names and the folder lacks.
+      CheckpointError: no weights, a truncated or refused file, or a shard that the index names and the folder lacks.
     """
     folder = Path(folder)
-    if (folder / SINGLE_FILE).is_file():
-        return _read_file(folder / SINGLE_FILE)
-    if not (folder / SHARD_INDEX).is_file():
-        raise CheckpointError(f"{folder} has no {SINGLE_FILE} (nor {SHARD_INDEX}); save the model as safetensors")
+    for single, index, read in (
+        (SINGLE_FILE, SHARD_INDEX, _read_file),
+        (_TORCH_FILE, _TORCH_INDEX, read_torch_file),
+    ):
+        if (folder / single).is_file():
+            return read(folder / single)
+        if (folder / index).is_file():
+            return _read_shards(folder / index, read)
+    raise CheckpointError(
+        f"{folder} has no {SINGLE_FILE}, {SHARD_INDEX}, {_TORCH_FILE} or {_TORCH_INDEX}; save the model as safetensors"
+    )
+
+
+def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     try:
-        index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))["weight_map"]
+        index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise CheckpointError(f"{folder / SHARD_INDEX} is not a safetensors index") from None
+        raise CheckpointError(f"{path} is not an index of shards") from None
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(index.values())):
-        tensors |= _read_file(folder / shard)
+        tensors |= read(path.parent / shard)
     absent = sorted(set(index) - set(tensors))
     if absent:
-        raise CheckpointError(f"{folder}: the index names tensors that no shard holds: {', '.join(absent)}")
+        raise CheckpointError(f"{path.parent}: the index names tensors that no shard holds: {', '.join(absent)}")
     return tensors
 
 

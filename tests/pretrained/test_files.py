@@ -1,10 +1,14 @@
 """Model folders: where names lead, and what a broken file says."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.files import read_tensors, resolve_model, written_at_once
@@ -26,6 +30,58 @@ def test_a_hub_id_is_found_in_a_hub_snapshot(tmp_path, monkeypatch):
     (repository / "refs" / "main").write_text(snapshot.name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert resolve_model("acme/bert-mini") == snapshot
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin"])
+def test_a_hub_snapshot_with_torch_files_only(tmp_path, monkeypatch, name):
+    """As a hub client leaves it in its cache; offline, the client reads nothing else."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--acme--bert-mini"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    torch.save({"a": torch.zeros(2)}, snapshot / name)
+    (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert resolve_model("acme/bert-mini") == snapshot
+    assert list(read_tensors(snapshot)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "fetched"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "tf_model.h5"], ["model.safetensors"]),
+        (
+            ["pytorch_model.bin", "tf_model.h5", "onnx/model.safetensors"],
+            ["onnx/model.safetensors", "pytorch_model.bin"],
+        ),
+        (
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json", "training_args.bin"],
+            ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
+        ),
+        (["flax_model.msgpack"], []),
+    ],
+)
+def test_the_hub_is_asked_for_one_kind_of_weights(tmp_path, monkeypatch, weights, fetched):
+    """Many repositories have the same weights twice; the second gigabyte stays where it is."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    snapshot = tmp_path / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir()
+
+    def download(repository, *, revision="main", allow_patterns):
+        assert revision in ("main", snapshot.name)
+        for name in filter_repo_objects(["config.json", *weights], allow_patterns=allow_patterns):
+            (snapshot / name).parent.mkdir(exist_ok=True)
+            (snapshot / name).touch(exist_ok=False)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve_model("acme/bert-mini") == snapshot
+    names = sorted(str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file())
+    assert names == sorted(["config.json", *fetched])
 
 
 def test_a_hub_id_that_is_nowhere(tmp_path, monkeypatch):
@@ -66,6 +122,29 @@ def test_a_tensor_that_no_shard_holds(tmp_path):
         read_tensors(tmp_path)
 
 
+def test_shards_of_torch_files(tmp_path):
+    state = {"a": torch.randn(2), "b": torch.randn(3)}
+    for number, name in enumerate(state, 1):
+        torch.save({name: state[name]}, tmp_path / f"pytorch_model-0000{number}-of-00002.bin")
+    index = {name: f"pytorch_model-0000{number}-of-00002.bin" for number, name in enumerate(state, 1)}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    tensors = read_tensors(tmp_path)
+    assert {name: tensors[name].tolist() for name in tensors} == {name: state[name].tolist() for name in state}
+    (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"pytorch_model-00002-of-00002.bin is missing"):
+        read_tensors(tmp_path)
+
+
+def test_safetensors_come_first(tmp_path):
+    torch.save({"torch": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
+    assert list(read_tensors(tmp_path)) == ["torch"]
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"shard": "1.safetensors"}}))
+    save_torch_file({"shard": torch.zeros(2)}, tmp_path / "1.safetensors")
+    assert list(read_tensors(tmp_path)) == ["shard"]
+    save_torch_file({"single": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert list(read_tensors(tmp_path)) == ["single"]
+
+
 def test_a_truncated_file(tmp_path, tiny_model):
     whole = (tiny_model / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -74,8 +153,31 @@ def test_a_truncated_file(tmp_path, tiny_model):
 
 
 def test_no_weights(tmp_path):
-    with pytest.raises(CheckpointError, match=r"has no model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors.* or pytorch_model.bin.index.json"):
         read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_an_index_that_is_none(tmp_path, index, content):
+    (tmp_path / index).write_text(content)
+    with pytest.raises(CheckpointError, match=rf"{index} is not an index of shards"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_every_float_that_torch_writes(tmp_path, dtype):
+    """NumPy alone has no bfloat16. In a process of its own, where nothing else has brought it."""
+    values = torch.linspace(-3, 3, 12).reshape(3, 4).to(getattr(torch, dtype))
+    save_torch_file({"a": values}, tmp_path / "model.safetensors")
+    program = (
+        "import sys; from pathlib import Path; from bertjax.pretrained.files import read_tensors;"
+        "a = read_tensors(Path(sys.argv[1]))['a']; print(a.dtype.name, a.shape, a.tobytes().hex())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.strip() == f"{dtype} (3, 4) {values.view(torch.uint8).numpy().tobytes().hex()}"
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
