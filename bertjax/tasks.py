@@ -31,6 +31,7 @@ class Task(NamedTuple):
       head: (setup, batch, wanted) -> BertOutput, in a Haiku transform.
       loss: (output, batch) -> a loss for each of the batch's weights, or None where there is nothing to train.
       architecture: transformers' class, for `config.json`.
+      pipeline_tag: the hub's name of what such a model is for.
       head_modules: Haiku paths of what a bare encoder's checkpoint does not have.
       labels: what one label is given for: an example, each token of it, the tokens that bound an answer, a group of
         examples, or both kinds of pre-training.
@@ -42,6 +43,7 @@ class Task(NamedTuple):
     head: Callable[[Setup, Batch, Wanted], BertOutput]
     loss: Loss | None
     architecture: str
+    pipeline_tag: str
     head_modules: tuple[str, ...] = ()
     labels: Literal["example", "tokens", "span", "group", "pretraining"] = "example"
     names: bool = False
@@ -54,6 +56,7 @@ _SEQUENCE = Task(
     head=heads.classification,
     loss=losses.cross_entropy,
     architecture="BertForSequenceClassification",
+    pipeline_tag="text-classification",
     head_modules=("classifier",),
     names=True,
     pooling="chosen",
@@ -61,7 +64,7 @@ _SEQUENCE = Task(
 )
 
 TASKS: Mapping[str, Task] = {
-    "encoder": Task(heads.encoder, None, "BertModel", pooling="chosen"),
+    "encoder": Task(heads.encoder, None, "BertModel", "feature-extraction", pooling="chosen"),
     "classification": _SEQUENCE,
     "multi_label": _SEQUENCE._replace(loss=losses.binary_cross_entropy, problem_type="multi_label_classification"),
     "regression": _SEQUENCE._replace(loss=losses.squared_error, problem_type="regression"),
@@ -69,6 +72,7 @@ TASKS: Mapping[str, Task] = {
         head=heads.token_classification,
         loss=losses.cross_entropy,
         architecture="BertForTokenClassification",
+        pipeline_tag="token-classification",
         head_modules=("classifier",),
         labels="tokens",
         names=True,
@@ -78,6 +82,7 @@ TASKS: Mapping[str, Task] = {
         head=heads.question_answering,
         loss=losses.span_cross_entropy,
         architecture="BertForQuestionAnswering",
+        pipeline_tag="question-answering",
         head_modules=("qa_outputs",),
         labels="span",
         pooling=None,
@@ -86,6 +91,7 @@ TASKS: Mapping[str, Task] = {
         head=heads.multiple_choice,
         loss=losses.cross_entropy,
         architecture="BertForMultipleChoice",
+        pipeline_tag="multiple-choice",
         head_modules=("classifier",),
         labels="group",
     ),
@@ -93,12 +99,14 @@ TASKS: Mapping[str, Task] = {
         head=heads.next_sentence,
         loss=losses.cross_entropy,
         architecture="BertForNextSentencePrediction",
+        pipeline_tag="text-classification",
         head_modules=("next_sentence",),
     ),
     "masked_lm": Task(
         head=heads.masked_lm,
         loss=losses.cross_entropy,
         architecture="BertForMaskedLM",
+        pipeline_tag="fill-mask",
         head_modules=_MASKED_LM,
         labels="tokens",
         pooling=None,
@@ -107,6 +115,7 @@ TASKS: Mapping[str, Task] = {
         head=heads.pretraining,
         loss=losses.pretraining_cross_entropy,
         architecture="BertForPreTraining",
+        pipeline_tag="fill-mask",
         head_modules=(*_MASKED_LM, "next_sentence"),
         labels="pretraining",
     ),
@@ -114,6 +123,7 @@ TASKS: Mapping[str, Task] = {
         head=heads.sentence_embedding,
         loss=losses.cosine_error,
         architecture="BertModel",
+        pipeline_tag="sentence-similarity",
         labels="group",
         pooling="mean",
     ),

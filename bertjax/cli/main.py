@@ -20,9 +20,11 @@ from bertjax.errors import UserError
 COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
+    "parity": "JAX against PyTorch on one checkpoint, layer by layer",
+    "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune",)
+_LONG_JOBS = ("finetune", "parity")
 
 USAGE_ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it

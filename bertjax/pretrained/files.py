@@ -113,6 +113,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes one safetensors file; `format` is what transformers asks for when it loads it."""
     save_file(dict(tensors), folder / SINGLE_FILE, metadata={"format": "pt"})
+    (folder / SINGLE_FILE).chmod(0o644)  # safetensors writes it for its owner's eyes only
 
 
 @contextmanager

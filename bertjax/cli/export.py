@@ -1,0 +1,79 @@
+"""`bertjax export`: a checkpoint as a folder that transformers loads."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertjax.cli.flags import parse
+from bertjax.errors import ConfigError, RunFolderError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write a checkpoint as a Hugging Face folder: float32 safetensors, config, labels, tokenizer and a model card."""
+
+    model: str
+    """The checkpoint: a folder (such as `model/` of a run), a hub id, or a name of the catalog."""
+
+    out: Path
+    """The folder to write."""
+
+    task: str | None = None
+    """Whose head to export; default: the checkpoint's own."""
+
+    seed: int = 0
+    """Of what is initialised."""
+
+    init_missing: tuple[str, ...] = ()
+    """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
+
+    drop: tuple[str, ...] = ()
+    """Tensors of the checkpoint to leave out, by Hugging Face's names or patterns of them."""
+
+    overwrite: bool = False
+    """Replace the folder if it is there."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the folder and the class that loads it."""
+    parsed = parse(Arguments, arguments, "bertjax export")
+    from bertjax.data.tokenize import load_tokenizer
+    from bertjax.model_card import auto_class, model_card
+    from bertjax.model_folder import from_pretrained, save_pretrained
+    from bertjax.pretrained.files import resolve_model
+    from bertjax.tasks import find_task
+
+    folder = resolve_model(parsed.model)
+    _check_out(parsed, folder)
+    model, params = from_pretrained(
+        folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop
+    )
+    if find_task(model.task).problem_type is not None and model.pooling != "pooler":
+        raise ConfigError(
+            f"transformers' {find_task(model.task).architecture} always reads the pooler, and this model has pooling "
+            f"{model.pooling!r}; fine-tune with --pooling pooler to export"
+        )
+    card = model_card(model, _scores(folder))
+    save_pretrained(parsed.out, model, params, load_tokenizer(folder), card)
+    print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
+    return 0
+
+
+def _check_out(parsed: Arguments, folder: Path) -> None:
+    out = parsed.out
+    if out.exists() and out.resolve() == folder.resolve():
+        raise RunFolderError(f"--out {out} is the checkpoint itself; give another folder")
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"--out {out} is a file; give a folder")
+    if out.exists() and any(out.iterdir()) and not parsed.overwrite:
+        raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
+
+
+def _scores(folder: Path) -> dict[str, float]:
+    """The test scores of the run that the model folder is of, where it is of one."""
+    path = folder.parent / "metrics.json"
+    if folder.name != "model" or not path.is_file():
+        return {}
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}

@@ -1,0 +1,62 @@
+"""The model card of an exported folder: what the model is, and how transformers and bertjax load it."""
+
+from collections.abc import Mapping
+
+from bertjax.tasks import TASKS, Model
+
+_POOLINGS = {
+    "mean": "The vector of a text is the mean of its tokens' hidden states",
+    "cls": "The vector of a text is the hidden state of its first token",
+}
+
+
+def auto_class(model: Model) -> str:
+    """transformers' class that loads the folder whatever its architecture."""
+    return "AutoModel" + TASKS[model.task].architecture.removeprefix("Bert").removesuffix("Model")
+
+
+def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
+    """A `README.md` with the front matter that the hub reads.
+
+    Args:
+      model: what the folder holds.
+      metrics: of its test rows, such as `test/accuracy`.
+    """
+    config, row, auto = model.config, TASKS[model.task], auto_class(model)
+    size = f"{config.num_layers} layers, hidden size {config.hidden_size}, {config.num_heads} attention heads"
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {row.pipeline_tag}",
+        "tags:",
+        "- bert",
+        "- bertjax",
+        "---",
+        "",
+        f"# {row.architecture}",
+        "",
+        f"BERT with {size}, for up to {config.max_position_embeddings} tokens; task `{model.task}`.",
+        "Written by bertjax: float32 weights, from which transformers computes the same numbers.",
+        "",
+        "```python",
+        f"from transformers import AutoTokenizer, {auto}",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+        f'model = {auto}.from_pretrained("FOLDER")',
+        "```",
+        "",
+        "```python",
+        "import bertjax",
+        "",
+        'model, params = bertjax.from_pretrained("FOLDER")',
+        "```",
+    ]
+    if auto == "AutoModel" and model.pooling in _POOLINGS:
+        scaled = ", scaled to length 1" if model.task == "sentence_embedding" else ""
+        lines += ["", f"{_POOLINGS[model.pooling]}{scaled}. transformers' `pooler_output` is zero and not to be read."]
+    if model.labels:
+        lines += ["", "## Labels", "", *(f"{index}. {name}" for index, name in enumerate(model.labels))]
+    if metrics:
+        rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
+        lines += ["", "## Scores", "", "| metric | value |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
