@@ -4,12 +4,14 @@ import json
 import shutil
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
 from bertjax.batch import padded_batch
 from bertjax.errors import CheckpointError, ConfigError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder import from_pretrained, save_pretrained, stored_task
+from bertjax.pretrained.files import read_tensors
 
 
 def same(left, right) -> bool:
@@ -88,3 +90,100 @@ def test_wrong_shape_and_unknown_settings(tiny_model, tmp_path):
     write(id2label={"1": "a", "2": "b"})
     with pytest.raises(ConfigError, match="id2label must number"):
         from_pretrained(folder, task="classification")
+
+
+def test_a_vocabulary_that_does_not_fit_the_tokenizer(tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 64, "content": "[NEW]"})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="the tokenizer has 65 entries, the network embeds 64"):
+        from_pretrained(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("word\n" * 70)
+    with pytest.raises(CheckpointError, match=r"the tokenizer has 70 entries.*; classifier.bias is missing"):
+        from_pretrained(folder, task="classification")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer.json is no tokenizer"):
+        from_pretrained(folder)
+
+
+def test_what_is_missing_is_initialised_when_named(tiny_model):
+    with pytest.raises(CheckpointError, match=r"cls.predictions.bias is missing"):
+        from_pretrained(tiny_model, task="masked_lm")
+    model, params = from_pretrained(tiny_model, task="masked_lm", init_missing=["cls.*"], seed=4)
+    assert params["masked_lm/transform"]["w"].shape == (16, 16)
+    again, same_seed = from_pretrained(tiny_model, task="masked_lm", init_missing=["cls.*"], seed=4)
+    assert same(params, same_seed)
+    assert model.task == again.task == "masked_lm"
+
+
+def test_labels_without_names_take_none(tiny_model):
+    with pytest.raises(ConfigError, match="the labels of task 'question_answering' have no names"):
+        from_pretrained(tiny_model, task="question_answering", num_labels=2)
+    with pytest.raises(ConfigError, match="task 'next_sentence' has pooling 'pooler', not 'mean'"):
+        from_pretrained(tiny_model, task="next_sentence", pooling="mean", init_missing=["cls.*"])
+    with pytest.raises(ConfigError, match="task 'poetry' is unknown; bertjax has encoder, classification"):
+        from_pretrained(tiny_model, task="poetry")
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ({}, "encoder"),
+        ({"architectures": ["BertForSequenceClassification"]}, "classification"),
+        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "score"}}, "regression"),
+        (
+            {"architectures": ["BertForSequenceClassification"], "problem_type": "multi_label_classification"},
+            "multi_label",
+        ),
+        ({"architectures": ["BertForMaskedLM"]}, "masked_lm"),
+        ({"architectures": ["BertGenerationDecoder"]}, "encoder"),
+        ({"architectures": ["BertModel"], "bertjax": {"task": "sentence_embedding"}}, "sentence_embedding"),
+    ],
+)
+def test_the_task_of_a_config(values, task):
+    assert stored_task(values) == task
+
+
+def test_every_way_a_checkpoint_is_stored_gives_the_same_weights(tiny_model, tmp_path):
+    """One file, shards, PyTorch's own file; old names, no prefix, half precision."""
+    import torch
+    from safetensors.torch import save_file
+
+    _, expected = from_pretrained(tiny_model)
+    tensors = {name: torch.tensor(tensor) for name, tensor in read_tensors(tiny_model).items()}
+    names = sorted(tensors)
+    old = {
+        name.removeprefix("bert.").replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): tensor
+        for name, tensor in tensors.items()
+    }
+
+    def folder_with(name, write):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_model / file, folder)
+        write(folder)
+        return folder
+
+    def shards(folder):
+        halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+        for file, part in halves.items():
+            save_file({name: tensors[name] for name in part}, folder / file)
+        index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    folders = [
+        folder_with("shards", shards),
+        folder_with("old", lambda folder: save_file(old, folder / "model.safetensors")),
+        folder_with("torch", lambda folder: torch.save(old, folder / "pytorch_model.bin")),
+    ]
+    for folder in folders:
+        assert same(from_pretrained(folder)[1], expected), folder.name
+
+    halves = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    folder = folder_with("half", lambda folder: save_file(halves, folder / "model.safetensors"))
+    rounded = jax.tree.map(lambda leaf: np.asarray(leaf.astype(ml_dtypes.bfloat16), np.float32), expected)
+    assert same(from_pretrained(folder)[1], rounded)

@@ -92,10 +92,13 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
     token_at = np.full((layout.rows, layout.row_length), -1)
     place_at, first_of = np.zeros_like(token_at), np.zeros_like(row_at)
     for r, row in enumerate(rows):
-        row_at[r, : len(row)] = row
-        first_of[r, : len(row)] = np.cumsum([0, *lengths[row][:-1]])
-        token_at[r, : lengths[row].sum()] = np.concatenate([np.flatnonzero(real[i]) + i * real.shape[1] for i in row])
-        place_at[r, : lengths[row].sum()] = np.repeat(np.arange(len(row)), lengths[row])
+        first = 0
+        for place, old in enumerate(row):
+            positions = slice(first, first + lengths[old])
+            row_at[r, place], first_of[r, place] = old, first
+            token_at[r, positions] = np.flatnonzero(real[old]) + old * real.shape[1]
+            place_at[r, positions] = place
+            first = positions.stop
 
     def of_tokens(leaf: np.ndarray) -> np.ndarray:
         taken = leaf.reshape(-1, *leaf.shape[2:])[token_at]

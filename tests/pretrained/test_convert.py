@@ -82,6 +82,97 @@ def test_all_mismatches_are_in_one_error(tensors):
     assert "bert.encoder.layer.2.output.dense.bias is not expected" in message
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classifier.bias": np.array([np.nan, 1], np.float32)}, "classifier.bias has 1 NaN or infinite numbers"),
+        ({"classifier.bias": np.array([np.inf, -np.inf], np.float16)}, "classifier.bias has 2 NaN or infinite"),
+        ({"classifier.bias": np.zeros(2)}, "classifier.bias is float64, expected float32, float16 or bfloat16"),
+        ({"classifier.bias": np.zeros(2, bool)}, "classifier.bias is bool, expected float32"),
+    ],
+)
+def test_numbers_that_are_none(tensors, change, message):
+    with pytest.raises(CheckpointError, match=message):
+        to_haiku({**tensors, **change}, TEMPLATE)
+
+
+def test_what_is_missing_can_be_allowed_by_name(tensors):
+    without = {name: tensor for name, tensor in tensors.items() if not name.startswith(("classifier", "bert.pooler"))}
+    params, missing = to_haiku(
+        without, TEMPLATE, Exceptions(init_missing=["classifier.*", "pooler.dense.bias", "*.weight"])
+    )
+    assert ("classifier", "w") in missing
+    assert ("pooler", "b") in missing
+    assert "pooler" not in params
+    with pytest.raises(CheckpointError, match="bert.pooler.dense.bias is missing"):
+        to_haiku(without, TEMPLATE, Exceptions(init_missing=["classifier.*"]))
+
+
+def test_what_is_there_is_used_though_it_might_be_missing(tensors):
+    params, missing = to_haiku(tensors, TEMPLATE, Exceptions(init_missing=["classifier.*"]))
+    assert missing == ()
+    assert same(params["classifier"]["b"], tensors["classifier.bias"])
+
+
+def test_what_is_too_much_can_be_dropped_by_name(tensors):
+    more = {**tensors, "qa_outputs.weight": np.zeros((2, 16), np.float32), "adapter.weight": np.zeros(3, np.float32)}
+    with pytest.raises(CheckpointError, match="adapter.weight is not expected; qa_outputs.weight is not expected"):
+        to_haiku(more, TEMPLATE)
+    assert same(
+        to_haiku(more, TEMPLATE, Exceptions(drop=["qa_*", "adapter.weight"])).params, to_haiku(tensors, TEMPLATE).params
+    )
+
+
+def test_a_dropped_tensor_that_is_needed_is_missing(tensors):
+    with pytest.raises(CheckpointError, match=r"classifier.bias is missing"):
+        to_haiku(tensors, TEMPLATE, Exceptions(drop=["classifier.bias"]))
+
+
+def test_a_pattern_that_matches_nothing_is_a_slip(tensors):
+    with pytest.raises(CheckpointError) as error:
+        to_haiku(tensors, TEMPLATE, Exceptions(init_missing=["clasifier.*"], drop=["cls.*"]))
+    assert "--init-missing clasifier.* matches no parameter of the network" in str(error.value)
+    assert "--drop cls.* matches no tensor of the checkpoint" in str(error.value)
+
+
+def test_other_problems_stand_in_the_same_error(tensors):
+    with pytest.raises(CheckpointError, match=r"the tokenizer is too large; classifier.bias is missing"):
+        to_haiku(tensors, TEMPLATE, Exceptions(drop=["classifier.bias"]), ["the tokenizer is too large"])
+
+
+MASKED_LM = make_model(TINY, "masked_lm")
+MASKED_LM_TEMPLATE = parameter_shapes(MASKED_LM)
+DECODER, WORDS = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture(scope="module")
+def masked_lm_tensors() -> dict[str, np.ndarray]:
+    return to_hugging_face(MASKED_LM.init(jax.random.PRNGKey(0)))
+
+
+def test_a_tied_decoder_may_come_along_or_alone(masked_lm_tensors):
+    expected = to_haiku(masked_lm_tensors, MASKED_LM_TEMPLATE).params
+    both = {
+        **masked_lm_tensors,
+        DECODER: masked_lm_tensors[WORDS],
+        "cls.predictions.decoder.bias": np.zeros(64, np.float32),
+    }
+    alone = {name: tensor for name, tensor in both.items() if name not in (WORDS, "cls.predictions.bias")}
+    assert same(to_haiku(both, MASKED_LM_TEMPLATE).params, expected)
+    assert same(to_haiku(alone, MASKED_LM_TEMPLATE).params, expected)
+
+
+def test_a_tied_decoder_that_differs_is_refused_unless_dropped(masked_lm_tensors):
+    untied = {**masked_lm_tensors, DECODER: masked_lm_tensors[WORDS] + 1}
+    with pytest.raises(CheckpointError, match=f"{DECODER} differs from {WORDS}, to which the network ties it"):
+        to_haiku(untied, MASKED_LM_TEMPLATE)
+    dropped = to_haiku(untied, MASKED_LM_TEMPLATE, Exceptions(drop=[DECODER]))
+    assert same(dropped.params, to_haiku(masked_lm_tensors, MASKED_LM_TEMPLATE).params)
+    # Without a head that reads it, it is one more tensor of pre-training.
+    encoder = parameter_shapes(make_model(TINY, "encoder", pooling="mean"))
+    to_haiku(untied, encoder)
+
+
 def test_fresh_modules_are_left_out(tensors):
     without = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier")}
     params, missing = to_haiku(without, TEMPLATE, Exceptions(fresh={"classifier"}))
