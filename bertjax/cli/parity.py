@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +51,11 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the comparison."""
     parsed = parse(Arguments, arguments, "bertjax parity")
-    try:
-        from bertjax.baselines.load import load_pair
-        from bertjax.baselines.parity import check_parity, vanishing_gradients
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ConfigError("parity needs PyTorch: pip install 'bertjax[torch]'") from None
+    if find_spec("torch") is None:
+        raise ConfigError("parity needs PyTorch: pip install 'bertjax[torch]'")
+    from bertjax.baselines.load import load_pair
+    from bertjax.baselines.parity import check_parity, vanishing_gradients
+
     if parsed.json is not None and not parsed.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {parsed.json}: there is no folder {parsed.json.absolute().parent}")
 
@@ -66,8 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{parsed.model}, task {model.task}: bertjax against transformers' PyTorch model", file=sys.stderr)
     found: list[Comparison] = []
     for comparison in check_parity(model, params, folder, parsed.seed):
-        if not found or comparison.section != found[-1].section:
-            print(f"  {comparison.section} ...", file=sys.stderr)
+        if not found or (comparison.section, comparison.layout) != (found[-1].section, found[-1].layout):
+            print(f"  {comparison.section}, {comparison.layout} batches", file=sys.stderr)
         found.append(comparison)
     left_out = vanishing_gradients(model, [c.name for c in found if c.section == "gradient"])
     _show(found, left_out)

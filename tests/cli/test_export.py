@@ -1,0 +1,100 @@
+"""`bertjax export`: a folder that transformers loads whole, tokenizer, labels and card included."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import transformers
+
+from bertjax.cli.main import main
+from bertjax.model_folder import from_pretrained, save_pretrained
+
+
+@pytest.fixture
+def classifier(tiny_model, tmp_path):
+    """The model folder of a run."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    model, params = from_pretrained(tiny_model, task="classification", labels=("bad", "good"))
+    folder = save_pretrained(tmp_path / "run" / "model", model, params, tokenizer)
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"test/accuracy": 0.875, "train/seconds": 3.0}))
+    return folder
+
+
+def test_transformers_loads_what_export_writes(classifier, tmp_path, capsys):
+    out = tmp_path / "exported"
+    assert main(["export", "--model", str(classifier), "--out", str(out)]) == 0
+    assert "transformers.AutoModelForSequenceClassification loads it" in capsys.readouterr().out
+    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(out, output_loading_info=True)
+    assert (info["missing_keys"], info["unexpected_keys"]) == (set(), set())
+    assert theirs.config.id2label == {0: "bad", 1: "good"}
+    assert theirs.config.problem_type == "single_label_classification"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert tokenizer("good film").input_ids == [2, 5, 7, 3]
+    loaded, exported = from_pretrained(classifier)[1], from_pretrained(out)[1]
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, exported))
+    assert (out / "model.safetensors").stat().st_mode & 0o044 == 0o044
+
+
+def test_the_card_says_what_the_model_is(classifier, tmp_path):
+    out = tmp_path / "exported"
+    main(["export", "--model", str(classifier), "--out", str(out)])
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n")
+    for part in (
+        "1. good",
+        "| test/accuracy | 0.875 |",
+        "2 layers, hidden size 16",
+        "AutoModelForSequenceClassification",
+    ):
+        assert part in card
+    assert "train/seconds" not in card
+
+
+def test_a_sentence_encoder_says_how_it_pools(tiny_model, tmp_path):
+    out = tmp_path / "exported"
+    assert main(["export", "--model", str(tiny_model), "--out", str(out), "--task", "sentence_embedding"]) == 0
+    assert "mean of its tokens' hidden states, scaled to length 1" in (out / "README.md").read_text()
+    theirs, info = transformers.AutoModel.from_pretrained(out, output_loading_info=True)
+    assert (info["missing_keys"], info["unexpected_keys"]) == (set(), set())
+    assert not theirs.pooler.dense.weight.any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "{model}"], "is the checkpoint itself"),
+        (["--out", "{full}"], "is not empty; --overwrite replaces it"),
+        (["--out", "{full}/file"], "is a file; give a folder"),
+        (["--out", "new", "--task", "question_answering"], "qa_outputs.weight is missing"),
+        (["--out", "new", "--model", "nowhere/at-all"], "is no local folder"),
+        ([], "out"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(tiny_model, in_folder, tmp_path_factory, capsys, flags, message):
+    full = tmp_path_factory.mktemp("full")
+    (full / "file").write_text("mine")
+    words = [flag.format(model=tiny_model, full=full) for flag in flags]
+    assert main(["export", "--model", str(tiny_model), *words]) == 2
+    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
+    assert len(complaint) == 1
+    assert message in complaint[0]
+    assert not list(in_folder.iterdir())
+    assert (full / "file").read_text() == "mine"
+
+
+def test_a_pooling_that_transformers_does_not_have(tiny_model, tmp_path, capsys):
+    model, params = from_pretrained(tiny_model, task="classification", num_labels=2, pooling="mean")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    folder = save_pretrained(tmp_path / "model", model, params, tokenizer)
+    assert main(["export", "--model", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "always reads the pooler, and this model has pooling 'mean'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_folder_is_replaced_when_asked(tiny_model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").write_text("")
+    assert main(["export", "--model", str(tiny_model), "--out", str(out), "--overwrite"]) == 0
+    assert not (out / "old").exists()
