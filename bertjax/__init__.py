@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bertjax.batch import Batch as Batch
     from bertjax.batch import padded_batch as padded_batch
     from bertjax.config import BertConfig as BertConfig
+    from bertjax.config import Execution as Execution
+    from bertjax.data.packing import pack_batch as pack_batch
     from bertjax.data.table import Table as Table
     from bertjax.errors import UserError as UserError
     from bertjax.model.heads import BertOutput as BertOutput
@@ -35,6 +37,7 @@ _HOME = {
     "Batch": "bertjax.batch",
     "BertConfig": "bertjax.config",
     "BertOutput": "bertjax.model.heads",
+    "Execution": "bertjax.config",
     "FineTuneConfig": "bertjax.training.config",
     "FineTuneResult": "bertjax.training.finetune",
     "Model": "bertjax.tasks",
@@ -44,6 +47,7 @@ _HOME = {
     "finetune": "bertjax.training.finetune",
     "from_pretrained": "bertjax.model_folder",
     "make_model": "bertjax.tasks",
+    "pack_batch": "bertjax.data.packing",
     "padded_batch": "bertjax.batch",
     "save_pretrained": "bertjax.model_folder",
 }

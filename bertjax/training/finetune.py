@@ -162,6 +162,7 @@ def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
         "train/loss": record.history[-1]["epoch/train_loss"],
         "train/examples_per_second": record.examples_per_second,
         "train/real_token_share": record.real_token_share,
+        "train/data_wait_share": record.data_wait_share,
         "train/compiles": engine.compiles,
         "train/compile_seconds": engine.compile_seconds,
     }

@@ -6,6 +6,7 @@ It keeps the device busy: the metrics of a step are read after the next one was 
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from bertjax.data.batches import LaidOut, Plan, evaluation_batches, steps_per_epoch, training_batches
+from bertjax.data.prefetch import prefetched
 from bertjax.data.tokenize import Examples
 from bertjax.errors import UserError
 from bertjax.tasks import Params
@@ -37,6 +39,7 @@ class RunRecord:
       run_id: of the tracker.
       examples, real_tokens, computed_tokens: so far; computed ones include padding.
       seconds: of training steps.
+      wait_seconds: of these, spent waiting for the next batch.
       epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
       history: metrics of each finished epoch.
     """
@@ -46,6 +49,7 @@ class RunRecord:
     real_tokens: int = 0
     computed_tokens: int = 0
     seconds: float = 0.0
+    wait_seconds: float = 0.0
     epoch_loss_sum: float = 0.0
     epoch_examples: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -54,6 +58,11 @@ class RunRecord:
     def examples_per_second(self) -> float:
         """Training speed; 0 before the first step."""
         return self.examples / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def data_wait_share(self) -> float:
+        """Share of the training time in which no batch was ready."""
+        return self.wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def real_token_share(self) -> float:
@@ -127,9 +136,10 @@ def fit(
         listeners.progress.show(Reading(waiting.step, total_steps, epoch, plan.epochs, loss, speed))
 
     step = first_step
-    with listeners.progress:
+    with listeners.progress, closing(prefetched(training_batches(examples, plan, first_step))) as batches:
         mark = time.perf_counter()
-        for laid_out in training_batches(examples, plan, first_step):
+        for laid_out in batches:
+            record.wait_seconds += time.perf_counter() - mark
             state, metrics = engine.train(state, laid_out.batch)
             step += 1
             read(pending)

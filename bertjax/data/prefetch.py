@@ -1,0 +1,58 @@
+"""Prefetching: the next batches are made in a background thread while the device computes the current one."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.05  # how soon the thread notices that nobody takes its batches any more
+
+
+def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T]:
+    """The same items in the same order, made ahead of their use.
+
+    The thread ends with the items, with an exception in making them (raised here, after the items before it), or when
+    this iterator is closed or collected.
+
+    Args:
+      items: made in the thread, so nobody else may use what they are made from.
+      depth: how many may wait.
+    """
+    waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+
+    def put(kind: str, value: object) -> bool:
+        while not closed.is_set():
+            try:
+                waiting.put((kind, value), timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put("item", item):
+                    return
+        except BaseException as error:  # is raised where the items are used
+            put("error", error)
+        else:
+            put("end", None)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = waiting.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                assert isinstance(value, BaseException)
+                raise value
+            yield value  # type: ignore[misc]
+    finally:
+        closed.set()
+        thread.join()
