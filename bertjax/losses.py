@@ -6,6 +6,9 @@ A loss gives numbers of the shape of the batch's weights; the training step weig
 is 0 the number means nothing, and is finite.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,10 +17,34 @@ from jaxtyping import Array, Float
 from bertjax.batch import Batch, Pretraining
 from bertjax.model.heads import BertOutput
 
+Loss = Callable[[BertOutput, Batch], Any]
+
+_LEAST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
+
 
 def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
     """Softmax cross-entropy over the last axis of the logits: of each slot, each token or each group."""
     return optax.softmax_cross_entropy_with_integer_labels(output.logits, batch.labels)
+
+
+def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Loss:
+    """Softmax cross-entropy against labels that are softened, and weighed down where the answer is already right.
+
+    Args:
+      label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al. 2016), in [0, 1).
+      focal_gamma: an answer given with probability p weighs (1 - p)**gamma (Lin et al. 2017).
+    """
+
+    def loss(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
+        log_shares = jax.nn.log_softmax(output.logits)
+        of_label = jnp.take_along_axis(log_shares, batch.labels[..., None], axis=-1)[..., 0]
+        softened = (1 - label_smoothing) * of_label + label_smoothing * log_shares.mean(axis=-1)
+        if not focal_gamma:
+            return -softened
+        # From the logarithm, which keeps the digits of a probability near 1; a power below 1 has no slope at 0.
+        return -softened * jnp.maximum(-jnp.expm1(of_label), _LEAST_DOUBT) ** focal_gamma
+
+    return loss
 
 
 def binary_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:

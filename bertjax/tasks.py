@@ -14,6 +14,7 @@ from bertjax import losses
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution
 from bertjax.errors import ConfigError
+from bertjax.losses import Loss
 from bertjax.model import heads
 from bertjax.model.bert import Wanted
 from bertjax.model.heads import BertOutput, Pooling, Setup
@@ -21,7 +22,6 @@ from bertjax.model.inputs import check_batch
 from bertjax.model.precision import check_execution, policy_of, to_compute
 
 Params = Mapping[str, Mapping[str, Any]]
-Loss = Callable[[BertOutput, Batch], Any]
 
 
 class Task(NamedTuple):

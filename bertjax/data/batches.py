@@ -213,7 +213,7 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
             batch.segment_ids[r, target] = slot + 1
             batch.example_starts[r, slot] = start
             batch.labels[r, slot] = examples.labels[example]
-            batch.example_weights[r, slot] = 1
+            batch.example_weights[r, slot] = 1 if examples.weights is None else examples.weights[example]
             example_ids[r, slot] = example
             start += length
     return LaidOut(batch, example_ids, int((example_ids >= 0).sum()), int((batch.segment_ids > 0).sum()))

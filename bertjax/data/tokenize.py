@@ -18,6 +18,7 @@ class Examples(NamedTuple):
       offsets: [N + 1] int64.
       labels: [N] int32.
       truncated: examples that were cut to the longest length.
+      weights: [N] float32 of each example in the loss; None stands for 1 each.
     """
 
     token_ids: np.ndarray
@@ -25,6 +26,7 @@ class Examples(NamedTuple):
     offsets: np.ndarray
     labels: np.ndarray
     truncated: int
+    weights: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:

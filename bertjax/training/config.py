@@ -45,6 +45,30 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Imbalance:
+    """What is done about classes of very different size; nothing, unless it is asked for."""
+
+    class_weights: tuple[str, ...] = ()
+    """Weight of each class in the loss: `balanced` (inverse to its share of the training rows), or `label=weight` for
+    some classes, the others weighing 1."""
+
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes."""
+
+    focal_gamma: float = 0.0
+    """Focal loss: an answer given with probability p weighs (1 - p)^gamma; 2 is usual."""
+
+    oversample: bool = False
+    """Repeat training rows of smaller classes, until each class has as many as the largest."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
+        _require(self.focal_gamma >= 0, "focal_gamma must not be negative", self.focal_gamma)
+        if self.oversample and self.class_weights:
+            raise ConfigError("oversample and class_weights both make up for small classes; give one of them")
+
+
+@dataclass(frozen=True)
 class FineTuneConfig:
     """Everything a fine-tuning run depends on. The defaults fine-tune MiniLM-L6 on TREC questions."""
 
@@ -93,6 +117,9 @@ class FineTuneConfig:
 
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How parameters are updated."""
+
+    imbalance: Imbalance = field(default_factory=Imbalance)
+    """What is done about classes of very different size."""
 
     experiment: str = "bertjax"
     """MLflow experiment that the run belongs to."""

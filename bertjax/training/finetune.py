@@ -15,8 +15,9 @@ from bertjax.data.tokenize import Examples
 from bertjax.errors import ConfigError
 from bertjax.evaluation.metrics import ClassificationReport, classification_report
 from bertjax.evaluation.report import render_report
+from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.model_folder import save_pretrained
-from bertjax.tasks import TASKS, Loss, Params
+from bertjax.tasks import TASKS, Params
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
@@ -91,7 +92,7 @@ def finetune(
     step = make_train_step(
         prepared.model,
         make_optimizer(config.optimizer, total_steps),
-        _loss(config.task),
+        _loss(config),
         axis_name=parallel.AXIS,
         freeze=config.freeze,
     )
@@ -133,8 +134,11 @@ def finetune(
     return FineTuneResult(folder, metrics, report, run_id)
 
 
-def _loss(task: str) -> Loss:
-    loss = TASKS[task].loss
+def _loss(config: FineTuneConfig) -> Loss:
+    imbalance = config.imbalance
+    if imbalance.label_smoothing or imbalance.focal_gamma:
+        return imbalanced_cross_entropy(imbalance.label_smoothing, imbalance.focal_gamma)
+    loss = TASKS[config.task].loss
     assert loss is not None, "every task that a config can name has a loss"
     return loss
 

@@ -1,11 +1,14 @@
 """The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.data.batches import Plan, plan_training
+from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
@@ -71,7 +74,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     if splits.validation is not None and table.validation is not None:
         validation = examples_of(splits.validation, table.validation)
     test = examples_of(splits.test, table.test or table.train)
-    train = examples_of(splits.train, table.train)
+    train = _balanced(config, splits.train, vocabulary, lambda rows: examples_of(rows, table.train))
     plan = plan_training(
         train.lengths,
         batch_size=config.batch_size,
@@ -91,6 +94,20 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
     return Prepared(train, validation, test, model, params, tokenizer, plan)
+
+
+def _balanced(
+    config: FineTuneConfig, rows: Rows, vocabulary: tuple[str, ...], examples_of: Callable[[Rows], Examples]
+) -> Examples:
+    """The training examples, with what is done about classes of very different size."""
+    settings = config.imbalance
+    if settings.oversample:
+        rows = rows.take(oversampled(rows.labels, config.seed))
+    examples = examples_of(rows)
+    if not settings.class_weights:
+        return examples
+    weights = class_weights(settings.class_weights, rows.labels, vocabulary)
+    return examples._replace(weights=np.array([weights[label] for label in rows.labels], np.float32))
 
 
 def _with_dropout(model: Model, rate: float | None) -> Model:

@@ -16,7 +16,8 @@ from jax import lax
 from jaxtyping import Array
 
 from bertjax.batch import Batch
-from bertjax.tasks import Loss, Model, Params
+from bertjax.losses import Loss
+from bertjax.tasks import Model, Params
 from bertjax.training.freezing import freezing
 
 Metrics = dict[str, Array]

@@ -1,0 +1,47 @@
+"""What a run starts from: settings that change the training examples reach its batches, and only those."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bertjax.data.batches import training_batches
+from bertjax.data.table import Table
+from bertjax.training.config import FineTuneConfig, Imbalance
+from bertjax.training.prepare import prepare
+
+
+@pytest.fixture
+def config(tiny_model, tmp_path) -> FineTuneConfig:
+    rows = [f"good film {i},yes" for i in range(18)] + [f"bad book {i},no" for i in range(6)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    table = Table(str(tmp_path / "t.csv"), test_size=0.25)
+    return FineTuneConfig(model=str(tiny_model), data=table, max_length=48, batch_size=6, epochs=1)
+
+
+def labels_and_weights(prepared):
+    pairs = []
+    for laid_out in training_batches(prepared.train, prepared.plan):
+        filled = laid_out.example_ids >= 0
+        assert not laid_out.batch.example_weights[~filled].any()
+        pairs += zip(
+            laid_out.batch.labels[filled].tolist(), laid_out.batch.example_weights[filled].tolist(), strict=True
+        )
+    return sorted(pairs)
+
+
+def test_class_weights_reach_the_batches(config):
+    prepared = prepare(replace(config, imbalance=Imbalance(class_weights=("no=3",))), 1)
+    assert labels_and_weights(prepared) == [(0, 3.0)] * 4 + [(1, 1.0)] * 14
+    assert prepared.test.weights is None
+    balanced = prepare(replace(config, imbalance=Imbalance(class_weights=("balanced",))), 1)
+    weights = dict(labels_and_weights(balanced))
+    assert weights == {0: pytest.approx(18 / 8), 1: pytest.approx(18 / 28)}
+
+
+def test_oversampling_repeats_training_rows_alone(config):
+    plain, more = (prepare(replace(config, imbalance=Imbalance(oversample=yes)), 1) for yes in (False, True))
+    assert np.bincount(plain.train.labels).tolist() == [4, 14]
+    assert np.bincount(more.train.labels).tolist() == [14, 14]
+    assert len(labels_and_weights(more)) == 28
+    np.testing.assert_array_equal(plain.test.token_ids, more.test.token_ids)
