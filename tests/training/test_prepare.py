@@ -32,16 +32,16 @@ def labels_and_weights(prepared):
 
 def test_class_weights_reach_the_batches(config):
     prepared = prepare(replace(config, imbalance=Imbalance(class_weights=("no=3",))), 1)
-    assert labels_and_weights(prepared) == [(0, 3.0)] * 4 + [(1, 1.0)] * 14
+    assert labels_and_weights(prepared) == [(0, 3.0)] * 5 + [(1, 1.0)] * 13
     assert prepared.test.weights is None
     balanced = prepare(replace(config, imbalance=Imbalance(class_weights=("balanced",))), 1)
     weights = dict(labels_and_weights(balanced))
-    assert weights == {0: pytest.approx(18 / 8), 1: pytest.approx(18 / 28)}
+    assert weights == {0: pytest.approx(18 / 10), 1: pytest.approx(18 / 26)}
 
 
 def test_oversampling_repeats_training_rows_alone(config):
     plain, more = (prepare(replace(config, imbalance=Imbalance(oversample=yes)), 1) for yes in (False, True))
-    assert np.bincount(plain.train.labels).tolist() == [4, 14]
-    assert np.bincount(more.train.labels).tolist() == [14, 14]
-    assert len(labels_and_weights(more)) == 28
+    assert np.bincount(plain.train.labels).tolist() == [5, 13]
+    assert np.bincount(more.train.labels).tolist() == [13, 13]
+    assert len(labels_and_weights(more)) == 26
     np.testing.assert_array_equal(plain.test.token_ids, more.test.token_ids)
