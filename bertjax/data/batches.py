@@ -6,6 +6,7 @@ Everything here is a pure function of the examples, the seed and the step, so a 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from bertjax.batch import Batch, empty_batch
@@ -156,6 +157,23 @@ def training_batches(examples: Examples, plan: Plan, first_step: int = 0) -> Ite
             lengths = examples.lengths[indices].tolist()
             rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
             yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths))
+
+
+def shard(laid_out: LaidOut, index: int, count: int) -> LaidOut:
+    """The rows of a batch that one of several hosts computes: each row on exactly one, each host as many.
+
+    Args:
+      laid_out: the whole batch, the same on every host, its rows a multiple of `count`.
+      index: which host, from 0.
+      count: hosts.
+    """
+    num_rows = len(laid_out.example_ids)
+    if num_rows % count:
+        raise ValueError(f"{num_rows} rows cannot be dealt to {count} hosts")
+    own = slice(index * num_rows // count, (index + 1) * num_rows // count)
+    batch = jax.tree.map(lambda leaf: leaf[own], laid_out.batch)
+    ids = laid_out.example_ids[own]
+    return LaidOut(batch, ids, int((ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
 
 
 def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[LaidOut]:

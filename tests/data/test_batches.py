@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.batches import batch_indices, evaluation_batches, plan_training, steps_per_epoch, training_batches
+from bertjax.data.batches import (
+    batch_indices,
+    evaluation_batches,
+    plan_training,
+    shard,
+    steps_per_epoch,
+    training_batches,
+)
 from bertjax.data.tokenize import Examples
 
 cases = st.tuples(
@@ -45,6 +52,27 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
     for laid_out in batches:
         assert laid_out.batch.token_ids.shape in {layout[:2] for layout in the_plan.layouts}
         assert laid_out.batch.token_ids.shape[0] % devices == 0
+
+
+@given(cases)
+def test_hosts_share_a_batch_without_gap_or_overlap(case):
+    """With as many hosts as devices: each host the same shape, each example on one of them."""
+    lengths, _, _, _, hosts, _ = case
+    for laid_out in training_batches(make_examples(lengths), plan(*case)):
+        shards = [shard(laid_out, index, hosts) for index in range(hosts)]
+        assert len({part.batch.token_ids.shape for part in shards}) == 1
+        seen = np.concatenate([part.example_ids[part.example_ids >= 0] for part in shards])
+        assert sorted(seen) == sorted(laid_out.example_ids[laid_out.example_ids >= 0])
+        assert sum(part.num_examples for part in shards) == laid_out.num_examples
+        assert sum(part.num_tokens for part in shards) == laid_out.num_tokens
+        whole = np.concatenate([part.batch.token_ids for part in shards])
+        np.testing.assert_array_equal(whole, laid_out.batch.token_ids)
+
+
+def test_rows_that_cannot_be_dealt_evenly():
+    laid_out = next(training_batches(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)))
+    with pytest.raises(ValueError, match="3 rows cannot be dealt to 2 hosts"):
+        shard(laid_out, 0, 2)
 
 
 @given(cases)
