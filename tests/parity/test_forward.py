@@ -13,10 +13,7 @@ from bertjax.config import BertConfig
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes
-
-SMALL = BertConfig(
-    vocab_size=101, hidden_size=48, num_layers=3, num_heads=4, intermediate_size=96, max_position_embeddings=40
-)
+from tests.parity.conftest import SMALL
 
 
 def ragged(vocab_size, rows=6, length=32, seed=0):
@@ -28,18 +25,24 @@ def ragged(vocab_size, rows=6, length=32, seed=0):
 
 
 def theirs(model, ids, mask, types):
+    """Hidden states of the embeddings and of each layer, and the pooled output."""
     with torch.no_grad():
-        output = model.eval()(torch.tensor(ids), attention_mask=torch.tensor(mask), token_type_ids=torch.tensor(types))
-    return output.last_hidden_state.numpy(), output.pooler_output.numpy()
+        output = model.eval()(
+            torch.tensor(ids),
+            attention_mask=torch.tensor(mask),
+            token_type_ids=torch.tensor(types),
+            output_hidden_states=True,
+        )
+    return np.stack([state.numpy() for state in output.hidden_states]), output.pooler_output.numpy()
 
 
 def difference(model, params, reference_model, inputs):
-    """Largest absolute error of the last hidden states (real tokens) and of the pooled output."""
+    """Largest absolute error of every layer's hidden states (real tokens) and of the pooled output."""
     ids, mask, types = inputs
     output = model.apply(params, None, padded_batch(mask, ids, types), return_hidden_states=True)
     hidden, pooled = theirs(reference_model, ids, mask, types)
     return (
-        np.abs(np.asarray(output.hidden_states[-1]) - hidden)[mask == 1].max(),
+        np.abs(np.asarray(output.hidden_states) - hidden)[:, mask == 1].max(),
         np.abs(np.asarray(output.pooled_output)[:, 0] - pooled).max(),
     )
 
@@ -95,5 +98,5 @@ def test_a_wrong_mask_breaks_parity():
     model, params, reference = random_pair(0.3)
     ids, mask, types = ragged(101)
     batch = padded_batch(np.ones_like(mask), ids, types)
-    hidden = np.asarray(model.apply(params, None, batch, return_hidden_states=True).hidden_states[-1])
-    assert np.abs(hidden - theirs(reference, ids, mask, types)[0])[mask == 1].max() > 1e-5
+    hidden = np.asarray(model.apply(params, None, batch, return_hidden_states=True).hidden_states)
+    assert np.abs(hidden - theirs(reference, ids, mask, types)[0])[:, mask == 1].max() > 1e-5
