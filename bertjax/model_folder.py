@@ -1,7 +1,7 @@
 """A model folder, in and out: weights, architecture, label names and tokenizer, in Hugging Face's layout.
 
-What Hugging Face's `config.json` has no key for (task and pooling) stands in it under `bertjax`; transformers reads
-the folder all the same.
+What Hugging Face's `config.json` has no key for (task, pooling and preprocessing) stands in it under `bertjax`;
+transformers reads the folder all the same.
 """
 
 import json
@@ -16,6 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, Execution, read_config_json
+from bertjax.data.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
@@ -122,6 +123,7 @@ def save_pretrained(
     params: Params,
     tokenizer: PreTrainedTokenizerBase | None = None,
     card: str | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Path:
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
@@ -131,6 +133,7 @@ def save_pretrained(
       params: its parameters.
       tokenizer: saved with it, so that the folder stands alone.
       card: text of its `README.md`.
+      preprocessing: of every text it was trained on, for `stored_preprocessing`.
     """
     row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
@@ -139,7 +142,11 @@ def save_pretrained(
         **model.config.to_hugging_face(),
         **(labels if model.labels else {}),
         **({"problem_type": row.problem_type} if row.problem_type else {}),
-        "bertjax": {"task": model.task, "pooling": model.pooling},
+        "bertjax": {
+            "task": model.task,
+            "pooling": model.pooling,
+            **({"preprocessing": preprocessing.to_json()} if preprocessing and preprocessing.steps else {}),
+        },
     }
     tensors = to_hugging_face(params)
     if row.architecture == "BertModel" and "pooler" not in params:
@@ -180,6 +187,18 @@ def stored_task(stored: Mapping[str, Any]) -> str:
         if row.architecture == architectures[0] and row.problem_type in (None, problem):
             return name
     return "encoder"
+
+
+def stored_preprocessing(stored: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a `config.json` was saved with; the identity where it has none.
+
+    Raises:
+      ConfigError: what stands there is no preprocessing, or has a step that bertjax lacks.
+    """
+    saved = stored.get("bertjax", {})
+    if not isinstance(saved, Mapping):
+        raise ConfigError(f"config.json: bertjax must hold an object, got {saved!r}")
+    return Preprocessing.from_json(saved["preprocessing"]) if "preprocessing" in saved else Preprocessing()
 
 
 def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from bertjax.batch import padded_batch
+from bertjax.config import read_config_json
+from bertjax.data.preprocessing import Preprocessing
 from bertjax.errors import CheckpointError, ConfigError
-from bertjax.model_folder import from_pretrained, save_pretrained, stored_task
+from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors
 
 
@@ -187,3 +189,39 @@ def test_every_way_a_checkpoint_is_stored_gives_the_same_weights(tiny_model, tmp
     folder = folder_with("half", lambda folder: save_file(halves, folder / "model.safetensors"))
     rounded = jax.tree.map(lambda leaf: np.asarray(leaf.astype(ml_dtypes.bfloat16), np.float32), expected)
     assert same(from_pretrained(folder)[1], rounded)
+
+
+def test_preprocessing_is_saved_with_the_model(tiny_model, tmp_path):
+    """Words of any script too; transformers reads such a folder all the same."""
+    from transformers import BertForSequenceClassification
+
+    model, params = from_pretrained(tiny_model, task="classification", labels=("no", "yes"))
+    preprocessing = Preprocessing(("strip_markup", "classic", "head:200"), ("the", "don't", "का"))
+    folder = save_pretrained(tmp_path / "model", model, params, preprocessing=preprocessing)
+    assert stored_preprocessing(read_config_json(folder)) == preprocessing
+    assert same(from_pretrained(folder)[1], params)
+    _, info = BertForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+
+
+def test_no_preprocessing_leaves_no_trace(classifier, tmp_path):
+    folder, model, params = classifier
+    identity = save_pretrained(tmp_path / "identity", model, params, preprocessing=Preprocessing())
+    assert (identity / "config.json").read_text() == (folder / "config.json").read_text()
+    assert "preprocessing" not in read_config_json(folder)["bertjax"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bertjax": {"preprocessing": ["lower"]}}, "preprocessing must hold lists of strings"),
+        ({"bertjax": {"preprocessing": None}}, "preprocessing must hold lists of strings"),
+        ({"bertjax": {"preprocessing": {"steps": ["stem"]}}}, "step 'stem' is unknown; bertjax has unicode_nfc, lower"),
+        ({"bertjax": "lower"}, "config.json: bertjax must hold an object, got 'lower'"),
+    ],
+)
+def test_a_config_with_malformed_preprocessing(values, message):
+    with pytest.raises(ConfigError, match=message):
+        stored_preprocessing(values)
+    assert stored_preprocessing({"model_type": "bert"}) == Preprocessing()

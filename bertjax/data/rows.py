@@ -1,10 +1,11 @@
 """Rows: the text and label of each row of a table, checked, before any of it becomes a number."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.table import Table
 from bertjax.errors import DataError
 
@@ -16,11 +17,13 @@ class Rows(NamedTuple):
       texts: the text columns, joined by a space.
       pairs: the second text of each row, or None where the table has no pairs.
       labels: labels as strings; integers are written without decimals.
+      order: what the split goes by, a group or a time, or None where it goes by neither.
     """
 
     texts: list[str]
     pairs: list[str] | None
     labels: list[str]
+    order: list[Any] | None = None
 
     def take(self, indices: Iterable[int]) -> "Rows":
         """The rows at `indices`, in that order."""
@@ -29,6 +32,7 @@ class Rows(NamedTuple):
             texts=[self.texts[i] for i in indices],
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
             labels=[self.labels[i] for i in indices],
+            order=None if self.order is None else [self.order[i] for i in indices],
         )
 
 
@@ -68,6 +72,30 @@ def drop_duplicates(rows: Rows) -> tuple[Rows, int]:
     return rows.take(kept), len(rows.texts) - len(kept)
 
 
+def label_text(cell: Any) -> str | None:
+    """A cell as the label it stands for, None where it is neither string nor integer."""
+    # An integer column that met a missing cell on its way holds floats.
+    value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+    return str(value).strip() if isinstance(value, str | int) else None
+
+
+def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[Rows, int]:
+    """Preprocesses every text and pair, and drops the rows that it leaves without one; also returns how many.
+
+    Raises:
+      DataError: no row is left.
+    """
+    texts = [preprocessing(text) for text in rows.texts]
+    pairs = None if rows.pairs is None else [preprocessing(pair) for pair in rows.pairs]
+    kept = [i for i, text in enumerate(texts) if text.strip() and (pairs is None or pairs[i].strip())]
+    if not kept:
+        raise DataError(
+            f"{source}: the preprocessing {', '.join(preprocessing.steps)} leaves no text in any of "
+            f"{_count(len(texts), 'row')}; leave out a step"
+        )
+    return rows._replace(texts=texts, pairs=pairs).take(kept), len(texts) - len(kept)
+
+
 def _join(frame: pd.DataFrame, columns: tuple[str, ...], source: str) -> list[str]:
     parts = [_strings(frame[column], source) for column in columns]
     joined = [" ".join(part for part in row if part.strip()) for row in zip(*parts, strict=True)]
@@ -102,13 +130,12 @@ def _labels(column: pd.Series, source: str) -> list[str]:
         )
     labels = []
     for i, cell in enumerate(column.tolist()):
-        # An integer column that met a missing cell on its way holds floats.
-        value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-        if not isinstance(value, str | int):
+        label = label_text(cell)
+        if label is None:
             raise DataError(
-                f"{source}: a label must be a string or an integer, but row {i + 1} of {column.name!r} holds {value!r}"
+                f"{source}: a label must be a string or an integer, but row {i + 1} of {column.name!r} holds {cell!r}"
             )
-        labels.append(str(value).strip())
+        labels.append(label)
     return labels
 
 

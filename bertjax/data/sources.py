@@ -1,136 +1,229 @@
-"""Tables from anywhere, as pandas frames: files, URLs, and the data sets of the catalog.
+"""Tables from anywhere: which files a name leads to, and the rows of all of them as one frame.
 
-A csv has no types, so its cells are read as text and only an empty cell is missing: the words "NA" and "null" are
-words, and the label "01" stays "01".
+A name is a file, a pattern of several, an address (on the web, or in a store that fsspec knows), or a data set of the
+catalog.
 """
 
+import bz2
+import gzip
+import io
+import logging
+import lzma
 import re
-from collections.abc import Callable
-from pathlib import Path
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from glob import glob
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import pandas as pd
 
 from bertjax import catalog
+from bertjax.data.catalog_tables import read_catalog
+from bertjax.data.formats import READERS, BadRow, OnBadRow, Reader
 from bertjax.errors import DataError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_COMPRESSIONS = (".gz", ".bz2", ".zst", ".xz", ".zip")
+logger = logging.getLogger(__name__)
+
+DOWNLOAD_TIMEOUT_SECONDS = 60
+_LISTED = 3
 
 
-def read_table(source: str, encoding: str = "utf-8") -> pd.DataFrame:
+class Read(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+      frame: all columns of the rows that can be read.
+      skipped: the rows that cannot, in the order of the files.
+    """
+
+    frame: pd.DataFrame
+    skipped: tuple[BadRow, ...] = ()
+
+
+def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop", "skip"] = "stop") -> Read:
     """All columns and rows of a source.
 
     Args:
-      source: a path, a URL, or the name of a catalog data set.
+      source: a path, a pattern of paths (`*.csv`, read in the order of their names), an address, or the name of a
+        catalog data set.
       encoding: of text files; a byte order mark is dropped.
+      on_bad_row: "stop" ends with the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
+        is broken when it has more or fewer fields than the header, or is no JSON object.
 
     Raises:
-      DataError: the source is missing, empty, broken (with its line) or of an unknown format.
+      DataError: the source is missing, empty, broken (with its line) or of an unknown format, or its files have
+        different columns.
       AssetError: a catalog data set cannot be fetched.
     """
     if source in catalog.names("data") and not Path(source).exists():
-        return _read_catalog(source)
-    read = _reader(source)
-    is_url = re.match(r"[a-z][a-z0-9+]*://", source) is not None
-    if not is_url and not Path(source).is_file():
-        raise DataError(f"{source} does not exist; give a file, a URL, or one of {', '.join(catalog.names('data'))}")
-    try:
-        frame = read(source, encoding)
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise DataError(
-            f"{source} is not {encoding}: byte 0x{byte:02x} cannot be read; save it as UTF-8 or name its --encoding"
-        ) from None
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{source} is empty; it needs a header and rows") from None
-    except pd.errors.ParserError as error:
-        raise DataError(f"{source}: {_parser_complaint(error)}") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{source} cannot be read: {error}") from None
-    except (ValueError, ImportError) as error:
-        raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}") from None
+        return Read(read_catalog(source))
+    with _complaints(source):
+        files = _files(source)
+    skipped: list[BadRow] = []
+    frames = {
+        file.name: _read_file(file, encoding, _stop if on_bad_row == "stop" else skipped.append) for file in files
+    }
+    frame = _join(frames)
     if frame.empty:
-        raise DataError(f"{source} has no rows")
-    return frame
+        raise DataError(f"{source} has no rows" + (f" but {_listing(skipped)}" if skipped else ""))
+    if skipped:
+        logger.warning("%s: left out %s", source, _listing(skipped))
+    return Read(frame, tuple(skipped))
 
 
-def _reader(source: str) -> Callable[[str, str], pd.DataFrame]:
-    suffixes = [suffix.lower() for suffix in Path(source.split("?", maxsplit=1)[0]).suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
-        suffixes.pop()
-    kind = suffixes[-1] if suffixes else ""
-    if kind in (".csv", ".tsv"):
-        return lambda path, encoding: _read_csv(path, "," if kind == ".csv" else "\t", encoding)
-    if kind in (".jsonl", ".ndjson"):
-        return _read_json_lines
-    if kind == ".parquet":
-        return lambda path, encoding: pd.read_parquet(path)
-    raise DataError(f"{source}: unknown format; bertjax reads {', '.join(FORMATS)}, compressed or not")
+class _File(NamedTuple):
+    name: str
+    read: Callable[[], bytes]
 
 
-def _read_csv(path: str, separator: str, encoding: str) -> pd.DataFrame:
-    return pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[""],
-        encoding=encoding,
-        index_col=False,
-        # pandas cuts a row that is too long with a warning when index_col is False; here it is an error.
-        on_bad_lines="error",
-    )
+def _files(source: str) -> list[_File]:
+    """The files that a source names."""
+    address = re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)
+    if address is None:
+        return _local_files(source)
+    scheme = address.group(1).lower()
+    if scheme == "file":
+        return _local_files(urllib.request.url2pathname(urlsplit(source).path))
+    if scheme in ("http", "https"):
+        return [_File(source, partial(_download, source))]
+    return _stored_files(source)
 
 
-def _read_json_lines(path: str, encoding: str) -> pd.DataFrame:
-    # pandas would guess types from names and values; a text that looks like a date must stay a text.
-    return pd.read_json(path, lines=True, encoding=encoding, dtype=False)
+def _local_files(source: str) -> list[_File]:
+    path = Path(source)
+    if path.is_dir():
+        raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
+    if path.exists():
+        return [_File(source, path.read_bytes)]
+    if not _is_pattern(source):
+        raise FileNotFoundError
+    # Path.glob would find hidden files too, such as the ones that macOS leaves beside its archives.
+    found = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    return [_File(name, Path(name).read_bytes) for name in _found(found, source)]
 
 
-def _parser_complaint(error: Exception) -> str:
-    """pandas' sentence about a broken row, in the words of the table's owner."""
-    found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-    if found:
-        expected, line, saw = found.groups()
-        return f"line {line} has {saw} fields, the header has {expected}; quote cells that contain the separator"
-    found = re.search(r"EOF inside string starting at row (\d+)", str(error))
-    if found:
-        # pandas counts lines from 0 here, and from 1 above.
-        return f"the quote that opens in line {int(found.group(1)) + 1} is never closed"
-    return str(error).splitlines()[0]
+def _stored_files(address: str) -> list[_File]:
+    from fsspec.core import url_to_fs
+
+    store, path = url_to_fs(address)
+    if not _is_pattern(address) or store.exists(path):
+        return [_File(address, partial(store.cat_file, path))]
+    found: Mapping[str, Any] = store.glob(path, detail=True)
+    names = sorted(name for name, about in found.items() if about["type"] == "file")
+    return [_File(store.unstrip_protocol(name), partial(store.cat_file, name)) for name in _found(names, address)]
 
 
-def _read_catalog(name: str) -> pd.DataFrame:
-    folder = catalog.fetch(name)
-    (file,) = catalog.CATALOG[name].files
-    return _CATALOG_READERS[name](folder / file)
+def _is_pattern(source: str) -> bool:
+    return any(sign in source for sign in "*?[")
 
 
-def _read_trec(path: Path) -> pd.DataFrame:
-    """Li and Roth 2002: lines of `COARSE:fine text`, in Latin-1; columns text, label (coarse) and fine."""
-    rows = [line.split(" ", 1) for line in path.read_text(encoding="latin-1").splitlines() if line.strip()]
-    frame = pd.DataFrame(rows, columns=["fine", "text"])
-    return frame.assign(label=frame["fine"].str.split(":").str[0], text=frame["text"].str.strip())
+def _found(names: list[str], pattern: str) -> list[str]:
+    if not names:
+        raise DataError(f"no file matches {pattern}")
+    return names
 
 
-def _read_sms_spam(path: Path) -> pd.DataFrame:
-    """Almeida et al. 2011: one message a line; columns text and label (ham, spam).
+def _download(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
+        return answer.read()
 
-    Most lines are `number,0 or 1,text`, the others still `ham or spam<tab>text`, inside quotes that never close: a csv
-    reader would fold hundreds of messages into eight.
+
+@contextmanager
+def _complaints(name: str) -> Iterator[None]:
+    """Says in one line why there is no way to a file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        known = ", ".join(catalog.names("data"))
+        raise DataError(f"{name} does not exist; give a file, a URL, or one of {known}") from None
+    except ImportError as error:
+        # fsspec words this differently for each store; the cause always names the module.
+        package = getattr(error.__cause__, "name", None) or error.name or str(error)
+        raise DataError(f"{name} needs the package {package}, which is not installed: pip install {package}") from None
+    # Each store and each compression raises exceptions of its own.
+    except Exception as error:
+        raise DataError(f"{name} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _stop(row: BadRow) -> None:
+    raise DataError(f"{row.source}: line {row.line} {row.reason}; mend it, or leave such rows out (--on-bad-row skip)")
+
+
+def _read_file(file: _File, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+    read, decompress = _format(file.name)
+    with _complaints(file.name):
+        content = decompress(file.read())
+    return read(content, file.name, encoding, on_bad_row)
+
+
+def _format(name: str) -> tuple[Reader, Callable[[bytes], bytes]]:
+    is_web = re.match("https?://", name, re.IGNORECASE)
+    *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
+    decompress = _DECOMPRESSORS.get(last)
+    kind = last if decompress is None else outer[-1]
+    if kind not in READERS:
+        known, compressions = ", ".join(READERS), ", ".join(_DECOMPRESSORS)
+        raise DataError(f"{name}: unknown format; bertjax reads {known}, compressed ({compressions}) or not")
+    return READERS[kind], decompress or (lambda content: content)
+
+
+def _unzstd(content: bytes) -> bytes:
+    # The standard library has no zstd before Python 3.14; parquet needs pyarrow anyway.
+    import pyarrow
+
+    with pyarrow.input_stream(pyarrow.py_buffer(content), compression="zstd") as stream:
+        return stream.read()
+
+
+def _unzip(content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # macOS adds a folder of its own to the archives it makes.
+        inside = [f for f in archive.infolist() if not f.is_dir() and not f.filename.startswith("__MACOSX/")]
+        if len(inside) != 1:
+            raise ValueError(f"a zip must hold one file, this one holds {len(inside)}")
+        return archive.read(inside[0])
+
+
+_DECOMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".zst": _unzstd,
+    ".xz": lzma.decompress,
+    ".zip": _unzip,
+}
+
+
+def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All rows, in the order of the files.
+
+    Raises:
+      DataError: a file whose columns are not those of the first; their order may differ.
     """
-    _, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [re.fullmatch(r"(?:\d+,([01]),|(ham|spam)\t)(.*)", line) for line in lines if line]
-    broken = rows.index(None) if None in rows else None
-    if broken is not None:
-        raise DataError(f"{path}: line {broken + 2} is no message")
-    parts = [row.groups() for row in rows if row is not None]
-    return pd.DataFrame(
-        {
-            "label": [word or ("spam" if flag == "1" else "ham") for flag, word, _ in parts],
-            "text": [text.strip().strip('"').replace('""', '"') for _, _, text in parts],
-        }
-    )
+    # Where every row of a file of JSON lines is broken, nothing says which columns it has.
+    first, *rest = [(name, frame) for name, frame in frames.items() if len(frame.columns)] or [("", pd.DataFrame())]
+    for name, frame in rest:
+        missing = [repr(column) for column in first[1].columns if column not in frame.columns]
+        extra = [repr(column) for column in frame.columns if column not in first[1].columns]
+        if missing or extra:
+            says = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
+            raise DataError(f"{name} has other columns than {first[0]}: it {' and '.join(says)}")
+    return pd.concat([frame for _, frame in (first, *rest)], ignore_index=True) if rest else first[1]
 
 
-_CATALOG_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {"trec": _read_trec, "sms-spam": _read_sms_spam}
+def _listing(rows: Sequence[BadRow]) -> str:
+    shown = [f"{row.source}: line {row.line} {row.reason}" for row in rows[:_LISTED]]
+    more = [f"{len(rows) - _LISTED} more"] if len(rows) > _LISTED else []
+    return f"{len(rows)} broken row{'' if len(rows) == 1 else 's'} ({'; '.join(shown + more)})"

@@ -1,13 +1,15 @@
 """`Table`: which rows to read, and which of their columns are text and label. Settings only; `sources` reads them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Table:
     """A labelled table and how it is split.
 
-    A source is a file (csv, tsv, json lines, parquet; compressed or not), a URL of one, or a data set of the catalog.
+    A source is a file (csv, tsv, json, json lines, parquet, xlsx; compressed or not), a pattern of several (`*.csv`),
+    an address of one, or a data set of the catalog.
     """
 
     train: str = "trec"
@@ -37,3 +39,33 @@ class Table:
 
     encoding: str = "utf-8"
     """Encoding of text files."""
+
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """What a broken row does: end with its line, or be left out, counted and listed."""
+
+    steps: tuple[str, ...] = ()
+    """Preprocessing of each text, in this order; saved with the model and applied again when it predicts."""
+
+    stop_words: tuple[str, ...] = ()
+    """Words that the step `stop_words` removes; default: scikit-learn's English list."""
+
+    split: Literal["stratified", "grouped", "time", "kfold"] = "stratified"
+    """How test rows are held out where there is no test table."""
+
+    group: str | None = None
+    """Column whose values never stand on both sides of a grouped split."""
+
+    time: str | None = None
+    """Column that orders a time split: the latest rows are held out."""
+
+    folds: int = 5
+    """Parts of a k-fold split."""
+
+    fold: int = 0
+    """Which part of a k-fold split is held out, counted from 0."""
+
+    leaks: Literal["remove", "report"] = "remove"
+    """Training rows whose text stands in the validation or test rows too: remove them, or only say how many."""
+
+    contract: str | None = None
+    """A JSON file of what the tables promise: columns, types, unique keys, labels, lengths; checked before training."""

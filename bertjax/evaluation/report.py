@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
+from bertjax.data.intake import Intake
 from bertjax.evaluation.metrics import ClassificationReport, Scores
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -37,15 +38,17 @@ def render_report(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, float]],
     settings: Mapping[str, Any],
+    intake: Intake,
 ) -> str:
     """An HTML page that needs nothing but itself.
 
     Args:
       title: of the page.
       report: of the test rows.
-      metrics: flat, shown except those by class, which have their table.
+      metrics: flat, shown except those by class and of the data, which have their tables.
       history: metrics of each epoch.
       settings: flat config.
+      intake: what was read, dropped and removed, and what became of the contract.
     """
     names = list(report.by_class)
     largest = int(report.confusion.max()) or 1
@@ -58,8 +61,9 @@ def render_report(
         title=title,
         report=report,
         confusion=confusion,
-        metrics={key: value for key, value in metrics.items() if "/class/" not in key},
+        metrics={key: value for key, value in metrics.items() if "/class/" not in key and not key.startswith("data/")},
         history=history,
         history_columns=[key for key in history[0] if "/class/" not in key] if history else [],
         settings=settings,
+        intake=intake,
     )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from bertjax.data.intake import Intake
+from bertjax.data.split import preprocessing_of
 from bertjax.data.tokenize import Examples
 from bertjax.errors import ConfigError
 from bertjax.evaluation.metrics import ClassificationReport, classification_report
@@ -121,10 +123,16 @@ def finetune(
                 validate=_validation(engine, prepared),
             )
             report = _evaluate(engine, state.params, prepared.test, prepared.model.labels)
-            metrics = report.flat("test") | _training_metrics(record, engine)
-            save_pretrained(folder / run_folder.MODEL, prepared.model, state.params, prepared.tokenizer)
+            metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
+            save_pretrained(
+                folder / run_folder.MODEL,
+                prepared.model,
+                state.params,
+                prepared.tokenizer,
+                preprocessing=preprocessing_of(config.data),
+            )
         metrics["train/seconds"] = time.perf_counter() - started
-        _write_results(folder, config, report, metrics, record, tracker, total_steps)
+        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, total_steps)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
@@ -175,6 +183,7 @@ def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
 def _write_results(
     folder: Path,
     config: FineTuneConfig,
+    intake: Intake,
     report: ClassificationReport,
     metrics: Mapping[str, float],
     record: RunRecord,
@@ -182,9 +191,14 @@ def _write_results(
     step: int,
 ) -> None:
     title = f"{config.model} on {config.data.train}"
-    html = render_report(title, report, metrics, record.history, flatten(config))
+    html = render_report(title, report, metrics, record.history, flatten(config), intake)
     run_folder.write_text(folder / run_folder.REPORT, html)
+    artifacts = [run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS, run_folder.MODEL]
+    if config.data.contract:
+        findings = {"contract": config.data.contract, "tables": intake.contract_report()}
+        run_folder.write_json(folder / run_folder.CONTRACT, findings)
+        artifacts.append(run_folder.CONTRACT)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
     tracker.log_metrics(metrics, step)
-    for name in (run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS, run_folder.MODEL):
+    for name in artifacts:
         tracker.log_artifact(folder / name)

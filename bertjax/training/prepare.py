@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bertjax.data.batches import Plan, plan_training
 from bertjax.data.imbalance import class_weights, oversampled
+from bertjax.data.intake import Intake
 from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
@@ -29,6 +30,7 @@ class Prepared(NamedTuple):
       model: with the label vocabulary and the dropout rates of the run.
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
       plan: order and layout of the training examples.
+      intake: what was read, dropped and removed on the way.
     """
 
     train: Examples
@@ -38,6 +40,7 @@ class Prepared(NamedTuple):
     params: Params
     tokenizer: PreTrainedTokenizerBase
     plan: Plan
+    intake: Intake
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
@@ -86,14 +89,15 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     )
     logger.info(
         "%s: %d training rows (%d duplicates dropped), %d test rows, %d classes: %s",
-        table.train, len(train.labels), splits.duplicates, len(test.labels), len(vocabulary), ", ".join(vocabulary),
+        table.train, len(train.labels), splits.intake.duplicates, len(test.labels), len(vocabulary),
+        ", ".join(vocabulary),
     )  # fmt: skip
     logger.info(
         "%.1f tokens a row on average, %d at most, %d rows cut to %d; batches of %s",
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
-    return Prepared(train, validation, test, model, params, tokenizer, plan)
+    return Prepared(train, validation, test, model, params, tokenizer, plan, splits.intake)
 
 
 def _balanced(

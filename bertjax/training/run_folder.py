@@ -3,6 +3,7 @@
 config.json     the settings, written first: a folder that has it holds a run
 checkpoints/    the newest training state
 model/          the fine-tuned model, self-contained
+contract.json   what the tables promised and whether it holds; where the run has a contract
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
 report.html     the same for people
 """
@@ -18,6 +19,7 @@ from bertjax.errors import RunFolderError
 from bertjax.training.config import FineTuneConfig, flatten
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
+CONTRACT = "contract.json"
 
 
 def default_folder(config: FineTuneConfig) -> Path:
@@ -55,7 +57,7 @@ def open_folder(folder: Path, config: FineTuneConfig, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
         return
-    for name in (METRICS, REPORT, CONFIG):
+    for name in (METRICS, REPORT, CONTRACT, CONFIG):
         (folder / name).unlink(missing_ok=True)
     for name in (CHECKPOINTS, MODEL):
         shutil.rmtree(folder / name, ignore_errors=True)

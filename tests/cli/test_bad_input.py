@@ -132,6 +132,8 @@ def test_a_folder_that_holds_another_run(run, in_folder):
         (["--epochs", "three"], "three"),
         (["--batch-size", "0"], "batch_size must be 1 or more, got 0"),
         (["--task", "translation"], "translation"),
+        (["--split", "grouped"], "--split grouped needs --group"),
+        (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )
 def test_flags(run, flags, message):

@@ -8,9 +8,8 @@ import pytest
 from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import drop_duplicates, select_rows
 from bertjax.data.sources import read_table
-from bertjax.data.split import read_splits
 from bertjax.data.table import Table
-from bertjax.errors import DataError, UserError
+from bertjax.errors import DataError
 
 FRAME = pd.DataFrame({"text": ["a b", "c"], "label": ["x", "y"]})
 
@@ -31,16 +30,16 @@ def test_formats_give_the_same_frame(tmp_path, name):
         FRAME.to_json(path, orient="records", lines=True)
     else:
         FRAME.to_parquet(path)
-    assert read_table(str(path)).to_dict("list") == FRAME.to_dict("list")
+    assert read_table(str(path)).frame.to_dict("list") == FRAME.to_dict("list")
 
 
 def test_a_url_is_read(tmp_path):
     FRAME.to_csv(tmp_path / "t.csv", index=False)
-    assert len(read_table((tmp_path / "t.csv").as_uri())) == 2
+    assert len(read_table((tmp_path / "t.csv").as_uri()).frame) == 2
 
 
 def test_catalog_data_sets():
-    trec, spam = read_table("trec"), read_table("sms-spam")
+    trec, spam = read_table("trec").frame, read_table("sms-spam").frame
     assert (len(trec), trec["text"].nunique(), sorted(trec["label"].unique())) == (
         15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
     )  # fmt: skip
@@ -49,7 +48,7 @@ def test_catalog_data_sets():
 
 def test_csv_cells_stay_text(tmp_path):
     path = write(tmp_path / "t.csv", '﻿text,label\n"null, or\nNA",01\nNA,1\n')
-    rows = select_rows(read_table(path), Table(path), path)
+    rows = select_rows(read_table(path).frame, Table(path), path)
     assert rows.texts == ["null, or\nNA", "NA"]
     assert rows.labels == ["01", "1"]
 
@@ -76,8 +75,8 @@ def test_other_broken_sources(tmp_path):
     latin = write(tmp_path / "t.csv", "text,label\ncafé,x\nb,y\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"is not utf-8: byte 0xe9 .* --encoding"):
         read_table(latin)
-    assert read_table(latin, "latin-1")["text"][0] == "café"
-    with pytest.raises(DataError, match="cannot be read"):
+    assert read_table(latin, "latin-1").frame["text"][0] == "café"
+    with pytest.raises(DataError, match="line 1 is no JSON object"):
         read_table(write(tmp_path / "t.jsonl", '{"text": 1'))
     with pytest.raises(DataError, match="cannot be read"):
         read_table(write(tmp_path / "t.parquet", "no parquet"))
@@ -93,7 +92,7 @@ def rows_of(frame, **settings):
 def test_columns_are_joined_and_pairs_kept_apart():
     frame = {"title": ["a", None], "body": ["b", "c"], "other": ["d", "e"], "label": [1, 2]}
     rows = rows_of(frame, text=("title", "body"), text_pair=("other",))
-    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"])
+    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"], None)
 
 
 @pytest.mark.parametrize(
@@ -135,35 +134,3 @@ def test_labels_that_cannot_be_learned():
         DataError, match=r"test.csv has labels that training never saw: 'c', 'd'; training has 'a', 'b'"
     ):
         label_ids(["a", "d", "c"], ("a", "b"), "test.csv")
-
-
-def test_default_split_of_trec():
-    splits = read_splits(Table())
-    assert (len(splits.train.texts), len(splits.test.texts), splits.duplicates) == (4881, 500, 10071)
-    assert not set(splits.train.texts) & set(splits.test.texts)
-    assert read_splits(Table()).test == splits.test
-
-
-def table_of(tmp_path, labels, **settings):
-    frame = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    return Table(str(tmp_path / "t.csv"), **settings)
-
-
-def test_split_is_stratified(tmp_path):
-    splits = read_splits(table_of(tmp_path, ["x"] * 80 + ["y"] * 20))
-    assert (splits.test.labels.count("x"), splits.test.labels.count("y")) == (16, 4)
-
-
-@pytest.mark.parametrize(
-    ("labels", "settings", "message"),
-    [
-        (["x"] * 9 + ["y"], {}, "'y' has a single row"),
-        (["x", "x", "y", "y"], {"test_size": 0.2}, "holding out 1 of 4 rows"),
-        (["x", "x", "y", "y"], {"test_size": 4}, "holding out 4 of 4 rows"),
-        (["x", "x", "y", "y"], {"test_size": -1.0}, "must be positive"),
-    ],
-)
-def test_splits_that_cannot_be_made(tmp_path, labels, settings, message):
-    with pytest.raises(UserError, match=message):
-        read_splits(table_of(tmp_path, labels, **settings))

@@ -1,13 +1,21 @@
 """Metrics equal what one computes by hand, and the page shows them."""
 
+import re
+
 import numpy as np
 import pytest
 
+from bertjax.data.contract import Finding
+from bertjax.data.formats import BadRow
+from bertjax.data.intake import Intake, TableIntake
 from bertjax.evaluation.metrics import classification_report
 from bertjax.evaluation.report import console_table, render_report
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 1, 1])
+
+
+INTAKE = Intake((TableIntake("t.csv", 6),), duplicates=0, leaks=0, leaks_removed=0)
 
 
 @pytest.fixture
@@ -39,9 +47,38 @@ def test_flat_keys(report):
 
 def test_page_and_table(report):
     history = [{"epoch": 1.0, "epoch/train_loss": 0.5}]
-    page = render_report("model on <table>", report, report.flat("test"), history, {"epochs": 1})
+    page = render_report("model on <table>", report, report.flat("test"), history, {"epochs": 1}, INTAKE)
     assert "model on &lt;table&gt;" in page
     assert "&lt;a&gt;" in page
     assert "<a>" not in page
     assert "http" not in page  # it needs nothing but itself
     assert console_table(report, "test").row_count == 5
+
+
+def test_page_says_what_became_of_the_data(report):
+    rows = tuple(BadRow("t.csv", line, "has <3> fields") for line in range(2, 24))
+    findings = (Finding("'a' holds <text>", True), Finding("rule", False, 7), Finding("other", None))
+    tables = (TableIntake("t.csv", 61, rows, findings), TableIntake("v.csv", 67))
+    intake = Intake(tables, duplicates=71, leaks=73, leaks_removed=79)
+    metrics = report.flat("test") | intake.metrics()
+    page = render_report("t", report, metrics, [], {}, intake)
+    rows_of_page = re.findall(r"<tr><td>(.*?)</td></tr>", page)
+    shown = [row.split("</td><td>") for row in rows_of_page]
+    for row in (
+        ["rows of t.csv", "61"],
+        ["broken rows skipped in t.csv", "22"],
+        ["rows of v.csv", "67"],
+        ["broken rows skipped in v.csv", "0"],
+        ["duplicate training rows dropped", "71"],
+        ["training rows whose text stands in validation or test rows too", "73"],
+        ["of these removed", "79"],
+        ["&#39;a&#39; holds &lt;text&gt;", "yes", "0"],
+        ["rule", "no", "7"],
+        ["other", "not checked", "0"],
+    ):
+        assert row in shown
+    assert page.count("has &lt;3&gt; fields") == 20
+    assert "<li>2 more</li>" in page
+    assert "What t.csv promises" in page
+    assert "What v.csv promises" not in page
+    assert "data/leaks" not in page  # the same numbers twice would be one too many

@@ -21,7 +21,8 @@ from bertjax.training.loop import Interrupted
 def config(tiny_model, reviews) -> FineTuneConfig:
     return FineTuneConfig(
         model=str(tiny_model),
-        data=Table(str(reviews), validation=str(reviews), text=("title", "body"), label="stars"),
+        # The same rows twice keep the table small; every training row is a leak then.
+        data=Table(str(reviews), validation=str(reviews), text=("title", "body"), label="stars", leaks="report"),
         epochs=4,
         max_length=48,
         batch_size=8,
@@ -66,6 +67,31 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     assert tracker.status == "FINISHED"
     assert tracker.params["data.label"] == "stars"
     assert "model" in {path.name for path in tracker.artifacts}
+
+
+def test_a_run_says_what_became_of_its_rows(config, tmp_path, reviews):
+    contract = tmp_path / "promises.json"
+    contract.write_text('{"columns": {"title": "text"}, "labels": ["good", "bad"], "min_rows": 60}')
+    validation = tmp_path / "validation.csv"
+    validation.write_text("title,body,stars\nTHE  film,good and great .,good\nso what,very bad .,bad\n")
+    data = replace(config.data, contract=str(contract), validation=str(validation), leaks="remove")
+    tracker = MemoryTracker()
+    result = finetune(replace(config, data=data, epochs=1), tmp_path / "run", tracker=tracker)
+    found = json.loads((result.folder / "contract.json").read_text())
+    assert found["contract"] == str(contract)
+    assert [(table["source"], table["rows"]) for table in found["tables"]] == [(str(reviews), 60), (str(validation), 2)]
+    assert found["tables"][0]["expectations"][-1] == {
+        "expectation": "there are 60 rows or more", "holds": True, "failures": 0, "examples": [],
+    }  # fmt: skip
+    assert "contract.json" in {path.name for path in tracker.artifacts}
+    page = (result.folder / "report.html").read_text()
+    assert "&#39;stars&#39; is one of good, bad" in page
+    assert f"rows of {validation}</td><td>2</td>" in page
+    assert (result.metrics["data/leaks"], result.metrics["data/leaks_removed"]) == (1, 1)
+
+    again = replace(config, data=replace(data, contract=None), epochs=1)
+    finetune(again, result.folder, overwrite=True, tracker=MemoryTracker())
+    assert not (result.folder / "contract.json").exists()  # of another run
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(config, tmp_path):

@@ -5,9 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bertjax.config import read_config_json
 from bertjax.data.batches import training_batches
+from bertjax.data.split import preprocessing_of
 from bertjax.data.table import Table
+from bertjax.model_folder import stored_preprocessing
+from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.config import FineTuneConfig, Imbalance
+from bertjax.training.finetune import finetune
 from bertjax.training.prepare import prepare
 
 
@@ -45,3 +50,22 @@ def test_oversampling_repeats_training_rows_alone(config):
     assert np.bincount(more.train.labels).tolist() == [13, 13]
     assert len(labels_and_weights(more)) == 26
     np.testing.assert_array_equal(plain.test.token_ids, more.test.token_ids)
+
+
+def test_preprocessing_reaches_the_tokens_and_goes_with_the_model(config, tmp_path):
+    table = replace(config.data, steps=("strip_urls", "lower", "stop_words"), stop_words=("film",))
+    plain, cleaned = (prepare(replace(config, data=data), 1) for data in (config.data, table))
+    assert cleaned.train.lengths.sum() < plain.train.lengths.sum()
+    result = finetune(replace(config, data=table), tmp_path / "run", tracker=MemoryTracker())
+    saved = stored_preprocessing(read_config_json(result.model_dir))
+    assert saved("A film on http://a.b") == "a on "
+    assert saved == preprocessing_of(table)
+
+
+def test_rows_that_preprocessing_empties_are_counted(config, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(path.read_text() + "http://a.b,yes\nhttps://c.d,no\n")
+    data = replace(config.data, steps=("strip_urls",))
+    prepared = prepare(replace(config, data=data), 1)
+    assert prepared.intake.emptied == 2
+    assert len(prepared.train.labels) + len(prepared.test.labels) == 24

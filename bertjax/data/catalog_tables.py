@@ -1,0 +1,51 @@
+"""The data sets of the catalog as frames: what their authors' own file layouts mean."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from bertjax import catalog
+from bertjax.errors import DataError
+
+
+def read_catalog(name: str) -> pd.DataFrame:
+    """A data set of the catalog; its columns are text and label, and what else its file has.
+
+    Raises:
+      AssetError: it cannot be fetched.
+    """
+    folder = catalog.fetch(name)
+    (file,) = catalog.CATALOG[name].files
+    return _READERS[name](folder / file)
+
+
+def _read_trec(path: Path) -> pd.DataFrame:
+    """Li and Roth 2002: lines of `COARSE:fine text`, in Latin-1; columns text, label (coarse) and fine."""
+    rows = [line.split(" ", 1) for line in path.read_text(encoding="latin-1").splitlines() if line.strip()]
+    frame = pd.DataFrame(rows, columns=["fine", "text"])
+    return frame.assign(label=frame["fine"].str.split(":").str[0], text=frame["text"].str.strip())
+
+
+def _read_sms_spam(path: Path) -> pd.DataFrame:
+    """Almeida et al. 2011: one message a line; columns text and label (ham, spam).
+
+    Most lines are `number,0 or 1,text`, the others still `ham or spam<tab>text`, inside quotes that never close: a csv
+    reader would fold hundreds of messages into eight.
+    """
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [re.fullmatch(r"(?:\d+,([01]),|(ham|spam)\t)(.*)", line) for line in lines if line]
+    broken = rows.index(None) if None in rows else None
+    if broken is not None:
+        raise DataError(f"{path}: line {broken + 2} is no message")
+    parts = [row.groups() for row in rows if row is not None]
+    return pd.DataFrame(
+        {
+            "label": [word or ("spam" if flag == "1" else "ham") for flag, word, _ in parts],
+            "text": [text.strip().strip('"').replace('""', '"') for _, _, text in parts],
+        }
+    )
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {"trec": _read_trec, "sms-spam": _read_sms_spam}

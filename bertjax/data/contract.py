@@ -1,0 +1,249 @@
+"""The data contract: what a table promises, checked with pandera before anything is trained."""
+
+import math
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bertjax.data.rows import label_text
+from bertjax.data.table import Table
+from bertjax.data.times import as_datetimes
+
+ColumnType = Literal["text", "integer", "number", "datetime"]
+_EXAMPLES = 3  # rows that are shown of a broken expectation
+_EXAMPLE_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a table promises. The default asks for one row, which every table that can be read has.
+
+    The cells of a csv are text, so a column holds integers where each of its cells can be read as one.
+    """
+
+    columns: Mapping[str, ColumnType] = field(default_factory=dict)
+    """Columns that are there and what their cells hold, missing ones apart."""
+
+    unique: tuple[tuple[str, ...], ...] = ()
+    """Keys: columns that never repeat, each key taken together; missing cells count as equal."""
+
+    not_null: tuple[str, ...] = ()
+    """Columns without a missing cell."""
+
+    labels: tuple[str, ...] = ()
+    """All that the label column may hold; without any, what it likes."""
+
+    min_characters: int = 0
+    """Fewest characters (code points) of a cell of a text column."""
+
+    max_characters: int | None = None
+    """Most characters of such a cell."""
+
+    min_rows: int = 1
+    """Fewest rows to train on, as they are read."""
+
+
+class Finding(NamedTuple):
+    """One expectation and what became of it.
+
+    Attributes:
+      expectation: a sentence, unlike any other of the contract.
+      holds: None where it was not checked, as a column of it is not there.
+      failures: rows that break it; 0 for what is not about single rows.
+      examples: the first of them with their row numbers, counted from 1 after the header; or what is there instead.
+    """
+
+    expectation: str
+    holds: bool | None
+    failures: int = 0
+    examples: tuple[str, ...] = ()
+
+
+class _Rule(NamedTuple):
+    """An expectation of values.
+
+    Attributes:
+      expectation: a sentence, unlike any other of the contract.
+      columns: that it is about.
+      holds: from the column, or from a frame of several, to one boolean a row.
+      sees_missing: a missing cell can break it.
+    """
+
+    expectation: str
+    columns: tuple[str, ...]
+    holds: Callable[[Any], pd.Series]
+    sees_missing: bool = False
+
+
+def check(contract: Contract, frame: pd.DataFrame, table: Table) -> tuple[Finding, ...]:
+    """Checks every expectation, whichever others fail.
+
+    Args:
+      contract: what to expect.
+      frame: as it was read; its index has no say.
+      table: says which columns are text and label.
+
+    Returns:
+      One finding an expectation: the columns, their values, the number of rows.
+    """
+    rules = _rules(contract, table)
+    columns = list(dict.fromkeys([*contract.columns, *(column for rule in rules for column in rule.columns)]))
+    missing = {column for column in columns if column not in frame.columns}
+    # The index becomes positions; columns of which nothing is expected would only cost time.
+    expected = frame[[column for column in columns if column not in missing]].reset_index(drop=True)
+    broken = _broken(expected, columns, [rule for rule in rules if not missing & set(rule.columns)], contract.min_rows)
+
+    def of_table(expectation: str, found: str) -> Finding:
+        return Finding(expectation, False, 0, (found,)) if expectation in broken else Finding(expectation, True)
+
+    def of_rows(rule: _Rule) -> Finding:
+        if missing & set(rule.columns):
+            return Finding(rule.expectation, None)
+        rows = broken.get(rule.expectation, ())
+        examples = tuple(_example(expected, row, rule.columns) for row in rows[:_EXAMPLES])
+        return Finding(rule.expectation, not rows, len(rows), examples)
+
+    return (
+        *(of_table(_is_there(column), f"the columns are {', '.join(map(str, frame.columns))}") for column in columns),
+        *map(of_rows, rules),
+        of_table(_has_rows(contract.min_rows), f"it has {len(frame)}"),
+    )
+
+
+def complaint(findings: Iterable[Finding]) -> str:
+    """Every broken expectation, in one line; empty where there is none.
+
+    >>> complaint([Finding("'stars' holds integers", False, 2, ("row 3: 'x'", "row 9: 'y'")), Finding("...", True)])
+    "'stars' holds integers, but not in 2 rows (the first is row 3: 'x')"
+    """
+    parts = []
+    for finding in findings:
+        if finding.holds is False:
+            found = finding.examples[0]
+            if finding.failures:
+                rows = "1 row" if finding.failures == 1 else f"{finding.failures} rows"
+                found = f"not in {rows} (the first is {found})"
+            parts.append(f"{finding.expectation}, but {found}")
+    return "; ".join(parts)
+
+
+def _rules(contract: Contract, table: Table) -> list[_Rule]:
+    rules = []
+    for column, kind in contract.columns.items():
+        plural, holds = _TYPES[kind]
+        rules.append(_Rule(f"{column!r} holds {plural}", (column,), holds))
+    for key in contract.unique:
+        sentence = f"{' and '.join(map(repr, key))} never repeat{'s' if len(key) == 1 else ' together'}"
+        rules.append(_Rule(sentence, key, _is_first, sees_missing=True))
+    for column in contract.not_null:
+        rules.append(_Rule(f"{column!r} misses no cell", (column,), lambda cells: cells.notna(), sees_missing=True))
+    if contract.labels:
+        allowed = set(contract.labels)
+        sentence = f"{table.label!r} is one of {', '.join(contract.labels)}"
+        rules.append(_Rule(sentence, (table.label,), _each(lambda cell: label_text(cell) in allowed)))
+    least, most = contract.min_characters, contract.max_characters
+    if least > 0 or most is not None:
+        bounds = f"{least} or more" if most is None else f"{least} to {most}"
+        limit = math.inf if most is None else most
+        # A cell that is no text has no length; that it must be text is another complaint.
+        fits = _each(lambda cell: not isinstance(cell, str) or least <= len(cell) <= limit)
+        rules += [_Rule(f"{name!r} has {bounds} characters", (name,), fits) for name in (*table.text, *table.text_pair)]
+    return rules
+
+
+def _broken(
+    frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule], min_rows: int
+) -> dict[str, tuple[int, ...]]:
+    """The broken expectations, each with the positions of the rows that break it.
+
+    Args:
+      frame: with an index of positions.
+      columns: that must be there.
+      rules: about columns that are.
+      min_rows: fewest rows.
+    """
+    # pandera takes a quarter of a second to import, which only a run with a contract should wait for.
+    import pandera.pandas as pandera
+    from pandera.config import config_context
+    from pandera.errors import SchemaErrorReason, SchemaErrors
+
+    def as_check(rule: _Rule) -> Any:
+        return pandera.Check(rule.holds, name=rule.expectation, ignore_na=not rule.sees_missing)
+
+    of_column = {name: [as_check(rule) for rule in rules if rule.columns == (name,)] for name in columns}
+    of_frame = [as_check(rule) for rule in rules if len(rule.columns) > 1]
+    enough = pandera.Check(lambda rows: len(rows) >= min_rows, name=_has_rows(min_rows), ignore_na=False)
+    schema = pandera.DataFrameSchema(
+        {name: pandera.Column(nullable=True, checks=checks) for name, checks in of_column.items()},
+        checks=[*of_frame, enough],
+    )
+    broken: dict[str, tuple[int, ...]] = {}
+    try:
+        # Variables of the environment can turn pandera off; a contract that is named is always checked.
+        with config_context(validation_enabled=True, validation_depth="SCHEMA_AND_DATA"):
+            schema.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        for error in errors.schema_errors:
+            if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
+                broken[_is_there(error.failure_cases)] = ()
+            elif error.reason_code is SchemaErrorReason.DATAFRAME_CHECK:
+                kept = error.check_output
+                positions = kept.index[~kept].tolist() if isinstance(kept, pd.Series) else []
+                broken[error.check.name] = tuple(positions)
+            else:
+                raise error from None  # a rule that failed itself is a mistake of this file
+    return broken
+
+
+def _is_there(column: str) -> str:
+    return f"column {column!r} is there"
+
+
+def _has_rows(least: int) -> str:
+    return f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
+
+
+def _example(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
+    shown = ", ".join(repr(frame[column].iloc[[row]].tolist()[0]) for column in columns)
+    if len(shown) > _EXAMPLE_CHARACTERS:
+        shown = f"{shown[:_EXAMPLE_CHARACTERS]}..."
+    return f"row {row + 1}: {shown}"
+
+
+def _each(holds: Callable[[Any], bool]) -> Callable[[pd.Series], pd.Series]:
+    """A rule about a column out of one about a cell."""
+    return lambda cells: pd.Series([holds(cell) for cell in cells], cells.index, dtype=bool)
+
+
+def _is_first(cells: Any) -> pd.Series:
+    # Cells of JSON and parquet may be lists, which pandas cannot compare.
+    return ~cells.map(lambda cell: cell if isinstance(cell, Hashable) else repr(cell)).duplicated()
+
+
+def _is_integer(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return re.fullmatch(r"\s*[+-]?[0-9]+\s*", cell) is not None
+    # An integer column that met a missing cell on its way holds floats.
+    return _is_number(cell) and cell == int(cell)
+
+
+def _is_number(cell: Any) -> bool:
+    # Python would take True for 1 and "1_000" for 1000.
+    if isinstance(cell, bool | np.bool_) or (isinstance(cell, str) and "_" in cell):
+        return False
+    try:
+        return math.isfinite(float(cell))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+_TYPES: Mapping[ColumnType, tuple[str, Callable[[pd.Series], pd.Series]]] = {
+    "text": ("text", _each(lambda cell: isinstance(cell, str))),
+    "integer": ("integers", _each(_is_integer)),
+    "number": ("numbers", _each(_is_number)),
+    "datetime": ("datetimes", lambda cells: as_datetimes(cells).notna()),
+}

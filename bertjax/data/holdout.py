@@ -1,0 +1,181 @@
+"""Which rows are held out: from labels, groups or times to two arrays of row indices, whatever the rows say.
+
+Every function gives each row to one of the two sides, and gives the same sides for the same values and seed.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from bertjax.errors import DataError
+
+
+class Sides(NamedTuple):
+    """Indices of the rows on either side; together they are every row once.
+
+    Attributes:
+      train: [N - M] rows to train on.
+      test: [M] rows held out.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def stratified(labels: Sequence[str], test_size: float, seed: int, source: str) -> Sides:
+    """Holds out rows so that each class has the same share on both sides.
+
+    Args:
+      labels: one a row.
+      test_size: a count of rows (1 or more), or a share of them.
+      seed: of the shuffle.
+      source: named in the error.
+
+    Raises:
+      DataError: a class with one row, or a size that leaves a side without some class.
+    """
+    counts = Counter(labels)
+    lonely = sorted(label for label, count in counts.items() if count < 2)
+    if lonely and len(counts) > 1:
+        raise DataError(
+            f"{source}: {', '.join(map(repr, lonely))} {'has' if len(lonely) == 1 else 'have'} a single row, which "
+            f"cannot be on both sides of a stratified split; add rows, drop the class, or give a --test table"
+        )
+    held_out = rows_to_hold_out(test_size, len(labels))
+    if not len(counts) <= held_out <= len(labels) - len(counts):
+        raise DataError(
+            f"{source}: holding out {held_out} of {len(labels)} rows leaves a side with fewer rows than the "
+            f"{len(counts)} classes; choose another --test-size or give a --test table"
+        )
+    train, test = train_test_split(np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels)
+    return Sides(train, test)
+
+
+def grouped(labels: Sequence[str], groups: Sequence[str], test_size: float, seed: int, source: str) -> Sides:
+    """Holds out whole groups, so that no value of `groups` is on both sides.
+
+    The groups are dealt so that classes have about the same share on both sides. Then groups change sides until no
+    single move or swap would bring the number of rows nearer to what is asked for.
+
+    Args:
+      labels: one a row.
+      groups: one a row.
+      test_size: a count of rows (1 or more), or a share of them.
+      seed: of the deal.
+      source: named in the error.
+
+    Raises:
+      DataError: fewer than two groups, no class with two rows, or a size that leaves a side empty.
+    """
+    values, group_of_row = np.unique(np.asarray(groups), return_inverse=True)
+    if len(values) < 2:
+        raise DataError(f"{source}: a grouped split needs two groups or more, all rows are of {str(values[0])!r}")
+    most_rows = max(Counter(labels).values())
+    if most_rows < 2:
+        raise DataError(f"{source}: every class has a single row, which cannot be on both sides of a split; add rows")
+    held_out = _count_between_sides(test_size, len(labels), source)
+    parts = max(2, min(round(len(labels) / held_out), len(values), most_rows))
+    with warnings.catch_warnings():
+        # Classes with fewer rows than parts are in fewer parts; the split asks for no more.
+        warnings.simplefilter("ignore", UserWarning)
+        deal = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(group_of_row, labels, group_of_row)
+        candidates = [test for _, test in deal]
+    nearest = min(candidates, key=lambda rows: abs(len(rows) - held_out))
+    is_out = np.isin(np.arange(len(values)), group_of_row[nearest])
+    _approach(is_out, np.bincount(group_of_row), held_out)
+    return _sides(is_out[group_of_row])
+
+
+def by_time(times: Sequence[Any], test_size: float, source: str) -> Sides:
+    """Holds out the latest rows; rows of the same time are never parted, so the order of rows has no say.
+
+    Args:
+      times: one a row, numbers or datetimes.
+      test_size: a count of rows (1 or more), or a share of them; the cut is between two times, as near as possible.
+      source: named in the error.
+
+    Returns:
+      Both sides in the order of time, rows of the same time in their own order.
+
+    Raises:
+      DataError: one time only, or a size that leaves a side empty.
+    """
+    held_out = _count_between_sides(test_size, len(times), source)
+    order = np.array(sorted(range(len(times)), key=times.__getitem__))
+    cuts = np.array([i for i in range(1, len(order)) if times[order[i - 1]] != times[order[i]]], int)
+    if not cuts.size:
+        raise DataError(f"{source}: a time split needs two times or more, all rows have {times[0]}")
+    cut = cuts[np.abs(cuts - (len(times) - held_out)).argmin()]
+    return Sides(order[:cut], order[cut:])
+
+
+def kfold(labels: Sequence[str], folds: int, fold: int, seed: int, source: str) -> Sides:
+    """Deals the rows into `folds` parts, each class evenly, and holds one out; every row is in exactly one part.
+
+    Args:
+      labels: one a row.
+      folds: number of parts, 2 or more.
+      fold: the part to hold out, counted from 0.
+      seed: of the shuffle.
+      source: named in the error.
+
+    Raises:
+      DataError: a class with fewer rows than folds.
+    """
+    label, rows = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
+    if folds > rows:
+        raise DataError(
+            f"{source}: {label!r} has {rows} {'row' if rows == 1 else 'rows'}, which cannot be in each of {folds} "
+            f"folds; choose fewer --folds or drop the class"
+        )
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    return Sides(*list(parts)[fold])
+
+
+def rows_to_hold_out(test_size: float, total: int) -> int:
+    """A count of rows out of a count (1 or more) or a share."""
+    return round(test_size * total) if test_size < 1 else round(test_size)
+
+
+def _count_between_sides(test_size: float, total: int, source: str) -> int:
+    held_out = rows_to_hold_out(test_size, total)
+    if not 1 <= held_out <= total - 1:
+        raise DataError(
+            f"{source}: holding out {held_out} of {total} rows leaves a side empty; choose another --test-size or give "
+            f"a --test table"
+        )
+    return held_out
+
+
+def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, wanted: int) -> None:
+    """Moves or swaps single groups, in place, as long as that brings the rows held out nearer to `wanted`.
+
+    Args:
+      is_out: [G] which groups are held out.
+      rows_of_group: [G].
+      wanted: rows to hold out.
+    """
+    total = int(rows_of_group.sum())
+    while True:
+        now = int(rows_of_group[is_out].sum())
+        # 0 stands for no group, so a move is a swap with nothing.
+        leaving = np.unique(np.append(rows_of_group[is_out], 0))[:, None]
+        entering = np.unique(np.append(rows_of_group[~is_out], 0))[None, :]
+        after = now - leaving + entering
+        # Of equal ends the one that moves the fewest rows: it disturbs the shares of the classes least.
+        price = np.abs(after - wanted) + (leaving + entering) / (2 * total + 1)
+        price[(after == 0) | (after == total)] = np.inf
+        i, j = np.unravel_index(price.argmin(), price.shape)
+        if 0 < now < total and abs(after[i, j] - wanted) >= abs(now - wanted):
+            return
+        leaver = np.flatnonzero(is_out & (rows_of_group == leaving[i, 0]))[:1]
+        enterer = np.flatnonzero(~is_out & (rows_of_group == entering[0, j]))[:1]
+        is_out[leaver], is_out[enterer] = False, True
+
+
+def _sides(is_out: np.ndarray) -> Sides:
+    return Sides(np.flatnonzero(~is_out), np.flatnonzero(is_out))

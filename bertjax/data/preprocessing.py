@@ -1,0 +1,314 @@
+"""`Preprocessing`: named steps that change a text before it is tokenized, saved with the model that was trained on it.
+
+Nothing is on by default: BERT was trained on text as people write it. The preset `classic` is the cleaning recipe of
+Made With ML (https://madewithml.com), with one change: it takes links out while they still look like links.
+"""
+
+import html
+import re
+import reprlib
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+from bertjax.errors import ConfigError
+
+
+class Step(NamedTuple):
+    """What one name stands for.
+
+    Attributes:
+      apply: text -> text; where the step has a parameter, (parameter, text) -> text.
+      parameter: "count", a number of words that follows the name as in `head:200`; "words", the stop words; or None.
+      finds: what it looks for and recognises by its punctuation.
+      hides_punctuation: whether it takes punctuation away or apart.
+    """
+
+    apply: Callable[..., str]
+    parameter: Literal["count", "words"] | None = None
+    finds: str | None = None
+    hides_punctuation: bool = False
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A pure function of a text: its steps, one after the other. Without steps it returns the very text it was given.
+
+    Attributes:
+      steps: names of `STEPS`, `head:N` and `tail:N` with a number; a preset's name stands for its steps, and they are
+        what is kept, so that a saved model does not change with the preset.
+      stop_words: what the step `stop_words` removes; for the same reason scikit-learn's English list is kept here
+        where none is given.
+
+    Raises:
+      ConfigError: a step that is unknown, lacks its number, or comes after one that hides what it looks for; stop
+        words that are not single words, or that no step removes.
+
+    >>> Preprocessing(("strip_markup", "lower", "head:3"))("So <b>good</b>, I read it &amp; read it again")
+    'so good, i'
+    """
+
+    steps: tuple[str, ...] = ()
+    stop_words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        steps = _expanded(self.steps)
+        stop_words = tuple(self.stop_words)
+        if any(_parse(step)[0].parameter == "words" for step in steps):
+            stop_words = stop_words or _english_stop_words()
+        elif stop_words:
+            raise ConfigError("stop words are given, but no preprocessing step removes them; add the step 'stop_words'")
+        for word in stop_words:
+            if not _patterns().word.fullmatch(word):
+                raise ConfigError(f"stop word {word!r} is not a single word; give words without spaces or punctuation")
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "stop_words", stop_words)
+
+    def __call__(self, text: str) -> str:
+        """The text after every step."""
+        for apply in self._functions:
+            text = apply(text)
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads."""
+        return {"steps": list(self.steps), **({"stop_words": list(self.stop_words)} if self.stop_words else {})}
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Preprocessing":
+        """The inverse of `to_json`.
+
+        Raises:
+          ConfigError: other values than `to_json` writes.
+        """
+        well_formed = (
+            isinstance(values, Mapping)
+            and {"steps"} <= set(values) <= {"steps", "stop_words"}
+            and all(isinstance(names, list) for names in values.values())
+            and all(isinstance(name, str) for names in values.values() for name in names)
+        )
+        if not well_formed:
+            raise ConfigError(
+                f"preprocessing must hold lists of strings, 'steps' and perhaps 'stop_words', got "
+                f"{reprlib.repr(values)}; the steps are {_known_steps()}"
+            )
+        return cls(**{key: tuple(names) for key, names in values.items()})
+
+    @cached_property
+    def _functions(self) -> tuple[Callable[[str], str], ...]:
+        words = frozenset(map(_folded, self.stop_words))
+        functions = []
+        for step in self.steps:
+            kind, count = _parse(step)
+            parameter = {"count": count, "words": words, None: None}[kind.parameter]
+            functions.append(kind.apply if parameter is None else partial(kind.apply, parameter))
+        return tuple(functions)
+
+
+def strip_markup(text: str) -> str:
+    """Replaces HTML entities by their characters and tags by a space, or by nothing where they only style letters.
+
+    Only whole tags and whole entities are markup: `a < b`, `<3` and `R&D` stay. What stands in comments, scripts and
+    style sheets goes.
+    """
+    return _MARKUP.sub(_unmarked, text) if "<" in text or "&" in text else text
+
+
+def strip_urls(text: str) -> str:
+    """Removes links: `http://`, `https://` and `ftp://` anywhere, `www.` and `mailto:` where a word begins.
+
+    Punctuation that ends the sentence, not the link, stays.
+    """
+    return _LINK.sub("", text)
+
+
+def remove_stop_words(words: frozenset[str], text: str) -> str:
+    """Removes whole words, whatever their case, each with the space that it leaves over.
+
+    `we're` and `co-operate` are words of their own, which `we` and `co` do not touch.
+    """
+    gap, *others = _patterns().word.split(text)
+    kept = [gap]
+    for word, gap in zip(others[::2], others[1::2], strict=True):
+        if _folded(word) not in words:
+            kept += (word, gap)
+        elif gap[:1].isspace():
+            kept[-1] += gap.lstrip()
+        else:
+            kept[-1] = kept[-1].rstrip() + gap
+    return "".join(kept)
+
+
+def space_punctuation(text: str) -> str:
+    """Puts a space on each side of a punctuation mark, where there is none."""
+    return _patterns().edge.sub(" ", text)
+
+
+def remove_punctuation(text: str) -> str:
+    """Removes what BERT's tokenizer takes for punctuation: all ASCII symbols, and Unicode's punctuation marks."""
+    return _patterns().punctuation.sub("", text)
+
+
+def keep_alphanumeric(text: str) -> str:
+    """Keeps letters, with the accents and vowel signs on them, digits and white space; all else becomes a space.
+
+    Invisible characters such as soft hyphens vanish, since they part no words.
+    """
+    return _patterns().other.sub(" ", _patterns().invisible.sub("", text))
+
+
+def collapse_spaces(text: str) -> str:
+    """One space for each run of white space, none at the ends."""
+    return " ".join(text.split())
+
+
+def head(count: int, text: str) -> str:
+    """The first `count` words, as they are spaced."""
+    words = text.split(maxsplit=count)
+    return text if len(words) <= count else text[: len(text) - len(words[-1])].rstrip()
+
+
+def tail(count: int, text: str) -> str:
+    """The last `count` words, as they are spaced."""
+    words = text.rsplit(maxsplit=count)
+    return text if len(words) <= count else text[len(words[0]) :].lstrip()
+
+
+STEPS: Mapping[str, Step] = {
+    "unicode_nfc": Step(partial(unicodedata.normalize, "NFC")),
+    "lower": Step(str.lower),
+    "strip_markup": Step(strip_markup, finds="markup"),
+    "strip_urls": Step(strip_urls, finds="links"),
+    "stop_words": Step(remove_stop_words, parameter="words"),
+    "space_punctuation": Step(space_punctuation, hides_punctuation=True),
+    "punctuation": Step(remove_punctuation, hides_punctuation=True),
+    "alphanumeric": Step(keep_alphanumeric, hides_punctuation=True),
+    "collapse_spaces": Step(collapse_spaces),
+    "head": Step(head, parameter="count"),
+    "tail": Step(tail, parameter="count"),
+}
+
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "classic": ("lower", "strip_urls", "stop_words", "space_punctuation", "alphanumeric", "collapse_spaces"),
+}
+
+# A comment or a script ends where the next one begins, so that a text of nothing but openings is read once, not once
+# for each. Digits are few, since Python refuses to read very long numbers.
+_MARKUP = re.compile(
+    r"<!--(?:(?!<!--).)*?-->"
+    r"|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>"
+    r"|</?(?P<tag>[a-z][a-z0-9]*)(?:[\s/][^<>]*)?>"
+    r"|<[!?][a-z][^<>]*>"
+    r"|(?P<entity>&(?:\#[0-9]{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});)",
+    re.IGNORECASE | re.DOTALL,
+)
+# HTML's elements that style letters, inside of words too.
+_STYLING = {
+    "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q",
+    "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr",
+}  # fmt: skip
+# Chinese and Japanese put no space between a link and the sentence that goes on, only their own punctuation.
+_LINK = re.compile(
+    r"""(?:(?:https?|ftp)://|(?<!\w)(?:www\.|mailto:)[^\s<>"\u3000-\u303f\uff01-\uff65])"""
+    r"""[^\s<>"\u3000-\u303f\uff01-\uff65]*(?<![.,;:!?)\]}'])""",
+    re.IGNORECASE,
+)
+
+
+def _unmarked(match: re.Match[str]) -> str:
+    if match["entity"]:
+        return html.unescape(match[0])
+    return "" if match["tag"] and match["tag"].lower() in _STYLING else " "
+
+
+class _Patterns(NamedTuple):
+    """What the steps look for in every script.
+
+    Attributes:
+      word: in a group, so that `split` keeps it; the marks and joiners of its letters are part of it.
+      punctuation: one mark.
+      edge: the place between a punctuation mark and what stands next to it.
+      invisible: a character that formats, and parts no words.
+      other: what is no letter, digit or white space, with the marks on it; and marks on nothing.
+    """
+
+    word: re.Pattern[str]
+    punctuation: re.Pattern[str]
+    edge: re.Pattern[str]
+    invisible: re.Pattern[str]
+    other: re.Pattern[str]
+
+
+@lru_cache
+def _patterns() -> _Patterns:
+    # Python's regular expressions have no names for these categories.
+    found: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
+    for char in map(chr, range(sys.maxunicode + 1)):
+        category = unicodedata.category(char)
+        if category[0] in "MP" or category == "Cf":
+            found["Cf" if category == "Cf" else category[0]].append(char)
+    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in found.values())
+    # A class of thousands of characters is slow; the look-ahead spares it the common ones.
+    rare = r"(?=[^\x00-\x7f\w\s])"
+    joiners = r"\u00ad\u200c\u200d"
+    sign = rf"(?:[!-/:-@\[-`{{-~]|{rare}[{punctuation}])"
+    return _Patterns(
+        word=re.compile(rf"(\w+(?:(?:['\u2019-](?=\w)|{rare}[{joiners}{marks}])\w*)*)"),
+        punctuation=re.compile(sign),
+        edge=re.compile(rf"(?<=\S)(?={sign})|(?<={sign})(?=\S)"),
+        invisible=re.compile(rf"{rare}[{invisible}]"),
+        other=re.compile(
+            rf"(?:[^a-zA-Z0-9\s\x80-\U0010ffff]|{rare}[^{marks}])(?:{rare}[{marks}])*|(?<!\S)(?:{rare}[{marks}])+"
+        ),
+    )
+
+
+def _folded(word: str) -> str:
+    return word.lower().replace("\u2019", "'")
+
+
+def _expanded(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The steps that names stand for, in an order in which each finds what it looks for."""
+    steps: list[str] = []
+    hiding = None
+    for name in given:
+        for step in PRESETS.get(name, (name,)):
+            kind, _ = _parse(step)
+            if kind.finds and hiding:
+                preset = f" of {name!r}" if name in PRESETS else ""
+                raise ConfigError(
+                    f"preprocessing step {step!r}{preset} comes after {hiding!r}, which leaves no {kind.finds} to "
+                    f"find; put it before"
+                )
+            if kind.hides_punctuation and hiding is None:
+                hiding = step
+            steps.append(step)
+    return tuple(steps)
+
+
+def _english_stop_words() -> tuple[str, ...]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return tuple(sorted(ENGLISH_STOP_WORDS))
+
+
+def _parse(name: str) -> tuple[Step, int | None]:
+    base, colon, count = name.partition(":")
+    step = STEPS.get(base)
+    if step is None:
+        raise ConfigError(f"preprocessing step {name!r} is unknown; bertjax has {_known_steps()}")
+    if step.parameter != "count":
+        if colon:
+            raise ConfigError(f"preprocessing step {base!r} takes no number, got {name!r}")
+        return step, None
+    if not re.fullmatch("[1-9][0-9]{0,8}", count):
+        raise ConfigError(f"preprocessing step {base!r} needs a number of words, as in '{base}:200', got {name!r}")
+    return step, int(count)
+
+
+def _known_steps() -> str:
+    names = [f"{name}:N" if step.parameter == "count" else name for name, step in STEPS.items()]
+    return f"{', '.join(names)}, and the preset {', '.join(PRESETS)}"

@@ -1,0 +1,64 @@
+"""Points in time out of a table's column, as they are written there: datetimes, dates, numbers or text."""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+
+from bertjax.errors import DataError
+
+_WAYS_TO_READ: tuple[dict[str, Any], ...] = ({"format": "ISO8601"}, {"dayfirst": False}, {"dayfirst": True})
+
+
+def as_datetimes(column: pd.Series) -> pd.Series:
+    """The cells as datetimes in UTC, NaT where one is missing or cannot be read.
+
+    Text is ISO 8601, or has one format throughout, of those that pandas recognises. Where every row's day could be its
+    month as well, the month is first. A time without a zone counts as UTC.
+    """
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return pd.to_datetime(column, utc=True)
+    # A date or a datetime inside an object column writes itself in ISO 8601.
+    cells = column.astype(str).where(column.notna())
+    return min((_read(cells, how) for how in _WAYS_TO_READ), key=lambda times: int(times.isna().sum()))
+
+
+def sortable_times(column: pd.Series, source: str) -> list[Any]:
+    """One number or datetime a row, of the same kind throughout.
+
+    Args:
+      column: numbers, text that is a number in every row, or what `as_datetimes` reads.
+      source: named in the error.
+
+    Returns:
+      Numbers or datetimes in UTC.
+
+    Raises:
+      DataError: a cell that is neither; the first one is named. Missing cells are the caller's to refuse.
+    """
+    times = as_datetimes(column)
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        numeric = pd.api.types.is_numeric_dtype(column)
+        numbers = pd.to_numeric(column if numeric else column.astype(str), errors="coerce")
+        # 20240531 and 2024 are both a number and a date; as numbers they have the same order.
+        times = numbers if numbers.isna().sum() <= times.isna().sum() else times
+    unread = times.isna().to_numpy()
+    if unread.any():
+        first = int(unread.argmax())
+        raise DataError(
+            f"{source}: column {column.name!r} orders the rows, but row {first + 1} holds {column.iloc[first]!r}, "
+            f"neither a number nor a time; write times as 2024-05-31 or 2024-05-31T18:00"
+        )
+    return times.tolist()
+
+
+def _read(cells: pd.Series, how: dict[str, Any]) -> pd.Series:
+    with warnings.catch_warnings():
+        # Where day and month turn out to be the other way round than asked for; all rows are read the same way.
+        warnings.filterwarnings("ignore", "Parsing dates in", UserWarning)
+        # Each row would be read in a way of its own.
+        warnings.filterwarnings("error", "Could not infer format", UserWarning)
+        try:
+            return pd.to_datetime(cells, errors="coerce", utc=True, **how)
+        except UserWarning:
+            return pd.Series(pd.NaT, cells.index, dtype="datetime64[ns, UTC]")
