@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import maybe_dropout
-from bertjax.model.layers import activation, layer_norm, linear
+from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
 
 class LayerOutput(NamedTuple):
@@ -129,7 +129,7 @@ def encode(
 
     queries_from, last_mask = hidden_states, mask
     if read_at is not None:
-        queries_from = jnp.take_along_axis(hidden_states, read_at[:, :, None], axis=1)  # [B, R, D]
+        queries_from = read_positions(hidden_states, read_at)  # [B, R, D]
         last_mask = jnp.take_along_axis(mask, read_at[:, :, None], axis=1)  # [B, R, T]
     output = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
 

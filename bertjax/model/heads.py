@@ -21,7 +21,7 @@ from bertjax.config import BertConfig
 from bertjax.model.bert import Bert, Wanted
 from bertjax.model.dropout import maybe_dropout
 from bertjax.model.encoder import Encoded
-from bertjax.model.layers import linear
+from bertjax.model.layers import linear, read_positions
 from bertjax.model.masked_lm import MaskedLanguageModel
 
 Pooling = Literal["pooler", "cls", "mean"]
@@ -74,7 +74,7 @@ def _pooled(setup: Setup, batch: Batch, wanted: Wanted) -> tuple[Encoded, Float[
     if setup.pooling == "mean":
         return encoded, mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
     if everywhere:
-        vectors = jnp.take_along_axis(vectors, starts[:, :, None], axis=1)
+        vectors = read_positions(vectors, starts)
     return encoded, pooler(config, vectors) if setup.pooling == "pooler" else vectors
 
 
@@ -143,8 +143,7 @@ def pretraining(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
     """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
     config = setup.config
     encoded, words = Bert(config)(batch, wanted)
-    first_tokens = jnp.take_along_axis(encoded.last_hidden_states, batch.example_starts[:, :, None], axis=1)
-    pooled = pooler(config, first_tokens)
+    pooled = pooler(config, read_positions(encoded.last_hidden_states, batch.example_starts))
     logits = Pretraining(
         masked_lm=MaskedLanguageModel(config)(encoded.last_hidden_states, words),
         next_sentence=linear(config, 2, "next_sentence")(pooled),

@@ -71,6 +71,13 @@ def look_up(table: Float[Array, "N D"], indices: Int[Array, "B T"]) -> Float[Arr
     return table.at[indices].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
+def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) -> Float[Array, "B R D"]:
+    """Some positions of each row; NaN for one that the row does not have, where JAX would count from its end."""
+    outside = values.shape[1]
+    positions = jnp.where(positions < 0, outside, positions)
+    return jnp.take_along_axis(values, positions[:, :, None], axis=1, mode="fill", fill_value=jnp.nan)
+
+
 def linear(config: BertConfig, output_size: int, name: str) -> hk.Linear:
     """An affine map of the last axis; bias starts at 0."""
     return hk.Linear(output_size, w_init=initializer(config), name=name)

@@ -28,7 +28,7 @@ class Engine(NamedTuple):
       place: copies a host pytree (a state, parameters) to every device.
       train: (state, batch) -> (state, metrics), for the shapes it was compiled for; the state's buffers are given up
         to the new one.
-      predict: (params, batch) -> [B, E, L] logits; compiles when it meets a new shape.
+      predict: (params, batch) -> logits, such as [B, E, L]; compiles when it meets a new shape.
       num_devices: a batch's rows must be a multiple of it.
       compiles: batch shapes the training step was compiled for.
       compile_seconds: what that took.
@@ -85,7 +85,7 @@ def compile_engine(model: Model, step: TrainStep, state: TrainState, layouts: Se
     def predict(params: Params, batch: Batch) -> Any:
         check_batch(model.config, batch)
         logits = forward(params, split_rows(batch, len(devices)))
-        return logits.reshape(-1, *logits.shape[2:])
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), logits)
 
     return Engine(place, train, predict, len(devices), len(layouts), time.perf_counter() - started)
 
@@ -100,4 +100,4 @@ def _forward(model: Model) -> Callable[[Params, Batch], Any]:
 
 def split_rows(batch: Batch, num_devices: int) -> Batch:
     """[B, ...] -> [devices, B / devices, ...] for every leaf."""
-    return Batch(*(leaf.reshape(num_devices, -1, *leaf.shape[1:]) for leaf in batch))
+    return jax.tree.map(lambda leaf: leaf.reshape(num_devices, -1, *leaf.shape[1:]), batch)

@@ -69,6 +69,16 @@ BAD_SHAPES = {
     "token_type_ids has shape [1, 6], token_ids [2, 6]": good()._replace(token_type_ids=np.ones((1, 6), np.int32)),
     "position_ids has shape [2, 5], token_ids [2, 6]": good()._replace(position_ids=np.ones((2, 5), np.int32)),
     "segment_ids has shape [2, 1], token_ids [2, 6]": good()._replace(segment_ids=np.ones((2, 1), np.int32)),
+    "example_starts has shape [1, 1], expected one slot or more in 2 rows": good()._replace(
+        example_starts=np.zeros((1, 1), np.int32)
+    ),
+    "example_starts has shape [2], expected one slot or more in 2 rows": good()._replace(
+        example_starts=np.zeros(2, np.int32)
+    ),
+    "example_starts has shape [2, 0], expected one slot or more in 2 rows": good()._replace(
+        example_starts=np.zeros((2, 0), np.int32)
+    ),
+    "token_ids holds float32, expected integers": good()._replace(token_ids=np.ones((2, 6), np.float32)),
 }
 
 
@@ -79,6 +89,14 @@ def test_an_index_out_of_range_is_refused(params, apply, leaf, value, limit):
         apply(params, first_row_with(leaf, value))
     assert type(error.value) is BatchError
     assert str(error.value) == f"{leaf} has {value}, {limit}"
+
+
+@pytest.mark.parametrize("value", [2, -1])
+def test_a_segment_without_a_slot_is_refused(params, value):
+    with pytest.raises(
+        BatchError, match=f"segment_ids has {value}, the network has 2 segments, padding and one for each"
+    ):
+        on_host(params, first_row_with("segment_ids", value))
 
 
 @pytest.mark.parametrize("apply", [on_host, on_device])
@@ -97,10 +115,8 @@ def test_shapes_are_refused_inside_of_jit_too(params, apply, message):
     assert str(error.value) == message
 
 
-# A compiled function knows no values. (A negative start counts from the end of its row there, as in all of JAX.)
-@pytest.mark.parametrize(
-    ("leaf", "value"), [(leaf, v) for leaf, v, _ in OUT_OF_RANGE if (leaf, v) != ("example_starts", -1)]
-)
+# A compiled function knows no values.
+@pytest.mark.parametrize(("leaf", "value"), [(leaf, v) for leaf, v, _ in OUT_OF_RANGE])
 def test_inside_of_jit_an_index_out_of_range_gives_nan_and_spares_other_rows(params, leaf, value):
     logits = compiled_logits(params, first_row_with(leaf, value))
     assert np.isnan(logits[0]).all()

@@ -136,18 +136,6 @@ def test_dropout_follows_its_key():
     assert np.abs(np.asarray(logits(1) - logits(2))).max() > 1e-4
 
 
-def test_transforms():
-    """jit, vmap over parameters, and both together give what the plain call gives."""
-    model, params = network()
-    batch = padded(three_examples()[0])
-    plain = model.apply(params, None, batch).logits
-    jitted = jax.jit(lambda p, b: model.apply(p, None, b).logits)(params, batch)
-    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
-    mapped = jax.vmap(lambda p: model.apply(p, None, batch).logits)(twice)
-    np.testing.assert_allclose(jitted, plain, atol=2e-7)
-    np.testing.assert_allclose(mapped[1], plain, atol=2e-7)
-
-
 def test_gelu_and_its_derivative_by_hand():
     x = jnp.linspace(-6, 6, 101)
     np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=5e-7)
