@@ -229,6 +229,7 @@ def test_counts_of_what_was_read(tmp_path):
     assert [row.line for row in intake.tables[1].skipped] == [3]
     assert intake.metrics() == {
         "data/rows_read": 42, "data/rows_skipped": 1, "data/duplicates": 20, "data/leaks": 0, "data/leaks_removed": 0,
+        "data/emptied": 0,
     }  # fmt: skip
 
 
