@@ -44,4 +44,4 @@ def _one_line(boxed: str) -> str:
     """tyro's complaint without the box around it."""
     lines = (re.sub(r"[\u2500-\u257f]+", " ", line).strip() for line in boxed.splitlines())
     text = " ".join(line for line in lines if line and not line.startswith("For full helptext"))
-    return re.sub(r"^(Parsing error|Unrecognized options|Unrecognized option)\s+", "", " ".join(text.split()))
+    return re.sub(r"^(Parsing error|Unrecognized options?|Invalid choice)\s+", "", " ".join(text.split()))

@@ -172,7 +172,8 @@ def _broken(
     from pandera.errors import SchemaErrorReason, SchemaErrors
 
     def as_check(rule: _Rule) -> Any:
-        return pandera.Check(rule.holds, name=rule.expectation, ignore_na=not rule.sees_missing)
+        of_columns = rule.holds if len(rule.columns) == 1 else lambda rows: rule.holds(rows[list(rule.columns)])
+        return pandera.Check(of_columns, name=rule.expectation, ignore_na=not rule.sees_missing)
 
     of_column = {name: [as_check(rule) for rule in rules if rule.columns == (name,)] for name in columns}
     of_frame = [as_check(rule) for rule in rules if len(rule.columns) > 1]

@@ -133,6 +133,12 @@ def test_a_folder_that_holds_another_run(run, in_folder):
         (["--batch-size", "0"], "batch_size must be 1 or more, got 0"),
         (["--task", "translation"], "translation"),
         (["--split", "grouped"], "--split grouped needs --group"),
+        (["--split", "tiem"], "bertjax: invalid choice 'tiem' for argument '--split'. Expected one of"),
+        (["--steps", "lowr"], "preprocessing step 'lowr' is unknown; bertjax has unicode_nfc, lower"),
+        (["--freeze", "bert/layr"], "freeze: 'bert/layr' matches no parameter"),
+        (["--class-weights", "gut=2"], "class_weights: 'gut' is no class; there are bad, good"),
+        (["--attention", "cudnn", "--precision", "bfloat16"], "attention 'cudnn' needs an NVIDIA GPU"),
+        (["--drop", "clasifier.*"], "--drop clasifier.* matches no tensor of the checkpoint"),
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )

@@ -134,7 +134,8 @@ def test_types_of_columns():
 def test_a_key_may_be_of_many_columns_and_of_lists():
     frame = pd.DataFrame({"a": ["x", "x", None, None], "b": [[1], [2], [2], [2]], "c": [1, 1, 2, 3]})
     assert not broken(Contract(unique=(("a", "c", "b"),)), frame)
-    found = broken(Contract(unique=(("a", "b"), ("b",), ("a",))), frame)
+    frame["d"] = range(4)
+    found = broken(Contract(unique=(("a", "b"), ("b",), ("a",)), not_null=("d",)), frame)
     assert found["'a' and 'b' never repeat together"][2:] == (1, ("row 4: nan, [2]",))
     assert found["'b' never repeats"][2:] == (2, ("row 3: [2]", "row 4: [2]"))
     assert found["'a' never repeats"][2:] == (2, ("row 2: 'x'", "row 4: nan"))
