@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from bertjax.tasks import Model as Model
     from bertjax.tasks import make_model as make_model
     from bertjax.training.config import FineTuneConfig as FineTuneConfig
-    from bertjax.training.config import Optimizer as Optimizer
     from bertjax.training.finetune import FineTuneResult as FineTuneResult
     from bertjax.training.finetune import finetune as finetune
+    from bertjax.training.options import Optimizer as Optimizer
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _HOME = {
     "FineTuneConfig": "bertjax.training.config",
     "FineTuneResult": "bertjax.training.finetune",
     "Model": "bertjax.tasks",
-    "Optimizer": "bertjax.training.config",
+    "Optimizer": "bertjax.training.options",
     "Table": "bertjax.data.table",
     "UserError": "bertjax.errors",
     "finetune": "bertjax.training.finetune",

@@ -26,8 +26,8 @@ from bertjax.data.packing import Layout, pack_batch
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
 from bertjax.training import parallel
-from bertjax.training.config import Optimizer
 from bertjax.training.optimizer import make_optimizer
+from bertjax.training.options import Optimizer
 from bertjax.training.step import make_train_step
 
 Layers = Literal["unrolled", "stacked"]

@@ -11,7 +11,9 @@ from bertjax.batch import padded_batch
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy, imbalanced_cross_entropy, span_cross_entropy
 from bertjax.model.heads import BertOutput
-from bertjax.training.config import FineTuneConfig, Imbalance, override
+from bertjax.settings import override
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.options import Imbalance
 
 
 def some(scale=3.0):

@@ -25,8 +25,8 @@ from bertjax.batch import Batch
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params, find_task, make_model
-from bertjax.training.config import Optimizer
 from bertjax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from bertjax.training.options import Optimizer
 from bertjax.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 FORWARD_BOUND = 1e-5  # absolute, each number of each layer

@@ -41,7 +41,7 @@ def parse(wanted: type[T], arguments: Sequence[str], program: str, default: Any 
 
 
 def _one_line(boxed: str) -> str:
-    """tyro's complaint without the box around it."""
-    lines = (re.sub(r"[\u2500-\u257f]+", " ", line).strip() for line in boxed.splitlines())
+    """tyro's complaint without the box around it, which is drawn in ASCII where the terminal has no better."""
+    lines = (re.sub(r"[\u2500-\u257f]+|-{4,}|^\s*[|+]|[|+]\s*$", " ", line).strip() for line in boxed.splitlines())
     text = " ".join(line for line in lines if line and not line.startswith("For full helptext"))
     return re.sub(r"^(Parsing error|Unrecognized options?|Invalid choice)\s+", "", " ".join(text.split()))

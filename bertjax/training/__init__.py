@@ -1,4 +1,4 @@
-"""Training: `config` is the settings, `finetune` puts a run together, and the rest is what it is made of.
+"""Training: `config` and `options` are settings, `finetune` puts a run together, the rest is what it is made of.
 
 `make_train_step` and `make_optimizer` serve people who bring their own loop; they are imported on first use, so that
 reading a config does not start JAX.
@@ -6,7 +6,8 @@ reading a config does not start JAX.
 
 from typing import Any
 
-from bertjax.training.config import FineTuneConfig, Optimizer
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.options import Optimizer
 
 __all__ = ["FineTuneConfig", "Optimizer", "TrainState", "make_optimizer", "make_train_step"]
 

@@ -19,12 +19,13 @@ from bertjax.evaluation.metrics import ClassificationReport, classification_repo
 from bertjax.evaluation.report import render_report
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.model_folder import save_pretrained
+from bertjax.settings import flatten
 from bertjax.tasks import TASKS, Params
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
 from bertjax.training.checkpoints import Checkpoints
-from bertjax.training.config import FineTuneConfig, flatten
+from bertjax.training.config import FineTuneConfig
 from bertjax.training.loop import Interrupted, Listeners, RunRecord, fit, predict
 from bertjax.training.optimizer import learning_rate_schedule, make_optimizer
 from bertjax.training.parallel import Engine

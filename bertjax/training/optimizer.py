@@ -4,7 +4,7 @@ import jax
 import optax
 
 from bertjax.tasks import Params
-from bertjax.training.config import Optimizer
+from bertjax.training.options import Optimizer
 
 _NOT_DECAYED = ("b", "scale", "offset")  # Haiku's names of biases and of a layer norm's parameters
 

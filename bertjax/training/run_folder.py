@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import RunFolderError
-from bertjax.training.config import FineTuneConfig, flatten
+from bertjax.settings import flatten
+from bertjax.training.config import FineTuneConfig
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
 CONTRACT = "contract.json"

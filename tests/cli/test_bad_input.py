@@ -1,7 +1,9 @@
 """A mistake is one line on stderr and status 2, and nothing is left behind."""
 
+import io
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -144,6 +146,12 @@ def test_a_folder_that_holds_another_run(run, in_folder):
 )
 def test_flags(run, flags, message):
     assert message in complaint(run(*flags))
+
+
+def test_a_complaint_is_one_sentence_on_a_terminal_without_box_characters(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert complaint(run("--split", "tiem")).startswith("bertjax: invalid choice 'tiem' for argument '--split'.")
+    assert "--" not in complaint(run("--split", "tiem")).replace("--split", "").replace("--help", "")
 
 
 def test_no_such_command(capsys):

@@ -3,7 +3,9 @@
 import pytest
 
 from bertjax.errors import ConfigError
-from bertjax.training.config import FineTuneConfig, Optimizer, flatten, override
+from bertjax.settings import flatten, override
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.options import Optimizer
 
 
 def test_override_with_its_own_flat_keys_changes_nothing():
@@ -14,7 +16,8 @@ def test_override_with_its_own_flat_keys_changes_nothing():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer.learning_rat": 1.0}, r"unknown setting optimizer.learning_rat; there are model, data.train"),
+        ({"optimizer.learning_rat": 1.0}, r"unknown setting optimizer.learning_rat; did you mean optimizer.learning_rate\?"),
+        ({"lr": 1.0}, "unknown setting lr; there are model, data.train"),
         ({"epochs": "many"}, "epochs cannot be 'many'"),
         ({"packing": "maybe"}, "packing cannot be 'maybe'"),
         ({"optimizer.clip_norm": True}, "clip_norm cannot be True"),

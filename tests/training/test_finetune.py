@@ -12,9 +12,10 @@ from bertjax.data.table import Table
 from bertjax.errors import CheckpointError, ConfigError, RunFolderError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig, Optimizer
+from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
 from bertjax.training.loop import Interrupted
+from bertjax.training.options import Optimizer
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from bertjax.model_folder import from_pretrained
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training import parallel
-from bertjax.training.config import FineTuneConfig, Optimizer
+from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
 from bertjax.training.freezing import freezing
 from bertjax.training.optimizer import make_optimizer
+from bertjax.training.options import Optimizer
 from bertjax.training.step import make_train_step
 from tests.conftest import TINY
 

@@ -6,8 +6,8 @@ import optax
 import torch
 
 from bertjax.tasks import make_model, parameter_shapes
-from bertjax.training.config import Optimizer
 from bertjax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from bertjax.training.options import Optimizer
 from tests.conftest import TINY
 
 

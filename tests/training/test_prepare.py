@@ -11,8 +11,9 @@ from bertjax.data.split import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.model_folder import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig, Imbalance
+from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
+from bertjax.training.options import Imbalance
 from bertjax.training.prepare import prepare
 
 

@@ -1,0 +1,85 @@
+"""Settings: frozen dataclasses as dotted keys and plain values, and back."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from bertjax.errors import ConfigError
+
+
+def require(condition: bool, rule: str, value: object) -> None:
+    """Raises a `ConfigError` that states the rule and the value that breaks it."""
+    if not condition:
+        raise ConfigError(f"{rule}, got {value!r}")
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A config as dotted keys and plain values: what sweeps override and MLflow records.
+
+    >>> from bertjax import FineTuneConfig
+    >>> flatten(FineTuneConfig())["optimizer.learning_rate"]
+    0.0001
+    """
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            values |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            values[prefix + item.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def override(config: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of a config with some dotted keys changed.
+
+    Raises:
+      ConfigError: a key that the config does not have, or a value of another type.
+
+    >>> from bertjax import FineTuneConfig
+    >>> override(FineTuneConfig(), {"optimizer.learning_rate": 3e-5}).optimizer.learning_rate
+    3e-05
+    """
+    known = flatten(config)
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(_unknown(unknown, list(known)))
+    changes: dict[str, Any] = {}
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        inner = {key.removeprefix(f"{item.name}."): value for key, value in values.items() if _under(key, item.name)}
+        if inner:
+            changes[item.name] = override(getattr(config, item.name), inner)
+        elif item.name in values:
+            changes[item.name] = _as_type(item.name, values[item.name], hints[item.name])
+    return dataclasses.replace(config, **changes)
+
+
+def _unknown(keys: list[str], known: list[str]) -> str:
+    close = [match for key in keys for match in difflib.get_close_matches(key, known, n=1)]
+    hint = f"did you mean {', '.join(close)}?" if len(close) == len(keys) else f"there are {', '.join(known)}"
+    return f"unknown setting {', '.join(keys)}; {hint}"
+
+
+def _under(key: str, name: str) -> bool:
+    return key.startswith(f"{name}.")
+
+
+def _as_type(name: str, value: Any, wanted: Any) -> Any:
+    """`value` if its type fits the annotation, with the freedoms of JSON: lists for tuples, integers for floats."""
+    options = typing.get_args(wanted) if typing.get_origin(wanted) in (typing.Union, types.UnionType) else (wanted,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if typing.get_origin(option) is Literal and value in typing.get_args(option):
+            return value
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if option in (bool, int, str) and type(value) is option:
+            return value
+    raise ConfigError(f"{name} cannot be {value!r}")
