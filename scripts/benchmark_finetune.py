@@ -19,7 +19,7 @@ from transformers import BertForSequenceClassification, get_linear_schedule_with
 
 from bertjax import FineTuneConfig, catalog
 from bertjax.cli.environment import restart_with_huge_pages
-from bertjax.data.batches import training_batches
+from bertjax.data.batches import InMemory
 from bertjax.tasks import TASKS
 from bertjax.training import parallel
 from bertjax.training.optimizer import make_optimizer
@@ -31,15 +31,15 @@ Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens,
 
 def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     """Runs training steps as `finetune` does."""
-    total_steps = prepared.plan.total_steps(len(prepared.train.labels))
+    total_steps = prepared.train.plan.total_steps
     optimizer = make_optimizer(config.optimizer, total_steps)
     loss = TASKS[config.task].loss
     assert loss is not None
     step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
     state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
-    engine = parallel.compile_engine(prepared.model, step, state, prepared.plan.layouts)
+    engine = parallel.compile_engine(prepared.model, step, state, prepared.train.plan.layouts)
     print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
-    batches = training_batches(prepared.train, prepared.plan)
+    batches = prepared.train.batches()
     current = [engine.place(state)]
 
     def run(steps: int) -> tuple[int, int, int]:
@@ -58,7 +58,8 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
 
 def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     """The loop that one would write with transformers: dynamic padding, AdamW, warmup, clipping."""
-    train = prepared.train
+    assert isinstance(prepared.train, InMemory)
+    train = prepared.train.examples
     folder = catalog.fetch(config.model)
     model = BertForSequenceClassification.from_pretrained(folder, num_labels=len(prepared.model.labels)).train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -69,7 +70,7 @@ def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
         lr=settings.learning_rate,
         eps=settings.eps,
     )
-    total_steps = prepared.plan.total_steps(len(train.labels))
+    total_steps = prepared.train.plan.total_steps
     schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * total_steps), total_steps)
     generator = torch.Generator().manual_seed(config.seed)
     order = [int(i) for _ in range(config.epochs) for i in torch.randperm(len(train.labels), generator=generator)]

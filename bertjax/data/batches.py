@@ -4,7 +4,7 @@ Everything here is a pure function of the examples, the seed and the step, so a 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -22,23 +22,62 @@ _EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of e
 _EVALUATION_CHUNK = 2048  # examples packed together in evaluation
 
 
+class Position(NamedTuple):
+    """How far a run is in its batches: plain integers, to be saved and to go on from with exactly the next batch.
+
+    Attributes:
+      epoch: counted from 0.
+      batch: batches of that epoch that were taken.
+      seed: what the order of examples hangs on.
+    """
+
+    epoch: int
+    batch: int
+    seed: int
+
+
 class Plan(NamedTuple):
     """How a training set becomes batches.
 
     Attributes:
+      num_examples: in an epoch.
+      batch_size: examples an update, over all devices; the last batch of an epoch may be smaller and is never dropped.
+      epochs: passes over the examples.
+      seed: of the order.
       layouts: the shapes that are compiled, smallest first.
       packed: several examples a row.
     """
 
+    num_examples: int
     batch_size: int
     epochs: int
     seed: int
     layouts: tuple[Layout, ...]
     packed: bool
 
-    def total_steps(self, num_examples: int) -> int:
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in an epoch."""
+        return -(-self.num_examples // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
         """Updates of the whole run."""
-        return self.epochs * steps_per_epoch(num_examples, self.batch_size)
+        return self.epochs * self.steps_per_epoch
+
+    def position(self, step: int) -> Position:
+        """Where the run is after `step` updates."""
+        return Position(*divmod(step, self.steps_per_epoch), self.seed)
+
+    def step(self, position: Position) -> int:
+        """The inverse of `position`.
+
+        Raises:
+          ValueError: a position in another order of examples.
+        """
+        if position.seed != self.seed:
+            raise ValueError(f"{position} belongs to another order of examples than that of seed {self.seed}")
+        return position.epoch * self.steps_per_epoch + position.batch
 
 
 class LaidOut(NamedTuple):
@@ -55,9 +94,36 @@ class LaidOut(NamedTuple):
     num_tokens: int
 
 
-def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Updates in an epoch; the last batch may be smaller and is never dropped."""
-    return -(-num_examples // batch_size)
+class BatchSource(Protocol):
+    """The training batches of a run, wherever its examples are kept."""
+
+    @property
+    def plan(self) -> Plan:
+        """Counts, shapes and order."""
+        ...
+
+    def batches(self, start: Position | None = None) -> Iterator[LaidOut]:
+        """The batches from a position on, or from the first, to the end of the run."""
+        ...
+
+
+class InMemory(NamedTuple):
+    """Batches of examples that are all in memory."""
+
+    examples: Examples
+    plan: Plan
+
+    def batches(self, start: Position | None = None) -> Iterator[LaidOut]:
+        """The batches from a position on, or from the first, to the end of the run."""
+        plan, examples = self.plan, self.examples
+        first = start or plan.position(0)
+        plan.step(first)
+        for epoch in range(first.epoch, plan.epochs):
+            taken = first.batch if epoch == first.epoch else 0
+            for indices in batch_indices(examples.lengths, plan.batch_size, plan.seed, epoch)[taken:]:
+                lengths = examples.lengths[indices].tolist()
+                rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
+                yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths))
 
 
 def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -125,7 +191,7 @@ def plan_training(
         num_rows = -(-min(batch_size, len(lengths)) // num_devices) * num_devices
         sizes = choose_sizes(map(max, batches), _TRAINING_SHAPES, _PADDED_LENGTH_MULTIPLE, _SHAPE_PRICE)
         layouts = tuple(Layout(num_rows, size, 1) for size in sizes)
-    return Plan(batch_size, epochs, seed, layouts, packed)
+    return Plan(len(lengths), batch_size, epochs, seed, layouts, packed)
 
 
 def _best_row_length(batches: list[list[int]], hidden_size: int, num_devices: int) -> int:
@@ -145,18 +211,6 @@ def _best_row_length(batches: list[list[int]], hidden_size: int, num_devices: in
         return rows * row_length * (1 + row_length / (2 * hidden_size))
 
     return min(range(longest, 3 * longest + 1, -(-2 * longest // _SEARCH_LENGTHS)), key=cost)
-
-
-def training_batches(examples: Examples, plan: Plan, first_step: int = 0) -> Iterator[LaidOut]:
-    """The batches of a whole run, from `first_step` on."""
-    per_epoch = steps_per_epoch(len(examples.labels), plan.batch_size)
-    for epoch in range(first_step // per_epoch, plan.epochs):
-        batches = batch_indices(examples.lengths, plan.batch_size, plan.seed, epoch)
-        skip = first_step - epoch * per_epoch if epoch == first_step // per_epoch else 0
-        for indices in batches[skip:]:
-            lengths = examples.lengths[indices].tolist()
-            rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
-            yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths))
 
 
 def shard(laid_out: LaidOut, index: int, count: int) -> LaidOut:

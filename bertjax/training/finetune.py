@@ -91,10 +91,10 @@ def finetune(
     run_folder.check_folder(folder, config, resume, overwrite)
 
     prepared = prepare(config, parallel.num_local_devices())
-    total_steps = prepared.plan.total_steps(len(prepared.train.labels))
+    plan = prepared.train.plan
     step = make_train_step(
         prepared.model,
-        make_optimizer(config.optimizer, total_steps),
+        make_optimizer(config.optimizer, plan.total_steps),
         _loss(config),
         axis_name=parallel.AXIS,
         freeze=config.freeze,
@@ -105,7 +105,7 @@ def finetune(
 
     tracker = tracker or MlflowTracker(config.experiment)
     with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
-        compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, prepared.plan.layouts)
+        compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, plan.layouts)
         run_id = tracker.start(folder.name, flatten(config), record.run_id or None)
         engine = compiling.result()
     record = replace(record, run_id=run_id)
@@ -117,10 +117,9 @@ def finetune(
                 engine,
                 engine.place(state),
                 prepared.train,
-                prepared.plan,
                 record,
                 Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
-                learning_rate_schedule(config.optimizer, total_steps),
+                learning_rate_schedule(config.optimizer, plan.total_steps),
                 validate=_validation(engine, prepared),
             )
             report = _evaluate(engine, state.params, prepared.test, prepared.model.labels)
@@ -133,7 +132,7 @@ def finetune(
                 preprocessing=preprocessing_of(config.data),
             )
         metrics["train/seconds"] = time.perf_counter() - started
-        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, total_steps)
+        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, plan.total_steps)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"

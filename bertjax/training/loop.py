@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertjax.data.batches import LaidOut, Plan, evaluation_batches, steps_per_epoch, training_batches
+from bertjax.data.batches import BatchSource, LaidOut, evaluation_batches
 from bertjax.data.prefetch import prefetched
 from bertjax.data.tokenize import Examples
 from bertjax.errors import UserError
@@ -90,8 +90,7 @@ class _Pending(NamedTuple):
 def fit(
     engine: Engine,
     state: TrainState,
-    examples: Examples,
-    plan: Plan,
+    source: BatchSource,
     record: RunRecord,
     listeners: Listeners,
     learning_rate: Callable[[int], Any],
@@ -102,8 +101,7 @@ def fit(
     Args:
       engine: the step on the devices.
       state: placed on them.
-      examples: to train on.
-      plan: their order and layout.
+      source: the batches to train on, and how many there are.
       record: brought up to date in place.
       listeners: tracker, progress, checkpoints, and the question whether to stop.
       learning_rate: its schedule, for the record.
@@ -115,8 +113,8 @@ def fit(
     Raises:
       Interrupted: `should_stop` said so; the state is saved.
     """
-    per_epoch = steps_per_epoch(len(examples.labels), plan.batch_size)
-    first_step, total_steps = int(state.step), plan.total_steps(len(examples.labels))
+    plan = source.plan
+    first_step, per_epoch, total_steps = int(state.step), plan.steps_per_epoch, plan.total_steps
     pending: _Pending | None = None
 
     def read(waiting: _Pending | None) -> None:
@@ -136,7 +134,7 @@ def fit(
         listeners.progress.show(Reading(waiting.step, total_steps, epoch, plan.epochs, loss, speed))
 
     step = first_step
-    with listeners.progress, closing(prefetched(training_batches(examples, plan, first_step))) as batches:
+    with listeners.progress, closing(prefetched(source.batches(plan.position(first_step)))) as batches:
         mark = time.perf_counter()
         for laid_out in batches:
             record.wait_seconds += time.perf_counter() - mark

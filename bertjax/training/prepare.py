@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from bertjax.data.batches import Plan, plan_training
+from bertjax.data.batches import BatchSource, InMemory, plan_training
 from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.intake import Intake
 from bertjax.data.labels import label_ids, label_vocabulary
@@ -27,19 +27,18 @@ class Prepared(NamedTuple):
     """What a run starts from.
 
     Attributes:
+      train: the batches to train on.
       model: with the label vocabulary and the dropout rates of the run.
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
-      plan: order and layout of the training examples.
       intake: what was read, dropped and removed on the way.
     """
 
-    train: Examples
+    train: BatchSource
     validation: Examples | None
     test: Examples
     model: Model
     params: Params
     tokenizer: PreTrainedTokenizerBase
-    plan: Plan
     intake: Intake
 
 
@@ -97,7 +96,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
-    return Prepared(train, validation, test, model, params, tokenizer, plan, splits.intake)
+    return Prepared(InMemory(train, plan), validation, test, model, params, tokenizer, splits.intake)
 
 
 def _balanced(

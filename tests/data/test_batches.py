@@ -1,18 +1,13 @@
 """Batches: every example exactly once an epoch, batch_size examples an update, nothing lost in the layout."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.batches import (
-    batch_indices,
-    evaluation_batches,
-    plan_training,
-    shard,
-    steps_per_epoch,
-    training_batches,
-)
+from bertjax.data.batches import InMemory, Position, batch_indices, evaluation_batches, plan_training, shard
 from bertjax.data.tokenize import Examples
 
 cases = st.tuples(
@@ -40,9 +35,9 @@ def plan(lengths, batch_size, epochs, seed, devices, packed):
 def test_every_example_once_an_epoch_in_few_shapes(case):
     lengths, batch_size, epochs, seed, devices, packed = case
     examples, the_plan = make_examples(lengths), plan(*case)
-    per_epoch = steps_per_epoch(len(lengths), batch_size)
-    batches = list(training_batches(examples, the_plan))
-    assert len(batches) == epochs * per_epoch
+    batches = list(InMemory(examples, the_plan).batches())
+    per_epoch = the_plan.steps_per_epoch
+    assert len(batches) == the_plan.total_steps == epochs * -(-len(lengths) // batch_size)
     assert len(the_plan.layouts) <= 2
     for epoch in range(epochs):
         of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
@@ -58,7 +53,7 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
 def test_hosts_share_a_batch_without_gap_or_overlap(case):
     """With as many hosts as devices: each host the same shape, each example on one of them."""
     lengths, _, _, _, hosts, _ = case
-    for laid_out in training_batches(make_examples(lengths), plan(*case)):
+    for laid_out in InMemory(make_examples(lengths), plan(*case)).batches():
         shards = [shard(laid_out, index, hosts) for index in range(hosts)]
         assert len({part.batch.token_ids.shape for part in shards}) == 1
         seen = np.concatenate([part.example_ids[part.example_ids >= 0] for part in shards])
@@ -70,7 +65,7 @@ def test_hosts_share_a_batch_without_gap_or_overlap(case):
 
 
 def test_rows_that_cannot_be_dealt_evenly():
-    laid_out = next(training_batches(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)))
+    laid_out = next(InMemory(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)).batches())
     with pytest.raises(ValueError, match="3 rows cannot be dealt to 2 hosts"):
         shard(laid_out, 0, 2)
 
@@ -79,7 +74,7 @@ def test_rows_that_cannot_be_dealt_evenly():
 def test_the_layout_says_what_the_examples_say(case):
     lengths = case[0]
     examples = make_examples(lengths)
-    for batch, ids, num_examples, num_tokens in training_batches(examples, plan(*case)):
+    for batch, ids, num_examples, num_tokens in InMemory(examples, plan(*case)).batches():
         np.testing.assert_array_equal(batch.example_weights > 0, ids >= 0)
         assert num_tokens == sum(lengths[i] for i in ids[ids >= 0])
         assert num_examples == (ids >= 0).sum()
@@ -98,7 +93,7 @@ def test_packing_does_not_change_which_examples_share_an_update(case):
     examples = make_examples(lengths)
 
     def composition(packed):
-        batches = training_batches(examples, plan(lengths, batch_size, epochs, seed, devices, packed))
+        batches = InMemory(examples, plan(lengths, batch_size, epochs, seed, devices, packed)).batches()
         return [sorted(batch.example_ids[batch.example_ids >= 0]) for batch in batches]
 
     assert composition(True) == composition(False)
@@ -107,12 +102,22 @@ def test_packing_does_not_change_which_examples_share_an_update(case):
 @given(cases, st.data())
 def test_a_run_can_be_taken_up_at_any_step(case, data):
     examples, the_plan = make_examples(case[0]), plan(*case)
-    whole = list(training_batches(examples, the_plan))
+    source = InMemory(examples, the_plan)
+    whole = list(source.batches())
     first = data.draw(st.integers(0, len(whole)))
-    rest = list(training_batches(examples, the_plan, first))
+    saved = json.dumps(the_plan.position(first)._asdict())
+    restored = Position(**json.loads(saved))
+    assert the_plan.step(restored) == first
+    rest = list(source.batches(restored))
     assert len(rest) == len(whole) - first
     for left, right in zip(whole[first:], rest, strict=True):
         np.testing.assert_array_equal(left.example_ids, right.example_ids)
+
+
+def test_a_position_in_another_order_is_refused():
+    source = InMemory(make_examples([5, 5, 5]), plan([5, 5, 5], 2, 2, 0, 1, True))
+    with pytest.raises(ValueError, match="another order of examples than that of seed 0"):
+        next(source.batches(Position(0, 1, seed=1)))
 
 
 @given(st.lists(st.integers(3, 40), min_size=1, max_size=80), st.sampled_from([1, 2, 4]))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bertjax.config import read_config_json
-from bertjax.data.batches import training_batches
 from bertjax.data.split import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.model_folder import stored_preprocessing
@@ -27,7 +26,7 @@ def config(tiny_model, tmp_path) -> FineTuneConfig:
 
 def labels_and_weights(prepared):
     pairs = []
-    for laid_out in training_batches(prepared.train, prepared.plan):
+    for laid_out in prepared.train.batches():
         filled = laid_out.example_ids >= 0
         assert not laid_out.batch.example_weights[~filled].any()
         pairs += zip(
@@ -47,8 +46,8 @@ def test_class_weights_reach_the_batches(config):
 
 def test_oversampling_repeats_training_rows_alone(config):
     plain, more = (prepare(replace(config, imbalance=Imbalance(oversample=yes)), 1) for yes in (False, True))
-    assert np.bincount(plain.train.labels).tolist() == [5, 13]
-    assert np.bincount(more.train.labels).tolist() == [13, 13]
+    assert np.bincount(plain.train.examples.labels).tolist() == [5, 13]
+    assert np.bincount(more.train.examples.labels).tolist() == [13, 13]
     assert len(labels_and_weights(more)) == 26
     np.testing.assert_array_equal(plain.test.token_ids, more.test.token_ids)
 
@@ -56,7 +55,7 @@ def test_oversampling_repeats_training_rows_alone(config):
 def test_preprocessing_reaches_the_tokens_and_goes_with_the_model(config, tmp_path):
     table = replace(config.data, steps=("strip_urls", "lower", "stop_words"), stop_words=("film",))
     plain, cleaned = (prepare(replace(config, data=data), 1) for data in (config.data, table))
-    assert cleaned.train.lengths.sum() < plain.train.lengths.sum()
+    assert cleaned.train.examples.lengths.sum() < plain.train.examples.lengths.sum()
     result = finetune(replace(config, data=table), tmp_path / "run", tracker=MemoryTracker())
     saved = stored_preprocessing(read_config_json(result.model_dir))
     assert saved("A film on http://a.b") == "a on "
@@ -69,4 +68,4 @@ def test_rows_that_preprocessing_empties_are_counted(config, tmp_path):
     data = replace(config.data, steps=("strip_urls",))
     prepared = prepare(replace(config, data=data), 1)
     assert prepared.intake.emptied == 2
-    assert len(prepared.train.labels) + len(prepared.test.labels) == 24
+    assert prepared.train.plan.num_examples + len(prepared.test.labels) == 24

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.data.batches import plan_training, training_batches
+from bertjax.data.batches import InMemory, plan_training
 from bertjax.data.tokenize import Examples
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
@@ -39,7 +39,7 @@ def without_dropout():
 
 def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
     plan = plan_training(examples.lengths, batch_size, epochs, 0, 16, devices, packed)
-    return plan, [laid_out.batch for laid_out in training_batches(examples, plan)]
+    return plan, [laid_out.batch for laid_out in InMemory(examples, plan).batches()]
 
 
 def test_packed_and_padded_losses_and_gradients_are_equal():
