@@ -106,8 +106,9 @@ def _configure_logging(debug: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
-    # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for.
-    for chatty in ("jax", "absl", "alembic", "orbax"):
+    # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for, a
+    # request that is tried again.
+    for chatty in ("jax", "absl", "alembic", "orbax", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")

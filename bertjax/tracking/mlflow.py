@@ -1,85 +1,109 @@
-"""MLflow behind the tracker protocol. Importing MLflow takes seconds, so it happens when a run starts."""
+"""MLflow behind the tracker protocol. Importing MLflow takes seconds, so it happens when a run connects.
 
+Only `connect` and `start` wait for the store. Everything else is a line of the run's journal, which a thread sends on:
+`{"metrics": {...}, "step": N, "time_ms": T}`, `{"artifact": PATH}`, `{"status": S, "time_ms": T}`.
+"""
+
+import logging
 import os
 import time
+import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bertjax.errors import ConfigError
+from bertjax.tracking import journal
+from bertjax.tracking.journal import Journal
+from bertjax.tracking.mlflow_store import MlflowStore
+from bertjax.tracking.sender import Sender
 from bertjax.tracking.tracker import Status
 
-_METRICS_A_REQUEST = 1000  # MLflow's own limit
-_SECONDS_BETWEEN_WRITES = 10.0
+logger = logging.getLogger(__name__)
 
 
 class MlflowTracker:
     """Records a run in MLflow: where `MLFLOW_TRACKING_URI` says, else in `mlflow.db` (sqlite) in the current folder.
 
-    Metrics are sent in batches, so that a step never waits for the store.
+    A store that goes down in the middle of a run loses nothing: what was recorded stands in the journal in the run's
+    folder, and is sent when the store answers again, or by the next start of the run.
     """
 
-    def __init__(self, experiment: str):
-        self._experiment = experiment
-        self._client: Any = None
-        self._run_id = ""
-        self._pending: list[Any] = []
-        self._last_write = time.monotonic()
+    def __init__(self, experiment: str, seconds_between_sends: float = 5.0, patience_seconds: float = 20.0):
+        """A tracker of one run.
 
-    def start(self, name: str, params: Mapping[str, Any], run_id: str | None = None) -> str:
+        Args:
+          experiment: MLflow's name of what belongs together.
+          seconds_between_sends: metrics are sent this often.
+          patience_seconds: how long `finish` waits for a store that is down.
+        """
+        self._experiment = experiment
+        self._seconds_between_sends = seconds_between_sends
+        self._patience_seconds = patience_seconds
+        self._store = MlflowStore(tracking_address())
+        self._journal: Journal | None = None
+        self._sender: Sender | None = None
+
+    def connect(self) -> None:
+        """See `Tracker.connect`."""
+        self._store.connect()
+
+    def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
         """See `Tracker.start`.
 
         Raises:
-          ConfigError: MLflow does not answer, or does not know the run.
+          ConfigError: MLflow does not answer, or does not know the run that began in this folder.
         """
-        # Connecting must fail fast; MLflow's own default is to try for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client = MlflowClient(tracking_uri=_tracking_uri())
-            if run_id is not None:
-                self._client.get_run(run_id)
-                self._client.update_run(run_id, status="RUNNING")
-            else:
-                run_id = self._client.create_run(self._experiment_id(), run_name=name).info.run_id
-                self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        except MlflowException as error:
-            raise ConfigError(f"MLflow at {_tracking_uri()} refuses: {str(error).splitlines()[0]}") from None
-        self._run_id = run_id
+        self._journal = Journal(folder / journal.FILE)
+        identity = self._journal.identity
+        if "run_id" in identity:
+            run_id = identity["run_id"]
+            try:
+                self._store.resume(run_id, params, tags or {})
+            except ConfigError as error:
+                raise ConfigError(f"{error} (the run in {folder} began in {identity['store']})") from None
+            self._journal.record({"status": "RUNNING", "time_ms": _now_ms()})
+        else:
+            # The key comes first: a process that is killed before it learns the run's id finds the run by it.
+            key = identity.get("run_key") or uuid.uuid4().hex
+            self._journal.identify(run_key=key)
+            run_id = self._store.begin(self._experiment, name, key, params, tags or {})
+            self._journal.identify(run_id=run_id, store=self._store.name)
+        self._sender = Sender(self._journal, partial(self._store.deliver, run_id, folder), self._seconds_between_sends)
         return run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric
-
-        now = round(time.time() * 1000)
-        self._pending += [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if time.monotonic() - self._last_write > _SECONDS_BETWEEN_WRITES:
-            self._write()
+        """See `Tracker.log_metrics`."""
+        self._started.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
 
     def log_artifact(self, path: Path) -> None:
-        if path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), artifact_path=path.name)
-        else:
-            self._client.log_artifact(self._run_id, str(path))
+        """See `Tracker.log_artifact`."""
+        folder = self._started.path.parent
+        inside = path.is_relative_to(folder)  # the folder of a run may move
+        self._started.record({"artifact": str(path.relative_to(folder) if inside else path.absolute())})
 
     def finish(self, status: Status) -> None:
-        self._write()
-        self._client.set_terminated(self._run_id, status=status)
+        """See `Tracker.finish`. Waits for a store that is down no longer than some seconds."""
+        self._started.record({"status": status, "time_ms": _now_ms()})
+        assert self._sender is not None, "start comes first"
+        if not self._sender.drain(self._patience_seconds, self._store.answers):
+            logger.warning(
+                "tracking: %s did not take all of the run (%s); the rest is kept in %s, and --resume sends it",
+                self._store.name, self._sender.failure or "no answer", self._started.path,
+            )  # fmt: skip
 
-    def _experiment_id(self) -> str:
-        found = self._client.get_experiment_by_name(self._experiment)
-        return found.experiment_id if found else self._client.create_experiment(self._experiment)
-
-    def _write(self) -> None:
-        while self._pending:
-            head, self._pending = self._pending[:_METRICS_A_REQUEST], self._pending[_METRICS_A_REQUEST:]
-            self._client.log_batch(self._run_id, metrics=head)
-        self._last_write = time.monotonic()
+    @property
+    def _started(self) -> Journal:
+        assert self._journal is not None, "start comes first"
+        return self._journal
 
 
-def _tracking_uri() -> str:
+def tracking_address() -> str:
+    """Where `MLFLOW_TRACKING_URI` says, else a database in the current folder."""
     # Absolute: MLflow keeps a store by its address, so a relative one would go on pointing at an earlier folder.
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

@@ -8,15 +8,24 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker(Protocol):
-    """Records one run. `start` comes first, `finish` last."""
+    """Records one run. `connect` comes first, then `start`, and `finish` last."""
 
-    def start(self, name: str, params: Mapping[str, Any], run_id: str | None = None) -> str:
-        """Begins a run, or continues the one with this id.
+    def connect(self) -> None:
+        """Makes sure that there is somebody to talk to, in seconds; nothing is written on this machine before.
+
+        Raises:
+          ConfigError: there is not.
+        """
+        ...
+
+    def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
+        """Begins a run, or continues the one that began in this folder.
 
         Args:
           name: for people.
-          params: flat settings; recorded when the run is new.
-          run_id: what an earlier `start` returned.
+          params: flat settings.
+          folder: of the run; what the tracker must remember of it stands there.
+          tags: what else there is to know about the run: its commit, its machine.
 
         Returns:
           The run's id.
@@ -24,23 +33,29 @@ class Tracker(Protocol):
         ...
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Records metrics after `step` updates. May be buffered until `finish`."""
+        """Records metrics after `step` updates, in order; a step that was recorded before is left out.
+
+        Returns at once. What it was given survives the process.
+        """
         ...
 
     def log_artifact(self, path: Path) -> None:
-        """Copies a file or folder under its own name."""
+        """Copies a file or folder under its own name; it must stay as it is until `finish`."""
         ...
 
     def finish(self, status: Status) -> None:
-        """Writes what is buffered and ends the run."""
+        """Waits until everything is recorded, and ends the run."""
         ...
 
 
 class NullTracker:
     """Records nothing."""
 
-    def start(self, name: str, params: Mapping[str, Any], run_id: str | None = None) -> str:
-        return run_id or "none"
+    def connect(self) -> None:
+        pass
+
+    def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
+        return "none"
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         pass
@@ -57,13 +72,14 @@ class MemoryTracker(NullTracker):
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
+        self.tags: dict[str, str] = {}
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.artifacts: list[Path] = []
         self.status: Status | None = None
 
-    def start(self, name: str, params: Mapping[str, Any], run_id: str | None = None) -> str:
-        self.params = dict(params)
-        return run_id or name
+    def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
+        self.params, self.tags = dict(params), dict(tags or {})
+        return name
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.metrics.append((step, dict(metrics)))

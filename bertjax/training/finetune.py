@@ -6,7 +6,7 @@ Everything that can be wrong with the input is found before the folder is touche
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -106,12 +106,12 @@ def finetune(
     tracker = tracker or MlflowTracker(config.experiment)
     with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
         compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, plan.layouts)
-        run_id = tracker.start(folder.name, flatten(config), record.run_id or None)
+        tracker.connect()
         engine = compiling.result()
-    record = replace(record, run_id=run_id)
+    run_folder.open_folder(folder, config, resume)
+    run_id = tracker.start(folder.name, flatten(config), folder)
     status: Status = "FAILED"
     try:
-        run_folder.open_folder(folder, config, resume)
         with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
             state = fit(
                 engine,

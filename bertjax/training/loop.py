@@ -36,7 +36,6 @@ class RunRecord:
     """How far a run has come. It is saved with each checkpoint, so a resumed run goes on counting.
 
     Attributes:
-      run_id: of the tracker.
       examples, real_tokens, computed_tokens: so far; computed ones include padding.
       seconds: of training steps.
       wait_seconds: of these, spent waiting for the next batch.
@@ -44,7 +43,6 @@ class RunRecord:
       history: metrics of each finished epoch.
     """
 
-    run_id: str = ""
     examples: int = 0
     real_tokens: int = 0
     computed_tokens: int = 0

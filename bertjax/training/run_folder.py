@@ -4,6 +4,7 @@ config.json     the settings, written first: a folder that has it holds a run
 checkpoints/    the newest training state
 model/          the fine-tuned model, self-contained
 contract.json   what the tables promised and whether it holds; where the run has a contract
+tracking.jsonl  what the tracker was told, and how much of it the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
 report.html     the same for people
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from bertjax.errors import RunFolderError
 from bertjax.settings import flatten
+from bertjax.tracking import journal
 from bertjax.training.config import FineTuneConfig
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
@@ -58,7 +60,7 @@ def open_folder(folder: Path, config: FineTuneConfig, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
         return
-    for name in (METRICS, REPORT, CONTRACT, CONFIG):
+    for name in (METRICS, REPORT, CONTRACT, journal.FILE, CONFIG):
         (folder / name).unlink(missing_ok=True)
     for name in (CHECKPOINTS, MODEL):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,4 +1,12 @@
-"""MLflow gets what a run says: once, complete, in the store that the user names."""
+"""MLflow gets what a run says: once, complete, in the store that the user names, whatever happens to either of them."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -7,14 +15,31 @@ from bertjax.errors import ConfigError
 from bertjax.tracking.mlflow import MlflowTracker
 
 
+def started(folder, params=None, **options):
+    tracker = MlflowTracker("questions", **options)
+    tracker.connect()
+    return tracker, tracker.start(folder.name, params or {}, folder)
+
+
+@pytest.fixture
+def in_store(in_folder, database):
+    """A current folder whose `mlflow.db` is there already; MLflow takes seconds to make one."""
+    shutil.copy(database, in_folder / "mlflow.db")
+    return in_folder
+
+
+def steps(client, run_id, key="train/loss"):
+    return [metric.step for metric in client.get_metric_history(run_id, key)]
+
+
 def test_a_run_in_the_default_store(in_folder):
-    tracker = MlflowTracker("questions")
-    run_id = tracker.start("first", {"epochs": 3, "data.text": ["a"]})
+    tracker, run_id = started(in_folder / "run", {"epochs": 3, "data.text": ["a"]})
     for step in range(1, 1203):
-        tracker.log_metrics({"train/loss": 1 / step}, step)
-    (in_folder / "model").mkdir()
-    (in_folder / "model" / "config.json").write_text("{}")
-    tracker.log_artifact(in_folder / "model")
+        tracker.log_metrics({"train/loss": 1 / step, "test/C++/f1": 0.5}, step)
+    (in_folder / "run" / "model").mkdir()
+    (in_folder / "run" / "model" / "config.json").write_text("{}")
+    tracker.log_artifact(in_folder / "run" / "model")
+    tracker.log_artifact(in_folder / "gone")
     tracker.finish("FINISHED")
 
     assert (in_folder / "mlflow.db").is_file()
@@ -22,30 +47,137 @@ def test_a_run_in_the_default_store(in_folder):
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"epochs": "3", "data.text": "['a']"}
-    assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == list(range(1, 1203))
+    assert steps(client, run_id) == steps(client, run_id, "test/C__/f1") == list(range(1, 1203))
     assert [item.path for item in client.list_artifacts(run_id, "model")] == ["model/config.json"]
 
 
-def test_a_run_is_continued_in_the_store_that_is_named(in_folder, monkeypatch):
+def test_a_run_is_continued_in_the_store_that_is_named(in_folder, database, monkeypatch):
+    shutil.copy(database, in_folder / "elsewhere.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_folder}/elsewhere.db")
-    first = MlflowTracker("questions")
-    run_id = first.start("first", {"epochs": 3})
+    first, run_id = started(in_folder / "run", {"epochs": 3})
     first.log_metrics({"train/loss": 2.0}, 1)
     first.finish("KILLED")
-    second = MlflowTracker("questions")
-    assert second.start("first", {"epochs": 3}, run_id) == run_id
+    second, same = started(in_folder / "run", {"epochs": 3, "new": 1})
+    assert same == run_id
     second.log_metrics({"train/loss": 1.0}, 2)
     second.finish("FINISHED")
     client = MlflowClient(f"sqlite:///{in_folder}/elsewhere.db")
-    assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2]
+    assert steps(client, run_id) == [1, 2]
     assert client.get_run(run_id).info.status == "FINISHED"
+    assert client.get_run(run_id).data.params == {"epochs": "3", "new": "1"}
     assert not (in_folder / "mlflow.db").exists()
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(ConfigError, match=r"MLflow at sqlite:.*mlflow.db refuses: .*began in sqlite:.*elsewhere.db\)"):
+        started(in_folder / "run")
 
-def test_an_unknown_run_and_a_server_that_is_not_there(in_folder, monkeypatch):
-    with pytest.raises(ConfigError, match=r"MLflow at sqlite:///.*mlflow.db refuses"):
-        MlflowTracker("questions").start("x", {}, run_id="none")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(ConfigError, match=r"MLflow at http://127.0.0.1:9 refuses"):
-        MlflowTracker("questions").start("x", {})
+
+def test_a_run_that_was_made_but_whose_id_nobody_learned_is_found_again(in_store):
+    tracker, run_id = started(in_store / "run")
+    tracker.finish("KILLED")
+    journal = in_store / "run" / "tracking.jsonl"
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0])  # killed right after MLflow made the run
+    assert started(in_store / "run")[1] == run_id
+
+
+def test_a_process_that_is_killed_and_repeats_steps_leaves_each_once(in_store):
+    code = """
+import itertools, sys
+from pathlib import Path
+from bertjax.tracking.mlflow import MlflowTracker
+tracker = MlflowTracker("questions", seconds_between_sends=0.05)
+tracker.connect()
+tracker.start("run", {}, Path("run"))
+for step in itertools.count(1):
+    tracker.log_metrics({"train/loss": 1 / step}, step)
+    print(step, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        journal = in_store / "run" / "tracking.jsonl"
+        last = next(int(line) for line in process.stdout if int(line) >= 500 and '"sent"' in journal.read_text())
+        process.send_signal(signal.SIGKILL)
+        last = max([last, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    tracker, run_id = started(in_store / "run")
+    for step in range(300, last + 50):  # from its last checkpoint
+        tracker.log_metrics({"train/loss": 1 / step}, step)
+    tracker.finish("FINISHED")
+    client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
+    assert steps(client, run_id) == list(range(1, last + 50))
+
+
+def test_what_was_sent_but_never_acknowledged_is_not_sent_again(in_store):
+    tracker, run_id = started(in_store / "run")
+    for step in range(1, 11):
+        tracker.log_metrics({"train/loss": float("nan")}, step)
+    tracker.finish("KILLED")
+    journal = in_store / "run" / "tracking.jsonl"
+    lines = [line for line in journal.read_text().splitlines(keepends=True) if '"sent"' not in line]
+    # Other times, so that it is not MLflow's own key that drops them.
+    journal.write_text("".join(re.sub(r'"time_ms": \d+', '"time_ms": 5', line) for line in lines))
+    tracker, _ = started(in_store / "run")
+    tracker.log_metrics({"train/loss": 1.0}, 11)
+    tracker.finish("FINISHED")
+    client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
+    assert steps(client, run_id) == list(range(1, 12))
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_server_that_is_restarted_in_the_middle(server, in_folder, monkeypatch, caplog):
+    """One run goes on all the while, the other ends while the server is away and is started again later."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    client = MlflowClient(server.address)
+    (steady, steady_id), (unlucky, unlucky_id) = (
+        started(in_folder / name, seconds_between_sends=0.2, patience_seconds=1.0) for name in ("steady", "unlucky")
+    )
+    (in_folder / "steady" / "report.html").write_text("<p>")
+
+    def log(tracker, first, last):
+        for step in range(first, last + 1):
+            tracker.log_metrics({"train/loss": 1 / step, "train/grad_norm": 1.0}, step)
+            time.sleep(0.002)  # as steps do
+
+    log(steady, 1, 200)
+    log(unlucky, 1, 200)
+    while not (steps(client, steady_id) and steps(client, unlucky_id)):
+        time.sleep(0.05)
+    server.stop()
+    log(steady, 201, 400)
+    log(unlucky, 201, 300)
+    steady.log_artifact(in_folder / "steady" / "report.html")
+    unlucky.finish("FAILED")
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sorted(messages) == [
+        f"tracking: MLflow at {server.address} does not answer; the run goes on and keeps its records in "
+        f"{in_folder / 'steady' / 'tracking.jsonl'}",
+        f"tracking: MLflow at {server.address} does not answer; the run goes on and keeps its records in "
+        f"{in_folder / 'unlucky' / 'tracking.jsonl'}",
+        f"tracking: {server.address} did not take all of the run (MLflow at {server.address} does not answer); the "
+        f"rest is kept in {in_folder / 'unlucky' / 'tracking.jsonl'}, and --resume sends it",
+    ]
+    server.start()
+    log(steady, 401, 500)
+    steady.finish("FINISHED")
+    assert steps(client, steady_id) == steps(client, steady_id, "train/grad_norm") == list(range(1, 501))
+    assert client.get_run(steady_id).info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(steady_id)] == ["report.html"]
+
+    again, same_id = started(in_folder / "unlucky")
+    log(again, 281, 310)
+    again.finish("FINISHED")
+    assert same_id == unlucky_id
+    assert steps(client, unlucky_id) == list(range(1, 311))
+    assert client.get_run(unlucky_id).info.status == "FINISHED"
+
+
+def test_nobody_answers(in_folder, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        for listening in (False, True):
+            if listening:
+                silent.listen()  # takes the connection and says nothing
+            with pytest.raises(ConfigError, match=r"MLflow at http://127.0.0.1:\d+ does not answer; start it, or set "):
+                MlflowTracker("questions").connect()
+    assert list(in_folder.iterdir()) == []
