@@ -95,7 +95,7 @@ def finetune(
     step = make_train_step(
         prepared.model,
         make_optimizer(config.optimizer, plan.total_steps),
-        _loss(config),
+        loss_of(config),
         axis_name=parallel.AXIS,
         freeze=config.freeze,
     )
@@ -142,7 +142,8 @@ def finetune(
     return FineTuneResult(folder, metrics, report, run_id)
 
 
-def _loss(config: FineTuneConfig) -> Loss:
+def loss_of(config: FineTuneConfig) -> Loss:
+    """The loss that a run minimises: its task's, with what is done about classes of very different size."""
     imbalance = config.imbalance
     if imbalance.label_smoothing or imbalance.focal_gamma:
         return imbalanced_cross_entropy(imbalance.label_smoothing, imbalance.focal_gamma)

@@ -1,0 +1,48 @@
+"""The JAX contestant: bertjax's own step on its own engine, packed batches and all, as `finetune` runs it."""
+
+from contextlib import closing
+
+import jax
+
+from bertjax.baselines.contestant import Job, Stopwatch, Trained
+from bertjax.data.batches import LaidOut
+from bertjax.data.prefetch import prefetched
+from bertjax.training import parallel
+from bertjax.training.finetune import loss_of
+from bertjax.training.optimizer import make_optimizer
+from bertjax.training.step import Metrics, make_train_step
+
+
+def run(job: Job) -> Trained:
+    """Trains and returns the trained parameters and the engine's answers."""
+    config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
+    watch = Stopwatch()
+    optimizer = make_optimizer(config.optimizer, source.plan.total_steps)
+    step = make_train_step(model, optimizer, loss_of(config), axis_name=parallel.AXIS, freeze=config.freeze)
+    start = step.init(params, jax.random.PRNGKey(config.seed))
+    engine = parallel.compile_engine(model, step, start, source.plan.layouts)
+    state = engine.place(start)
+    waiting: list[tuple[Metrics, LaidOut]] = []
+
+    def read() -> None:
+        metrics, laid_out = waiting.pop(0)
+        watch.lap(float(metrics["loss"]), laid_out.num_examples, laid_out.num_tokens, laid_out.batch.token_ids.size)
+
+    with closing(prefetched(source.batches())) as batches:
+        for laid_out in batches:
+            state, metrics = engine.train(state, laid_out.batch)
+            waiting.append((metrics, laid_out))
+            # A loss is read when the next update is under way, so that the device never waits; but the first at once.
+            if len(waiting) > 1 or not watch.losses:
+                read()
+    while waiting:
+        read()
+    trained = state.params
+    return Trained(
+        losses=watch.losses,
+        speed=watch.speed,
+        params=jax.device_get(trained),
+        predict=lambda batch: engine.predict(trained, batch),
+        num_devices=engine.num_devices,
+        device=jax.devices()[0].device_kind,
+    )

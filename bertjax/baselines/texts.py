@@ -1,0 +1,94 @@
+"""The texts of a batch, one a row and padded, as other libraries take them: the inverse of packing.
+
+    B rows of the batch   E example slots in such a row   N texts   C texts in a group   T tokens in the longest text
+
+It reads any layout; of a padded batch it leaves out the padding that no text needs.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from bertjax.batch import Batch
+from bertjax.tasks import Model, find_task
+
+Level = Literal["text", "token", "group"]  # what one label or answer is given for
+
+
+class Texts(NamedTuple):
+    """The tokens of some texts of a batch, and where each of them stands there.
+
+    Attributes:
+      token_ids, token_type_ids, attention_mask: [N, T] int64; texts start at 0, padding is 0.
+      rows, slots: [N] the place of each text in the batch; the texts of a group follow one another.
+      positions: [N, T] the position of each token in its row; of padding, any.
+      num_texts: C, 1 where texts stand alone.
+    """
+
+    token_ids: np.ndarray
+    token_type_ids: np.ndarray
+    attention_mask: np.ndarray
+    rows: np.ndarray
+    slots: np.ndarray
+    positions: np.ndarray
+    num_texts: int
+
+    def read(self, level: Level, leaf: np.ndarray) -> np.ndarray:
+        """A leaf of the batch in the order of the texts: [N, ...], [N, T, ...] with 0 on padding, or [N / C, ...]."""
+        taken = leaf[self._places(level)]
+        if level == "token":
+            taken[self.attention_mask == 0] = 0
+        return taken
+
+    def write(self, level: Level, leaf: np.ndarray, values: np.ndarray) -> None:
+        """The inverse of `read`: writes values into a leaf of the batch."""
+        if level == "token":
+            real = self.attention_mask == 1
+            rows, positions = np.broadcast_arrays(*self._places(level))
+            leaf[rows[real], positions[real]] = values[real]
+        else:
+            leaf[self._places(level)] = values
+
+    def _places(self, level: Level) -> tuple[np.ndarray, np.ndarray]:
+        if level == "token":
+            return self.rows[:, None], self.positions
+        count = self.num_texts if level == "group" else 1
+        return self.rows[::count], self.slots[::count] // count
+
+    def by_length(self, count: int) -> list["Texts"]:
+        """The same texts, `count` groups at a time, from short to long, each time with the padding that they need."""
+        lengths = self.attention_mask.sum(axis=1)
+        order = np.argsort(lengths.reshape(-1, self.num_texts).max(axis=1), kind="stable")
+        chunks = np.split(order, range(count, len(order), count))
+        members = [(chunk[:, None] * self.num_texts + np.arange(self.num_texts)).ravel() for chunk in chunks]
+        return [self._take(indices, int(lengths[indices].max())) for indices in members]
+
+    def _take(self, indices: np.ndarray, longest: int) -> "Texts":
+        ids, types, mask, positions = (
+            leaf[indices, :longest]
+            for leaf in (self.token_ids, self.token_type_ids, self.attention_mask, self.positions)
+        )
+        return Texts(ids, types, mask, self.rows[indices], self.slots[indices], positions, self.num_texts)
+
+
+def texts_of(model: Model, batch: Batch) -> Texts:
+    """The texts of a batch of the host, with the padding that the longest of them needs."""
+    num_slots = batch.example_starts.shape[1]
+    num_texts = num_slots // batch.labels.shape[1] if find_task(model.task).labels == "group" else 1
+    lengths = (batch.segment_ids[:, None, :] == np.arange(1, num_slots + 1)[:, None]).sum(axis=-1)  # [B, E]
+    rows, slots = np.nonzero(lengths)
+    steps = np.arange(lengths.max())
+    mask = steps < lengths[rows, slots, None]
+    positions = np.minimum(batch.example_starts[rows, slots, None] + steps, batch.token_ids.shape[1] - 1)
+
+    def tokens(leaf: Any) -> np.ndarray:
+        return (leaf[rows[:, None], positions] * mask).astype(np.int64)
+
+    ids, types = tokens(batch.token_ids), tokens(batch.token_type_ids)
+    return Texts(ids, types, mask.astype(np.int64), rows, slots, positions, num_texts)
+
+
+def level_of(task: str) -> Level:
+    """What a label is given for; pre-training has two, of tokens and of texts."""
+    kind = find_task(task).labels
+    return {"tokens": "token", "group": "group"}.get(kind, "text")  # type: ignore[return-value]

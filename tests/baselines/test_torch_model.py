@@ -1,0 +1,75 @@
+"""transformers' model on our batches: every head says and learns what ours does, in either layout."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from bertjax.baselines.examples import packed, padded, random_examples
+from bertjax.baselines.texts import texts_of
+from bertjax.baselines.torch_model import answer_with, check_head, make_module, mean_loss, params_of, predict
+from bertjax.errors import ConfigError
+from bertjax.tasks import TASKS, make_model
+from bertjax.training.options import Imbalance
+from tests.conftest import TINY
+
+torch.set_num_threads(1)
+
+TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
+
+
+@pytest.fixture(scope="module", params=TRAINED)
+def pair(request):
+    """Our model and transformers' with the same parameters, and one set of examples in both layouts."""
+    labels = ("x",) if request.param == "regression" else ("a", "b", "c")
+    model = make_model(TINY, request.param, labels if TASKS[request.param].names else ())
+    params = jax.device_get(model.init(jax.random.PRNGKey(1)))
+    examples = random_examples(model, count=5, longest=12, seed=2)
+    layouts = {"padded": padded(model, examples).batch, "packed": packed(model, [examples])[0].batch}
+    return model, params, make_module(model, params), layouts
+
+
+def test_every_head_gives_the_same_answers_and_the_same_loss(pair):
+    model, params, module, layouts = pair
+    batch = layouts["packed"]
+    output = jax.jit(lambda params, batch: model.apply(params, None, batch))(params, batch)
+    texts = texts_of(model, batch)
+    ours = output.pooled_output if model.task == "sentence_embedding" else output.logits
+    theirs = predict(model, batch, partial(answer_with, module, model))
+    counts = {len(texts.rows), len(texts.rows) // texts.num_texts, int(texts.attention_mask.sum())}
+    for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        written = (right != 0).any(axis=-1)
+        assert written.sum() in counts
+        np.testing.assert_allclose(np.asarray(left)[written], right[written], atol=1e-5)  # float32, two layers
+
+    def mean(losses, weights):
+        return float((losses * weights).sum() / weights.sum())
+
+    means = jax.tree.map(mean, TASKS[model.task].loss(output, batch), batch.example_weights)
+    loss = mean_loss(module.eval(), model, batch, texts, Imbalance())
+    assert loss.item() == pytest.approx(sum(jax.tree.leaves(means)), abs=1e-5)
+
+
+def test_texts_are_those_of_the_batch_in_either_layout(pair):
+    model, _, _, layouts = pair
+    left, right = (texts_of(model, batch) for batch in layouts.values())
+
+    def sorted_texts(texts):
+        return sorted(tuple(ids[mask == 1]) for ids, mask in zip(texts.token_ids, texts.attention_mask, strict=True))
+
+    assert sorted_texts(left) == sorted_texts(right)
+    assert left.token_ids.shape[1] == 12  # the longest text, not the row
+
+
+def test_parameters_come_back_as_they_went(pair):
+    model, params, module, _ = pair
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, params_of(module, model)))
+
+
+def test_a_head_that_transformers_lacks():
+    with pytest.raises(ConfigError, match="BertForSequenceClassification always reads the pooler"):
+        check_head(make_model(TINY, "classification", ("a", "b"), pooling="mean"))
+    with pytest.raises(ConfigError, match="'encoder' trains nothing"):
+        check_head(make_model(TINY, "encoder"))
