@@ -134,6 +134,9 @@ def save_pretrained(
       tokenizer: saved with it, so that the folder stands alone.
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
+
+    Raises:
+      DiskError: the folder cannot be written; nothing is left of it.
     """
     row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
