@@ -133,6 +133,8 @@ def test_the_web(web, tmp_path):
         read_table(f"{web}/none.csv")
     with pytest.raises(DataError, match=r"/cut.csv cannot be read: IncompleteRead"):
         read_table(f"{web}/cut.csv")
+    with pytest.raises(DataError, match=r"^http://127.0.0.1:1/t.csv cannot be read: Connection refused$"):
+        read_table("http://127.0.0.1:1/t.csv")
     with pytest.raises(DataError, match=r"^foo://x/t.csv cannot be read: Protocol not known: foo$"):
         read_table("foo://x/t.csv")
     path = tmp_path / "a b.csv"
