@@ -20,8 +20,10 @@ def run(job: Job) -> Trained:
     optimizer = make_optimizer(config.optimizer, source.plan.total_steps)
     step = make_train_step(model, optimizer, loss_of(config), axis_name=parallel.AXIS, freeze=config.freeze)
     start = step.init(params, jax.random.PRNGKey(config.seed))
-    engine = parallel.compile_engine(model, step, start, source.plan.layouts)
-    state = engine.place(start)
+    devices = parallel.all_devices(config.engine)
+    state = devices.place(start)
+    engine = parallel.Engine(devices, model, step, state, source.plan.layouts)
+    engine.wait()  # compiling is no part of training's speed
     waiting: list[tuple[Metrics, LaidOut]] = []
 
     def read() -> None:
@@ -43,6 +45,6 @@ def run(job: Job) -> Trained:
         speed=watch.speed,
         params=jax.device_get(trained),
         predict=lambda batch: engine.predict(trained, batch),
-        num_devices=engine.num_devices,
+        num_devices=devices.count,
         device=jax.devices()[0].device_kind,
     )

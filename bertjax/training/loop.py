@@ -189,7 +189,7 @@ def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:
       [N, L] float32.
     """
     logits: np.ndarray | None = None
-    for laid_out in evaluation_batches(examples, engine.num_devices):
+    for laid_out in evaluation_batches(examples, engine.devices.count):
         computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))  # [B, E, L]
         if logits is None:
             logits = np.empty((len(examples.labels), computed.shape[-1]), np.float32)
