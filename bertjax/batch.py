@@ -52,6 +52,24 @@ class Pretraining(NamedTuple):
     next_sentence: Array
 
 
+class LabelKind(NamedTuple):
+    """What the labels of a task look like, so that a batch can be made before there are any.
+
+    Attributes:
+      of: what has a label: an example (which may be a group of texts) or each of its tokens.
+      shape: of a single label, such as (L,) for several numbers an example.
+      dtype: int32 for indices, float32 for real numbers.
+      texts: C, the texts of an example; each takes a slot, and they follow one another in one row.
+    """
+
+    of: Literal["examples", "tokens"] = "examples"
+    shape: tuple[int, ...] = ()
+    dtype: type = np.int32
+    texts: int = 1
+
+
+CLASS_INDEX = LabelKind()  # one index an example
+
 UNLABELLED = -100  # what other libraries put where a token has no label
 
 
@@ -107,15 +125,16 @@ def _label_array(labels: Array) -> np.ndarray:
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
 
 
-def empty_batch(rows: int, row_length: int, slots: int) -> Batch:
+def empty_batch(rows: int, row_length: int, slots: int, kind: LabelKind = CLASS_INDEX) -> Batch:
     """A batch of padding alone: B = rows, T = row_length, E = slots."""
     tokens, examples = (rows, row_length), (rows, slots)
+    labelled = tokens if kind.of == "tokens" else (rows, slots // kind.texts)
     return Batch(
         token_ids=np.zeros(tokens, np.int32),
         token_type_ids=np.zeros(tokens, np.int32),
         position_ids=np.zeros(tokens, np.int32),
         segment_ids=np.zeros(tokens, np.int32),
         example_starts=np.zeros(examples, np.int32),
-        labels=np.zeros(examples, np.int32),
-        example_weights=np.zeros(examples, np.float32),
+        labels=np.zeros((*labelled, *kind.shape), kind.dtype),
+        example_weights=np.zeros(labelled, np.float32),
     )

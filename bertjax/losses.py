@@ -80,6 +80,16 @@ def span_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
 
 def cosine_error(output: BertOutput, batch: Batch) -> Float[Array, "B G"]:
     """Squared error of the cosine of two texts in consecutive slots, labels [B, G] (Reimers and Gurevych 2019)."""
+    return jnp.square(cosine(output, batch) - batch.labels)
+
+
+def cosine(output: BertOutput, batch: Batch) -> Float[Array, "B G"]:
+    """The cosine of two texts in consecutive slots."""
     assert output.pooled_output is not None
     first, second = output.pooled_output[:, 0::2], output.pooled_output[:, 1::2]  # of length 1 each
-    return jnp.square((first * second).sum(axis=-1) - batch.labels)
+    return (first * second).sum(axis=-1)
+
+
+def logits(output: BertOutput, batch: Batch) -> Any:
+    """What most tasks are judged by: the output as it is."""
+    return output.logits

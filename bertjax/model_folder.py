@@ -32,6 +32,7 @@ def from_pretrained(
     task: str | None = None,
     labels: tuple[str, ...] | None = None,
     num_labels: int | None = None,
+    new_head: bool = False,
     pooling: Pooling | None = None,
     seed: int = 0,
     init_missing: Sequence[str] = (),
@@ -40,15 +41,16 @@ def from_pretrained(
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
-    Without `labels` or `num_labels` everything must come from the checkpoint. With them, the head is the caller's:
-    it is taken from a checkpoint that was trained on the same labels, and initialised from `seed` otherwise; so is a
-    pooler that the checkpoint never had.
+    Without `labels`, `num_labels` or `new_head` everything must come from the checkpoint. With them, the head is the
+    caller's: it is taken from a checkpoint that was trained on the same labels, and initialised from `seed` otherwise;
+    so is a pooler that the checkpoint never had.
 
     Args:
       name: a folder, a catalog name, or a hub id.
       task: a row of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
       labels: names of the classes.
       num_labels: how many classes, where names do not matter.
+      new_head: initialise a head that the checkpoint lacks, where its labels have no names either.
       pooling: default: the one the folder was saved with, else "pooler".
       seed: of what is initialised.
       init_missing: patterns of tensors (Hugging Face's names, such as `cls.*`) to initialise where they are missing.
@@ -80,9 +82,9 @@ def from_pretrained(
     tensors = read_tensors(folder)
 
     fresh: set[str] = set()
-    if named:
+    if named or new_head:
         for module in row.head_modules:
-            if labels != stored_labels or not has_module(tensors, module):
+            if (row.names and labels != stored_labels) or not has_module(tensors, module):
                 fresh.add(module)
         if not has_module(tensors, "pooler"):
             fresh.add("pooler")
@@ -134,9 +136,6 @@ def save_pretrained(
       tokenizer: saved with it, so that the folder stands alone.
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
-
-    Raises:
-      DiskError: the folder cannot be written; nothing is left of it.
     """
     row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}

@@ -24,12 +24,25 @@ from bertjax.model.precision import check_execution, policy_of, to_compute
 Params = Mapping[str, Mapping[str, Any]]
 
 
+class Metric(NamedTuple):
+    """A number by which models are compared.
+
+    Attributes:
+      name: its key in a report, without the rows it is of: `accuracy` for `test/accuracy`.
+      greater_is_better: a loss is the other way round.
+    """
+
+    name: str
+    greater_is_better: bool = True
+
+
 class Task(NamedTuple):
     """What makes a network of the encoder.
 
     Attributes:
       head: (setup, batch, wanted) -> BertOutput, in a Haiku transform.
       loss: (output, batch) -> a loss for each of the batch's weights, or None where there is nothing to train.
+      metric: the one that says which of two models is better, or None where there is nothing to train.
       architecture: transformers' class, for `config.json`.
       pipeline_tag: the hub's name of what such a model is for.
       head_modules: Haiku paths of what a bare encoder's checkpoint does not have.
@@ -38,10 +51,13 @@ class Task(NamedTuple):
       names: whether the labels have names, as many as the head has outputs.
       pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
       problem_type: transformers' name of the loss, where one class has several.
+      scores: (output, batch) -> what evaluation reads, [B, E, ...] of examples, [B, G, ...] of groups or [B, T, ...] of
+        tokens.
     """
 
     head: Callable[[Setup, Batch, Wanted], BertOutput]
     loss: Loss | None
+    metric: Metric | None
     architecture: str
     pipeline_tag: str
     head_modules: tuple[str, ...] = ()
@@ -49,12 +65,14 @@ class Task(NamedTuple):
     names: bool = False
     pooling: Literal["chosen", "pooler", "mean"] | None = "pooler"
     problem_type: str | None = None
+    scores: Callable[[BertOutput, Batch], Any] = losses.logits
 
 
 _MASKED_LM = ("masked_lm", "masked_lm/transform", "masked_lm/norm")
 _SEQUENCE = Task(
     head=heads.classification,
     loss=losses.cross_entropy,
+    metric=Metric("f1_macro"),
     architecture="BertForSequenceClassification",
     pipeline_tag="text-classification",
     head_modules=("classifier",),
@@ -64,13 +82,18 @@ _SEQUENCE = Task(
 )
 
 TASKS: Mapping[str, Task] = {
-    "encoder": Task(heads.encoder, None, "BertModel", "feature-extraction", pooling="chosen"),
+    "encoder": Task(heads.encoder, None, None, "BertModel", "feature-extraction", pooling="chosen"),
     "classification": _SEQUENCE,
-    "multi_label": _SEQUENCE._replace(loss=losses.binary_cross_entropy, problem_type="multi_label_classification"),
-    "regression": _SEQUENCE._replace(loss=losses.squared_error, problem_type="regression"),
+    "multi_label": _SEQUENCE._replace(
+        loss=losses.binary_cross_entropy, metric=Metric("f1_micro"), problem_type="multi_label_classification"
+    ),
+    "regression": _SEQUENCE._replace(
+        loss=losses.squared_error, metric=Metric("mse", greater_is_better=False), problem_type="regression"
+    ),
     "token_classification": Task(
         head=heads.token_classification,
         loss=losses.cross_entropy,
+        metric=Metric("f1"),
         architecture="BertForTokenClassification",
         pipeline_tag="token-classification",
         head_modules=("classifier",),
@@ -81,6 +104,7 @@ TASKS: Mapping[str, Task] = {
     "question_answering": Task(
         head=heads.question_answering,
         loss=losses.span_cross_entropy,
+        metric=Metric("f1"),
         architecture="BertForQuestionAnswering",
         pipeline_tag="question-answering",
         head_modules=("qa_outputs",),
@@ -90,6 +114,7 @@ TASKS: Mapping[str, Task] = {
     "multiple_choice": Task(
         head=heads.multiple_choice,
         loss=losses.cross_entropy,
+        metric=Metric("accuracy"),
         architecture="BertForMultipleChoice",
         pipeline_tag="multiple-choice",
         head_modules=("classifier",),
@@ -98,6 +123,7 @@ TASKS: Mapping[str, Task] = {
     "next_sentence": Task(
         head=heads.next_sentence,
         loss=losses.cross_entropy,
+        metric=Metric("accuracy"),
         architecture="BertForNextSentencePrediction",
         pipeline_tag="text-classification",
         head_modules=("next_sentence",),
@@ -105,6 +131,7 @@ TASKS: Mapping[str, Task] = {
     "masked_lm": Task(
         head=heads.masked_lm,
         loss=losses.cross_entropy,
+        metric=Metric("loss", greater_is_better=False),
         architecture="BertForMaskedLM",
         pipeline_tag="fill-mask",
         head_modules=_MASKED_LM,
@@ -114,6 +141,7 @@ TASKS: Mapping[str, Task] = {
     "pretraining": Task(
         head=heads.pretraining,
         loss=losses.pretraining_cross_entropy,
+        metric=Metric("loss", greater_is_better=False),
         architecture="BertForPreTraining",
         pipeline_tag="fill-mask",
         head_modules=(*_MASKED_LM, "next_sentence"),
@@ -122,10 +150,12 @@ TASKS: Mapping[str, Task] = {
     "sentence_embedding": Task(
         head=heads.sentence_embedding,
         loss=losses.cosine_error,
+        metric=Metric("spearman"),
         architecture="BertModel",
         pipeline_tag="sentence-similarity",
         labels="group",
         pooling="mean",
+        scores=losses.cosine,
     ),
 }
 

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bertjax.batch import Batch, padded_batch
+from bertjax.batch import Batch, empty_batch, padded_batch
 from bertjax.cli.environment import restart_with_huge_pages
 from bertjax.config import BertConfig, Execution
 from bertjax.data.packing import Layout, pack_batch
@@ -58,12 +58,9 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
     optimizer = make_optimizer(Optimizer(), total_steps=10_000)
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
     state = step.init(jax.jit(model.init)(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
-    devices = parallel.all_devices()
-    state = devices.place(state)
-    engine = parallel.Engine(devices, model, step, state, [LAYOUT])
-    engine.wait()
+    engine = parallel.compile_engine(model, step, state, [empty_batch(*LAYOUT)])
     batch = make_batch()
-    current = [state]
+    current = [engine.place(state)]
 
     def turn(steps: int) -> float:
         started = time.perf_counter()

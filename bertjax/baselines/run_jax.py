@@ -20,10 +20,8 @@ def run(job: Job) -> Trained:
     optimizer = make_optimizer(config.optimizer, source.plan.total_steps)
     step = make_train_step(model, optimizer, loss_of(config), axis_name=parallel.AXIS, freeze=config.freeze)
     start = step.init(params, jax.random.PRNGKey(config.seed))
-    devices = parallel.all_devices(config.engine)
-    state = devices.place(start)
-    engine = parallel.Engine(devices, model, step, state, source.plan.layouts)
-    engine.wait()  # compiling is no part of training's speed
+    engine = parallel.compile_engine(model, step, start, source.plan.empty_batches)
+    state = engine.place(start)
     waiting: list[tuple[Metrics, LaidOut]] = []
 
     def read() -> None:
@@ -45,6 +43,6 @@ def run(job: Job) -> Trained:
         speed=watch.speed,
         params=jax.device_get(trained),
         predict=lambda batch: engine.predict(trained, batch),
-        num_devices=devices.count,
+        num_devices=engine.num_devices,
         device=jax.devices()[0].device_kind,
     )

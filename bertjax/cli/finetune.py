@@ -25,7 +25,11 @@ class TableFlags(Table):
     """Columns with the second text of a pair, which becomes segment 1."""
 
     label: Annotated[str, tyro.conf.arg(name="label-column")] = Table.label
-    """Column with the label, a string or an integer."""
+    """Column with the label: a string or an integer, several of them where a row can have several, a number where
+    numbers are learned."""
+
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(name="label-columns")] = Table.labels
+    """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""
 
 
 @dataclass(frozen=True)

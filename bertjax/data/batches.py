@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from bertjax.batch import Batch, empty_batch
+from bertjax.batch import CLASS_INDEX, UNLABELLED, Batch, LabelKind, empty_batch
+from bertjax.data.examples import Examples
 from bertjax.data.packing import Layout, Row, choose_sizes, pack, unpacked
-from bertjax.data.tokenize import Examples
 
 _TRAINING_SHAPES = 2  # compiled shapes of a run, at most
 _SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
@@ -46,6 +46,7 @@ class Plan(NamedTuple):
       seed: of the order.
       layouts: the shapes that are compiled, smallest first.
       packed: several examples a row.
+      kind: of the labels.
     """
 
     num_examples: int
@@ -54,6 +55,12 @@ class Plan(NamedTuple):
     seed: int
     layouts: tuple[Layout, ...]
     packed: bool
+    kind: LabelKind = CLASS_INDEX
+
+    @property
+    def empty_batches(self) -> list[Batch]:
+        """A batch of padding in each shape that is compiled."""
+        return [empty_batch(*layout, self.kind) for layout in self.layouts]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,7 +91,8 @@ class LaidOut(NamedTuple):
     """A batch and where its examples came from.
 
     Attributes:
-      example_ids: [B, E] index of each slot's example, -1 in an empty slot.
+      example_ids: [B, E] index of each slot's example, -1 in an empty slot; [B, G] where an example is a group of
+        texts.
       num_examples, num_tokens: real ones.
     """
 
@@ -92,6 +100,19 @@ class LaidOut(NamedTuple):
     example_ids: np.ndarray
     num_examples: int
     num_tokens: int
+
+    def token_sources(self, offsets: np.ndarray) -> np.ndarray:
+        """Where each token came from, where an example is one text.
+
+        Args:
+          offsets: [N + 1] of the examples.
+
+        Returns:
+          [B, T] indices of tokens, counted over all examples; -1 in padding.
+        """
+        real = self.batch.segment_ids > 0
+        examples = np.take_along_axis(self.example_ids, np.maximum(self.batch.segment_ids - 1, 0), axis=1)
+        return np.where(real, offsets[examples] + self.batch.position_ids, -1)
 
 
 class BatchSource(Protocol):
@@ -163,7 +184,14 @@ def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 
 
 def plan_training(
-    lengths: np.ndarray, batch_size: int, epochs: int, seed: int, hidden_size: int, num_devices: int, packed: bool
+    lengths: np.ndarray,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    hidden_size: int,
+    num_devices: int,
+    packed: bool,
+    kind: LabelKind = CLASS_INDEX,
 ) -> Plan:
     """Chooses the shapes of a run from the lengths of its own batches, all of them, so that every batch fits.
 
@@ -175,6 +203,7 @@ def plan_training(
       hidden_size: D, which sets what a longer row costs.
       num_devices: rows come in multiples of it.
       packed: several examples a row, or one.
+      kind: of the labels.
     """
     batches = [
         lengths[indices].tolist()
@@ -185,13 +214,13 @@ def plan_training(
         row_length = _best_row_length(batches, hidden_size, num_devices)
         rows = [pack(batch, row_length) for batch in batches]
         sizes = choose_sizes(map(len, rows), _TRAINING_SHAPES, num_devices, _SHAPE_PRICE)
-        slots = max(len(row) for batch in rows for row in batch)
+        slots = max(len(row) for batch in rows for row in batch) * kind.texts
         layouts = tuple(Layout(size, row_length, slots) for size in sizes)
     else:
         num_rows = -(-min(batch_size, len(lengths)) // num_devices) * num_devices
         sizes = choose_sizes(map(max, batches), _TRAINING_SHAPES, _PADDED_LENGTH_MULTIPLE, _SHAPE_PRICE)
-        layouts = tuple(Layout(num_rows, size, 1) for size in sizes)
-    return Plan(len(lengths), batch_size, epochs, seed, layouts, packed)
+        layouts = tuple(Layout(num_rows, size, kind.texts) for size in sizes)
+    return Plan(len(lengths), batch_size, epochs, seed, layouts, packed, kind)
 
 
 def _best_row_length(batches: list[list[int]], hidden_size: int, num_devices: int) -> int:
@@ -244,7 +273,7 @@ def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[LaidOut
     layout = Layout(
         rows=-(-num_rows // num_devices) * num_devices,
         row_length=row_length,
-        slots=max(len(row) for _, rows in packed for row in rows),
+        slots=max(len(row) for _, rows in packed for row in rows) * examples.kind.texts,
     )
     for chunk, rows in packed:
         for start in range(0, len(rows), layout.rows):
@@ -270,22 +299,30 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
       rows: which of them share a row, as positions in `indices`.
       layout: the shape to fill; rows beyond the given ones stay empty.
     """
-    batch = empty_batch(*layout)
-    example_ids = np.full((layout.rows, layout.slots), -1, np.int64)
+    batch = empty_batch(*layout, examples.kind)
+    texts = examples.kind.texts
+    example_ids = np.full((layout.rows, layout.slots // texts), -1, np.int64)
     for r, row in enumerate(rows):
         start = 0
-        for slot, i in enumerate(row):
+        for place, i in enumerate(row):
             example = int(indices[i])
             source = slice(examples.offsets[example], examples.offsets[example + 1])
-            length = int(source.stop - source.start)
-            target = slice(start, start + length)
+            target = slice(start, start + int(source.stop - source.start))
             batch.token_ids[r, target] = examples.token_ids[source]
             batch.token_type_ids[r, target] = examples.token_type_ids[source]
-            batch.position_ids[r, target] = np.arange(length)
-            batch.segment_ids[r, target] = slot + 1
-            batch.example_starts[r, slot] = start
-            batch.labels[r, slot] = examples.labels[example]
-            batch.example_weights[r, slot] = 1 if examples.weights is None else examples.weights[example]
-            example_ids[r, slot] = example
-            start += length
+            for text, length in enumerate(examples.lengths_of_texts(example)):
+                slot, tokens = place * texts + text, slice(start, start + length)
+                batch.position_ids[r, tokens] = np.arange(length)
+                batch.segment_ids[r, tokens] = slot + 1
+                batch.example_starts[r, slot] = start
+                start = tokens.stop
+            weight = 1 if examples.weights is None else examples.weights[example]
+            if examples.labels_of == "tokens":
+                labels = examples.labels[source]
+                batch.labels[r, target] = np.where(labels == UNLABELLED, 0, labels)
+                batch.example_weights[r, target] = np.where(labels == UNLABELLED, 0, weight)
+            else:
+                batch.labels[r, place] = examples.labels[example]
+                batch.example_weights[r, place] = weight
+            example_ids[r, place] = example
     return LaidOut(batch, example_ids, int((example_ids >= 0).sum()), int((batch.segment_ids > 0).sum()))

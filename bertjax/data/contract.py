@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bertjax.data.rows import label_text
+from bertjax.data.cells import label_text
 from bertjax.data.table import Table
 from bertjax.data.times import as_datetimes
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from bertjax.data.cells import label_text
 from bertjax.data.contract import ColumnType, Contract
-from bertjax.data.rows import label_text
 from bertjax.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -24,14 +24,19 @@ class BadRow(NamedTuple):
     """A row that cannot be read.
 
     Attributes:
-      source: the file.
-      line: where the row begins, counted from 1, in the file's own lines.
+      source: the file, or the source of several.
+      line: where the row begins, counted from 1, in the file's own lines, or in what `unit` says.
       reason: what is wrong, to be read after "line 3".
+      unit: what is counted.
     """
 
     source: str
     line: int
     reason: str
+    unit: Literal["line", "row"] = "line"
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.unit} {self.line} {self.reason}"
 
 
 OnBadRow = Callable[[BadRow], None]

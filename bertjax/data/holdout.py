@@ -45,7 +45,10 @@ def stratified(labels: Sequence[str], test_size: float, seed: int, source: str) 
             f"{source}: {', '.join(map(repr, lonely))} {'has' if len(lonely) == 1 else 'have'} a single row, which "
             f"cannot be on both sides of a stratified split; add rows, drop the class, or give a --test table"
         )
-    held_out = rows_to_hold_out(test_size, len(labels))
+    if len(counts) == 1:
+        held_out = _count_between_sides(test_size, len(labels), source)
+    else:
+        held_out = rows_to_hold_out(test_size, len(labels))
     if not len(counts) <= held_out <= len(labels) - len(counts):
         raise DataError(
             f"{source}: holding out {held_out} of {len(labels)} rows leaves a side with fewer rows than the "
@@ -128,8 +131,9 @@ def kfold(labels: Sequence[str], folds: int, fold: int, seed: int, source: str) 
     """
     label, rows = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
     if folds > rows:
+        what = repr(label) if label else "the table"
         raise DataError(
-            f"{source}: {label!r} has {rows} {'row' if rows == 1 else 'rows'}, which cannot be in each of {folds} "
+            f"{source}: {what} has {rows} {'row' if rows == 1 else 'rows'}, which cannot be in each of {folds} "
             f"folds; choose fewer --folds or drop the class"
         )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)

@@ -22,10 +22,16 @@ def label_vocabulary(labels: Iterable[str]) -> tuple[str, ...]:
     if len(distinct) < 2:
         found = f"only {next(iter(distinct))!r}" if distinct else "none"
         raise DataError(f"classification needs two classes or more, the training rows have {found}")
+    return in_order(distinct)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Labels by value where all are integers, else by code point."""
+    labels = list(labels)
     try:
-        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
     except ValueError:
-        return tuple(sorted(distinct))
+        return tuple(sorted(labels))
 
 
 def label_ids(labels: Sequence[str], vocabulary: Sequence[str], source: str) -> np.ndarray:
@@ -42,11 +48,26 @@ def label_ids(labels: Sequence[str], vocabulary: Sequence[str], source: str) -> 
     Raises:
       DataError: a label that training never saw.
     """
+    (ids,) = label_indices([labels], vocabulary, source)
+    return np.array(ids, np.int32)
+
+
+def label_indices(labels: Sequence[Sequence[str]], vocabulary: Sequence[str], source: str) -> list[list[int]]:
+    """The index of each label, where each row has several.
+
+    Args:
+      labels: several a row.
+      vocabulary: of the training rows.
+      source: named in the error.
+
+    Raises:
+      DataError: a label that training never saw.
+    """
     index = {label: i for i, label in enumerate(vocabulary)}
-    unseen = sorted(set(labels) - set(index))
+    unseen = sorted({label for of_row in labels for label in of_row} - set(index))
     if unseen:
         raise DataError(
             f"{source} has labels that training never saw: {', '.join(map(repr, unseen))}; "
             f"training has {', '.join(map(repr, vocabulary))}"
         )
-    return np.array([index[label] for label in labels], np.int32)
+    return [[index[label] for label in of_row] for of_row in labels]

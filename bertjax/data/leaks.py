@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterator
 
-from bertjax.data.rows import Rows
+from bertjax.data.rows import Rows, spelled
 
 
 def normalised(text: str) -> str:
@@ -24,4 +24,4 @@ def leaked_rows(train: Rows, *held_out: Rows | None) -> list[int]:
 
 def _keys(rows: Rows) -> Iterator[tuple[str, str | None]]:
     for i, text in enumerate(rows.texts):
-        yield normalised(text), None if rows.pairs is None else normalised(rows.pairs[i])
+        yield normalised(spelled(text)), None if rows.pairs is None else normalised(spelled(rows.pairs[i]))

@@ -1,28 +1,50 @@
 """Rows: the text and label of each row of a table, checked, before any of it becomes a number."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bertjax.data.cells import BadCell
+from bertjax.data.formats import BadRow
 from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.table import Table
 from bertjax.errors import DataError
+
+Text = str | tuple[str, ...]
+"""A text, or several that belong together: the words of a sentence, the candidates of a choice."""
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+      text: the text columns, joined by a space, or the words they hold.
+      pair: the second text, or the candidates, or None where the task has none.
+      label: as the task has it: a name, several names, numbers, answers; None where a text is its own label.
+    """
+
+    text: Text
+    pair: Text | None
+    label: Any
+
+
+ReadRow = Callable[[Mapping[str, Any]], Row]
+"""The cells of a row, by column -> the row. Raises BadCell where they cannot be used."""
 
 
 class Rows(NamedTuple):
     """Aligned columns, one entry a row.
 
     Attributes:
-      texts: the text columns, joined by a space.
+      texts: of each row.
       pairs: the second text of each row, or None where the table has no pairs.
-      labels: labels as strings; integers are written without decimals.
+      labels: of each row, as the task has them.
       order: what the split goes by, a group or a time, or None where it goes by neither.
     """
 
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[str]
+    texts: list[Any]
+    pairs: list[Any] | None
+    labels: list[Any]
     order: list[Any] | None = None
 
     def take(self, indices: Iterable[int]) -> "Rows":
@@ -36,25 +58,57 @@ class Rows(NamedTuple):
         )
 
 
-def select_rows(frame: pd.DataFrame, table: Table, source: str) -> Rows:
-    """The text and label columns of a frame.
+class Selected(NamedTuple):
+    """What a frame holds of a task's rows.
 
-    A row may miss some of several text columns that are joined, never all of them.
+    Attributes:
+      rows: those that can be used.
+      kept: their positions in the frame.
+      skipped: the others, in the order of the frame.
+    """
+
+    rows: Rows
+    kept: list[int]
+    skipped: tuple[BadRow, ...]
+
+
+def select_rows(
+    frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str, on_bad_row: str = "stop"
+) -> Selected:
+    """The rows of a frame, as a task reads them.
+
+    Args:
+      frame: all columns of a table.
+      columns: that the task reads.
+      read_row: how it reads a row of them.
+      source: named in errors.
+      on_bad_row: "stop" ends with the first row that cannot be used; "skip" leaves such rows out, and returns them.
 
     Raises:
-      DataError: a column is not there, a text is missing or is no string, a label is missing or is neither string
-        nor integer. Rows are counted from 1, after the header.
+      DataError: a column is not there, or a row cannot be used. Rows are counted from 1, after the header.
     """
-    if not table.text:
-        raise DataError("no text column is named; give at least one")
-    for column in (*table.text, *table.text_pair, table.label):
+    for column in columns:
         if column not in frame.columns:
             raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, frame.columns))}")
-    return Rows(
-        texts=_join(frame, table.text, source),
-        pairs=_join(frame, table.text_pair, source) if table.text_pair else None,
-        labels=_labels(frame[table.label], source),
-    )
+    read, kept, bad = [], [], []
+    for i, cells in enumerate(zip(*(frame[column].tolist() for column in columns), strict=True)):
+        try:
+            read.append(read_row(dict(zip(columns, cells, strict=True))))
+            kept.append(i)
+        except BadCell as error:
+            bad.append(BadRow(source, i + 1, str(error), "row"))
+    if bad and on_bad_row == "stop":
+        others = f" (and {_count(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
+    if not read:
+        raise DataError(f"{source} has no row that can be used; the first is {bad[0]}")
+    texts, pairs, labels = (list(column) for column in zip(*read, strict=True))
+    return Selected(Rows(texts, None if pairs[0] is None else pairs, labels), kept, tuple(bad))
+
+
+def spelled(text: Text) -> str:
+    """A text as one string."""
+    return text if isinstance(text, str) else " ".join(text)
 
 
 def drop_duplicates(rows: Rows) -> tuple[Rows, int]:
@@ -62,7 +116,7 @@ def drop_duplicates(rows: Rows) -> tuple[Rows, int]:
 
     Duplicates go before the split: one copy in training and one in the test rows would be a leak.
     """
-    seen: set[tuple[str, str | None]] = set()
+    seen: set[tuple[Text, Text | None]] = set()
     kept = []
     for i, text in enumerate(rows.texts):
         key = (text, None if rows.pairs is None else rows.pairs[i])
@@ -72,22 +126,21 @@ def drop_duplicates(rows: Rows) -> tuple[Rows, int]:
     return rows.take(kept), len(rows.texts) - len(kept)
 
 
-def label_text(cell: Any) -> str | None:
-    """A cell as the label it stands for, None where it is neither string nor integer."""
-    # An integer column that met a missing cell on its way holds floats.
-    value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-    return str(value).strip() if isinstance(value, str | int) else None
-
-
 def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[Rows, int]:
     """Preprocesses every text and pair, and drops the rows that it leaves without one; also returns how many.
 
     Raises:
       DataError: no row is left.
     """
-    texts = [preprocessing(text) for text in rows.texts]
-    pairs = None if rows.pairs is None else [preprocessing(pair) for pair in rows.pairs]
-    kept = [i for i, text in enumerate(texts) if text.strip() and (pairs is None or pairs[i].strip())]
+    if not preprocessing.steps:
+        return rows, 0
+
+    def apply(text: Text) -> Text:
+        return preprocessing(text) if isinstance(text, str) else tuple(map(preprocessing, text))
+
+    texts = [apply(text) for text in rows.texts]
+    pairs = None if rows.pairs is None else [apply(pair) for pair in rows.pairs]
+    kept = [i for i, text in enumerate(texts) if _is_whole(text) and (pairs is None or _is_whole(pairs[i]))]
     if not kept:
         raise DataError(
             f"{source}: the preprocessing {', '.join(preprocessing.steps)} leaves no text in any of "
@@ -96,47 +149,8 @@ def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[R
     return rows._replace(texts=texts, pairs=pairs).take(kept), len(texts) - len(kept)
 
 
-def _join(frame: pd.DataFrame, columns: tuple[str, ...], source: str) -> list[str]:
-    parts = [_strings(frame[column], source) for column in columns]
-    joined = [" ".join(part for part in row if part.strip()) for row in zip(*parts, strict=True)]
-    missing = [i for i, text in enumerate(joined) if not text]
-    if missing:
-        raise DataError(
-            f"{source}: {_count(len(missing), 'row')} without text in {' and '.join(columns)} "
-            f"(the first is row {missing[0] + 1}); fill or remove them"
-        )
-    return joined
-
-
-def _strings(column: pd.Series, source: str) -> list[str]:
-    """The cells of a column as strings; a missing cell is the empty string."""
-    missing = column.isna()
-    for i, (value, is_missing) in enumerate(zip(column, missing, strict=True)):
-        if not is_missing and not isinstance(value, str):
-            raise DataError(
-                f"{source}: column {column.name!r} must hold text, but row {i + 1} holds "
-                f"{value!r} ({type(value).__name__})"
-            )
-    return ["" if is_missing else value for value, is_missing in zip(column, missing, strict=True)]
-
-
-def _labels(column: pd.Series, source: str) -> list[str]:
-    missing = column.isna()
-    if missing.any():
-        first = int(missing.to_numpy().argmax())
-        raise DataError(
-            f"{source}: {_count(int(missing.sum()), 'row')} without a label in column {column.name!r} "
-            f"(the first is row {first + 1}); fill or remove them"
-        )
-    labels = []
-    for i, cell in enumerate(column.tolist()):
-        label = label_text(cell)
-        if label is None:
-            raise DataError(
-                f"{source}: a label must be a string or an integer, but row {i + 1} of {column.name!r} holds {cell!r}"
-            )
-        labels.append(label)
-    return labels
+def _is_whole(text: Text) -> bool:
+    return bool(text.strip()) if isinstance(text, str) else all(part.strip() for part in text)
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,7 +18,6 @@ from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -71,9 +70,9 @@ def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop",
     }
     frame = _join(frames)
     if frame.empty:
-        raise DataError(f"{source} has no rows" + (f" but {_listing(skipped)}" if skipped else ""))
+        raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
-        logger.warning("%s: left out %s", source, _listing(skipped))
+        logger.warning("%s: left out %s", source, listing(skipped))
     return Read(frame, tuple(skipped))
 
 
@@ -154,15 +153,13 @@ def _complaints(name: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, URLError) and isinstance(error.reason, OSError):
-        error = error.reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _stop(row: BadRow) -> None:
-    raise DataError(f"{row.source}: line {row.line} {row.reason}; mend it, or leave such rows out (--on-bad-row skip)")
+    raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
 
 def _read_file(file: _File, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
@@ -226,7 +223,8 @@ def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame for _, frame in (first, *rest)], ignore_index=True) if rest else first[1]
 
 
-def _listing(rows: Sequence[BadRow]) -> str:
-    shown = [f"{row.source}: line {row.line} {row.reason}" for row in rows[:_LISTED]]
+def listing(rows: Sequence[BadRow]) -> str:
+    """How many rows are broken, and the first of them."""
+    shown = [str(row) for row in rows[:_LISTED]]
     more = [f"{len(rows) - _LISTED} more"] if len(rows) > _LISTED else []
     return f"{len(rows)} broken row{'' if len(rows) == 1 else 's'} ({'; '.join(shown + more)})"

@@ -12,12 +12,12 @@ from bertjax.data import holdout
 from bertjax.data.contract import Finding, check, complaint
 from bertjax.data.contract_file import read_contract
 from bertjax.data.intake import Intake, TableIntake
-from bertjax.data.labels import label_vocabulary
 from bertjax.data.leaks import leaked_rows
 from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.rows import Rows, drop_duplicates, preprocess, select_rows
-from bertjax.data.sources import Read, read_table
+from bertjax.data.rows import Rows, Selected, drop_duplicates, preprocess, select_rows
+from bertjax.data.sources import Read, listing, read_table
 from bertjax.data.table import Table
+from bertjax.data.task_formats import TaskFormat, format_of
 from bertjax.data.times import sortable_times
 from bertjax.errors import ConfigError, DataError
 
@@ -32,30 +32,47 @@ class Splits(NamedTuple):
     """The rows of a run.
 
     Attributes:
+      vocabulary: the label names of the training rows, in index order; empty where labels have no names.
+      table: the settings that were followed, with the columns that were found.
       intake: what was read, dropped and removed on the way.
     """
 
     train: Rows
     validation: Rows | None
     test: Rows
+    vocabulary: tuple[str, ...]
+    table: Table
     intake: Intake
 
 
-def read_splits(table: Table) -> Splits:
+def read_splits(table: Table, task: str = "classification") -> Splits:
     """Reads the tables, checks their contract, preprocesses, drops duplicates, holds out test rows, removes leaks.
 
     Raises:
       DataError: whatever the table's sources, columns, texts or labels get wrong, or a contract that is broken.
-      ConfigError: settings of the split that contradict each other, or a contract that cannot be read.
+      ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
+    task_format = format_of(task)
     _check_settings(table)
     preprocessing = preprocessing_of(table)
+    if preprocessing.steps and task_format.positions:
+        raise ConfigError(
+            f"--steps {' '.join(table.steps)}: the labels of {task} point at places in the text, which a step would "
+            f"move; leave --steps out"
+        )
     named = {"train": table.train, "validation": table.validation, "test": table.test}
     sources = {side: source for side, source in named.items() if source}
     reads = {side: read_table(source, table.encoding, table.on_bad_row) for side, source in sources.items()}
-    tables = _checked(table, sources, reads)
-    rows = {side: select_rows(reads[side].frame, table, source) for side, source in sources.items()}
-    rows["train"] = rows["train"]._replace(order=_order(table, reads["train"].frame))
+    table = task_format.with_usual_columns(table, reads["train"].frame.columns)
+    findings = _check_contract(table, sources, reads)
+    selected = {side: _select(reads[side].frame, table, task_format, source) for side, source in sources.items()}
+    tables = tuple(
+        TableIntake(source, len(selected[side].kept), reads[side].skipped + selected[side].skipped, findings[side])
+        for side, source in sources.items()
+    )
+    rows = {side: found.rows for side, found in selected.items()}
+    order = _order(table, reads["train"].frame.iloc[selected["train"].kept])
+    rows["train"] = rows["train"]._replace(order=order)
     emptied = 0
     for side, source in sources.items():
         rows[side], dropped = preprocess(rows[side], preprocessing, source)
@@ -64,21 +81,22 @@ def read_splits(table: Table) -> Splits:
         logger.info("the preprocessing left no text in %d rows, which were dropped", emptied)
 
     train, duplicates = drop_duplicates(rows["train"])
-    label_vocabulary(train.labels)  # one class is the clearer complaint than a split that cannot be made
+    # One class is the clearer complaint than a split that cannot be made.
+    vocabulary = task_format.vocabulary(train.labels, table)
     if "test" in rows:
         test = rows["test"]
     else:
-        train, test = _split(table, train)
+        train, test = _split(table, task_format, train)
     leaks = leaked_rows(train, rows.get("validation"), test)
     removed = leaks if table.leaks == "remove" else []
-    train = _without(train, removed, table)
+    train = _without(train, removed, table, task_format)
     if leaks:
         logger.info(
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
             table.train, len(leaks), len(removed),
         )  # fmt: skip
     intake = Intake(tables, duplicates, len(leaks), len(removed), emptied)
-    return Splits(train, rows.get("validation"), test, intake)
+    return Splits(train, rows.get("validation"), test, vocabulary, table, intake)
 
 
 def preprocessing_of(table: Table) -> Preprocessing:
@@ -112,22 +130,36 @@ def _check_settings(table: Table) -> None:
         raise ConfigError(f"--fold counts from 0 to {table.folds - 1}, got {table.fold}")
 
 
-def _checked(table: Table, sources: Mapping[str, str], reads: Mapping[str, Read]) -> tuple[TableIntake, ...]:
-    """What was read of each source; every table's broken expectations are one error."""
-    contract = read_contract(table.contract) if table.contract else None
-    tables, complaints = [], []
+def _check_contract(
+    table: Table, sources: Mapping[str, str], reads: Mapping[str, Read]
+) -> dict[str, tuple[Finding, ...]]:
+    """What became of the contract in each table; every table's broken expectations are one error."""
+    if not table.contract:
+        return dict.fromkeys(sources, ())
+    contract = read_contract(table.contract)
+    findings, complaints = {}, []
     for side, source in sources.items():
-        frame, skipped = reads[side]
-        findings: tuple[Finding, ...] = ()
-        if contract is not None:
-            # How many rows it takes is a question of training; the other tables may be small.
-            findings = check(contract if side == "train" else replace(contract, min_rows=1), frame, table)
-        if broken := complaint(findings):
+        # How many rows it takes is a question of training; the other tables may be small.
+        expected = contract if side == "train" else replace(contract, min_rows=1)
+        findings[side] = check(expected, reads[side].frame, table)
+        if broken := complaint(findings[side]):
             complaints.append(f"{source} breaks the contract {table.contract}: {broken}")
-        tables.append(TableIntake(source, len(frame), skipped, findings))
     if complaints:
         raise DataError("; ".join(complaints))
-    return tuple(tables)
+    return findings
+
+
+def _select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:
+    selected = select_rows(
+        frame,
+        task_format.columns(table),
+        lambda cells: task_format.read_row(cells, table),
+        source,
+        table.on_bad_row,
+    )
+    if selected.skipped:
+        logger.warning("%s: left out %s", source, listing(selected.skipped))
+    return selected
 
 
 def _order(table: Table, frame: pd.DataFrame) -> list[Any] | None:
@@ -149,42 +181,62 @@ def _order(table: Table, frame: pd.DataFrame) -> list[Any] | None:
     return cells.astype(str).tolist() if table.group else sortable_times(cells, table.train)
 
 
-def _split(table: Table, rows: Rows) -> tuple[Rows, Rows]:
+def _split(table: Table, task_format: TaskFormat, rows: Rows) -> tuple[Rows, Rows]:
     """Training and test rows."""
-    size, seed, source, labels = _test_size(table), table.split_seed, table.train, rows.labels
-    asked = f"asked for {holdout.rows_to_hold_out(size, len(labels))}"
+    size, seed, source = _test_size(table), table.split_seed, table.train
+    # What has no classes is one class: a stratified split of it is a random one.
+    strata = rows.labels if task_format.classes else [""] * len(rows.labels)
+    asked, kind = f"asked for {holdout.rows_to_hold_out(size, len(strata))}", str(table.split)
     if table.split == "kfold":
-        sides = holdout.kfold(labels, table.folds, table.fold, seed, source)
+        sides = holdout.kfold(strata, table.folds, table.fold, seed, source)
         asked = f"fold {table.fold} of {table.folds}"
     elif rows.order is None:
-        sides = holdout.stratified(labels, size, seed, source)
+        sides = holdout.stratified(strata, size, seed, source)
+        if not task_format.classes:
+            kind, sides = "random", _without_news(sides, rows, task_format)
     elif table.split == "grouped":
-        sides = holdout.grouped(labels, rows.order, size, seed, source)
+        sides = holdout.grouped(strata, rows.order, size, seed, source)
     else:
         sides = holdout.by_time(rows.order, size, source)
     logger.info(
         "%s: the %s split holds out %d of %d rows (%s)",
-        source, table.split, len(sides.test), len(labels), asked,
+        source, kind, len(sides.test), len(strata), asked,
     )  # fmt: skip
     train, test = rows.take(sides.train), rows.take(sides.test)
-    gone = sorted(set(labels) - set(train.labels))
+    gone = _names(rows, task_format) - _names(train, task_format)
     if gone:
         raise DataError(
-            f"{source}: the {table.split} split holds out every row of {', '.join(map(repr, gone))}, so training would "
-            f"never see it; choose another --test-size or --split-seed, or drop the class"
+            f"{source}: the {kind} split holds out every row of {', '.join(map(repr, sorted(gone)))}, so training "
+            f"would never see it; choose another --test-size or --split-seed, or drop the class"
         )
     return train, test
 
 
-def _without(train: Rows, leaks: list[int], table: Table) -> Rows:
+def _without_news(sides: holdout.Sides, rows: Rows, task_format: TaskFormat) -> holdout.Sides:
+    """The same sides, but rows that hold out the only ones of a label name stay in training."""
+    known = {name for i in sides.train for name in task_format.names(rows.labels[i])}
+    is_new = np.array([not known.issuperset(task_format.names(rows.labels[i])) for i in sides.test], bool)
+    return holdout.Sides(np.concatenate([sides.train, sides.test[is_new]]), sides.test[~is_new])
+
+
+def _without(train: Rows, leaks: list[int], table: Table, task_format: TaskFormat) -> Rows:
     left = train.take(np.setdiff1d(np.arange(len(train.labels)), leaks))
-    gone = sorted(set(train.labels) - set(left.labels))
+    if not left.labels:
+        raise DataError(
+            f"{table.train}: the text of every training row stands in the validation or test rows too; give other "
+            f"rows, or keep such rows with --leaks report"
+        )
+    gone = _names(train, task_format) - _names(left, task_format)
     if gone:
         raise DataError(
-            f"{table.train}: every training row of {', '.join(map(repr, gone))} has a text that stands in the "
+            f"{table.train}: every training row of {', '.join(map(repr, sorted(gone)))} has a text that stands in the "
             f"validation or test rows too; give other rows, or keep such rows with --leaks report"
         )
     return left
+
+
+def _names(rows: Rows, task_format: TaskFormat) -> set[str]:
+    return {name for label in rows.labels for name in task_format.names(label)}
 
 
 def _test_size(table: Table) -> float:

@@ -28,7 +28,14 @@ class Table:
     """Columns with the second text of a pair, which becomes segment 1."""
 
     label: str = "label"
-    """Column with the label, a string or an integer."""
+    """Column with the label: a string or an integer, several of them where a row can have several, a number where
+    numbers are learned."""
+
+    labels: tuple[str, ...] = ()
+    """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""
+
+    label_delimiter: str | None = None
+    """What stands between the labels of a cell, where it is no list."""
 
     test_size: float | None = None
     """Rows to hold out where there is no test table: a count (1 or more) or a share. Default: the catalog's own for

@@ -2,36 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from bertjax.data.examples import Examples
 from bertjax.errors import CheckpointError
-
-
-class Examples(NamedTuple):
-    """Tokenized examples, end to end.
-
-    Attributes:
-      token_ids, token_type_ids: [total tokens] int32; example i is `offsets[i]:offsets[i + 1]`.
-      offsets: [N + 1] int64.
-      labels: [N] int32.
-      truncated: examples that were cut to the longest length.
-      weights: [N] float32 of each example in the loss; None stands for 1 each.
-    """
-
-    token_ids: np.ndarray
-    token_type_ids: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-    truncated: int
-    weights: np.ndarray | None = None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens in each example, special ones included."""
-        return np.diff(self.offsets)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -1,10 +1,12 @@
-"""Classification metrics, by class and averaged, with scikit-learn's definitions."""
+"""Classification metrics, by class and averaged, with scikit-learn's definitions: of one label a row, or of several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from bertjax.evaluation.reports import Confusion, ScoreTable
 
 
 class Scores(NamedTuple):
@@ -24,23 +26,77 @@ class ClassificationReport(NamedTuple):
       by_class: label name -> its scores.
       weighted: averages over classes, weighted by support.
       macro: averages over classes.
-      confusion: [L, L] counts; rows are true labels, columns predictions.
+      confusion: of the labels.
     """
 
     accuracy: float
     by_class: dict[str, Scores]
     weighted: Scores
     macro: Scores
-    confusion: np.ndarray
+    confusion: Confusion
 
     def flat(self, prefix: str) -> dict[str, float]:
         """Metrics under flat keys: `test/accuracy`, `test/f1_macro`, `test/class/NUM/recall`."""
-        metrics = {f"{prefix}/accuracy": self.accuracy}
-        for name, scores in (("weighted", self.weighted), ("macro", self.macro)):
-            metrics |= {f"{prefix}/{key}_{name}": getattr(scores, key) for key in ("precision", "recall", "f1")}
-        for label, scores in self.by_class.items():
-            metrics |= {f"{prefix}/class/{label}/{key}": getattr(scores, key) for key in ("precision", "recall", "f1")}
-        return metrics
+        averages = {"weighted": self.weighted, "macro": self.macro}
+        return {f"{prefix}/accuracy": self.accuracy} | flat_scores(prefix, averages, self.by_class)
+
+    @property
+    def summary(self) -> str:
+        """What was judged."""
+        return f"{self.weighted.support} rows, {len(self.by_class)} classes"
+
+    @property
+    def headline(self) -> list[tuple[str, float]]:
+        """The numbers that matter most."""
+        return [("accuracy", self.accuracy), ("F1, weighted", self.weighted.f1), ("F1, macro", self.macro.f1)]
+
+    @property
+    def table(self) -> ScoreTable:
+        """Scores by class."""
+        return scores_table("By class", "class", self.by_class, {"weighted": self.weighted, "macro": self.macro})
+
+
+class MultiLabelReport(NamedTuple):
+    """How several labels a row compare with those predicted.
+
+    Attributes:
+      subset_accuracy: share of rows whose labels are all right.
+      by_label: label name -> its scores.
+      micro: over all labels of all rows.
+      macro: averages over labels.
+      rows: that were judged.
+    """
+
+    subset_accuracy: float
+    by_label: dict[str, Scores]
+    micro: Scores
+    macro: Scores
+    rows: int
+    confusion: None = None
+
+    def flat(self, prefix: str) -> dict[str, float]:
+        """Metrics under flat keys: `test/f1_micro`, `test/subset_accuracy`, `test/class/NUM/recall`."""
+        averages = {"micro": self.micro, "macro": self.macro}
+        return {f"{prefix}/subset_accuracy": self.subset_accuracy} | flat_scores(prefix, averages, self.by_label)
+
+    @property
+    def summary(self) -> str:
+        """What was judged."""
+        return f"{self.rows} rows, {len(self.by_label)} labels"
+
+    @property
+    def headline(self) -> list[tuple[str, float]]:
+        """The numbers that matter most."""
+        return [
+            ("F1, micro", self.micro.f1),
+            ("F1, macro", self.macro.f1),
+            ("rows with all labels right", self.subset_accuracy),
+        ]
+
+    @property
+    def table(self) -> ScoreTable:
+        """Scores by label."""
+        return scores_table("By label", "label", self.by_label, {"micro": self.micro, "macro": self.macro})
 
 
 def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> ClassificationReport:
@@ -68,5 +124,50 @@ def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Se
         },
         weighted=average("weighted"),
         macro=average("macro"),
-        confusion=confusion_matrix(labels, predictions, labels=range(len(names))),
+        confusion=Confusion(tuple(names), confusion_matrix(labels, predictions, labels=range(len(names)))),
     )
+
+
+def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> MultiLabelReport:
+    """Compares several labels a row with those predicted.
+
+    Args:
+      labels: [N, L] which labels each row has.
+      predictions: [N, L] which it is predicted to have.
+      names: of the labels, in index order.
+    """
+    labels, predictions = labels.astype(bool), predictions.astype(bool)
+    per_label = precision_recall_fscore_support(labels, predictions, average=None, zero_division=0)
+
+    def average(kind: str) -> Scores:
+        precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average=kind, zero_division=0)
+        return Scores(float(precision), float(recall), float(f1), int(labels.sum()))
+
+    return MultiLabelReport(
+        subset_accuracy=float((labels == predictions).all(axis=1).mean()),
+        by_label={
+            name: Scores(float(p), float(r), float(f), int(n))
+            for name, p, r, f, n in zip(names, *per_label, strict=True)
+        },
+        micro=average("micro"),
+        macro=average("macro"),
+        rows=len(labels),
+    )
+
+
+def flat_scores(prefix: str, averages: Mapping[str, Scores], parts: Mapping[str, Scores]) -> dict[str, float]:
+    """Scores under flat keys: `test/f1_macro` of an average, `test/class/NUM/recall` of a part."""
+    numbers = ("precision", "recall", "f1")
+    return {
+        f"{prefix}/{number}_{name}": getattr(scores, number) for name, scores in averages.items() for number in numbers
+    } | {
+        f"{prefix}/class/{name}/{number}": getattr(scores, number)
+        for name, scores in parts.items()
+        for number in numbers
+    }
+
+
+def scores_table(title: str, part: str, parts: Mapping[str, Scores], averages: Mapping[str, Scores]) -> ScoreTable:
+    """The table of scores by part and averaged."""
+    columns = (part, "precision", "recall", "F1", "rows")
+    return ScoreTable(title, columns, list(parts.items()), list(averages.items()))

@@ -8,33 +8,32 @@ from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
 from bertjax.data.intake import Intake
-from bertjax.evaluation.metrics import ClassificationReport, Scores
+from bertjax.evaluation.reports import Report, ScoreTable
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
-def console_table(report: ClassificationReport, title: str) -> Table:
-    """Precision, recall, F1 and support by class and averaged, with the accuracy in the title."""
-    table = Table(title=f"{title}: accuracy {report.accuracy:.4f}", title_justify="left")
-    table.add_column("class")
-    for name in ("precision", "recall", "F1", "rows"):
-        table.add_column(name, justify="right")
-
-    def add(name: str, scores: Scores) -> None:
-        numbers = (f"{value:.4f}" for value in scores[:3])
-        table.add_row(name, *numbers, str(scores.support))
-
-    for label, scores in report.by_class.items():
-        add(label, scores)
-    table.add_section()
-    add("weighted", report.weighted)
-    add("macro", report.macro)
+def console_table(report: Report, title: str) -> Table:
+    """The scores of each part, with the number that matters most in the title."""
+    name, value = report.headline[0]
+    scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value in report.headline])
+    table = Table(title=f"{title}: {name} {value:.4f}", title_justify="left", show_header=report.table is not None)
+    for i, column in enumerate(scores.columns):
+        table.add_column(column, justify="right" if i else "left")
+    for rows in (scores.rows, scores.averages):
+        for part, numbers in rows:
+            table.add_row(part, *map(_number, numbers))
+        table.add_section()
     return table
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def render_report(
     title: str,
-    report: ClassificationReport,
+    report: Report,
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, float]],
     settings: Mapping[str, Any],
@@ -50,17 +49,12 @@ def render_report(
       settings: flat config.
       intake: what was read, dropped and removed, and what became of the contract.
     """
-    names = list(report.by_class)
-    largest = int(report.confusion.max()) or 1
-    confusion = [
-        (name, [(int(count), round(float(count) / largest, 3)) for count in row])
-        for name, row in zip(names, report.confusion, strict=True)
-    ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = _number
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
         report=report,
-        confusion=confusion,
+        largest=1 if report.confusion is None else int(report.confusion.counts.max()) or 1,
         metrics={key: value for key, value in metrics.items() if "/class/" not in key and not key.startswith("data/")},
         history=history,
         history_columns=[key for key in history[0] if "/class/" not in key] if history else [],

@@ -19,11 +19,11 @@ class FineTuneConfig:
     data: Table = field(default_factory=Table)
     """The labelled table."""
 
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "multi_label", "regression"] = "classification"
     """What is learned."""
 
-    pooling: Literal["pooler", "cls", "mean"] = "pooler"
-    """How an example becomes one vector."""
+    pooling: Literal["pooler", "cls", "mean"] | None = None
+    """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
 
     max_length: int = 128
     """Longest example, in tokens; what is longer is cut."""
@@ -42,9 +42,6 @@ class FineTuneConfig:
 
     dropout_rate: float | None = None
     """Dropout everywhere; default: the checkpoint's own rates."""
-
-    engine: Literal["pmap", "shard_map"] = "pmap"
-    """What runs a step on several devices, `jax.pmap` or `jax.shard_map`; the numbers are the same."""
 
     freeze: tuple[str, ...] = ()
     """What stays as it is: `embeddings`, `layers:N` (the first N), `backbone` (everything but the head), or patterns of

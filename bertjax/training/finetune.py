@@ -5,23 +5,23 @@ Everything that can be wrong with the input is found before the folder is touche
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
-from bertjax.data.batches import BatchSource
+from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake
-from bertjax.data.packing import Layout
 from bertjax.data.split import preprocessing_of
-from bertjax.data.tokenize import Examples
 from bertjax.errors import ConfigError
-from bertjax.evaluation.metrics import ClassificationReport, classification_report
+from bertjax.evaluation.judges import JUDGES
 from bertjax.evaluation.report import render_report
+from bertjax.evaluation.reports import Report
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
-from bertjax.tasks import TASKS, Params
+from bertjax.tasks import TASKS, Model, Params
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
@@ -48,7 +48,7 @@ class FineTuneResult:
 
     folder: Path
     metrics: Mapping[str, float]
-    report: ClassificationReport
+    report: Report
     run_id: str
 
     @property
@@ -91,8 +91,7 @@ def finetune(
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     run_folder.check_folder(folder, config, resume, overwrite)
 
-    devices = parallel.all_devices(config.engine)
-    prepared = prepare(config, devices.count)
+    prepared = prepare(config, parallel.num_local_devices())
     plan = prepared.train.plan
     step = make_train_step(
         prepared.model,
@@ -106,10 +105,10 @@ def finetune(
         state, record = _restore(folder, state)
 
     tracker = tracker or MlflowTracker(config.experiment)
-    state = devices.place(state)
-    layouts = _in_order_of_need(prepared.train, int(state.step))
-    engine = Engine(devices, prepared.model, step, state, layouts)  # compiles while the tracker connects
-    tracker.connect()
+    with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
+        compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, plan.empty_batches)
+        tracker.connect()
+        engine = compiling.result()
     run_folder.open_folder(folder, config, resume)
     run_id = tracker.start(folder.name, flatten(config), folder)
     status: Status = "FAILED"
@@ -117,14 +116,14 @@ def finetune(
         with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
             state = fit(
                 engine,
-                state,
+                engine.place(state),
                 prepared.train,
                 record,
                 Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
                 learning_rate_schedule(config.optimizer, plan.total_steps),
                 validate=_validation(engine, prepared),
             )
-            report = _evaluate(engine, state.params, prepared.test, prepared.model.labels)
+            report = _evaluate(engine, state.params, prepared.test, prepared.model)
             metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
             save_pretrained(
                 folder / run_folder.MODEL,
@@ -140,16 +139,8 @@ def finetune(
         status = "KILLED"
         raise
     finally:
-        engine.close()
         tracker.finish(status)
     return FineTuneResult(folder, metrics, report, run_id)
-
-
-def _in_order_of_need(source: BatchSource, step: int) -> list[Layout]:
-    """The shapes of a run, that of its next batch first."""
-    upcoming = next(iter(source.batches(source.plan.position(step))), None)
-    first = None if upcoming is None else upcoming.batch.token_ids.shape
-    return sorted(source.plan.layouts, key=lambda layout: layout[:2] != first)
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
@@ -168,15 +159,15 @@ def _restore(folder: Path, template: TrainState) -> tuple[TrainState, RunRecord]
     return state, RunRecord(**progress)
 
 
-def _evaluate(engine: Engine, params: Params, examples: Examples, names: tuple[str, ...]) -> ClassificationReport:
-    return classification_report(examples.labels, predict(engine, params, examples).argmax(axis=-1), names)
+def _evaluate(engine: Engine, params: Params, examples: Examples, model: Model) -> Report:
+    return JUDGES[model.task](predict(engine, params, examples), examples, model.labels)
 
 
 def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[str, float]] | None:
     examples = prepared.validation
     if examples is None:
         return None
-    return lambda params: _evaluate(engine, params, examples, prepared.model.labels).flat("validation")
+    return lambda params: _evaluate(engine, params, examples, prepared.model).flat("validation")
 
 
 def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
@@ -195,7 +186,7 @@ def _write_results(
     folder: Path,
     config: FineTuneConfig,
     intake: Intake,
-    report: ClassificationReport,
+    report: Report,
     metrics: Mapping[str, float],
     record: RunRecord,
     tracker: Tracker,

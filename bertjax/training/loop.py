@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from bertjax.data.batches import BatchSource, LaidOut, evaluation_batches
+from bertjax.data.examples import Examples
 from bertjax.data.prefetch import prefetched
-from bertjax.data.tokenize import Examples
 from bertjax.errors import UserError
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
@@ -183,17 +183,19 @@ def _end_epoch(
 
 
 def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:
-    """The logits of every example, in the order of `examples`.
+    """What the network says of every example, in the order of `examples`: what evaluation reads (`Task.scores`).
 
     Returns:
-      [N, L] float32.
+      [N, ...] float32 of what is said of an example, [total tokens, ...] of what is said of each token.
     """
-    logits: np.ndarray | None = None
-    for laid_out in evaluation_batches(examples, engine.devices.count):
-        computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))  # [B, E, L]
-        if logits is None:
-            logits = np.empty((len(examples.labels), computed.shape[-1]), np.float32)
-        real = laid_out.example_ids >= 0
-        logits[laid_out.example_ids[real]] = computed[real]
-    assert logits is not None, "there is at least one example"
-    return logits
+    scores: np.ndarray | None = None
+    for laid_out in evaluation_batches(examples, engine.num_devices):
+        computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))
+        of_tokens = computed.shape[1] == laid_out.batch.token_ids.shape[1]
+        ids = laid_out.token_sources(examples.offsets) if of_tokens else laid_out.example_ids
+        if scores is None:
+            total = examples.offsets[-1] if of_tokens else examples.num_examples
+            scores = np.empty((total, *computed.shape[2:]), np.float32)
+        scores[ids[ids >= 0]] = computed[ids >= 0]
+    assert scores is not None, "there is at least one example"
+    return scores

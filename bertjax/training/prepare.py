@@ -8,16 +8,18 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.data.batches import BatchSource, InMemory, plan_training
+from bertjax.data.examples import Examples
 from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.intake import Intake
-from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
-from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
+from bertjax.data.task_formats import Encoding, TaskFormat, format_of
+from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
+from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.files import resolve_model
-from bertjax.tasks import Model, Params, make_model
+from bertjax.tasks import TASKS, Model, Params, make_model
 from bertjax.training.config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -48,13 +50,16 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     Raises:
       UserError: whatever is wrong with the table, the model or the settings.
     """
+    task_format = format_of(config.task)
+    _check_imbalance(config, task_format)
     folder = resolve_model(config.model)
-    splits = read_splits(config.data)
-    vocabulary = label_vocabulary(splits.train.labels)
+    splits = read_splits(config.data, config.task)
+    table, vocabulary = splits.table, splits.vocabulary
     model, params = from_pretrained(
         str(folder),
         task=config.task,
-        labels=vocabulary,
+        labels=vocabulary or None,
+        new_head=True,
         pooling=config.pooling,
         seed=config.seed,
         init_missing=config.init_missing,
@@ -65,18 +70,12 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     positions = model.config.max_position_embeddings
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
-    tokenizer = load_tokenizer(folder)
-
-    def examples_of(rows: Rows, source: str) -> Examples:
-        labels = label_ids(rows.labels, vocabulary, source)
-        return tokenize(tokenizer, rows.texts, rows.pairs, labels, config.max_length)
-
-    table = config.data
+    encoding = Encoding(load_tokenizer(folder), vocabulary, config.max_length, table)
     validation = None
     if splits.validation is not None and table.validation is not None:
-        validation = examples_of(splits.validation, table.validation)
-    test = examples_of(splits.test, table.test or table.train)
-    train = _balanced(config, splits.train, vocabulary, lambda rows: examples_of(rows, table.train))
+        validation = task_format.encode(splits.validation, table.validation, encoding)
+    test = task_format.encode(splits.test, table.test or table.train, encoding)
+    train = _balanced(config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary)
     plan = plan_training(
         train.lengths,
         batch_size=config.batch_size,
@@ -85,22 +84,33 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         hidden_size=model.config.hidden_size,
         num_devices=num_devices,
         packed=config.packing == "on",
+        kind=train.kind,
     )
     logger.info(
-        "%s: %d training rows (%d duplicates dropped), %d test rows, %d classes: %s",
-        table.train, len(train.labels), splits.intake.duplicates, len(test.labels), len(vocabulary),
-        ", ".join(vocabulary),
+        "%s: %d training rows (%d duplicates dropped), %d test rows%s",
+        table.train, train.num_examples, splits.intake.duplicates, test.num_examples,
+        f", {len(vocabulary)} labels: {', '.join(vocabulary)}" if vocabulary else "",
     )  # fmt: skip
     logger.info(
         "%.1f tokens a row on average, %d at most, %d rows cut to %d; batches of %s",
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
-    return Prepared(InMemory(train, plan), validation, test, model, params, tokenizer, splits.intake)
+    return Prepared(InMemory(train, plan), validation, test, model, params, encoding.tokenizer, splits.intake)
+
+
+def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:
+    settings = config.imbalance
+    if (settings.class_weights or settings.oversample) and not task_format.classes:
+        name = "--class-weights" if settings.class_weights else "--oversample"
+        raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
+    if (settings.label_smoothing or settings.focal_gamma) and TASKS[config.task].loss is not cross_entropy:
+        name = "--label-smoothing" if settings.label_smoothing else "--focal-gamma"
+        raise ConfigError(f"{name} changes a cross-entropy, which {config.task} does not learn by; leave it out")
 
 
 def _balanced(
-    config: FineTuneConfig, rows: Rows, vocabulary: tuple[str, ...], examples_of: Callable[[Rows], Examples]
+    config: FineTuneConfig, rows: Rows, examples_of: Callable[[Rows], Examples], vocabulary: tuple[str, ...]
 ) -> Examples:
     """The training examples, with what is done about classes of very different size."""
     settings = config.imbalance

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.batches import InMemory, Position, batch_indices, evaluation_batches, plan_training, shard
-from bertjax.data.tokenize import Examples
+from bertjax.data.examples import Examples
 
 cases = st.tuples(
     st.lists(st.integers(3, 40), min_size=1, max_size=80),

@@ -9,9 +9,16 @@ from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import drop_duplicates, select_rows
 from bertjax.data.sources import read_table
 from bertjax.data.table import Table
+from bertjax.data.task_formats.sequences import CLASSIFICATION
 from bertjax.errors import DataError
 
 FRAME = pd.DataFrame({"text": ["a b", "c"], "label": ["x", "y"]})
+
+
+def select(frame, table):
+    return select_rows(
+        frame, CLASSIFICATION.columns(table), lambda cells: CLASSIFICATION.read_row(cells, table), table.train
+    ).rows
 
 
 def write(path, text, encoding="utf-8"):
@@ -48,7 +55,7 @@ def test_catalog_data_sets():
 
 def test_csv_cells_stay_text(tmp_path):
     path = write(tmp_path / "t.csv", '﻿text,label\n"null, or\nNA",01\nNA,1\n')
-    rows = select_rows(read_table(path).frame, Table(path), path)
+    rows = select(read_table(path).frame, Table(path))
     assert rows.texts == ["null, or\nNA", "NA"]
     assert rows.labels == ["01", "1"]
 
@@ -86,7 +93,7 @@ def test_other_broken_sources(tmp_path):
 
 
 def rows_of(frame, **settings):
-    return select_rows(pd.DataFrame(frame), Table("t.csv", **settings), "t.csv")
+    return select(pd.DataFrame(frame), Table("t.csv", **settings))
 
 
 def test_columns_are_joined_and_pairs_kept_apart():
@@ -99,10 +106,16 @@ def test_columns_are_joined_and_pairs_kept_apart():
     ("frame", "message"),
     [
         ({"body": ["a"], "label": ["x"]}, "no column 'text'; its columns are body, label"),
-        ({"text": ["a", None, " "], "label": ["x"] * 3}, r"2 rows without text in text \(the first is row 2\)"),
-        ({"text": ["a", 5], "label": ["x"] * 2}, r"must hold text, but row 2 holds 5 \(int\)"),
-        ({"text": ["a", "b"], "label": ["x", None]}, r"1 row without a label .*row 2"),
-        ({"text": ["a", "b"], "label": [1.0, 2.5]}, r"string or an integer, but row 2 .* holds 2.5"),
+        (
+            {"text": ["a", None, " "], "label": ["x"] * 3},
+            r"row 2 has no text in text \(and 1 other row cannot",
+        ),
+        ({"text": ["a", 5], "label": ["x"] * 2}, r"row 2 holds 5 \(int\) in column 'text', which must hold text"),
+        ({"text": ["a", "b"], "label": ["x", None]}, r"row 2 has no label in column 'label'; mend it, or leave"),
+        (
+            {"text": ["a", "b"], "label": [1.0, 2.5]},
+            r"row 2 holds 2.5 in column 'label', where a label must be",
+        ),
     ],
 )
 def test_rows_that_cannot_be_used(frame, message):

@@ -8,7 +8,8 @@ import pytest
 from bertjax.data.contract import Finding
 from bertjax.data.formats import BadRow
 from bertjax.data.intake import Intake, TableIntake
-from bertjax.evaluation.metrics import classification_report
+from bertjax.evaluation.metrics import classification_report, multi_label_report
+from bertjax.evaluation.regression import regression_report
 from bertjax.evaluation.report import console_table, render_report
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -30,7 +31,7 @@ def test_by_hand(report):
     assert report.by_class["c"] == (0.0, 0.0, 0.0, 1)
     assert report.macro.f1 == pytest.approx((0.8 + 2 / 3) / 3)
     assert report.weighted.f1 == pytest.approx((3 * 0.8 + 2 * 2 / 3) / 6)
-    assert report.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
+    assert report.confusion.counts.tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
 
 
 def test_a_class_that_does_not_occur_is_in_no_average():
@@ -82,3 +83,29 @@ def test_page_says_what_became_of_the_data(report):
     assert "What t.csv promises" in page
     assert "What v.csv promises" not in page
     assert "data/leaks" not in page  # the same numbers twice would be one too many
+
+
+def test_several_labels_by_hand():
+    labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], np.float32)
+    predictions = np.array([[1, 0], [1, 0], [1, 0], [0, 1]])
+    report = multi_label_report(labels, predictions, ("a", "b"))
+    assert report.by_label["a"] == pytest.approx((2 / 3, 1.0, 0.8, 2))
+    assert report.by_label["b"] == pytest.approx((1.0, 0.5, 2 / 3, 2))
+    assert report.micro == pytest.approx((3 / 4, 3 / 4, 3 / 4, 4))
+    assert report.macro.f1 == pytest.approx((0.8 + 2 / 3) / 2)
+    assert report.subset_accuracy == 0.5
+    assert report.flat("test")["test/f1_micro"] == 0.75
+    assert console_table(report, "test").row_count == 4
+
+
+def test_numbers_by_hand():
+    labels, predictions = np.array([[1.0, 5], [2, 5], [3, 5]]), np.array([[1.0, 4], [3, 6], [2, 6]])
+    report = regression_report(labels, predictions, ("x", "constant"))
+    assert report.by_column["x"] == pytest.approx((0.5, 0.5, 2 / 3, 2 / 3, 0.0))
+    assert report.by_column["constant"] == (0, 0, 1, 1, 0)
+    flat = report.flat("test")
+    assert flat["test/mse"] == pytest.approx(5 / 6)
+    assert flat["test/class/x/mse"] == pytest.approx(2 / 3)
+    assert regression_report(labels[:1, :1], predictions[:1, :1], ("x",)).mean == (0, 0, 0, 0, 0)
+    page = render_report("t", report, flat, [], {}, INTAKE)
+    assert "<td>constant</td><td>0.0000</td>" in page

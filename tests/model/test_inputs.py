@@ -138,9 +138,8 @@ def test_a_compiled_engine_refuses_a_bad_batch(params):
     """Its code is compiled, but its batches come from the host."""
     step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS)
     state = step.init(params, jax.random.PRNGKey(0))
-    devices = parallel.all_devices()
-    state = devices.place(state)
-    engine = parallel.Engine(devices, MODEL, step, state, [(2, 6, 1)])
+    engine = parallel.compile_engine(MODEL, step, state, [(2, 6, 1)])
+    state = engine.place(state)
     for leaf, value, limit in OUT_OF_RANGE:
         batch = first_row_with(leaf, value)
         for run in (lambda batch: engine.train(state, batch), lambda batch: engine.predict(state.params, batch)):

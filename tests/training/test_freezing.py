@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.examples import Examples
 from bertjax.data.table import Table
-from bertjax.data.tokenize import Examples
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
@@ -99,13 +99,13 @@ def test_a_useless_freeze_is_refused(freeze, message):
 
 
 def batches_of(count, epochs, devices=1):
-    """Packed batches of random examples in three classes, and their layouts."""
+    """Packed batches of random examples in three classes, and an empty one of each shape."""
     rng = np.random.default_rng(0)
     offsets = np.concatenate([[0], np.cumsum(rng.integers(3, 20, count))])
     tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
     examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, count).astype(np.int32), 0)
     plan = plan_training(examples.lengths, 8, epochs, 0, 16, devices, packed=True)
-    return [laid_out.batch for laid_out in InMemory(examples, plan).batches()], plan.layouts
+    return [laid_out.batch for laid_out in InMemory(examples, plan).batches()], plan.empty_batches
 
 
 def start(freeze, learning_rate=1e-2, total_steps=5, axis_name=None):
@@ -125,10 +125,9 @@ def jitted_run(freeze):
 def engine_run(freeze):
     step, state = start(freeze, axis_name=parallel.AXIS)
     before = jax.tree.map(np.array, state.params)
-    batches, layouts = batches_of(8, epochs=5, devices=2)
-    devices = parallel.all_devices()
-    state = devices.place(state)
-    engine = parallel.Engine(devices, network(), step, state, layouts)
+    batches, shapes = batches_of(8, epochs=5, devices=2)
+    engine = parallel.compile_engine(network(), step, state, shapes)
+    state = engine.place(state)
     for batch in batches:
         state, _ = engine.train(state, batch)
     return before, state

@@ -1,0 +1,26 @@
+"""Task formats: one row a task that says how the rows of its tables become labelled examples."""
+
+from collections.abc import Mapping
+
+from bertjax.data.task_formats.sequences import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.errors import ConfigError
+
+__all__ = ["FORMATS", "Encoding", "TaskFormat", "format_of"]
+
+FORMATS: Mapping[str, TaskFormat] = {
+    "classification": CLASSIFICATION,
+    "multi_label": MULTI_LABEL,
+    "regression": REGRESSION,
+}
+
+
+def format_of(task: str) -> TaskFormat:
+    """A row of the table.
+
+    Raises:
+      ConfigError: nothing can be fine-tuned for that task.
+    """
+    if task not in FORMATS:
+        raise ConfigError(f"task {task!r} cannot be fine-tuned; bertjax has {', '.join(FORMATS)}")
+    return FORMATS[task]

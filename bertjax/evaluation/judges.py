@@ -1,0 +1,32 @@
+"""Judges: one a task, from what the network says of some examples to a report."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bertjax.data.examples import Examples
+from bertjax.evaluation.metrics import classification_report, multi_label_report
+from bertjax.evaluation.regression import regression_report
+from bertjax.evaluation.reports import Report
+
+Judge = Callable[[np.ndarray, Examples, Sequence[str]], Report]
+"""What the network says (see `Task.reading`), one entry an example or a token; the examples; the label names."""
+
+
+def _classes(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return classification_report(examples.labels, logits.argmax(axis=-1), names)
+
+
+def _several_classes(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return multi_label_report(examples.labels, logits > 0, names)
+
+
+def _numbers(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return regression_report(examples.labels, logits, names)
+
+
+JUDGES: Mapping[str, Judge] = {
+    "classification": _classes,
+    "multi_label": _several_classes,
+    "regression": _numbers,
+}

@@ -1,0 +1,133 @@
+"""Every task goes through the whole job: from a small table to a model folder, a report and its own metrics."""
+
+import json
+from dataclasses import replace
+from typing import get_args, get_type_hints
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.data.batches import evaluation_batches
+from bertjax.data.table import Table
+from bertjax.data.task_formats import FORMATS
+from bertjax.errors import ConfigError
+from bertjax.evaluation.judges import JUDGES
+from bertjax.model_folder import from_pretrained
+from bertjax.tasks import TASKS
+from bertjax.tracking.tracker import MemoryTracker
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.finetune import finetune
+from bertjax.training.options import Imbalance, Optimizer
+from bertjax.training.prepare import prepare
+
+SUBJECTS = ["film", "book", "plot", "song", "film and book", "the song", "a plot", "very film"]
+OPENINGS = ["the", "a very", "it was a", "so , the", "what a", "and the"]
+TEXTS = [f"{opening} {subject}" for opening in OPENINGS for subject in SUBJECTS]
+
+
+def labelled(label_of):
+    """Rows of 48 texts, with a label by the number of each."""
+    return [{"text": text, **label_of(i)} for i, text in enumerate(TEXTS)]
+
+
+TABLES = {
+    "classification": labelled(lambda i: {"label": "xyz"[i % 3]}),
+    "multi_label": labelled(lambda i: {"labels": [name for name, n in (("odd", 2), ("third", 3)) if i % n]}),
+    "regression": labelled(lambda i: {"label": i / 10}),
+}
+KEYS = {
+    "classification": {"accuracy", "f1_macro", "f1_weighted"},
+    "multi_label": {"f1_micro", "f1_macro", "subset_accuracy", "class/odd/f1"},
+    "regression": {"mse", "mae", "pearson", "spearman", "r2"},
+}
+
+
+@pytest.fixture
+def config_of(tiny_model, tmp_path):
+    def config_of(task):
+        path = tmp_path / "table.jsonl"
+        path.write_text("\n".join(map(json.dumps, TABLES[task])))
+        return FineTuneConfig(
+            model=str(tiny_model),
+            task=task,
+            data=Table(str(path)),
+            epochs=2,
+            max_length=32,
+            batch_size=8,
+            dropout_rate=0.0,
+            optimizer=Optimizer(learning_rate=1e-2),
+        )
+
+    return config_of
+
+
+def test_each_task_that_can_be_named_is_in_every_table():
+    assert (
+        set(get_args(get_type_hints(FineTuneConfig)["task"])) == set(FORMATS) == set(JUDGES) == set(TABLES) == set(KEYS)
+    )
+
+
+@pytest.mark.parametrize("task", FORMATS)
+def test_a_run_of_a_task(config_of, tmp_path, task):
+    result = finetune(config_of(task), tmp_path / "run", tracker=MemoryTracker())
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == result.metrics
+    assert {f"test/{key}" for key in KEYS[task]} <= set(result.metrics)
+    metric = TASKS[task].metric
+    assert metric is not None
+    assert f"test/{metric.name}" in result.metrics
+    assert result.metrics["data/rows_read"] >= 40
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert result.report.summary in page
+    assert all(name in page for name, _ in result.report.headline)
+    model, params = from_pretrained(result.model_dir)
+    assert (model.task, TASKS[task].names) == (task, bool(model.labels))
+    assert jax.tree.all(jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), params))
+
+
+@pytest.mark.parametrize("task", FORMATS)
+def test_packed_and_padded_batches_are_the_same_to_the_loss(config_of, task):
+    config = config_of(task)
+    packed, padded = (prepare(replace(config, packing=packing), 1) for packing in ("on", "off"))
+    loss = TASKS[task].loss
+    assert loss is not None
+
+    @jax.jit
+    def mean_loss(batch):
+        weights = batch.example_weights
+        return (loss(packed.model.apply(packed.params, None, batch), batch) * weights).sum() / weights.sum()
+
+    losses = []
+    for prepared in (packed, padded):
+        batches = prepared.train.batches()
+        losses.append([float(mean_loss(next(batches).batch)) for _ in range(3)])
+    assert packed.train.plan.layouts[-1].rows < padded.train.plan.layouts[0].rows
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)  # float32 sums in another order
+
+
+@pytest.mark.parametrize("task", FORMATS)
+def test_every_example_once(config_of, task):
+    prepared = prepare(config_of(task), 1)
+    plan = prepared.train.plan
+    batches = list(prepared.train.batches())
+    for epoch in range(plan.epochs):
+        of_epoch = batches[epoch * plan.steps_per_epoch : (epoch + 1) * plan.steps_per_epoch]
+        seen = np.concatenate([laid_out.example_ids[laid_out.example_ids >= 0] for laid_out in of_epoch])
+        assert sorted(seen) == list(range(plan.num_examples))
+    judged = [laid_out.example_ids for laid_out in evaluation_batches(prepared.test, 1)]
+    seen = np.concatenate([ids[ids >= 0] for ids in judged])
+    assert sorted(seen) == list(range(prepared.test.num_examples))
+
+
+@pytest.mark.parametrize(
+    ("task", "imbalance", "message"),
+    [
+        ("regression", Imbalance(class_weights=("balanced",)), "--class-weights is for rows of one class each, which"),
+        ("multi_label", Imbalance(oversample=True), "--oversample is for rows of one class each, which multi_label"),
+        ("regression", Imbalance(focal_gamma=2.0), "--focal-gamma changes a cross-entropy, which regression"),
+        ("multi_label", Imbalance(label_smoothing=0.1), "--label-smoothing changes a cross-entropy, which multi_label"),
+    ],
+)
+def test_what_is_for_classes_is_refused_elsewhere(config_of, task, imbalance, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare(replace(config_of(task), imbalance=imbalance), 1)
