@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bertjax.data.packing import pack_batch as pack_batch
     from bertjax.data.table import Table as Table
     from bertjax.errors import UserError as UserError
+    from bertjax.inference.predictor import Predictor as Predictor
     from bertjax.model.heads import BertOutput as BertOutput
     from bertjax.model_folder import from_pretrained as from_pretrained
     from bertjax.model_folder import save_pretrained as save_pretrained
@@ -42,6 +43,7 @@ _HOME = {
     "FineTuneResult": "bertjax.training.finetune",
     "Model": "bertjax.tasks",
     "Optimizer": "bertjax.training.options",
+    "Predictor": "bertjax.inference.predictor",
     "Table": "bertjax.data.table",
     "UserError": "bertjax.errors",
     "finetune": "bertjax.training.finetune",

@@ -1,7 +1,7 @@
 """A model folder, in and out: weights, architecture, label names and tokenizer, in Hugging Face's layout.
 
-What Hugging Face's `config.json` has no key for (task, pooling and preprocessing) stands in it under `bertjax`;
-transformers reads the folder all the same.
+What Hugging Face's `config.json` has no key for (task, pooling, preprocessing, longest text) stands in it under
+`bertjax`; transformers reads the folder all the same.
 """
 
 import json
@@ -126,6 +126,7 @@ def save_pretrained(
     tokenizer: PreTrainedTokenizerBase | None = None,
     card: str | None = None,
     preprocessing: Preprocessing | None = None,
+    max_length: int | None = None,
 ) -> Path:
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
@@ -136,6 +137,7 @@ def save_pretrained(
       tokenizer: saved with it, so that the folder stands alone.
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
+      max_length: of the texts it was trained on, in tokens, for `stored_max_length`.
     """
     row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
@@ -148,6 +150,7 @@ def save_pretrained(
             "task": model.task,
             "pooling": model.pooling,
             **({"preprocessing": preprocessing.to_json()} if preprocessing and preprocessing.steps else {}),
+            **({"max_length": max_length} if max_length else {}),
         },
     }
     tensors = to_hugging_face(params)
@@ -201,6 +204,16 @@ def stored_preprocessing(stored: Mapping[str, Any]) -> Preprocessing:
     if not isinstance(saved, Mapping):
         raise ConfigError(f"config.json: bertjax must hold an object, got {saved!r}")
     return Preprocessing.from_json(saved["preprocessing"]) if "preprocessing" in saved else Preprocessing()
+
+
+def stored_max_length(stored: Mapping[str, Any]) -> int:
+    """The length in tokens at which texts were cut when the model of a `config.json` was trained.
+
+    Where it is not known, as many as the network has positions.
+    """
+    return int(
+        stored.get("bertjax", {}).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
+    )
 
 
 def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,8 +26,13 @@ import pytest
 
 from bertjax import catalog
 from bertjax.config import BertConfig
+from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
+from bertjax.tracking.tracker import MemoryTracker
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.finetune import FineTuneResult, finetune
+from bertjax.training.options import Optimizer
 
 # How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
 # a red test is the fault of a change.
@@ -77,6 +82,21 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(f'"{opening} {subject}",bad and dull .,bad')
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, reviews: Path) -> FineTuneResult:
+    """A run of the tiny model that cleaned its texts and cut some of them."""
+    table = Table(str(reviews), text=("title", "body"), label="stars", steps=("lower", "collapse_spaces"))
+    config = FineTuneConfig(
+        model=str(tiny_model),
+        data=table,
+        epochs=8,
+        max_length=10,
+        batch_size=8,
+        optimizer=Optimizer(learning_rate=1e-2),
+    )
+    return finetune(config, tmp_path_factory.mktemp("runs") / "finished", tracker=MemoryTracker())
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax export")
     from bertjax.data.tokenize import load_tokenizer
     from bertjax.model_card import auto_class, model_card
-    from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
+    from bertjax.model_folder import from_pretrained, save_pretrained, stored_max_length, stored_preprocessing
     from bertjax.pretrained.files import resolve_model
     from bertjax.tasks import find_task
 
@@ -56,8 +56,10 @@ def main(arguments: Sequence[str]) -> int:
             f"{model.pooling!r}; fine-tune with --pooling pooler to export"
         )
     card = model_card(model, _scores(folder))
-    preprocessing = stored_preprocessing(read_config_json(folder))
-    save_pretrained(parsed.out, model, params, load_tokenizer(folder), card, preprocessing)
+    stored = read_config_json(folder)
+    save_pretrained(
+        parsed.out, model, params, load_tokenizer(folder), card, stored_preprocessing(stored), stored_max_length(stored)
+    )
     print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
 

@@ -131,6 +131,7 @@ def finetune(
                 state.params,
                 prepared.tokenizer,
                 preprocessing=preprocessing_of(config.data),
+                max_length=config.max_length,
             )
         metrics["train/seconds"] = time.perf_counter() - started
         _write_results(folder, config, prepared.intake, report, metrics, record, tracker, plan.total_steps)

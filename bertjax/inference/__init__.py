@@ -1,0 +1,1 @@
+"""Predictions: `predictor` loads a model folder and says what it thinks of texts."""

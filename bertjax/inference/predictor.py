@@ -1,0 +1,126 @@
+"""`Predictor`: a model folder as a function from texts to labels with probabilities."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.config import Execution, read_config_json
+from bertjax.data.buckets import bucketed_batches
+from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.tokenize import load_tokenizer, tokenize
+from bertjax.errors import DataError
+from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing
+from bertjax.predictions import Prediction, readout_of
+from bertjax.pretrained.files import resolve_model
+from bertjax.tasks import Model, Params
+
+Text = str | tuple[str, str]
+
+
+class Predictor:
+    """Says what a model thinks of texts. It does to a text what was done to those it was trained on.
+
+    Batches are packed and come in a few shapes; each compiles when it is first met.
+
+    Attributes:
+      model: the network, with its task and label names.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        tokenizer: PreTrainedTokenizerFast,
+        preprocessing: Preprocessing,
+        max_length: int,
+    ):
+        """See `load`, which finds all of this in a folder.
+
+        Raises:
+          ConfigError: the model's task says nothing of a text as a whole.
+        """
+        self.model = model
+        self._readout = readout_of(model.task)
+        self._params = jax.device_put(params)
+        self._tokenizer = tokenizer
+        self._preprocessing = preprocessing
+        self._max_length = max_length
+        self._forward = jax.jit(lambda params, batch: model.apply(params, None, batch, deterministic=True).logits)
+
+    @classmethod
+    def load(cls, name: str | Path, max_length: int | None = None, execution: Execution | None = None) -> "Predictor":
+        """The predictor of a model folder, such as `model/` of a run.
+
+        Args:
+          name: a folder, a hub id, or a name of the catalog.
+          max_length: longest text in tokens, what is longer is cut; default: as in training, else what the network
+            takes.
+          execution: how to run the network.
+
+        Raises:
+          UserError: there is no such model, it does not fit, or its task predicts no texts.
+        """
+        folder = resolve_model(str(name))
+        stored = read_config_json(folder)
+        model, params = from_pretrained(folder, execution=execution)
+        return cls(
+            model,
+            params,
+            load_tokenizer(folder),
+            stored_preprocessing(stored),
+            min(max_length or stored_max_length(stored), model.config.max_position_embeddings),
+        )
+
+    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
+        """What the model says of each text, or of each pair of texts.
+
+        For a classification: `{"label": ..., "probability": ..., "probabilities": {label: probability}}`; see
+        `bertjax.predictions` for the other tasks.
+
+        Raises:
+          DataError: something that is no text, or texts and pairs in one call.
+        """
+        return [self._readout.read(row, self.model.labels) for row in self.logits(texts)]
+
+    def logits(self, texts: Sequence[Text]) -> np.ndarray:
+        """The head's outputs: [N, L] float32, in the order of the texts.
+
+        Raises:
+          DataError: something that is no text, or texts and pairs in one call.
+        """
+        firsts, seconds = _columns(texts)
+        logits = np.empty((len(firsts), len(self.model.labels)), np.float32)
+        if not firsts:
+            return logits
+        examples = tokenize(
+            self._tokenizer,
+            [self._preprocessing(text) for text in firsts],
+            None if seconds is None else [self._preprocessing(text) for text in seconds],
+            np.zeros(len(firsts), np.int32),
+            self._max_length,
+        )
+        for laid_out in bucketed_batches(examples):
+            computed = np.asarray(self._forward(self._params, laid_out.batch))
+            real = laid_out.example_ids >= 0
+            logits[laid_out.example_ids[real]] = computed[real]
+        return logits
+
+
+def _columns(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
+    """The first texts, and the second ones where there are pairs."""
+    if isinstance(texts, str):
+        raise DataError(f"a predictor takes a list of texts; give [{texts[:40]!r}]")
+    firsts: list[str] = []
+    seconds: list[str] = []
+    for number, entry in enumerate(texts, start=1):
+        pair = (entry,) if isinstance(entry, str) else entry
+        if not isinstance(pair, tuple) or len(pair) not in (1, 2) or not all(isinstance(text, str) for text in pair):
+            raise DataError(f"text {number} must be a string or a pair of strings, got {entry!r}")
+        firsts.append(pair[0])
+        seconds += pair[1:]
+    if seconds and len(seconds) < len(firsts):
+        raise DataError(f"{len(seconds)} of {len(firsts)} texts are pairs; give pairs or single texts, not both")
+    return firsts, seconds or None

@@ -1,0 +1,126 @@
+"""A predictor says what the run that made its model said, whatever is asked at once, and compiles a few shapes."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.batch import padded_batch
+from bertjax.data.batches import evaluation_batches
+from bertjax.data.buckets import bucketed_batches
+from bertjax.data.labels import label_ids
+from bertjax.data.split import read_splits
+from bertjax.data.table import Table
+from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
+from bertjax.errors import ConfigError, DataError
+from bertjax.evaluation.metrics import classification_report
+from bertjax.inference.predictor import Predictor
+from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.predictions import READOUTS
+from bertjax.tasks import make_model
+from tests.conftest import TINY
+
+ATOL = 1e-6  # float32, other rows beside an example: sums in another order
+
+
+@pytest.fixture(scope="module")
+def predictor(finished_run):
+    return bertjax.Predictor.load(finished_run.model_dir)
+
+
+def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews):
+    cleaned = Table(str(reviews), text=("title", "body"), label="stars", steps=("strip_markup",))
+    rows = read_splits(cleaned).test
+    model, params = from_pretrained(finished_run.model_dir)
+    labels = label_ids(rows.labels, model.labels, "reviews")
+    examples = tokenize(load_tokenizer(finished_run.model_dir), rows.texts, None, labels, 10)
+    assert examples.truncated > 0
+    expected = np.empty((len(rows.texts), 2), np.float32)
+    for laid_out in evaluation_batches(examples, 1):
+        logits = np.asarray(model.apply(params, None, laid_out.batch).logits)
+        real = laid_out.example_ids >= 0
+        expected[laid_out.example_ids[real]] = logits[real]
+
+    raw = read_splits(replace(cleaned, steps=())).test
+    found = predictor.logits([f"<b>{text}</b>" for text in raw.texts])
+    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+    report = classification_report(labels, found.argmax(axis=-1), model.labels)
+    assert report.flat("test").items() <= dict(finished_run.metrics).items()
+
+
+def test_what_it_says_of_a_text(predictor):
+    good, bad = predictor(["the song good and great .", "the song bad and dull ."])
+    assert (good["label"], bad["label"]) == ("good", "bad")
+    assert good["probabilities"]["good"] == good["probability"] > 0.5
+    assert sum(good["probabilities"].values()) == pytest.approx(1)
+    assert predictor([]) == []
+
+
+def test_a_text_alone_and_among_many_longer_ones(predictor):
+    texts = ["good", *[" ".join(["the plot was dull"] * (i % 9)) or "." for i in range(300)]]
+    np.testing.assert_allclose(predictor.logits(texts)[0], predictor.logits(["good"])[0], atol=ATOL, rtol=0)
+
+
+def test_a_pair_is_two_segments(finished_run, predictor):
+    model, params = from_pretrained(finished_run.model_dir)
+    encoded = load_tokenizer(finished_run.model_dir)("good film", "bad plot", return_tensors="np")
+    batch = padded_batch(
+        attention_mask=encoded["attention_mask"],
+        token_ids=encoded["input_ids"],
+        token_type_ids=encoded["token_type_ids"],
+    )
+    expected = model.apply(params, None, batch).logits[0]
+    np.testing.assert_allclose(predictor.logits([("good film", "bad plot")]), expected, atol=ATOL, rtol=0)
+    assert np.abs(predictor.logits(["good film bad plot"]) - expected).max() > 10 * ATOL
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("what a film", r"takes a list of texts; give \['what a film'\]"),
+        (["a", None], "text 2 must be a string or a pair of strings, got None"),
+        (["a", ("b", "c")], "1 of 2 texts are pairs"),
+        ([("a", "b", "c")], "text 1 must be a string or a pair"),
+    ],
+)
+def test_what_is_no_text(predictor, texts, message):
+    with pytest.raises(DataError, match=message):
+        predictor(texts)
+
+
+def test_a_model_that_says_nothing_of_a_text(tiny_model):
+    with pytest.raises(ConfigError, match="a model of task 'encoder' does not predict texts; those of classification"):
+        Predictor.load(tiny_model)
+
+
+def test_any_request_has_one_of_a_few_shapes():
+    rng = np.random.default_rng(0)
+    shapes = set()
+    for _ in range(40):
+        lengths = rng.integers(2, 1 + int(rng.choice([20, 100, 500])), size=int(rng.choice([1, 5, 40, 300])))
+        tokens = int(lengths.sum())
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        examples = Examples(np.ones(tokens, np.int32), np.zeros(tokens, np.int32), offsets, np.zeros(len(lengths)), 0)
+        seen = []
+        for laid_out in bucketed_batches(examples):
+            shapes.add((*laid_out.batch.token_ids.shape, laid_out.batch.labels.shape[1]))
+            seen += laid_out.example_ids[laid_out.example_ids >= 0].tolist()
+        assert sorted(seen) == list(range(len(lengths)))
+    assert len(shapes) <= 15
+
+
+def test_several_labels_and_numbers(tmp_path, tiny_model):
+    for task in ("multi_label", "regression"):
+        model = make_model(TINY, task, ("plot", "song"))
+        params = model.init(jax.random.PRNGKey(1))
+        folder = save_pretrained(tmp_path / task, model, params, load_tokenizer(tiny_model))
+        (said,) = Predictor.load(folder)(["a film"])
+        assert set(said) == set(READOUTS[task].columns)
+        logits = Predictor.load(folder).logits(["a film"])[0]
+        if task == "regression":
+            assert said["values"] == dict(zip(("plot", "song"), logits.tolist(), strict=True))
+        else:
+            assert said["labels"] == [name for name, logit in zip(("plot", "song"), logits, strict=True) if logit > 0]
+            assert list(said["probabilities"].values()) == pytest.approx((1 / (1 + np.exp(-logits))).tolist())
