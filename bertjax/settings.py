@@ -5,9 +5,11 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from bertjax.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def require(condition: bool, rule: str, value: object) -> None:
@@ -16,12 +18,25 @@ def require(condition: bool, rule: str, value: object) -> None:
         raise ConfigError(f"{rule}, got {value!r}")
 
 
+def require_known(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """What stands under a name.
+
+    Raises:
+      ConfigError: it is unknown; with the nearest known one, or all of them.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+        raise ConfigError(f"{kind} {name!r} is unknown; {hint}")
+    return known[name]
+
+
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """A config as dotted keys and plain values: what sweeps override and MLflow records.
 
     >>> from bertjax import FineTuneConfig
-    >>> flatten(FineTuneConfig())["optimizer.learning_rate"]
-    0.0001
+    >>> flatten(FineTuneConfig())["optimizer.warmup"]
+    0.1
     """
     values: dict[str, Any] = {}
     for item in dataclasses.fields(config):

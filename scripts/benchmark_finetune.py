@@ -32,7 +32,7 @@ Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens,
 def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     """Runs training steps as `finetune` does."""
     total_steps = prepared.train.plan.total_steps
-    optimizer = make_optimizer(config.optimizer, total_steps)
+    optimizer = make_optimizer(config.optimizer, total_steps, prepared.model)
     loss = TASKS[config.task].loss
     assert loss is not None
     step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
@@ -64,7 +64,7 @@ def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     model = BertForSequenceClassification.from_pretrained(folder, num_labels=len(prepared.model.labels)).train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    settings = config.optimizer
+    settings: Any = config.optimizer
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=settings.learning_rate,
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the result")
     arguments = parser.parse_args()
     restart_with_huge_pages()
-    config = FineTuneConfig()
+    config = FineTuneConfig().resolved()
     prepared = prepare(config, parallel.num_local_devices())
     blocks = {"torch": torch_block(config, prepared), "bertjax": bertjax_block(config, prepared)}
     result = measure(blocks, arguments.rounds, arguments.steps)

@@ -55,7 +55,7 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
         hidden_size=384, num_layers=num_layers, intermediate_size=1536, execution=Execution(layers=layers)
     )
     model = make_model(config, "classification", LABELS)
-    optimizer = make_optimizer(Optimizer(), total_steps=10_000)
+    optimizer = make_optimizer(Optimizer(), total_steps=10_000, model=model)
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
     state = step.init(jax.jit(model.init)(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
     engine = parallel.compile_engine(model, step, state, [empty_batch(*LAYOUT)])

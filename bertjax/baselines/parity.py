@@ -25,8 +25,9 @@ from bertjax.batch import Batch
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params, find_task, make_model
-from bertjax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
+from bertjax.training.optimizer import decay_mask, make_optimizer
 from bertjax.training.options import Optimizer
+from bertjax.training.schedules import learning_rate_schedule
 from bertjax.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 FORWARD_BOUND = 1e-5  # absolute, each number of each layer
@@ -126,7 +127,7 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
     def steps(optimizer: optax.GradientTransformation) -> TrainStep:
         return make_train_step(quiet, optimizer, loss or _no_loss)
 
-    sgd, settings = steps(optax.sgd(_SGD_RATE)), Optimizer()
+    sgd, settings = steps(optax.sgd(_SGD_RATE)), Optimizer().resolved()
     forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
     pair = _Pair(quiet, params, module, forward, jax.jit(sgd.gradient))
     for layout, located in layouts.items():
@@ -137,11 +138,11 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
         yield from _loss_and_gradient(pair, sgd, sets[0], located, layout)
     yield from _training("sgd", pair, sgd, reference.make_sgd(module, lambda _: _SGD_RATE), sets, batches)
 
-    masks = to_hugging_face(jax.tree.map(np.asarray, decay_mask(params)))
+    masks = to_hugging_face(jax.tree.map(np.asarray, decay_mask(model)(params)))
     decayed = {name: bool(mask.any()) for name, mask in masks.items()}
     schedule = learning_rate_schedule(settings, STEPS)
     update = reference.make_adamw(module, lambda step: float(schedule(step)), decayed, settings)
-    yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS)), update, sets, batches)
+    yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS, model)), update, sets, batches)
 
 
 def _no_loss(output: BertOutput, batch: Batch) -> Any:
@@ -248,7 +249,7 @@ def _training(
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(STEPS):
         grads, metrics = pair.gradient(_without_optimizer(state), batches[number % len(batches)].batch)
-        state, _ = update(state, grads)
+        state, _ = update(state, grads, metrics["loss"])
         loss = reference.loss_of(pair.module, pair.model, sets[number % len(sets)])
         loss.backward()
         update_reference(number)

@@ -191,7 +191,8 @@ def make_adamw(
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(settings.b1, settings.b2), eps=settings.eps)
 
     def update(step: int) -> None:
-        torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], settings.clip_norm)
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], settings.clip_norm)
         _update(optimizer, learning_rate(step))
 
     return update

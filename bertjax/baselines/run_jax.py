@@ -8,6 +8,7 @@ from bertjax.baselines.contestant import Job, Stopwatch, Trained
 from bertjax.data.batches import LaidOut
 from bertjax.data.prefetch import prefetched
 from bertjax.training import parallel
+from bertjax.training.averaging import evaluation_params
 from bertjax.training.finetune import loss_of
 from bertjax.training.optimizer import make_optimizer
 from bertjax.training.step import Metrics, make_train_step
@@ -17,8 +18,8 @@ def run(job: Job) -> Trained:
     """Trains and returns the trained parameters and the engine's answers."""
     config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
     watch = Stopwatch()
-    optimizer = make_optimizer(config.optimizer, source.plan.total_steps)
-    step = make_train_step(model, optimizer, loss_of(config), axis_name=parallel.AXIS, freeze=config.freeze)
+    optimizer = make_optimizer(config.optimizer, source.plan.total_steps, model)
+    step = make_train_step(model, optimizer, loss_of(config), parallel.AXIS, config.freeze, config.accumulate)
     start = step.init(params, jax.random.PRNGKey(config.seed))
     engine = parallel.compile_engine(model, step, start, source.plan.empty_batches)
     state = engine.place(start)
@@ -37,7 +38,7 @@ def run(job: Job) -> Trained:
                 read()
     while waiting:
         read()
-    trained = state.params
+    trained = evaluation_params(state)
     return Trained(
         losses=watch.losses,
         speed=watch.speed,

@@ -14,10 +14,13 @@ from bertjax.baselines.contestant import Job, Stopwatch, Trained
 from bertjax.baselines.reference import make_adamw
 from bertjax.baselines.texts import texts_of
 from bertjax.baselines.torch_model import answer_with, device, make_module, mean_loss, params_of, predict
+from bertjax.errors import ConfigError
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params
 from bertjax.training.freezing import freezing
-from bertjax.training.optimizer import decay_mask, learning_rate_schedule
+from bertjax.training.optimizer import decay_mask
+from bertjax.training.options import Optimizer
+from bertjax.training.schedules import learning_rate_schedule
 
 
 def run(job: Job) -> Trained:
@@ -26,12 +29,13 @@ def run(job: Job) -> Trained:
     watch = Stopwatch()
     torch.manual_seed(config.seed)
     module = make_module(model, params).train()
-    schedule = learning_rate_schedule(config.optimizer, source.plan.total_steps)
+    settings = _adamw(config.optimizer)
+    schedule = learning_rate_schedule(settings, source.plan.total_steps)
     update = make_adamw(
         module,
         lambda step: float(schedule(step)),
-        decayed_of(model, params, config.freeze),
-        config.optimizer,
+        decayed_of(model, params, config.freeze, settings.no_decay),
+        settings,
     )
     for step, laid_out in enumerate(source.batches()):
         texts = texts_of(model, laid_out.batch)
@@ -49,11 +53,22 @@ def run(job: Job) -> Trained:
     )
 
 
-def decayed_of(model: Model, params: Params, freeze: tuple[str, ...]) -> dict[str, bool]:
+def _adamw(optimizer: Optimizer) -> Optimizer:
+    """The optimizer's settings, all of which this loop must know what to do with."""
+    settings, plain = optimizer.resolved(), Optimizer()
+    for name in ("name", "layer_decay", "head_learning_rate", "ema_decay"):
+        if getattr(settings, name) != getattr(plain, name):
+            raise ConfigError(f"the PyTorch loop has no optimizer.{name} {getattr(settings, name)!r}; leave it out")
+    return settings
+
+
+def decayed_of(
+    model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...] = Optimizer.no_decay
+) -> dict[str, bool]:
     """Of each parameter that is trained, by the names of our weight table, whether weight decay applies."""
     is_frozen = freezing(model, freeze)
     trained = {
         module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
-        for module, leaves in jax.tree.map(np.asarray, decay_mask(params)).items()
+        for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
     }
     return {name: bool(mask.any()) for name, mask in to_hugging_face(trained).items()}

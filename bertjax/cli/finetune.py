@@ -12,6 +12,7 @@ import tyro
 from bertjax.cli.flags import parse
 from bertjax.data.table import Table
 from bertjax.training.config import FineTuneConfig
+from bertjax.training.options import Optimizer
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class TableFlags(Table):
 
 
 @dataclass(frozen=True)
+class OptimizerFlags(Optimizer):
+    """An `Optimizer` whose name has the flag `--optimizer`."""
+
+    name: Annotated[str, tyro.conf.arg(name="optimizer")] = Optimizer.name
+    """adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon, as their authors publish them."""
+
+
+@dataclass(frozen=True)
 class Arguments(FineTuneConfig):
     """Fine-tune a pretrained BERT on a labelled table, evaluate it, and record the run.
 
@@ -40,6 +49,8 @@ class Arguments(FineTuneConfig):
     """
 
     data: TableFlags = field(default_factory=TableFlags)
+
+    optimizer: OptimizerFlags = field(default_factory=OptimizerFlags)
 
     out: Path | None = None
     """Folder of the run; default: a new one under runs/."""
@@ -53,8 +64,11 @@ class Arguments(FineTuneConfig):
     @property
     def config(self) -> FineTuneConfig:
         """The settings alone, without where the run is written."""
-        table = Table(**_values(Table, self.data))
-        return FineTuneConfig(**{**_values(FineTuneConfig, self), "data": table})
+        groups = {
+            "data": Table(**_values(Table, self.data)),
+            "optimizer": Optimizer(**_values(Optimizer, self.optimizer)),
+        }
+        return FineTuneConfig(**_values(FineTuneConfig, self) | groups)
 
 
 def _values(kind: Any, instance: Any) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The settings of a fine-tuning run: data only, frozen, and without an import that costs time."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bertjax.config import Execution
 from bertjax.data.table import Table
+from bertjax.errors import ConfigError
 from bertjax.settings import require
 from bertjax.training.options import Imbalance, Optimizer
 
@@ -34,6 +35,9 @@ class FineTuneConfig:
     batch_size: int = 32
     """Examples an update, over all devices."""
 
+    accumulate: int = 1
+    """Parts that a device computes its share of a batch in, one after the other: less memory, the same update."""
+
     packing: Literal["on", "off"] = "on"
     """Several examples in a row of tokens, or one padded row an example; the maths are the same."""
 
@@ -44,8 +48,8 @@ class FineTuneConfig:
     """Dropout everywhere; default: the checkpoint's own rates."""
 
     freeze: tuple[str, ...] = ()
-    """What stays as it is: `embeddings`, `layers:N` (the first N), `backbone` (everything but the head), or patterns of
-    parameter paths such as `bert/layer_*/attention/*`."""
+    """What stays as it is: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
+    `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
     init_missing: tuple[str, ...] = ()
     """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
@@ -68,7 +72,14 @@ class FineTuneConfig:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
         require(self.batch_size >= 1, "batch_size must be 1 or more", self.batch_size)
+        require(self.accumulate >= 1, "accumulate must be 1 or more", self.accumulate)
+        if self.batch_size < self.accumulate:
+            raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
         require(self.max_length >= 3, "max_length must be 3 or more ([CLS], a token, [SEP])", self.max_length)
         require(self.seed >= 0, "seed must not be negative", self.seed)
         if self.dropout_rate is not None:
             require(0 <= self.dropout_rate < 1, "dropout_rate must be in [0, 1)", self.dropout_rate)
+
+    def resolved(self) -> "FineTuneConfig":
+        """The same settings, with an optimizer's own in the place of None: what a run uses and records."""
+        return replace(self, optimizer=self.optimizer.resolved())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,13 +26,15 @@ from bertjax.tasks import TASKS, Model, Params
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
+from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.loop import Interrupted, Listeners, RunRecord, fit, predict
-from bertjax.training.optimizer import learning_rate_schedule, make_optimizer
+from bertjax.training.optimizer import make_optimizer
 from bertjax.training.parallel import Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
+from bertjax.training.schedules import after_evaluation
 from bertjax.training.step import TrainState, make_train_step
 
 
@@ -86,6 +89,7 @@ def finetune(
       Interrupted: `should_stop` said so.
     """
     started = time.perf_counter()
+    config = config.resolved()
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
@@ -95,10 +99,11 @@ def finetune(
     plan = prepared.train.plan
     step = make_train_step(
         prepared.model,
-        make_optimizer(config.optimizer, plan.total_steps),
+        make_optimizer(config.optimizer, plan.total_steps, prepared.model),
         loss_of(config),
         axis_name=parallel.AXIS,
         freeze=config.freeze,
+        accumulate=config.accumulate,
     )
     state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
     if resume:
@@ -120,15 +125,16 @@ def finetune(
                 prepared.train,
                 record,
                 Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
-                learning_rate_schedule(config.optimizer, plan.total_steps),
                 validate=_validation(engine, prepared),
+                after_evaluation=partial(after_evaluation, config.optimizer),
             )
-            report = _evaluate(engine, state.params, prepared.test, prepared.model)
+            params = evaluation_params(state)
+            report = _evaluate(engine, params, prepared.test, prepared.model)
             metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
             save_pretrained(
                 folder / run_folder.MODEL,
                 prepared.model,
-                state.params,
+                params,
                 prepared.tokenizer,
                 preprocessing=preprocessing_of(config.data),
                 max_length=config.max_length,

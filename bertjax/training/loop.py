@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,12 +19,15 @@ from bertjax.data.prefetch import prefetched
 from bertjax.errors import UserError
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
+from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.parallel import Engine
 from bertjax.training.progress import Progress, Reading
 from bertjax.training.step import Metrics, TrainState
 
 logger = logging.getLogger(__name__)
+
+_SCORE = "validation/f1_weighted"
 
 
 class Interrupted(UserError):
@@ -91,8 +94,8 @@ def fit(
     source: BatchSource,
     record: RunRecord,
     listeners: Listeners,
-    learning_rate: Callable[[int], Any],
     validate: Callable[[Params], dict[str, float]] | None,
+    after_evaluation: Callable[[TrainState, float], TrainState],
 ) -> TrainState:
     """Trains from `state.step` to the end of the plan.
 
@@ -102,8 +105,9 @@ def fit(
       source: the batches to train on, and how many there are.
       record: brought up to date in place.
       listeners: tracker, progress, checkpoints, and the question whether to stop.
-      learning_rate: its schedule, for the record.
       validate: parameters -> metrics, after each epoch.
+      after_evaluation: (state, value) -> the state to go on with, where less is better: the training loss of the epoch,
+        or the negative of the weighted F1 where there is a validation set.
 
     Returns:
       The state after the last step.
@@ -119,14 +123,11 @@ def fit(
         """Waits for a step and tells of it."""
         if waiting is None:
             return
-        metrics = {name: float(value) for name, value in waiting.metrics.items()}
+        metrics = {name: float(value) for name, value in waiting.metrics.items() if value.ndim == 0}
         record.epoch_loss_sum += metrics["loss"] * waiting.laid_out.num_examples
         record.epoch_examples += waiting.laid_out.num_examples
-        rate = float(learning_rate(waiting.step - 1))
-        listeners.tracker.log_metrics(
-            {"train/loss": metrics["loss"], "train/grad_norm": metrics["grad_norm"], "train/learning_rate": rate},
-            waiting.step,
-        )
+        shown = ("loss", "grad_norm", "learning_rate")
+        listeners.tracker.log_metrics({f"train/{name}": metrics[name] for name in shown}, waiting.step)
         epoch = (waiting.step - 1) // per_epoch + 1
         loss, speed = metrics["loss"], record.examples_per_second
         listeners.progress.show(Reading(waiting.step, total_steps, epoch, plan.epochs, loss, speed))
@@ -147,7 +148,8 @@ def fit(
             _count(record, laid_out, time.perf_counter() - mark)
             mark = time.perf_counter()
             if epoch_done:
-                _end_epoch(state, step, record, listeners, validate)
+                of_epoch = _end_epoch(state, step, record, listeners, validate)
+                state = after_evaluation(state, -of_epoch.get(_SCORE, -of_epoch["epoch/train_loss"]))
             if epoch_done or stop:
                 listeners.checkpoints.save(state, asdict(record))
                 mark = time.perf_counter()
@@ -169,17 +171,18 @@ def _end_epoch(
     record: RunRecord,
     listeners: Listeners,
     validate: Callable[[Params], dict[str, float]] | None,
-) -> None:
+) -> dict[str, float]:
     epoch = len(record.history) + 1
     metrics = {"epoch": float(epoch), "epoch/train_loss": record.epoch_loss_sum / record.epoch_examples}
     metrics["epoch/examples_per_second"] = record.examples_per_second
     if validate is not None:
-        metrics |= validate(state.params)
+        metrics |= validate(evaluation_params(state))
     record.history.append(metrics)
     record.epoch_loss_sum, record.epoch_examples = 0.0, 0
     listeners.tracker.log_metrics(metrics, step)
     shown = ", ".join(f"{name.split('/', 1)[-1]} {value:.4g}" for name, value in metrics.items() if "class" not in name)
     logger.info("%s", shown)
+    return metrics
 
 
 def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:

@@ -1,41 +1,110 @@
 """The groups of settings that a run is made of: data only, frozen, and without an import that costs time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from bertjax.errors import ConfigError
-from bertjax.settings import require
+from bertjax.settings import require, require_known
+from bertjax.training.published import OPTIMIZERS, SCHEDULES
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) with linear warmup and decay, clipped by the global norm of the gradient."""
+    """How parameters are updated. What is left at None is as the optimizer's authors publish it."""
 
-    learning_rate: float = 1e-4
-    """Peak learning rate. The default suits MiniLM; BERT-base and larger want 2e-5 to 5e-5."""
+    name: str = "adamw"
+    """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
+
+    learning_rate: float | None = None
+    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM. BERT-base and larger want
+    2e-5 to 5e-5."""
+
+    schedule: str | None = None
+    """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
+    reduce_on_plateau; default: linear, constant for schedule_free_adamw."""
 
     warmup: float = 0.1
-    """Share of the steps over which the learning rate rises to its peak; it falls to 0 over the rest."""
+    """Steps (1 or more) or share of the steps (below 1) over which the learning rate rises to its peak."""
 
-    weight_decay: float = 0.01
-    """Decoupled weight decay; biases and layer norms have none."""
+    final_share: float = 0.0
+    """Share of the peak that linear, cosine and polynomial end at."""
 
-    clip_norm: float = 1.0
-    """Largest global norm of the gradient."""
+    power: float = 2.0
+    """Of the polynomial: how fast it falls; 1 is linear."""
 
-    b1: float = 0.9
+    plateau_factor: float = 0.5
+    """What reduce_on_plateau multiplies the learning rate by."""
+
+    plateau_patience: int = 2
+    """Evaluations without a better one, after which reduce_on_plateau does so."""
+
+    weight_decay: float | None = None
+    """Decoupled weight decay; default: the optimizer's own, 0.01 for adamw."""
+
+    no_decay: tuple[str, ...] = ("biases", "norms")
+    """What has no weight decay: `biases`, `norms`, `embeddings`, `head`, `backbone`, `layers:N` (the first N), or
+    patterns of parameter paths such as `bert/layer_*/attention/*`."""
+
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient; 0 or None: no limit."""
+
+    layer_decay: float = 1.0
+    """The learning rate of each layer, as a share of that of the layer above; embeddings are below the first."""
+
+    head_learning_rate: float | None = None
+    """Peak learning rate of the head; default: that of all."""
+
+    ema_decay: float | None = None
+    """Evaluate and save an exponential moving average of the parameters, of which this share stays at each update."""
+
+    b1: float | None = None
     """Decay of the first moment."""
 
-    b2: float = 0.999
+    b2: float | None = None
     """Decay of the second moment."""
 
-    eps: float = 1e-8
+    eps: float | None = None
     """Added to the root of the second moment."""
 
+    momentum: float | None = None
+    """Decay of the momentum of sgd and muon."""
+
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
-        require(0 <= self.warmup < 1, "warmup is a share of the steps, in [0, 1)", self.warmup)
-        require(self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay)
-        require(self.clip_norm > 0, "clip_norm must be positive", self.clip_norm)
+        settings = require_known("optimizer", self.name, OPTIMIZERS).settings
+        if self.schedule is not None:
+            require_known("schedule", self.schedule, dict.fromkeys(SCHEDULES))
+        for name in ("learning_rate", "head_learning_rate", "eps"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be positive", value)
+        warmup_fits = 0 <= self.warmup < 1 or (self.warmup >= 1 and self.warmup == int(self.warmup))
+        require(warmup_fits, "warmup is a share of the steps, in [0, 1), or a whole number of them", self.warmup)
+        require(0 <= self.final_share <= 1, "final_share must be in [0, 1]", self.final_share)
+        require(self.power > 0, "power must be positive", self.power)
+        require(0 < self.plateau_factor < 1, "plateau_factor must be in (0, 1)", self.plateau_factor)
+        require(self.plateau_patience >= 1, "plateau_patience must be 1 or more", self.plateau_patience)
+        require((self.weight_decay or 0) >= 0, "weight_decay must not be negative", self.weight_decay)
+        require((self.clip_norm or 0) >= 0, "clip_norm must not be negative", self.clip_norm)
+        require(0 < self.layer_decay <= 1, "layer_decay must be in (0, 1]", self.layer_decay)
+        for name in ("b1", "b2", "momentum"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < 1, f"{name} must be in [0, 1)", value)
+        require(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay must be in (0, 1)", self.ema_decay)
+        for name in ("b1", "b2", "eps", "momentum"):
+            if getattr(self, name) is not None and name not in settings:
+                own = ", ".join(other for other in settings if other != "schedule")
+                raise ConfigError(f"optimizer {self.name!r} has no {name}; it has {own}")
+        if self.name == "schedule_free_adamw":
+            if self.schedule not in (None, "constant"):
+                raise ConfigError(f"schedule_free_adamw keeps its rate constant; leave out schedule {self.schedule!r}")
+            if self.ema_decay is not None:
+                raise ConfigError("schedule_free_adamw has an average of its own; leave out ema_decay")
+            require(self.b1 != 0, "b1 of schedule_free_adamw must be positive", self.b1)
+
+    def resolved(self) -> "Optimizer":
+        """The same settings, with the optimizer's own in the place of None: what a run uses and records."""
+        own = OPTIMIZERS[self.name].settings
+        changes: dict[str, Any] = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

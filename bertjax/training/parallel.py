@@ -74,13 +74,14 @@ def compile_engine(model: Model, step: TrainStep, state: TrainState, batches: Se
             batch.token_ids.shape: pool.submit(_compile, gradient, abstract, split_rows(batch, len(devices)))
             for batch in batches
         }
-        compiled_update = pool.submit(_compile, update, abstract, step.trainable(abstract.params)).result()
+        loss = jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)
+        compiled_update = pool.submit(_compile, update, abstract, step.trainable(abstract.params), loss).result()
         compiled_gradients = {shape: future.result() for shape, future in gradients.items()}
 
     def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         check_batch(model.config, batch)  # compiled code cannot
         grads, loss_metrics = compiled_gradients[batch.token_ids.shape](state, split_rows(batch, len(devices)))
-        state, update_metrics = compiled_update(state, grads)
+        state, update_metrics = compiled_update(state, grads, loss_metrics["loss"])
         return state, loss_metrics | update_metrics
 
     def predict(params: Params, batch: Batch) -> Any:

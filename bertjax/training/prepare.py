@@ -82,7 +82,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         epochs=config.epochs,
         seed=config.seed,
         hidden_size=model.config.hidden_size,
-        num_devices=num_devices,
+        num_devices=num_devices * config.accumulate,
         packed=config.packing == "on",
         kind=train.kind,
     )

@@ -22,7 +22,7 @@ def test_override_with_its_own_flat_keys_changes_nothing():
         ({"packing": "maybe"}, "packing cannot be 'maybe'"),
         ({"optimizer.clip_norm": True}, "clip_norm cannot be True"),
         ({"epochs": 0}, "epochs must be 1 or more, got 0"),
-        ({"optimizer.warmup": 1.0}, r"warmup is a share of the steps, in \[0, 1\), got 1.0"),
+        ({"optimizer.warmup": 1.5}, r"warmup is a share of the steps, in \[0, 1\), or a whole number of them, got 1.5"),
         ({"max_length": 2}, "max_length must be 3 or more"),
     ],
 )

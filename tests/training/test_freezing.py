@@ -30,8 +30,10 @@ FREEZES = {
     ("embeddings",): lambda path: path.startswith("bert/embeddings/"),
     ("layers:1",): lambda path: path.startswith("bert/layer_0/"),
     ("backbone",): lambda path: not path.startswith("classifier/"),
+    ("head",): lambda path: path.startswith("classifier/"),
+    ("biases",): lambda path: path.endswith("/b"),
     ("bert/layer_*/attention/*",): lambda path: "/attention/" in path,
-    ("*/scale", "*/offset"): lambda path: path.endswith(("scale", "offset")),
+    ("norms",): lambda path: path.endswith(("scale", "offset")),
     ("embeddings", "layers:1", "pooler/*"): lambda path: path.startswith(("bert/embeddings", "bert/layer_0", "pooler")),
 }
 SOME = [("embeddings", "layers:1", "pooler/*"), ("backbone",), ("bert/layer_*/attention/*",)]
@@ -84,18 +86,18 @@ def test_the_backbone_is_all_but_the_head_of_the_task(task, head):
     ("freeze", "message"),
     [
         (("bert/layer_7/*",), r"freeze: 'bert/layer_7/\*' matches no parameter; paths read as bert/embeddings/"),
-        (("embeddings", "head"), "freeze: 'head' matches no parameter; paths read as"),
+        (("embeddings", "heads"), "freeze: 'heads' matches no parameter; paths read as"),
         (("layers:0",), "freeze: layers:N needs N from 1 to 2, got '0'"),
         (("layers:99",), "freeze: layers:N needs N from 1 to 2, got '99'"),
         (("layers:x",), "freeze: layers:N needs N from 1 to 2, got 'x'"),
         (("layers:-1",), "freeze: layers:N needs N from 1 to 2, got '-1'"),
         (("*",), r"freeze: \* leaves nothing to train"),
-        (("backbone", "classifier/*"), r"freeze: backbone classifier/\* leaves nothing to train"),
+        (("backbone", "head"), r"freeze: backbone head leaves nothing to train"),
     ],
 )
 def test_a_useless_freeze_is_refused(freeze, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        make_train_step(network(), make_optimizer(Optimizer(), 1), cross_entropy, freeze=freeze)
+        make_train_step(network(), make_optimizer(Optimizer(), 1, network()), cross_entropy, freeze=freeze)
 
 
 def batches_of(count, epochs, devices=1):
@@ -109,7 +111,7 @@ def batches_of(count, epochs, devices=1):
 
 
 def start(freeze, learning_rate=1e-2, total_steps=5, axis_name=None):
-    optimizer = make_optimizer(Optimizer(learning_rate=learning_rate), total_steps)
+    optimizer = make_optimizer(Optimizer(learning_rate=learning_rate), total_steps, network())
     step = make_train_step(network(), optimizer, cross_entropy, axis_name=axis_name, freeze=freeze)
     return step, step.init(network().init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
 

@@ -44,7 +44,7 @@ def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
 
 def test_packed_and_padded_losses_and_gradients_are_equal():
     model, params = without_dropout()
-    optimizer = make_optimizer(Optimizer(), 10)
+    optimizer = make_optimizer(Optimizer(), 10, model)
     step = make_train_step(model, optimizer, cross_entropy)
     state = step.init(params, jax.random.PRNGKey(0))
     examples = make_examples()
@@ -65,7 +65,7 @@ def run_on(num_devices, monkeypatch):
     model, params = without_dropout()
     examples = make_examples()
     plan, batches = batches_of(examples, packed=True, devices=num_devices, epochs=5)
-    optimizer = make_optimizer(Optimizer(learning_rate=1e-3), len(batches))
+    optimizer = make_optimizer(Optimizer(learning_rate=1e-3), len(batches), model)
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
     state = step.init(params, jax.random.PRNGKey(0))
     engine = parallel.compile_engine(model, step, state, plan.empty_batches)
@@ -108,7 +108,7 @@ def test_eight_examples_are_learned_by_heart():
     model, params = network()
     examples = make_examples(8)
     _, batches = batches_of(examples, packed=True, epochs=60)
-    optimizer = make_optimizer(Optimizer(learning_rate=3e-3), len(batches))
+    optimizer = make_optimizer(Optimizer(learning_rate=3e-3), len(batches), model)
     step = make_train_step(model, optimizer, cross_entropy)
     state = step.init(params, jax.random.PRNGKey(0))
     jitted = jax.jit(step)

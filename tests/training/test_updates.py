@@ -1,0 +1,166 @@
+"""What a step does beside descending: gradients in parts, steps that are skipped, a state that keeps its shape."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.tokenize import Examples
+from bertjax.losses import cross_entropy
+from bertjax.tasks import make_model
+from bertjax.training import parallel
+from bertjax.training.averaging import evaluation_params
+from bertjax.training.optimizer import make_optimizer
+from bertjax.training.options import Optimizer
+from bertjax.training.published import OPTIMIZERS
+from bertjax.training.step import make_train_step, not_finite_parameters
+from tests.conftest import TINY
+
+MODEL = make_model(
+    replace(TINY, num_layers=1, hidden_dropout_rate=0.0, attention_dropout_rate=0.0), "classification", ("a", "b", "c")
+)
+PARAMS = MODEL.init(jax.random.PRNGKey(0))
+KEY = jax.random.PRNGKey(0)
+POISON = 63  # a token that the examples do not have
+
+
+def batch_in_rows(rows):
+    """Eight examples of ragged lengths, packed, in a multiple of so many rows; some are empty."""
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(3, 20, 8))])
+    tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
+    examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, 8).astype(np.int32), 0)
+    plan = plan_training(examples.lengths, 8, 1, 0, 16, rows, packed=True)
+    return next(InMemory(examples, plan).batches()).batch
+
+
+BATCH = batch_in_rows(8)
+
+
+def gradient_on(num_devices, accumulate):
+    step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS, accumulate=accumulate)
+    devices = jax.devices()[:num_devices]
+    gradient = jax.pmap(step.gradient, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+    grads, metrics = gradient(step.init(PARAMS, KEY), parallel.split_rows(BATCH, num_devices))
+    return jax.device_get((grads, metrics["loss"]))
+
+
+@pytest.mark.parametrize(("num_devices", "accumulate"), [(1, 8), (2, 4)])
+def test_parts_of_a_batch_have_its_loss_and_gradient(num_devices, accumulate):
+    assert len({int(count) for count in (BATCH.example_weights > 0).sum(axis=1)}) > 1, "rows of different weight"
+    whole, loss = gradient_on(1, 1)
+    parts, loss_of_parts = gradient_on(num_devices, accumulate)
+    np.testing.assert_allclose(loss_of_parts, loss, rtol=1e-6)
+    # float32 sums over other numbers of terms
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), parts, whole)
+
+
+def test_each_part_draws_a_dropout_mask_of_its_own():
+    model = make_model(replace(MODEL.config, hidden_dropout_rate=0.5), "classification", ("a", "b", "c"))
+    row_twice = jax.tree.map(lambda leaf: np.stack([leaf[0], leaf[0]]), BATCH)
+    step = make_train_step(model, optax.sgd(0.1), cross_entropy, accumulate=2)
+    state = step.init(PARAMS, KEY)
+    losses = []
+    for number in range(2):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, 0), number)
+        part = jax.tree.map(lambda leaf: leaf[:1], row_twice)
+        output = model.apply(PARAMS, key, part, deterministic=False)
+        losses.append(float((cross_entropy(output, part) * part.example_weights).sum() / part.example_weights.sum()))
+    assert abs(losses[0] - losses[1]) > 1e-4
+    np.testing.assert_allclose(step.gradient(state, row_twice)[1]["loss"], np.mean(losses), rtol=1e-5)
+
+
+def started(settings, **options):
+    step = make_train_step(MODEL, make_optimizer(settings, 10, MODEL), cross_entropy, **options)
+    return step, step.init(PARAMS, KEY)
+
+
+def same_bits(left, right):
+    return jax.tree.structure(left) == jax.tree.structure(right) and jax.tree.all(
+        jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), left, right)
+    )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_keeps_its_structure_and_a_bad_gradient_changes_none_of_it(name):
+    """Compiled once: a state of another structure or type would not be taken."""
+    averaged = {} if name == "schedule_free_adamw" else {"ema_decay": 0.9}
+    step, state = started(Optimizer(name, **averaged), freeze=("embeddings",))
+    grads = jax.tree.map(lambda leaf: 1e-2 * jnp.ones_like(leaf), step.trainable(PARAMS))
+    bad = jax.tree.map(jnp.array, grads)
+    bad["bert/layer_0/output"]["w"] = bad["bert/layer_0/output"]["w"].at[3, 4].set(jnp.inf)
+    bad["classifier"]["b"] = bad["classifier"]["b"].at[1].set(jnp.nan)
+    update = jax.jit(step.update).lower(state, grads, jnp.float32(1)).compile()
+
+    for _ in range(2):
+        state, metrics = update(state, grads, jnp.float32(1))
+        assert metrics["skipped"] == 0
+    for wrong_grads, loss, paths in [
+        (bad, 1.0, ["bert/layer_0/output/w", "classifier/b"]),
+        (grads, np.nan, []),
+        (grads, np.inf, []),
+    ]:
+        after, metrics = update(state, wrong_grads, jnp.float32(loss))
+        assert metrics["skipped"] == 1
+        assert not_finite_parameters(step.trainable(PARAMS), metrics) == paths
+        assert same_bits(after._replace(step=state.step), state)
+        assert int(after.step) == int(state.step) + 1  # the batch is gone
+    after, _ = update(after, grads, jnp.float32(1))
+    assert not same_bits(after.params, state.params)
+
+
+def test_a_whole_step_survives_a_loss_that_is_not_finite():
+    params = jax.tree.map(jnp.array, PARAMS)
+    params["bert/embeddings/word"]["embeddings"] = params["bert/embeddings/word"]["embeddings"].at[POISON].set(jnp.inf)
+    step, _ = started(Optimizer())
+    state, jitted = step.init(params, KEY), jax.jit(step)
+    poisoned = BATCH._replace(token_ids=np.where(BATCH.token_ids == BATCH.token_ids[0, 0], POISON, BATCH.token_ids))
+    state, metrics = jitted(state, poisoned)
+    assert metrics["skipped"] == 1
+    assert not np.isfinite(metrics["loss"])
+    assert same_bits(state.params, params)
+    state, metrics = jitted(state, BATCH)
+    assert metrics["skipped"] == 0
+    assert np.isfinite(metrics["loss"])
+    assert jitted._cache_size() == 1
+
+
+def test_the_learning_rate_of_a_step_is_told():
+    step, state = started(Optimizer(learning_rate=1.0, warmup=0.5))
+    grads, update, rates = step.trainable(PARAMS), jax.jit(step.update), []
+    for loss in (1.0, 1.0, np.nan, 1.0):
+        state, metrics = update(state, grads, jnp.float32(loss))
+        rates.append(float(metrics["learning_rate"]))
+    np.testing.assert_allclose(rates, [0.0, 0.2, 0.2, 0.4], atol=1e-7)  # a skipped step is no step of the schedule
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_frozen_have_no_state_with_any_optimizer(name):
+    averaged = {} if name == "schedule_free_adamw" else {"ema_decay": 0.9}
+    _, free = started(Optimizer(name, **averaged))
+    _, frozen = started(Optimizer(name, **averaged), freeze=("backbone",))
+    head = sum(leaf.size for leaf in jax.tree.leaves(PARAMS["classifier"]))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(frozen.opt_state))
+    assert numbers < 4 * head + 40  # two moments and an average at most, and counters
+    assert numbers < sum(leaf.size for leaf in jax.tree.leaves(free.opt_state)) / 10
+
+
+@pytest.mark.parametrize("settings", [Optimizer(ema_decay=0.9), Optimizer("schedule_free_adamw", learning_rate=0.1)])
+def test_what_is_evaluated_is_averaged_where_it_is_trained_and_frozen_elsewhere(settings):
+    step, state = started(settings, freeze=("embeddings",))
+    grads, update = jax.tree.map(jnp.ones_like, step.trainable(PARAMS)), jax.jit(step.update)
+    for _ in range(5):
+        state, _ = update(state, grads, jnp.float32(1))
+    evaluated = evaluation_params(state)
+    assert jax.tree.structure(evaluated) == jax.tree.structure(dict(state.params))
+    assert not np.array_equal(evaluated["classifier"]["w"], state.params["classifier"]["w"])
+    assert same_bits(evaluated["bert/embeddings/word"], PARAMS["bert/embeddings/word"])
+
+
+def test_without_an_average_the_trained_are_evaluated():
+    _, state = started(Optimizer())
+    assert evaluation_params(state) is state.params
