@@ -90,6 +90,12 @@ def cosine(output: BertOutput, batch: Batch) -> Float[Array, "B G"]:
     return (first * second).sum(axis=-1)
 
 
+def masked_words(output: BertOutput, batch: Batch) -> Float[Array, "B T 2"]:
+    """Of each token its cross-entropy, and 1 where the most likely token is the right one."""
+    is_right = output.logits.argmax(axis=-1) == batch.labels
+    return jnp.stack([cross_entropy(output, batch), is_right.astype(jnp.float32)], axis=-1)
+
+
 def logits(output: BertOutput, batch: Batch) -> Any:
     """What most tasks are judged by: the output as it is."""
     return output.logits

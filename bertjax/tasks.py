@@ -137,6 +137,7 @@ TASKS: Mapping[str, Task] = {
         head_modules=_MASKED_LM,
         labels="tokens",
         pooling=None,
+        scores=losses.masked_words,
     ),
     "pretraining": Task(
         head=heads.pretraining,

@@ -144,7 +144,7 @@ class InMemory(NamedTuple):
             for indices in batch_indices(examples.lengths, plan.batch_size, plan.seed, epoch)[taken:]:
                 lengths = examples.lengths[indices].tolist()
                 rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
-                yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths))
+                yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths), epoch)
 
 
 def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -290,7 +290,7 @@ def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -
     return next(layout for layout in layouts if layout.rows >= len(rows) and layout.row_length >= needed_length)
 
 
-def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: Layout) -> LaidOut:
+def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: Layout, epoch: int = 0) -> LaidOut:
     """Writes examples into a batch.
 
     Args:
@@ -298,6 +298,7 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
       indices: examples of this batch.
       rows: which of them share a row, as positions in `indices`.
       layout: the shape to fill; rows beyond the given ones stay empty.
+      epoch: counted from 0, which has a say where tokens are hidden anew in each.
     """
     batch = empty_batch(*layout, examples.kind)
     texts = examples.kind.texts
@@ -308,7 +309,7 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
             example = int(indices[i])
             source = slice(examples.offsets[example], examples.offsets[example + 1])
             target = slice(start, start + int(source.stop - source.start))
-            batch.token_ids[r, target] = examples.token_ids[source]
+            batch.token_ids[r, target], token_labels = examples.tokens_of(example, epoch)
             batch.token_type_ids[r, target] = examples.token_type_ids[source]
             for text, length in enumerate(examples.lengths_of_texts(example)):
                 slot, tokens = place * texts + text, slice(start, start + length)
@@ -318,9 +319,9 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
                 start = tokens.stop
             weight = 1 if examples.weights is None else examples.weights[example]
             if examples.labels_of == "tokens":
-                labels = examples.labels[source]
-                batch.labels[r, target] = np.where(labels == UNLABELLED, 0, labels)
-                batch.example_weights[r, target] = np.where(labels == UNLABELLED, 0, weight)
+                labelled = token_labels != UNLABELLED
+                batch.labels[r, target] = np.where(labelled, token_labels, 0)
+                batch.example_weights[r, target] = np.where(labelled, weight, 0)
             else:
                 batch.labels[r, place] = examples.labels[example]
                 batch.example_weights[r, place] = weight

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bertjax.batch import LabelKind
+from bertjax.data.masking import DynamicMasking
 
 
 class Examples(NamedTuple):
@@ -19,6 +20,7 @@ class Examples(NamedTuple):
       weights: [N] float32 of each example in the loss; None stands for 1 each.
       labels_of: what has a label.
       text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
+      masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
       reference: what judges predictions where the labels of the tokens do not suffice, by the task.
     """
 
@@ -30,6 +32,7 @@ class Examples(NamedTuple):
     weights: np.ndarray | None = None
     labels_of: Literal["examples", "tokens"] = "examples"
     text_lengths: np.ndarray | None = None
+    masking: DynamicMasking | None = None
     reference: Any = None
 
     @property
@@ -47,6 +50,21 @@ class Examples(NamedTuple):
         if self.text_lengths is None:
             return [int(self.offsets[example + 1] - self.offsets[example])]
         return self.text_lengths[example].tolist()
+
+    def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The token ids of an example in an epoch, and the labels of its tokens where these have some."""
+        tokens = slice(int(self.offsets[example]), int(self.offsets[example + 1]))
+        if self.masking is not None:
+            return self.masking.hide(self.token_ids[tokens], tokens, example, epoch)
+        return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
+
+    def fixed(self, seed: int) -> "Examples":
+        """The same, with the tokens hidden that `seed` hides in epoch 0: what a model is judged by must not change."""
+        if self.masking is None:
+            return self
+        held = self._replace(masking=self.masking._replace(seed=seed))
+        token_ids, labels = zip(*(held.tokens_of(i, epoch=0) for i in range(self.num_examples)), strict=True)
+        return self._replace(token_ids=np.concatenate(token_ids), labels=np.concatenate(labels), masking=None)
 
     @property
     def kind(self) -> LabelKind:

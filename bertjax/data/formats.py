@@ -197,6 +197,12 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
+def _read_text(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+    """A row for each line that is not blank."""
+    lines = re.split(r"\r\n|\r|\n", _decode(content, source, encoding))
+    return _frame({"text": [line for line in lines if line.strip()]})
+
+
 def _read_parquet(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
     import pyarrow
     from pyarrow import parquet
@@ -290,6 +296,7 @@ READERS: Mapping[str, Reader] = {
     ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
+    ".txt": _read_text,
     ".parquet": _read_parquet,
     ".xlsx": _read_sheet,
 }

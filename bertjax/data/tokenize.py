@@ -2,12 +2,36 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from tokenizers import Encoding
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from bertjax.data.examples import Examples
 from bertjax.errors import CheckpointError
+
+
+class Ragged(NamedTuple):
+    """Tokens of texts, end to end, as in `Examples`."""
+
+    token_ids: np.ndarray
+    token_type_ids: np.ndarray
+    offsets: np.ndarray
+
+
+class Windows(NamedTuple):
+    """Texts in pieces that are not too long.
+
+    Attributes:
+      tokens: of all windows, each an example.
+      text_of: [N] which text a window is of; windows of one text follow one another.
+      parts: the tokenizer's own account of each, with words and characters.
+    """
+
+    tokens: Ragged
+    text_of: np.ndarray
+    parts: Sequence[Encoding]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -59,11 +83,45 @@ def tokenize(
             return_attention_mask=False,
         )
         tokenizer.backend_tokenizer.no_truncation()
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    return Examples(
-        token_ids=np.concatenate([np.asarray(ids, np.int32) for ids in encoded["input_ids"]]),
-        token_type_ids=np.concatenate([np.asarray(ids, np.int32) for ids in encoded["token_type_ids"]]),
+    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated=whole)
+
+
+def in_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    overlap: int,
+) -> Windows:
+    """Encodes texts whole: what is longer than `max_length` tokens becomes several windows. Of pairs, the second text
+    moves on from window to window, and the first stands in each.
+
+    Args:
+      overlap: tokens that neighbouring windows share.
+    """
+    encoded = tokenizer(
+        list(texts),
+        None if pairs is None else list(pairs),
+        truncation=True if pairs is None else "only_second",
+        max_length=max_length,
+        stride=overlap,
+        padding=False,
+        return_overflowing_tokens=True,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+    )
+    tokenizer.backend_tokenizer.no_truncation()
+    return Windows(
+        _ragged(encoded["input_ids"], encoded["token_type_ids"]),
+        np.asarray(encoded["overflow_to_sample_mapping"], np.int64),
+        encoded.encodings,
+    )
+
+
+def _ragged(token_ids: Sequence[Sequence[int]], token_type_ids: Sequence[Sequence[int]]) -> Ragged:
+    lengths = [len(ids) for ids in token_ids]
+    return Ragged(
+        token_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_ids]),
+        token_type_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_type_ids]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        labels=labels,
-        truncated=whole,
     )

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from bertjax.batch import UNLABELLED
 from bertjax.data.examples import Examples
+from bertjax.evaluation.masked_words import MaskedWordsReport
 from bertjax.evaluation.metrics import classification_report, multi_label_report
 from bertjax.evaluation.regression import regression_report
 from bertjax.evaluation.reports import Report
@@ -25,8 +27,15 @@ def _numbers(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Re
     return regression_report(examples.labels, logits, names)
 
 
+def _masked_words(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    hidden = scores[examples.labels != UNLABELLED].astype(np.float64)
+    loss, accuracy = hidden.mean(axis=0)
+    return MaskedWordsReport(float(loss), float(accuracy), len(hidden), examples.num_examples)
+
+
 JUDGES: Mapping[str, Judge] = {
     "classification": _classes,
     "multi_label": _several_classes,
     "regression": _numbers,
+    "masked_lm": _masked_words,
 }

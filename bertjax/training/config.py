@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bertjax.config import Execution
+from bertjax.data.masking_settings import Masking
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.settings import require
@@ -20,7 +21,7 @@ class FineTuneConfig:
     data: Table = field(default_factory=Table)
     """The labelled table."""
 
-    task: Literal["classification", "multi_label", "regression"] = "classification"
+    task: Literal["classification", "multi_label", "regression", "masked_lm"] = "classification"
     """What is learned."""
 
     pooling: Literal["pooler", "cls", "mean"] | None = None
@@ -62,6 +63,9 @@ class FineTuneConfig:
 
     optimizer: Optimizer = field(default_factory=Optimizer)
     """How parameters are updated."""
+
+    masking: Masking = field(default_factory=Masking)
+    """How words are hidden, where the task is to fill them in."""
 
     imbalance: Imbalance = field(default_factory=Imbalance)
     """What is done about classes of very different size."""

@@ -70,11 +70,13 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     positions = model.config.max_position_embeddings
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
-    encoding = Encoding(load_tokenizer(folder), vocabulary, config.max_length, table)
+    encoding = Encoding(
+        load_tokenizer(folder), vocabulary, config.max_length, table, masking=config.masking, seed=config.seed
+    )
     validation = None
     if splits.validation is not None and table.validation is not None:
-        validation = task_format.encode(splits.validation, table.validation, encoding)
-    test = task_format.encode(splits.test, table.test or table.train, encoding)
+        validation = task_format.encode(splits.validation, table.validation, encoding).fixed(table.split_seed)
+    test = task_format.encode(splits.test, table.test or table.train, encoding).fixed(table.split_seed)
     train = _balanced(config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary)
     plan = plan_training(
         train.lengths,

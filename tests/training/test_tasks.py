@@ -35,11 +35,13 @@ TABLES = {
     "classification": labelled(lambda i: {"label": "xyz"[i % 3]}),
     "multi_label": labelled(lambda i: {"labels": [name for name, n in (("odd", 2), ("third", 3)) if i % n]}),
     "regression": labelled(lambda i: {"label": i / 10}),
+    "masked_lm": labelled(lambda i: {}),
 }
 KEYS = {
     "classification": {"accuracy", "f1_macro", "f1_weighted"},
     "multi_label": {"f1_micro", "f1_macro", "subset_accuracy", "class/odd/f1"},
     "regression": {"mse", "mae", "pearson", "spearman", "r2"},
+    "masked_lm": {"loss", "perplexity", "accuracy"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from bertjax.data.task_formats.masked_words import MASKED_LM
 from bertjax.data.task_formats.sequences import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.errors import ConfigError
@@ -12,6 +13,7 @@ FORMATS: Mapping[str, TaskFormat] = {
     "classification": CLASSIFICATION,
     "multi_label": MULTI_LABEL,
     "regression": REGRESSION,
+    "masked_lm": MASKED_LM,
 }
 
 

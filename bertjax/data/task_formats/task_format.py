@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.examples import Examples
+from bertjax.data.masking_settings import Masking
 from bertjax.data.rows import Row, Rows
 from bertjax.data.table import Table
 
@@ -18,12 +19,16 @@ class Encoding(NamedTuple):
       vocabulary: the label names, in index order; empty where labels have none.
       max_length: longest example, in tokens.
       table: the settings of the table.
+      masking: how words are hidden.
+      seed: of that.
     """
 
     tokenizer: PreTrainedTokenizerFast
     vocabulary: tuple[str, ...]
     max_length: int
     table: Table
+    masking: Masking = Masking()
+    seed: int = 0
 
 
 class TaskFormat(NamedTuple):
