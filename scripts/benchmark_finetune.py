@@ -36,11 +36,13 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     loss = TASKS[config.task].loss
     assert loss is not None
     step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
-    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
-    engine = parallel.compile_engine(prepared.model, step, state, prepared.train.plan.empty_batches)
+    devices = parallel.all_devices(config.engine)
+    state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
+    engine = parallel.Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
+    engine.wait()
     print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
     batches = prepared.train.batches()
-    current = [engine.place(state)]
+    current = [state]
 
     def run(steps: int) -> tuple[int, int, int]:
         examples = real = computed = 0
@@ -129,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     restart_with_huge_pages()
     config = FineTuneConfig().resolved()
-    prepared = prepare(config, parallel.num_local_devices())
+    prepared = prepare(config, parallel.all_devices().count)
     blocks = {"torch": torch_block(config, prepared), "bertjax": bertjax_block(config, prepared)}
     result = measure(blocks, arguments.rounds, arguments.steps)
     for name in blocks:

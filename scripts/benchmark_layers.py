@@ -58,9 +58,12 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
     optimizer = make_optimizer(Optimizer(), total_steps=10_000, model=model)
     step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
     state = step.init(jax.jit(model.init)(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
-    engine = parallel.compile_engine(model, step, state, [empty_batch(*LAYOUT)])
+    devices = parallel.all_devices()
+    state = devices.place(state)
+    engine = parallel.Engine(devices, model, step, state, [empty_batch(*LAYOUT)])
+    engine.wait()
     batch = make_batch()
-    current = [engine.place(state)]
+    current = [state]
 
     def turn(steps: int) -> float:
         started = time.perf_counter()

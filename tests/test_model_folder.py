@@ -1,6 +1,7 @@
 """Model folders in and out: what is loaded, what is initialised because the caller said so, what transformers reads."""
 
 import json
+import resource
 import shutil
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
 from bertjax.data.preprocessing import Preprocessing
-from bertjax.errors import CheckpointError, ConfigError
+from bertjax.errors import CheckpointError, ConfigError, DiskError
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors
 
@@ -189,6 +190,26 @@ def test_every_way_a_checkpoint_is_stored_gives_the_same_weights(tiny_model, tmp
     folder = folder_with("half", lambda folder: save_file(halves, folder / "model.safetensors"))
     rounded = jax.tree.map(lambda leaf: np.asarray(leaf.astype(ml_dtypes.bfloat16), np.float32), expected)
     assert same(from_pretrained(folder)[1], rounded)
+
+
+def test_a_full_disk_leaves_nothing_behind(classifier, tmp_path):
+    """The system's limit on the size of a file stands in for the end of a disk."""
+    folder, model, params = classifier
+    before = folder_content(folder)
+    room = sum(len(content) for content in before.values()) // 2
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(DiskError, match=r"classifier cannot be written: .*File too large.*; free some space, or"):
+            save_pretrained(folder, model, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert folder_content(folder) == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def folder_content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_preprocessing_is_saved_with_the_model(tiny_model, tmp_path):

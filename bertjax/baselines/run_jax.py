@@ -21,8 +21,10 @@ def run(job: Job) -> Trained:
     optimizer = make_optimizer(config.optimizer, source.plan.total_steps, model)
     step = make_train_step(model, optimizer, loss_of(config), parallel.AXIS, config.freeze, config.accumulate)
     start = step.init(params, jax.random.PRNGKey(config.seed))
-    engine = parallel.compile_engine(model, step, start, source.plan.empty_batches)
-    state = engine.place(start)
+    devices = parallel.all_devices(config.engine)
+    state = devices.place(start)
+    engine = parallel.Engine(devices, model, step, state, source.plan.empty_batches)
+    engine.wait()  # compiling is no part of training's speed
     waiting: list[tuple[Metrics, LaidOut]] = []
 
     def read() -> None:
@@ -44,6 +46,6 @@ def run(job: Job) -> Trained:
         speed=watch.speed,
         params=jax.device_get(trained),
         predict=lambda batch: engine.predict(trained, batch),
-        num_devices=engine.num_devices,
+        num_devices=devices.count,
         device=jax.devices()[0].device_kind,
     )

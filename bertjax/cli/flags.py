@@ -44,4 +44,7 @@ def _one_line(boxed: str) -> str:
     """tyro's complaint without the box around it, which is drawn in ASCII where the terminal has no better."""
     lines = (re.sub(r"[\u2500-\u257f]+|-{4,}|^\s*[|+]|[|+]\s*$", " ", line).strip() for line in boxed.splitlines())
     text = " ".join(line for line in lines if line and not line.startswith("For full helptext"))
-    return re.sub(r"^(Parsing error|Unrecognized options?|Invalid choice)\s+", "", " ".join(text.split()))
+    text = re.sub(r"^(Parsing error|Unrecognized options?|Invalid choice|Value error)\s+", "", " ".join(text.split()))
+    # Of what could not be parsed, a flag is of use to the reader, the name of a dataclass is not.
+    text = re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", lambda match: match.group(1) or "", text)
+    return re.sub(r" Argument helptext:.*", "", text)

@@ -4,6 +4,7 @@ A subcommand is a module of this folder with `main(arguments) -> status`. It is 
 `bertjax --help` answers at once.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -27,6 +28,8 @@ COMMANDS = {
 _LONG_JOBS = ("finetune", "parity")
 
 USAGE_ERROR = 2
+# A disk that is full or not ours to write: no fault of the program.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -65,6 +68,12 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
         # The reader of our output has gone; what is left to flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        if debug:
+            traceback.print_exc()
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}; free some space, or choose another folder")
 
 
 def _help() -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.cli.flags import parse
 from bertjax.config import Execution
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from bertjax.baselines.parity import Comparison
@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     left_out = vanishing_gradients(model, [c.name for c in found if c.section == "gradient"])
     _show(found, left_out)
     if parsed.json is not None:
-        parsed.json.write_text(json.dumps(_record(parsed, model.task, found, left_out), indent=2) + "\n")
+        with writing(parsed.json, "choose another file"):
+            parsed.json.write_text(json.dumps(_record(parsed, model.task, found, left_out), indent=2) + "\n")
     return 0 if all(comparison.holds for comparison in found) else BROKEN
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -153,6 +154,8 @@ def _complaints(name: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, URLError) and isinstance(error.reason, OSError):
+        error = error.reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__

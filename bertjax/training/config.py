@@ -48,6 +48,9 @@ class FineTuneConfig:
     dropout_rate: float | None = None
     """Dropout everywhere; default: the checkpoint's own rates."""
 
+    engine: Literal["pmap", "shard_map"] = "pmap"
+    """What runs a step on several devices, `jax.pmap` or `jax.shard_map`; the numbers are the same."""
+
     freeze: tuple[str, ...] = ()
     """What stays as it is: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
     `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""

@@ -5,13 +5,14 @@ Everything that can be wrong with the input is found before the folder is touche
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import jax
 
+from bertjax.batch import Batch
+from bertjax.data.batches import BatchSource
 from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake
 from bertjax.data.split import preprocessing_of
@@ -95,7 +96,8 @@ def finetune(
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     run_folder.check_folder(folder, config, resume, overwrite)
 
-    prepared = prepare(config, parallel.num_local_devices())
+    devices = parallel.all_devices(config.engine)
+    prepared = prepare(config, devices.count)
     plan = prepared.train.plan
     step = make_train_step(
         prepared.model,
@@ -110,10 +112,10 @@ def finetune(
         state, record = _restore(folder, state)
 
     tracker = tracker or MlflowTracker(config.experiment)
-    with ThreadPoolExecutor() as pool:  # XLA compiles while the tracker connects
-        compiling = pool.submit(parallel.compile_engine, prepared.model, step, state, plan.empty_batches)
-        tracker.connect()
-        engine = compiling.result()
+    state = devices.place(state)
+    shapes = _in_order_of_need(prepared.train, int(state.step))
+    engine = Engine(devices, prepared.model, step, state, shapes)  # compiles while the tracker connects
+    tracker.connect()
     run_folder.open_folder(folder, config, resume)
     run_id = tracker.start(folder.name, flatten(config), folder)
     status: Status = "FAILED"
@@ -121,7 +123,7 @@ def finetune(
         with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
             state = fit(
                 engine,
-                engine.place(state),
+                state,
                 prepared.train,
                 record,
                 Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
@@ -146,8 +148,16 @@ def finetune(
         status = "KILLED"
         raise
     finally:
+        engine.close()
         tracker.finish(status)
     return FineTuneResult(folder, metrics, report, run_id)
+
+
+def _in_order_of_need(source: BatchSource, step: int) -> list[Batch]:
+    """A batch of each shape of a run, that of its next one first."""
+    upcoming = next(iter(source.batches(source.plan.position(step))), None)
+    first = None if upcoming is None else upcoming.batch.token_ids.shape
+    return sorted(source.plan.empty_batches, key=lambda batch: batch.token_ids.shape != first)
 
 
 def loss_of(config: FineTuneConfig) -> Loss:

@@ -192,7 +192,7 @@ def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:
       [N, ...] float32 of what is said of an example, [total tokens, ...] of what is said of each token.
     """
     scores: np.ndarray | None = None
-    for laid_out in evaluation_batches(examples, engine.num_devices):
+    for laid_out in evaluation_batches(examples, engine.devices.count):
         computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))
         of_tokens = computed.shape[1] == laid_out.batch.token_ids.shape[1]
         ids = laid_out.token_sources(examples.offsets) if of_tokens else laid_out.example_ids

@@ -1,99 +1,178 @@
 """The devices: the only file that knows how many there are, and how a step runs on all of them.
 
-Data parallel under `jax.pmap`: every device has the parameters, each takes its share of a batch's rows, gradients are
-summed. The update sees nothing of the batch, so it is an ordinary jitted function of the replicated state.
+Data parallel: every device has the parameters, each takes its share of a batch's rows, gradients are summed. The update
+sees nothing of the batch, so it is an ordinary jitted function of the replicated state. With several processes the
+devices are those of all of them; each runs the same program on the same batches, and feeds its own devices' rows.
+
+Two engines map a step over devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the same numbers.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.batch import Batch
 from bertjax.model.inputs import check_batch
 from bertjax.tasks import TASKS, Model, Params
+from bertjax.training.compiling import Compilations, Compiled
 from bertjax.training.step import Metrics, TrainState, TrainStep
 
 AXIS = "device"
 
+EngineName = Literal["pmap", "shard_map"]
 
-class Engine(NamedTuple):
-    """A step and a forward pass, compiled for all devices.
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run, and the way to run a function on all of them.
 
     Attributes:
-      place: copies a host pytree (a state, parameters) to every device.
-      train: (state, batch) -> (state, metrics), for the shapes it was compiled for; the state's buffers are given up
-        to the new one.
-      predict: (params, batch) -> what evaluation reads (`Task.scores`), such as logits [B, E, L]; compiles when it
-        meets a new shape.
-      num_devices: a batch's rows must be a multiple of it.
-      compiles: batch shapes the training step was compiled for.
-      compile_seconds: what that took.
+      mesh: one axis, of all devices of all processes.
+      engine: what maps a function over it.
     """
 
-    place: Callable[[Any], Any]
-    train: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    predict: Callable[[Params, Batch], Any]
-    num_devices: int
-    compiles: int
-    compile_seconds: float
+    mesh: Mesh
+    engine: EngineName
+
+    @property
+    def count(self) -> int:
+        """A batch's rows must be a multiple of it."""
+        return self.mesh.size
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """A copy on each device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """Copies a host pytree (a state, parameters) to every device; the same tree in every process."""
+        return jax.device_put(tree, self.everywhere)
+
+    def deal(self, batch: Batch) -> Batch:
+        """The rows of a whole batch, each on its device; a process copies those of its own devices only."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+        def dealt(leaf: Any) -> jax.Array:
+            rows = split_rows(leaf, self.count) if self.engine == "pmap" else leaf
+            return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+
+        return jax.tree.map(dealt, batch)
+
+    def map(self, function: Callable[[Any, Batch], Any], summed: bool) -> Any:
+        """`function` of (what is everywhere, a device's rows), jitted for (what is everywhere, dealt rows).
+
+        Args:
+          function: may use collectives over `AXIS`.
+          summed: whether its result is the same on all devices, or has rows to `collect`.
+        """
+        if self.engine == "pmap":
+            out_axes = None if summed else 0
+            return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=list(self.mesh.devices))
+        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=specs, out_specs=specs[0] if summed else specs[1], check_vma=False
+        )
+        return jax.jit(mapped)
+
+    def collect(self, tree: Any) -> Any:
+        """The rows that a mapped function returned, all of them in every process."""
+        if jax.process_count() > 1:
+            tree = multihost_utils.process_allgather(tree, tiled=True)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree) if self.engine == "pmap" else tree
 
 
-def num_local_devices() -> int:
-    """Devices of this process that a run uses."""
-    return jax.local_device_count()
+def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | None = None) -> Devices:
+    """The devices of all processes, or the given ones."""
+    # A process's devices side by side: it then has consecutive rows.
+    ordered = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
 
 
-def compile_engine(model: Model, step: TrainStep, state: TrainState, batches: Sequence[Batch]) -> Engine:
-    """Compiles a step for the local devices, all shapes and the update side by side.
+class Engine:
+    """A step and a forward pass on all devices; each batch shape compiles behind the training that needs others first.
 
-    Args:
-      model: for the forward pass.
-      step: made with `axis_name=AXIS`.
-      state: of the structure and shapes to train, on the host.
-      batches: one of each shape; what they hold has no say.
+    Attributes:
+      devices: what it runs on.
+      compiles: batch shapes that the training step is compiled for.
     """
-    started = time.perf_counter()
-    devices = jax.local_devices()
-    everywhere = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
 
-    def place(tree: Any) -> Any:
-        return jax.device_put(tree, everywhere)
+    def __init__(
+        self,
+        devices: Devices,
+        model: Model,
+        step: TrainStep,
+        state: TrainState,
+        batches: Sequence[Batch],
+    ):
+        """Begins to compile, and returns at once.
 
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state)
-    gradient = jax.pmap(step.gradient, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    update = jax.jit(step.update, donate_argnums=0, out_shardings=everywhere)
-    forward = jax.pmap(_forward(model), AXIS, in_axes=(None, 0), devices=devices)
+        Args:
+          devices: what to run on.
+          model: for the forward pass.
+          step: made with `axis_name=AXIS`.
+          state: to train, or another one of its structure and shapes; placed.
+          batches: one of each shape, the one that is needed first coming first; what they hold has no say.
+        """
+        self.devices, self.compiles = devices, len(batches)
+        self._model = model
+        self._compilations = Compilations()
+        self._forward: dict[tuple[int, ...], Compiled] = {}
+        gradient = devices.map(step.gradient, summed=True)
+        update = jax.jit(step.update, donate_argnums=0, out_shardings=devices.everywhere)
 
-    with ThreadPoolExecutor() as pool:
-        gradients = {
-            batch.token_ids.shape: pool.submit(_compile, gradient, abstract, split_rows(batch, len(devices)))
-            for batch in batches
-        }
-        loss = jax.ShapeDtypeStruct((), np.float32, sharding=everywhere)
-        compiled_update = pool.submit(_compile, update, abstract, step.trainable(abstract.params), loss).result()
-        compiled_gradients = {shape: future.result() for shape, future in gradients.items()}
+        def lowered_gradient(batch: Batch) -> Any:
+            return gradient.lower(state, devices.deal(batch))
 
-    def train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        check_batch(model.config, batch)  # compiled code cannot
-        grads, loss_metrics = compiled_gradients[batch.token_ids.shape](state, split_rows(batch, len(devices)))
-        state, update_metrics = compiled_update(state, grads, loss_metrics["loss"])
+        first, *others = batches
+        submit = self._compilations.submit
+        self._gradients = {first.token_ids.shape: submit(partial(lowered_gradient, first))}
+        loss = jax.ShapeDtypeStruct((), np.float32, sharding=devices.everywhere)
+        self._update = submit(lambda: update.lower(state, step.trainable(state.params), loss))
+        needed_first = (self._gradients[first.token_ids.shape], self._update)
+        for batch in others:
+            self._gradients[batch.token_ids.shape] = submit(partial(lowered_gradient, batch), after=needed_first)
+
+    def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """(state, batch) -> (state, metrics). The state's buffers are given up to the new one."""
+        check_batch(self._model.config, batch)  # compiled code cannot
+        self._compilations.check()
+        gradient = self._gradients[batch.token_ids.shape].result()
+        grads, loss_metrics = gradient(state, self.devices.deal(batch))
+        state, update_metrics = self._update.result()(state, grads, loss_metrics["loss"])
         return state, loss_metrics | update_metrics
 
-    def predict(params: Params, batch: Batch) -> Any:
-        check_batch(model.config, batch)
-        scores = forward(params, split_rows(batch, len(devices)))
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), scores)
+    def predict(self, params: Params, batch: Batch) -> Any:
+        """(placed parameters, batch) -> what evaluation reads of all rows (`Task.scores`), such as logits [B, E, L].
 
-    return Engine(place, train, predict, len(devices), len(batches), time.perf_counter() - started)
+        Compiles when it meets a new shape.
+        """
+        check_batch(self._model.config, batch)
+        dealt = self.devices.deal(batch)
+        shape = batch.token_ids.shape
+        if shape not in self._forward:
+            forward = self.devices.map(_forward(self._model), summed=False)
+            self._forward[shape] = forward.lower(params, dealt).compile()
+        return self.devices.collect(self._forward[shape](params, dealt))
 
+    def wait(self) -> None:
+        """Until the step is compiled for every shape; nobody needs to, but a stopwatch does."""
+        self._compilations.wait()
+        self._compilations.check()
 
-def _compile(function: Any, *arguments: Any) -> Callable[..., Any]:
-    return function.lower(*arguments).compile()
+    @property
+    def compile_seconds(self) -> float:
+        """How long compiling the training step has taken, all shapes together."""
+        return self._compilations.seconds
+
+    def close(self) -> None:
+        """Gives up compiling what has not been needed yet."""
+        self._compilations.close()
 
 
 def _forward(model: Model) -> Callable[[Params, Batch], Any]:
@@ -101,6 +180,6 @@ def _forward(model: Model) -> Callable[[Params, Batch], Any]:
     return lambda params, batch: scores(model.apply(params, None, batch, deterministic=True), batch)
 
 
-def split_rows(batch: Batch, num_devices: int) -> Batch:
-    """[B, ...] -> [devices, B / devices, ...] for every leaf."""
-    return jax.tree.map(lambda leaf: leaf.reshape(num_devices, -1, *leaf.shape[1:]), batch)
+def split_rows(leaf: np.ndarray, num_devices: int) -> np.ndarray:
+    """[B, ...] -> [devices, B / devices, ...]."""
+    return leaf.reshape(num_devices, -1, *leaf.shape[1:])

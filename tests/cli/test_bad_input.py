@@ -59,6 +59,34 @@ def test_tables(run, tmp_path_factory, content, message):
     assert message in complaint(run(train=table(tmp_path_factory.mktemp("t"), content)))
 
 
+def test_a_parquet_file_that_is_cut_short(run, tmp_path_factory):
+    import pandas as pd
+
+    path = tmp_path_factory.mktemp("t") / "t.parquet"
+    pd.DataFrame({"title": ["a"], "body": ["b"], "stars": ["x"]}).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert f"{path} cannot be read; it is cut short or no parquet file" in complaint(run(train=path))
+
+
+def test_a_pattern_of_files_with_other_columns(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("t")
+    first = table(folder, "title,body,stars\na,b,x\n", "a.csv")
+    second = table(folder, "title,text,stars\na,b,x\n", "b.csv")
+    message = complaint(run(train=f"{folder}/*.csv"))
+    assert f"{second} has other columns than {first}: it lacks 'body' and adds 'text'" in message
+
+
+def test_what_is_skipped_is_counted_and_listed(run, tmp_path_factory):
+    """On the way to another mistake: a run that succeeds is tested with the rest of its folder."""
+    path = table(tmp_path_factory.mktemp("t"), "title,body,stars\na,b,x\nc,d\ne,f,x\ng\n")
+    status, stderr = run("--on-bad-row", "skip", train=path)
+    assert "needs two classes or more" in complaint((status, stderr))
+    assert stderr.splitlines()[0] == (
+        f"{path}: left out 2 broken rows ({path}: line 3 has 2 fields, the header has 3; "
+        f"{path}: line 5 has 1 field, the header has 3)"
+    )
+
+
 def test_a_table_that_is_not_there(run):
     assert "none.csv does not exist; give a file, a URL" in complaint(run(train="none.csv"))
 
@@ -134,8 +162,9 @@ def test_a_folder_that_holds_another_run(run, in_folder):
     ("flags", "message"),
     [
         (["--epoch", "3"], "--epoch"),
-        (["--epochs", "three"], "three"),
-        (["--batch-size", "0"], "batch_size must be 1 or more, got 0"),
+        (["--epochs", "three"], "bertjax: --epochs: invalid literal for int() with base 10: 'three' (see"),
+        (["--batch-size", "0"], "bertjax: batch_size must be 1 or more, got 0 (see"),
+        (["--label-smoothing", "3"], "bertjax: label_smoothing must be in [0, 1), got 3.0 (see"),
         (["--task", "translation"], "translation"),
         (["--split", "grouped"], "--split grouped needs --group"),
         (["--split", "tiem"], "bertjax: invalid choice 'tiem' for argument '--split'. Expected one of"),

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bertjax.cli.main import COMMANDS, main
+from bertjax.cli.main import COMMANDS, main, run
 
 
 def test_help_imports_nothing_heavy():
@@ -43,6 +44,16 @@ def test_no_command_and_version(capsys):
     assert main([]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.endswith("0.1.0\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_bugs(capsys, tmp_path):
+    assert run(lambda: Path("/dev/full").write_text("x")) == 2
+    assert capsys.readouterr().err == (
+        "bertjax: a file: No space left on device; free some space, or choose another folder\n"
+    )
+    with pytest.raises(FileNotFoundError):
+        run((tmp_path / "none").read_bytes)
 
 
 def test_fetch_lists_and_fetches(capsys):

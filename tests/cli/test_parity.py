@@ -1,6 +1,7 @@
 """`bertjax parity`: its table, its record, its exit status."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_mistakes(tiny_model, capsys, flags, message):
     complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
     assert len(complaint) == 1
     assert message in complaint[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk(tiny_model, capsys):
+    assert main(["parity", "--model", str(tiny_model), "--task", "encoder", "--json", "/dev/full"]) == 2
+    shown = capsys.readouterr()
+    assert "parity holds" in shown.out
+    assert shown.err.splitlines()[-1] == (
+        "bertjax: /dev/full cannot be written: No space left on device; choose another file"
+    )
 
 
 def test_weights_that_are_no_numbers(tiny_model, tmp_path, capsys):

@@ -17,17 +17,10 @@ from hypothesis import strategies as st
 from bertjax.data.formats import BadRow
 from bertjax.data.sources import read_table
 from bertjax.errors import DataError
+from tests.data.conftest import columns_of, zipped
 
 ROWS = {"text": ["a b", "NA", 'say "hi",\nthen null', "é 中 😀"], "label": ["01", "1", "null", "x"]}
 HEADER = "text,label\n"
-
-
-def zipped(content: bytes, *names: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in names:
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def delimited(columns, separator=","):
@@ -61,22 +54,6 @@ WRITERS = {
     ".parquet": lambda columns: binary(pd.DataFrame(columns, dtype="str").to_parquet),
     ".xlsx": lambda columns: binary(lambda buffer: pd.DataFrame(columns).to_excel(buffer, index=False)),
 }
-
-
-@pytest.fixture
-def save(tmp_path):
-    """Writes text or bytes under a name in an empty folder; returns the path as a string."""
-
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write
-
-
-def columns_of(source, *options):
-    return read_table(source, *options).frame.to_dict("list")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

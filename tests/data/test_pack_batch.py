@@ -19,6 +19,10 @@ TRAINED = [task for task, row in TASKS.items() if row.loss is not None]
 ROWS, LONGEST, SLOTS = 3, 12, 4
 
 
+def no_loss(output, batch):
+    raise AssertionError("a bare encoder is not trained")
+
+
 @functools.cache
 def programs(task):
     """A network without dropout, its parameters, and its compiled gradient."""
@@ -26,7 +30,7 @@ def programs(task):
 
     row = TASKS[task]
     model = make_model(TINY.with_dropout(0.0), task, ("a", "b", "c") if row.names else ())
-    step = make_train_step(model, optax.sgd(0.1), row.loss)
+    step = make_train_step(model, optax.sgd(0.1), row.loss or no_loss)
     state = step.init(model.init(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
     return model, state, jax.jit(step.gradient)
 
@@ -60,6 +64,39 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
     packed_grads, packed_metrics = gradient(state, several_a_row)
     np.testing.assert_allclose(packed_metrics["loss"], metrics["loss"], atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), packed_grads, grads)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_stands_in_padding_changes_no_output(task):
+    """To the bit: whatever stands there is multiplied by 0 or never read. Empty slots and empty rows included."""
+    model, state, _ = programs(task)
+    examples = random_examples(model, 5, LONGEST, seed=2)
+    located = packed(model, [examples])[0]
+    batch, at = located.batch, places(located, examples.token_ids.shape[1])
+    rng = np.random.default_rng(0)
+
+    def noisy(leaf, limit):
+        return np.where(batch.segment_ids == 0, rng.integers(0, limit, leaf.shape), leaf).astype(np.int32)
+
+    other = batch._replace(
+        token_ids=noisy(batch.token_ids, TINY.vocab_size),
+        token_type_ids=noisy(batch.token_type_ids, TINY.type_vocab_size),
+        position_ids=noisy(batch.position_ids, TINY.max_position_embeddings),
+    )
+    forward = jax.jit(lambda batch: model.apply(state.params, None, batch))
+
+    def outputs(batch):
+        """Of real examples and tokens."""
+        output = jax.device_get(forward(batch))
+        whole = batch.token_ids.shape
+        leaves = [leaf for leaf in jax.tree.leaves((output.logits, output.pooled_output)) if leaf is not None]
+        read = [at.of_tokens if leaf.shape[:2] == whole else at.of_texts for leaf in leaves]
+        if task == "multiple_choice":
+            read[0] = at.of_examples
+        return [of(leaf) for of, leaf in zip(read, leaves, strict=True)]
+
+    for left, right in zip(outputs(batch), outputs(other), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 @pytest.mark.parametrize("task", ["classification", "token_classification", "multiple_choice", "pretraining"])

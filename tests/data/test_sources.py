@@ -3,11 +3,9 @@
 import bz2
 import gzip
 import http.server
-import io
 import logging
 import lzma
 import threading
-import zipfile
 from pathlib import Path
 
 import fsspec
@@ -17,16 +15,9 @@ import pytest
 
 from bertjax.data.sources import read_table
 from bertjax.errors import DataError
+from tests.data.conftest import columns_of, zipped
 
 HEADER = "text,label\n"
-
-
-def zipped(content: bytes, *names: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in names:
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def zstd(content: bytes) -> bytes:
@@ -42,22 +33,6 @@ COMPRESSORS = {
     # As macOS makes them.
     ".zip": lambda content: zipped(content, "t", "__MACOSX/._t"),
 }
-
-
-@pytest.fixture
-def save(tmp_path):
-    """Writes text or bytes under a name in an empty folder; returns the path as a string."""
-
-    def write(name, content):
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write
-
-
-def columns_of(source, *options):
-    return read_table(source, *options).frame.to_dict("list")
 
 
 @pytest.mark.parametrize("compression", COMPRESSORS)
@@ -133,6 +108,8 @@ def test_the_web(web, tmp_path):
         read_table(f"{web}/none.csv")
     with pytest.raises(DataError, match=r"/cut.csv cannot be read: IncompleteRead"):
         read_table(f"{web}/cut.csv")
+    with pytest.raises(DataError, match=r"^http://127.0.0.1:1/t.csv cannot be read: Connection refused$"):
+        read_table("http://127.0.0.1:1/t.csv")
     with pytest.raises(DataError, match=r"^foo://x/t.csv cannot be read: Protocol not known: foo$"):
         read_table("foo://x/t.csv")
     path = tmp_path / "a b.csv"

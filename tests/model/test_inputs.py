@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.batch import Batch, padded_batch
+from bertjax.batch import Batch, empty_batch, padded_batch
 from bertjax.errors import BatchError, UserError
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
@@ -138,8 +138,9 @@ def test_a_compiled_engine_refuses_a_bad_batch(params):
     """Its code is compiled, but its batches come from the host."""
     step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS)
     state = step.init(params, jax.random.PRNGKey(0))
-    engine = parallel.compile_engine(MODEL, step, state, [(2, 6, 1)])
-    state = engine.place(state)
+    devices = parallel.all_devices()
+    state = devices.place(state)
+    engine = parallel.Engine(devices, MODEL, step, state, [empty_batch(2, 6, 1)])
     for leaf, value, limit in OUT_OF_RANGE:
         batch = first_row_with(leaf, value)
         for run in (lambda batch: engine.train(state, batch), lambda batch: engine.predict(state.params, batch)):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.batch import Batch, padded_batch
+from bertjax.losses import cross_entropy
 from bertjax.model.layers import gelu
 from bertjax.tasks import make_model, parameter_shapes
 from tests.conftest import TINY
@@ -103,14 +104,36 @@ def test_padding_and_neighbours_change_nothing(pooling):
     np.testing.assert_array_equal(first, second)
 
 
-def test_reading_the_last_layer_at_starts_only_changes_nothing():
-    model, params = network()
-    batch = packed(three_examples()[0])
-    everywhere = model.apply(params, None, batch, return_hidden_states=True)
-    at_starts = model.apply(params, None, batch)
+@pytest.mark.parametrize("pooling", ["pooler", "cls"])
+def test_reading_the_last_layer_at_starts_only_changes_nothing(pooling):
+    """Neither logits, nor loss, nor gradient; whoever asks for hidden states gets every position."""
+    model, params = network(pooling)
+    batch = packed(three_examples()[0])._replace(labels=np.array([[2, 0, 1, 0, 0]], np.int32))
+
+    def loss_and_output(params, everywhere):
+        output = model.apply(params, None, batch, return_hidden_states=everywhere)
+        return (cross_entropy(output, batch) * batch.example_weights).sum(), output
+
+    def run(everywhere):
+        return jax.value_and_grad(loss_and_output, has_aux=True)(params, everywhere)
+
+    (loss, at_starts), grads = run(everywhere=False)
+    (whole_loss, everywhere), whole_grads = run(everywhere=True)
     assert everywhere.hidden_states.shape == (3, 1, 24, 16)
     assert at_starts.hidden_states is None
+    # Products of other shapes add up in another order.
     np.testing.assert_allclose(at_starts.logits, everywhere.logits, atol=2e-7)
+    np.testing.assert_allclose(loss, whole_loss, atol=1e-6)
+    jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, atol=1e-6), grads, whole_grads)
+
+
+def test_the_last_layer_is_read_at_starts_by_default():
+    """Its feed-forward block, the widest product of a layer, sees 5 slots and not 24 positions."""
+    model, params = network()
+    batch = packed(three_examples()[0])
+    program = str(jax.make_jaxpr(lambda params: model.apply(params, None, batch).logits)(params))
+    assert "f32[1,5,32]" in program
+    assert program.count("f32[1,24,32] = dot_general") == 1
 
 
 def test_empty_rows_stay_finite_and_have_no_gradient():

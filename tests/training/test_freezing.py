@@ -128,8 +128,9 @@ def engine_run(freeze):
     step, state = start(freeze, axis_name=parallel.AXIS)
     before = jax.tree.map(np.array, state.params)
     batches, shapes = batches_of(8, epochs=5, devices=2)
-    engine = parallel.compile_engine(network(), step, state, shapes)
-    state = engine.place(state)
+    devices = parallel.all_devices()
+    state = devices.place(state)
+    engine = parallel.Engine(devices, network(), step, state, shapes)
     for batch in batches:
         state, _ = engine.train(state, batch)
     return before, state

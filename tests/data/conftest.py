@@ -1,0 +1,37 @@
+"""Files of tables, as the tests of sources and of formats write and read them."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertjax.data.sources import read_table
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[str, str | bytes], str]:
+    """Writes text or bytes under a name in an empty folder; returns the path as a string."""
+
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    return write
+
+
+def columns_of(source: str, *options: Any) -> dict[str, list[Any]]:
+    """The cells of a source, column by column."""
+    return read_table(source, *options).frame.to_dict("list")
+
+
+def zipped(content: bytes, *names: str) -> bytes:
+    """An archive that has the same content under each name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return buffer.getvalue()

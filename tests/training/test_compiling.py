@@ -1,0 +1,81 @@
+"""Compiling behind the training: nobody waits for what they do not need, and nothing that goes wrong is lost."""
+
+import threading
+
+import pytest
+
+from bertjax.training.compiling import Compilations
+
+
+class Lowered:
+    """Stands for a lowered program; compiles once it is allowed to."""
+
+    def __init__(self, name, allowed=None, error=None):
+        self.name, self.allowed, self.error = name, allowed, error
+        self.begun = threading.Event()
+
+    def __call__(self):
+        return self
+
+    def compile(self):
+        self.begun.set()
+        if self.allowed is not None:
+            assert self.allowed.wait(10)
+        if self.error is not None:
+            raise self.error
+        return lambda: self.name
+
+
+@pytest.fixture
+def compilations():
+    made = Compilations()
+    yield made
+    made.close()
+
+
+def test_the_first_program_is_ready_while_another_compiles(compilations):
+    allowed = threading.Event()
+    first = compilations.submit(Lowered("first"))
+    second = compilations.submit(Lowered("second", allowed), after=(first,))
+    assert first.result()() == "first"
+    assert not second.done()
+    allowed.set()
+    assert second.result()() == "second"
+    compilations.wait()
+    assert compilations.seconds > 0
+
+
+def test_what_is_needed_later_takes_no_time_from_what_is_needed_first(compilations):
+    allowed = threading.Event()
+    update = compilations.submit(Lowered("update"))
+    first = compilations.submit(Lowered("first", allowed))
+    later = Lowered("later")
+    second = compilations.submit(later, after=(first, update))
+    assert update.result()() == "update"
+    assert not later.begun.wait(0.2)
+    allowed.set()
+    assert second.result()() == "later"
+
+
+def test_what_goes_wrong_behind_the_training_is_raised_at_the_next_step(compilations):
+    allowed = threading.Event()
+    future = compilations.submit(Lowered("second", allowed, MemoryError("too large a program")))
+    compilations.check()
+    allowed.set()
+    with pytest.raises(MemoryError):
+        future.result()
+    with pytest.raises(MemoryError, match="too large a program"):
+        compilations.check()
+
+
+def test_closing_gives_up_what_has_not_begun(compilations):
+    allowed = threading.Event()
+    running = [Lowered(name, allowed) for name in "ab"]
+    for program in running:
+        compilations.submit(program)
+        assert program.begun.wait(10)
+    waiting = compilations.submit(Lowered("c"))
+    compilations.close()
+    assert waiting.cancelled()
+    compilations.check()
+    allowed.set()

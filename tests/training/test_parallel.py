@@ -1,0 +1,108 @@
+"""The devices: how many there are, and which engine runs the step on them, changes the speed and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from bertjax.batch import empty_batch
+from bertjax.losses import cross_entropy
+from bertjax.training.optimizer import make_optimizer
+from bertjax.training.options import Optimizer
+from bertjax.training.parallel import AXIS, Devices, Engine, all_devices
+from bertjax.training.step import make_train_step
+from tests.training.test_step import batches_of, make_examples, network, without_dropout
+
+ENGINES = ("pmap", "shard_map")
+
+
+def train(devices: Devices, model, params, batch_size=8, epochs=5):
+    """A run on these devices: the loss of each step, the last state, and the logits of the last batch after it."""
+    examples = make_examples()
+    plan, batches = batches_of(examples, packed=True, devices=devices.count, batch_size=batch_size, epochs=epochs)
+    step = make_train_step(model, make_optimizer(Optimizer(learning_rate=1e-3), len(batches), model), cross_entropy, AXIS)
+    state = devices.place(step.init(params, jax.random.PRNGKey(0)))
+    engine = Engine(devices, model, step, state, plan.empty_batches)
+    losses = []
+    for batch in batches:
+        state, metrics = engine.train(state, batch)
+        losses.append(float(metrics["loss"]))
+    return losses, state, np.asarray(engine.predict(state.params, batches[-1]))
+
+
+def test_both_engines_compute_the_same_bits():
+    """With dropout, so that they draw the same masks too."""
+    (left_losses, left, left_logits), (right_losses, right, right_logits) = (
+        train(all_devices(engine), *network()) for engine in ENGINES
+    )
+    assert left_losses == right_losses
+    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+    np.testing.assert_array_equal(left_logits, right_logits)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_come_back_in_order(engine):
+    model, params = without_dropout()
+    _, (batch, *_) = batches_of(make_examples(6), packed=False, batch_size=6, devices=2)
+    devices = all_devices(engine)
+    step = make_train_step(model, optax.sgd(0.1), cross_entropy, AXIS)
+    runner = Engine(
+        devices, model, step, devices.place(step.init(params, jax.random.PRNGKey(0))), [empty_batch(2, 30, 1)]
+    )
+    logits = runner.predict(devices.place(params), batch)
+    np.testing.assert_allclose(logits, model.apply(params, None, batch).logits, atol=1e-6)  # fused otherwise
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_devices_draw_different_dropout_masks(engine):
+    model, params = network()
+    devices = all_devices(engine)
+    step = make_train_step(model, optax.sgd(0.0), cross_entropy, AXIS)
+    state = devices.place(step.init(params, jax.random.PRNGKey(0)))
+    _, batches = batches_of(make_examples(2), packed=False, batch_size=1)
+    same_row_twice = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), batches[0])
+
+    def logits_of_a_device(state, batch):
+        key = jax.random.fold_in(jax.random.fold_in(state.rng_key, state.step), jax.lax.axis_index(AXIS))
+        return model.apply(state.params, key, batch, deterministic=False).logits
+
+    # The keys are the step's own: its loss must be the mean of what these two masks give.
+    dealt = devices.deal(same_row_twice)
+    logits = devices.collect(devices.map(logits_of_a_device, summed=False)(state, dealt))
+    assert np.abs(np.asarray(logits[0] - logits[1])).max() > 1e-4
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, 0], batches[0].labels[0])
+    _, metrics = devices.map(step.gradient, summed=True)(state, dealt)
+    np.testing.assert_allclose(float(metrics["loss"]), float(losses.mean()), rtol=1e-5)
+
+
+def test_any_number_of_devices_gives_the_same_losses():
+    """On 1, 2, 4 and 8 devices of a process of its own; batches of 6 leave two of the 8 without an example."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    code = "import json, tests.training.test_parallel as t; print(json.dumps(t.losses_by_devices()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **flags, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, *others = json.loads(done.stdout.splitlines()[-1]).values()
+    assert len(one) == 20
+    assert len(others) == 5
+    for losses in others:
+        np.testing.assert_allclose(losses, one, atol=1e-5)  # float32 sums in another order, over 20 steps of Adam
+
+
+def losses_by_devices() -> dict[str, list[float]]:
+    """20 steps without dropout for each number of devices, and on the most of them with the other engine."""
+    return {
+        f"{engine} on {count}": train(
+            all_devices(engine, jax.devices()[:count]), *without_dropout(), batch_size=6, epochs=4
+        )[0]
+        for engine, count in [*(("pmap", count) for count in (1, 2, 4, 8)), ("shard_map", 2), ("shard_map", 8)]
+    }
