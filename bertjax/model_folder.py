@@ -160,6 +160,8 @@ def save_pretrained(
     if row.architecture == "BertModel" and "pooler" not in params:
         tensors |= _zero_pooler(model.config)
     folder = Path(folder)
+    if departure := departure_from_transformers(model):
+        logger.warning("%s is for bertjax alone: %s", folder, departure)
     with written_at_once(folder) as scratch:
         (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         write_tensors(scratch, tensors)
@@ -168,6 +170,18 @@ def save_pretrained(
         if card is not None:
             (scratch / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def departure_from_transformers(model: Model) -> str | None:
+    """Why transformers would compute other numbers from the folder of a model; None where it computes the same.
+
+    A bare encoder leaves the pooling to its user, and its card says how. A head on a pooling that transformers does not
+    have would get its input from a pooler that was never trained.
+    """
+    row = TASKS[model.task]
+    if model.pooling == "pooler" or row.pooling != "chosen" or not row.head_modules:
+        return None
+    return f"transformers' {row.architecture} always reads the pooler, and this model has pooling {model.pooling!r}"
 
 
 def _zero_pooler(config: BertConfig) -> dict[str, np.ndarray]:

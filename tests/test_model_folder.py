@@ -15,6 +15,8 @@ from bertjax.data.preprocessing import Preprocessing
 from bertjax.errors import CheckpointError, ConfigError, DiskError
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors
+from bertjax.tasks import TASKS, make_model
+from tests.conftest import TINY
 
 
 def same(left, right) -> bool:
@@ -51,6 +53,26 @@ def test_transformers_reads_the_folder_and_computes_the_same(tiny_model, tmp_pat
     with torch.no_grad():
         reference = theirs.eval()(torch.tensor(ids)).logits.numpy()
     np.testing.assert_allclose(ours, reference, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "pooling", "departs"),
+    [
+        ("classification", "mean", True),
+        ("multi_label", "cls", True),
+        ("classification", "pooler", False),
+        ("encoder", "mean", False),
+        ("sentence_embedding", None, False),
+        ("token_classification", None, False),
+    ],
+)
+def test_a_pooling_that_transformers_does_not_have_is_told(tmp_path, caplog, task, pooling, departs):
+    model = make_model(TINY, task, ("no", "yes") if TASKS[task].names else (), pooling)
+    save_pretrained(tmp_path / "model", model, model.init(jax.random.PRNGKey(0)))
+    assert caplog.messages == departs * [
+        f"{tmp_path}/model is for bertjax alone: transformers' BertForSequenceClassification always reads the pooler, "
+        f"and this model has pooling {pooling!r}"
+    ]
 
 
 def test_a_head_trained_on_the_same_labels_is_kept(classifier):

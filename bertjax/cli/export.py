@@ -41,20 +41,22 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax export")
     from bertjax.data.tokenize import load_tokenizer
     from bertjax.model_card import auto_class, model_card
-    from bertjax.model_folder import from_pretrained, save_pretrained, stored_max_length, stored_preprocessing
+    from bertjax.model_folder import (
+        departure_from_transformers,
+        from_pretrained,
+        save_pretrained,
+        stored_max_length,
+        stored_preprocessing,
+    )
     from bertjax.pretrained.files import resolve_model
-    from bertjax.tasks import find_task
 
     folder = resolve_model(parsed.model)
     _check_out(parsed, folder)
     model, params = from_pretrained(
         folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop
     )
-    if find_task(model.task).problem_type is not None and model.pooling != "pooler":
-        raise ConfigError(
-            f"transformers' {find_task(model.task).architecture} always reads the pooler, and this model has pooling "
-            f"{model.pooling!r}; fine-tune with --pooling pooler to export"
-        )
+    if departure := departure_from_transformers(model):
+        raise ConfigError(f"{departure}; fine-tune with --pooling pooler to export")
     card = model_card(model, _scores(folder))
     stored = read_config_json(folder)
     save_pretrained(
