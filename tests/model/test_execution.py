@@ -146,7 +146,7 @@ def test_transforms(task, layers):
     assert_close(mapped, jnp.stack([logits, model.apply(other, None, batch).logits]))
 
     over_devices = jax.pmap(lambda params, batch: logits_and_gradient(model, params, batch), in_axes=(None, 0))
-    on_devices = over_devices(params, split_rows(batch, 2))
+    on_devices = over_devices(params, jax.tree.map(lambda leaf: split_rows(leaf, 2), batch))
     assert on_devices[0].devices() == set(jax.devices()[:2])
     shares, gradients = jax.device_get(on_devices)
     assert_close(shares.reshape(logits.shape), logits)
