@@ -26,7 +26,9 @@ def train(devices: Devices, model, params, batch_size=8, epochs=5):
     """A run on these devices: the loss of each step, the last state, and the logits of the last batch after it."""
     examples = make_examples()
     plan, batches = batches_of(examples, packed=True, devices=devices.count, batch_size=batch_size, epochs=epochs)
-    step = make_train_step(model, make_optimizer(Optimizer(learning_rate=1e-3), len(batches), model), cross_entropy, AXIS)
+    step = make_train_step(
+        model, make_optimizer(Optimizer(learning_rate=1e-3), len(batches), model), cross_entropy, AXIS
+    )
     state = devices.place(step.init(params, jax.random.PRNGKey(0)))
     engine = Engine(devices, model, step, state, plan.empty_batches)
     losses = []
