@@ -87,15 +87,9 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, reviews: Path) -> FineTuneResult:
     """A run of the tiny model that cleaned its texts and cut some of them."""
-    table = Table(str(reviews), text=("title", "body"), label="stars", steps=("lower", "collapse_spaces"))
-    config = FineTuneConfig(
-        model=str(tiny_model),
-        data=table,
-        epochs=8,
-        max_length=10,
-        batch_size=8,
-        optimizer=Optimizer(learning_rate=1e-2),
-    )
+    table = Table(str(reviews), text=("title", "body"), label="stars", steps=("strip_markup",))
+    optimizer = Optimizer(learning_rate=1e-2)
+    config = FineTuneConfig(str(tiny_model), table, epochs=8, max_length=10, batch_size=8, optimizer=optimizer)
     return finetune(config, tmp_path_factory.mktemp("runs") / "finished", tracker=MemoryTracker())
 
 
