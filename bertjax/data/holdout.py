@@ -26,14 +26,14 @@ class Sides(NamedTuple):
     test: np.ndarray
 
 
-def stratified(labels: Sequence[str], test_size: float, seed: int, source: str) -> Sides:
+def stratified(labels: Sequence[str], test_size: float, seed: int, source: str, side: str = "test") -> Sides:
     """Holds out rows so that each class has the same share on both sides.
 
     Args:
       labels: one a row.
       test_size: a count of rows (1 or more), or a share of them.
       seed: of the shuffle.
-      source: named in the error.
+      source, side: named in the error; which rows are held out, "test" or "validation".
 
     Raises:
       DataError: a class with one row, or a size that leaves a side without some class.
@@ -46,19 +46,21 @@ def stratified(labels: Sequence[str], test_size: float, seed: int, source: str) 
             f"cannot be on both sides of a stratified split; add rows, drop the class, or give a --test table"
         )
     if len(counts) == 1:
-        held_out = _count_between_sides(test_size, len(labels), source)
+        held_out = _count_between_sides(test_size, len(labels), source, side)
     else:
         held_out = rows_to_hold_out(test_size, len(labels))
     if not len(counts) <= held_out <= len(labels) - len(counts):
         raise DataError(
             f"{source}: holding out {held_out} of {len(labels)} rows leaves a side with fewer rows than the "
-            f"{len(counts)} classes; choose another --test-size or give a --test table"
+            f"{len(counts)} classes; choose another --{side}-size or give a --{side} table"
         )
     train, test = train_test_split(np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels)
     return Sides(train, test)
 
 
-def grouped(labels: Sequence[str], groups: Sequence[str], test_size: float, seed: int, source: str) -> Sides:
+def grouped(
+    labels: Sequence[str], groups: Sequence[str], test_size: float, seed: int, source: str, side: str = "test"
+) -> Sides:
     """Holds out whole groups, so that no value of `groups` is on both sides.
 
     The groups are dealt so that classes have about the same share on both sides. Then groups change sides until no
@@ -69,7 +71,7 @@ def grouped(labels: Sequence[str], groups: Sequence[str], test_size: float, seed
       groups: one a row.
       test_size: a count of rows (1 or more), or a share of them.
       seed: of the deal.
-      source: named in the error.
+      source, side: named in the error; which rows are held out.
 
     Raises:
       DataError: fewer than two groups, no class with two rows, or a size that leaves a side empty.
@@ -80,7 +82,7 @@ def grouped(labels: Sequence[str], groups: Sequence[str], test_size: float, seed
     most_rows = max(Counter(labels).values())
     if most_rows < 2:
         raise DataError(f"{source}: every class has a single row, which cannot be on both sides of a split; add rows")
-    held_out = _count_between_sides(test_size, len(labels), source)
+    held_out = _count_between_sides(test_size, len(labels), source, side)
     parts = max(2, min(round(len(labels) / held_out), len(values), most_rows))
     with warnings.catch_warnings():
         # Classes with fewer rows than parts are in fewer parts; the split asks for no more.
@@ -93,13 +95,13 @@ def grouped(labels: Sequence[str], groups: Sequence[str], test_size: float, seed
     return _sides(is_out[group_of_row])
 
 
-def by_time(times: Sequence[Any], test_size: float, source: str) -> Sides:
+def by_time(times: Sequence[Any], test_size: float, source: str, side: str = "test") -> Sides:
     """Holds out the latest rows; rows of the same time are never parted, so the order of rows has no say.
 
     Args:
       times: one a row, numbers or datetimes.
       test_size: a count of rows (1 or more), or a share of them; the cut is between two times, as near as possible.
-      source: named in the error.
+      source, side: named in the error; which rows are held out.
 
     Returns:
       Both sides in the order of time, rows of the same time in their own order.
@@ -107,7 +109,7 @@ def by_time(times: Sequence[Any], test_size: float, source: str) -> Sides:
     Raises:
       DataError: one time only, or a size that leaves a side empty.
     """
-    held_out = _count_between_sides(test_size, len(times), source)
+    held_out = _count_between_sides(test_size, len(times), source, side)
     order = np.array(sorted(range(len(times)), key=times.__getitem__))
     cuts = np.array([i for i in range(1, len(order)) if times[order[i - 1]] != times[order[i]]], int)
     if not cuts.size:
@@ -145,12 +147,12 @@ def rows_to_hold_out(test_size: float, total: int) -> int:
     return round(test_size * total) if test_size < 1 else round(test_size)
 
 
-def _count_between_sides(test_size: float, total: int, source: str) -> int:
+def _count_between_sides(test_size: float, total: int, source: str, side: str) -> int:
     held_out = rows_to_hold_out(test_size, total)
     if not 1 <= held_out <= total - 1:
         raise DataError(
-            f"{source}: holding out {held_out} of {total} rows leaves a side empty; choose another --test-size or give "
-            f"a --test table"
+            f"{source}: holding out {held_out} of {total} rows leaves a side empty; choose another --{side}-size or "
+            f"give a --{side} table"
         )
     return held_out
 

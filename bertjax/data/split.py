@@ -86,8 +86,11 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     if "test" in rows:
         test = rows["test"]
     else:
-        train, test = _split(table, task_format, train)
-    leaks = leaked_rows(train, rows.get("validation"), test)
+        train, test = _split(table, task_format, train, _test_size(table), "test")
+    validation = rows.get("validation")
+    if table.validation_size is not None:
+        train, validation = _split(table, task_format, train, table.validation_size, "validation")
+    leaks = leaked_rows(train, validation, test)
     removed = leaks if table.leaks == "remove" else []
     train = _without(train, removed, table, task_format)
     if leaks:
@@ -96,7 +99,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
             table.train, len(leaks), len(removed),
         )  # fmt: skip
     intake = Intake(tables, duplicates, len(leaks), len(removed), emptied)
-    return Splits(train, rows.get("validation"), test, vocabulary, table, intake)
+    return Splits(train, validation, test, vocabulary, table, intake)
 
 
 def preprocessing_of(table: Table) -> Preprocessing:
@@ -109,6 +112,11 @@ def preprocessing_of(table: Table) -> Preprocessing:
 
 
 def _check_settings(table: Table) -> None:
+    if table.validation_size is not None:
+        if table.validation:
+            raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
+        if table.validation_size <= 0:
+            raise ConfigError(f"--validation-size must be positive, got {table.validation_size}")
     if table.test and table.split != "stratified":
         raise ConfigError(
             f"--split {table.split} holds test rows out of --train, but --test {table.test} names them; leave one out"
@@ -181,33 +189,33 @@ def _order(table: Table, frame: pd.DataFrame) -> list[Any] | None:
     return cells.astype(str).tolist() if table.group else sortable_times(cells, table.train)
 
 
-def _split(table: Table, task_format: TaskFormat, rows: Rows) -> tuple[Rows, Rows]:
-    """Training and test rows."""
-    size, seed, source = _test_size(table), table.split_seed, table.train
+def _split(table: Table, task_format: TaskFormat, rows: Rows, size: float, side: str) -> tuple[Rows, Rows]:
+    """Training rows, and those that are held out for the other side."""
+    seed, source = table.split_seed, table.train
     # What has no classes is one class: a stratified split of it is a random one.
     strata = rows.labels if task_format.classes else [""] * len(rows.labels)
     asked, kind = f"asked for {holdout.rows_to_hold_out(size, len(strata))}", str(table.split)
-    if table.split == "kfold":
+    if table.split == "kfold" and side == "test":
         sides = holdout.kfold(strata, table.folds, table.fold, seed, source)
         asked = f"fold {table.fold} of {table.folds}"
     elif rows.order is None:
-        sides = holdout.stratified(strata, size, seed, source)
+        sides, kind = holdout.stratified(strata, size, seed, source, side), "stratified"
         if not task_format.classes:
             kind, sides = "random", _without_news(sides, rows, task_format)
     elif table.split == "grouped":
-        sides = holdout.grouped(strata, rows.order, size, seed, source)
+        sides = holdout.grouped(strata, rows.order, size, seed, source, side)
     else:
-        sides = holdout.by_time(rows.order, size, source)
+        sides = holdout.by_time(rows.order, size, source, side)
     logger.info(
-        "%s: the %s split holds out %d of %d rows (%s)",
-        source, kind, len(sides.test), len(strata), asked,
+        "%s: the %s split holds out %d of %d rows for %s (%s)",
+        source, kind, len(sides.test), len(strata), side, asked,
     )  # fmt: skip
     train, test = rows.take(sides.train), rows.take(sides.test)
     gone = _names(rows, task_format) - _names(train, task_format)
     if gone:
         raise DataError(
             f"{source}: the {kind} split holds out every row of {', '.join(map(repr, sorted(gone)))}, so training "
-            f"would never see it; choose another --test-size or --split-seed, or drop the class"
+            f"would never see it; choose another --{side}-size or --split-seed, or drop the class"
         )
     return train, test
 

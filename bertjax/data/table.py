@@ -41,6 +41,10 @@ class Table:
     """Rows to hold out where there is no test table: a count (1 or more) or a share. Default: the catalog's own for
     its data sets, else 0.2."""
 
+    validation_size: float | None = None
+    """Rows to hold out of the training rows for validation, in the same way, where no table has them: a count, or a
+    share. Default: none are."""
+
     split_seed: int = 1234
     """Seed of that split; it does not follow the training seed, so every run sees the same test rows."""
 

@@ -74,8 +74,9 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         load_tokenizer(folder), vocabulary, config.max_length, table, masking=config.masking, seed=config.seed
     )
     validation = None
-    if splits.validation is not None and table.validation is not None:
-        validation = task_format.encode(splits.validation, table.validation, encoding).fixed(table.split_seed)
+    if splits.validation is not None:
+        source = table.validation or table.train
+        validation = task_format.encode(splits.validation, source, encoding).fixed(table.split_seed)
     test = task_format.encode(splits.test, table.test or table.train, encoding).fixed(table.split_seed)
     train = _balanced(config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary)
     plan = plan_training(

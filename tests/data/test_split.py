@@ -1,6 +1,7 @@
 """How rows come to be held out: who is on which side, that nothing but values and seed decides it, and what is told."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,27 @@ def test_no_group_is_on_both_sides_and_the_size_is_near(rows, share, seed):
                 assert abs(size - wanted) <= abs(after - wanted)
 
 
+def test_validation_rows_come_out_of_the_training_rows(tmp_path):
+    """The test rows are the same with and without them; nothing is on two sides."""
+    table = table_of(tmp_path, ["x", "y"] * 50, validation_size=0.25)
+    splits, plain = read_splits(table), read_splits(replace(table, validation_size=None))
+    assert splits.validation is not None
+    assert splits.test == plain.test
+    assert sorted(numbers(splits.train) + numbers(splits.validation)) == sorted(numbers(plain.train))
+    assert (len(splits.train.labels), splits.validation.labels.count("x")) == (60, 10)
+
+
+@pytest.mark.parametrize(("split", "column"), [("grouped", "group"), ("time", "time")])
+def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, column):
+    values = [i // 5 for i in range(100)]
+    table = table_of(tmp_path, ["x", "y"] * 50, {"c": values}, split=split, **{column: "c"}, validation_size=20)
+    splits = read_splits(table)
+    sides = [{values[i] for i in numbers(rows)} for rows in (splits.train, splits.validation, splits.test)]
+    assert len(set.union(*sides)) == sum(map(len, sides))
+    if split == "time":
+        assert max(sides[0]) < min(sides[1]) <= max(sides[1]) < min(sides[2])
+
+
 def test_groups_keep_the_shares_of_classes_where_they_can():
     groups = [f"g{i // 5}" for i in range(500)]
     labels = ["rare" if i // 5 < 20 else "common" for i in range(500)]
@@ -118,7 +140,7 @@ def test_a_grouped_table(tmp_path, caplog):
     held, kept = ({users[i] for i in numbers(rows)} for rows in (splits.test, splits.train))
     assert not held & kept
     assert len(splits.test.labels) == 7
-    assert f"{table.train}: the grouped split holds out 7 of 70 rows (asked for 10)" in caplog.text
+    assert f"{table.train}: the grouped split holds out 7 of 70 rows for test (asked for 10)" in caplog.text
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=30), st.floats(0.05, 0.9), st.randoms(use_true_random=False))
@@ -269,6 +291,9 @@ USER = {"user": list("aabb")}
         (["x", "y"], {"user": ["a", "b"]}, {"split": "grouped", "group": "user"}, "every class has a single row"),
         (XY, USER, {"split": "grouped", "group": "user"}, "the grouped split holds out every row of '[xy]'"),
         (XY, USER, {"split": "grouped", "group": "user", "test_size": 0.01}, "holding out 0 of 4 rows leaves a side"),
+        (XY, {}, {"validation_size": 0}, "--validation-size must be positive, got 0"),
+        (XY, {}, {"validation_size": 1, "validation": "v.csv"}, "--validation-size holds out others; give one"),
+        (["x", "y"] * 4, {}, {"validation_size": 5}, "choose another --validation-size or give a --validation table"),
         (XY, {}, {"split": "kfold", "folds": 1}, "--folds must be 2 or more, got 1"),
         (XY, {}, {"split": "kfold", "folds": 2, "fold": 2}, "--fold counts from 0 to 1, got 2"),
         (XY, {}, {"split": "kfold", "folds": 2, "fold": -1}, "--fold counts from 0 to 1, got -1"),
