@@ -1,6 +1,6 @@
-"""Batches: the order of examples in each epoch, and their layout in a few fixed shapes.
+"""Batches: examples laid out in the few fixed shapes of a plan.
 
-Everything here is a pure function of the examples, the seed and the step, so a run can be taken up at any step.
+Everything here is a pure function of the examples, the plan and the step, so a run can be taken up at any step.
 """
 
 from collections.abc import Iterator
@@ -9,82 +9,13 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from bertjax.batch import CLASS_INDEX, UNLABELLED, Batch, LabelKind, empty_batch
+from bertjax.batch import UNLABELLED, Batch, empty_batch
 from bertjax.data.examples import Examples
-from bertjax.data.packing import Layout, Row, choose_sizes, pack, unpacked
+from bertjax.data.packing import Layout, Row, pack, unpacked
+from bertjax.data.plan import Plan, Position
 
-_TRAINING_SHAPES = 2  # compiled shapes of a run, at most
-_SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
-_PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose from small
-_SEARCH_BATCHES = 64  # batches looked at when choosing the row length
-_SEARCH_LENGTHS = 64  # row lengths looked at
 _EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of examples does not matter there
 _EVALUATION_CHUNK = 2048  # examples packed together in evaluation
-
-
-class Position(NamedTuple):
-    """How far a run is in its batches: plain integers, to be saved and to go on from with exactly the next batch.
-
-    Attributes:
-      epoch: counted from 0.
-      batch: batches of that epoch that were taken.
-      seed: what the order of examples hangs on.
-    """
-
-    epoch: int
-    batch: int
-    seed: int
-
-
-class Plan(NamedTuple):
-    """How a training set becomes batches.
-
-    Attributes:
-      num_examples: in an epoch.
-      batch_size: examples an update, over all devices; the last batch of an epoch may be smaller and is never dropped.
-      epochs: passes over the examples.
-      seed: of the order.
-      layouts: the shapes that are compiled, smallest first.
-      packed: several examples a row.
-      kind: of the labels.
-    """
-
-    num_examples: int
-    batch_size: int
-    epochs: int
-    seed: int
-    layouts: tuple[Layout, ...]
-    packed: bool
-    kind: LabelKind = CLASS_INDEX
-
-    @property
-    def empty_batches(self) -> list[Batch]:
-        """A batch of padding in each shape that is compiled."""
-        return [empty_batch(*layout, self.kind) for layout in self.layouts]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Updates in an epoch."""
-        return -(-self.num_examples // self.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Updates of the whole run."""
-        return self.epochs * self.steps_per_epoch
-
-    def position(self, step: int) -> Position:
-        """Where the run is after `step` updates."""
-        return Position(*divmod(step, self.steps_per_epoch), self.seed)
-
-    def step(self, position: Position) -> int:
-        """The inverse of `position`.
-
-        Raises:
-          ValueError: a position in another order of examples.
-        """
-        if position.seed != self.seed:
-            raise ValueError(f"{position} belongs to another order of examples than that of seed {self.seed}")
-        return position.epoch * self.steps_per_epoch + position.batch
 
 
 class LaidOut(NamedTuple):
@@ -128,118 +59,39 @@ class BatchSource(Protocol):
         ...
 
 
-class InMemory(NamedTuple):
-    """Batches of examples that are all in memory."""
+class ExampleStore(Protocol):
+    """Where examples are kept, in memory or not."""
 
-    examples: Examples
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens in each example, special ones included."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Examples:
+        """The examples at `indices`, which ascend."""
+        ...
+
+
+class StoredBatches(NamedTuple):
+    """Batches of examples that are kept somewhere; one window of them is read at a time."""
+
+    examples: ExampleStore
     plan: Plan
 
     def batches(self, start: Position | None = None) -> Iterator[LaidOut]:
         """The batches from a position on, or from the first, to the end of the run."""
-        plan, examples = self.plan, self.examples
+        plan = self.plan
         first = start or plan.position(0)
         plan.step(first)
+        order = plan.order(self.examples.lengths)
         for epoch in range(first.epoch, plan.epochs):
-            taken = first.batch if epoch == first.epoch else 0
-            for indices in batch_indices(examples.lengths, plan.batch_size, plan.seed, epoch)[taken:]:
-                lengths = examples.lengths[indices].tolist()
-                rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
-                yield lay_out(examples, indices, rows, _fitting(plan.layouts, rows, lengths), epoch)
-
-
-def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The examples of each batch of an epoch, shuffled so that all batches have nearly the same number of tokens.
-
-    Stratified sampling by length: a fresh permutation is sorted by length into `batch_size` strata, and each full
-    batch takes one example of every stratum; the longest stratum is dealt last, its longest example to the batch with
-    the fewest tokens. Each example comes exactly once, and is as likely in one batch as in any other. Totals that
-    hardly vary are what lets every batch fit one compiled shape without padding; a plain shuffle wastes a tenth of
-    the computation on its longest batches.
-
-    Args:
-      lengths: [N] tokens of each example.
-      batch_size: examples a batch; the last batch has the rest.
-      seed: of the run.
-      epoch: counted from 0.
-
-    Returns:
-      Arrays of example indices, one a batch.
-    """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    full = len(lengths) // batch_size
-    rest = order[full * batch_size :]
-    if not full:
-        return [rest]
-    ranked = order[: full * batch_size]
-    ranked = ranked[np.argsort(lengths[ranked], kind="stable")]
-    *strata, longest = rng.permuted(ranked.reshape(batch_size, full), axis=1)
-    if strata:
-        heaviest_first = np.argsort(-lengths[np.array(strata)].sum(axis=0), kind="stable")
-        dealt = np.empty_like(longest)
-        dealt[heaviest_first] = longest[np.argsort(lengths[longest], kind="stable")]
-        longest = dealt
-    batches = list(np.array([*strata, longest]).T)
-    return [*batches, rest] if len(rest) else batches
-
-
-def plan_training(
-    lengths: np.ndarray,
-    batch_size: int,
-    epochs: int,
-    seed: int,
-    hidden_size: int,
-    num_devices: int,
-    packed: bool,
-    kind: LabelKind = CLASS_INDEX,
-) -> Plan:
-    """Chooses the shapes of a run from the lengths of its own batches, all of them, so that every batch fits.
-
-    Args:
-      lengths: [N] tokens of each example.
-      batch_size: examples an update, over all devices.
-      epochs: passes over the examples.
-      seed: of the order.
-      hidden_size: D, which sets what a longer row costs.
-      num_devices: rows come in multiples of it.
-      packed: several examples a row, or one.
-      kind: of the labels.
-    """
-    batches = [
-        lengths[indices].tolist()
-        for epoch in range(epochs)
-        for indices in batch_indices(lengths, batch_size, seed, epoch)
-    ]
-    if packed:
-        row_length = _best_row_length(batches, hidden_size, num_devices)
-        rows = [pack(batch, row_length) for batch in batches]
-        sizes = choose_sizes(map(len, rows), _TRAINING_SHAPES, num_devices, _SHAPE_PRICE)
-        slots = max(len(row) for batch in rows for row in batch) * kind.texts
-        layouts = tuple(Layout(size, row_length, slots) for size in sizes)
-    else:
-        num_rows = -(-min(batch_size, len(lengths)) // num_devices) * num_devices
-        sizes = choose_sizes(map(max, batches), _TRAINING_SHAPES, _PADDED_LENGTH_MULTIPLE, _SHAPE_PRICE)
-        layouts = tuple(Layout(num_rows, size, kind.texts) for size in sizes)
-    return Plan(len(lengths), batch_size, epochs, seed, layouts, packed, kind)
-
-
-def _best_row_length(batches: list[list[int]], hidden_size: int, num_devices: int) -> int:
-    """The row length that costs least, judged by a sample of the batches.
-
-    Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
-    step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
-    """
-    longest = max(max(batch) for batch in batches)
-    sample = batches[:: -(-len(batches) // _SEARCH_BATCHES)]
-    price = _SHAPE_PRICE * len(sample) / len(batches)
-
-    def cost(row_length: int) -> float:
-        needs = [len(pack(batch, row_length)) for batch in sample]
-        sizes = choose_sizes(needs, _TRAINING_SHAPES, num_devices, price)
-        rows = sum(min(size for size in sizes if size >= need) for need in needs) + price * len(sizes) * sizes[-1]
-        return rows * row_length * (1 + row_length / (2 * hidden_size))
-
-    return min(range(longest, 3 * longest + 1, -(-2 * longest // _SEARCH_LENGTHS)), key=cost)
+            for window in order.windows(epoch, first.batch if epoch == first.epoch else 0):
+                examples = self.examples.take(window.examples)
+                of_example = examples.lengths
+                for positions in window.batches:
+                    lengths = of_example[positions].tolist()
+                    rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
+                    yield lay_out(examples, positions, rows, _fitting(plan.layouts, rows, lengths), epoch)
 
 
 def shard(laid_out: LaidOut, index: int, count: int) -> LaidOut:
@@ -303,27 +155,36 @@ def lay_out(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
     batch = empty_batch(*layout, examples.kind)
     texts = examples.kind.texts
     example_ids = np.full((layout.rows, layout.slots // texts), -1, np.int64)
-    for r, row in enumerate(rows):
-        start = 0
-        for place, i in enumerate(row):
-            example = int(indices[i])
-            source = slice(examples.offsets[example], examples.offsets[example + 1])
-            target = slice(start, start + int(source.stop - source.start))
-            batch.token_ids[r, target], token_labels = examples.tokens_of(example, epoch)
-            batch.token_type_ids[r, target] = examples.token_type_ids[source]
-            for text, length in enumerate(examples.lengths_of_texts(example)):
-                slot, tokens = place * texts + text, slice(start, start + length)
-                batch.position_ids[r, tokens] = np.arange(length)
-                batch.segment_ids[r, tokens] = slot + 1
-                batch.example_starts[r, slot] = start
-                start = tokens.stop
-            weight = 1 if examples.weights is None else examples.weights[example]
-            if examples.labels_of == "tokens":
-                labelled = token_labels != UNLABELLED
-                batch.labels[r, target] = np.where(labelled, token_labels, 0)
-                batch.example_weights[r, target] = np.where(labelled, weight, 0)
-            else:
-                batch.labels[r, place] = examples.labels[example]
-                batch.example_weights[r, place] = weight
-            example_ids[r, place] = example
-    return LaidOut(batch, example_ids, int((example_ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
+    # Examples one after the other, as they stand in the rows; then their texts, and their tokens.
+    taken = indices[[i for row in rows for i in row]]
+    in_row = np.array([len(row) for row in rows])
+    row = np.repeat(np.arange(len(rows)), in_row)
+    place = np.arange(len(taken)) - np.repeat(np.cumsum(in_row) - in_row, in_row)
+    lengths = examples.offsets[taken + 1] - examples.offsets[taken]
+    first = np.cumsum(lengths) - lengths
+    in_row_first = first - first[np.searchsorted(row, row)]
+    text_lengths = lengths[:, None] if examples.text_lengths is None else examples.text_lengths[taken]  # [n, C]
+    text_first = np.cumsum(text_lengths, axis=1) - text_lengths
+    slots = place[:, None] * texts + np.arange(texts)
+
+    tokens = np.arange(lengths.sum())
+    source = tokens + np.repeat(examples.offsets[taken] - first, lengths)
+    target = tokens + np.repeat(row * layout.row_length + in_row_first - first, lengths)
+    token_ids, token_labels = examples.tokens_in(epoch, taken, source)
+    batch.token_ids.reshape(-1)[target] = token_ids
+    batch.token_type_ids.reshape(-1)[target] = examples.token_type_ids[source]
+    batch.position_ids.reshape(-1)[target] = tokens - np.repeat(
+        (first[:, None] + text_first).ravel(), text_lengths.ravel()
+    )
+    batch.segment_ids.reshape(-1)[target] = np.repeat(slots.ravel() + 1, text_lengths.ravel())
+    batch.example_starts[row[:, None], slots] = in_row_first[:, None] + text_first
+    weights = np.ones(len(taken), np.float32) if examples.weights is None else examples.weights[taken]
+    if examples.labels_of == "tokens":
+        labelled = token_labels != UNLABELLED
+        batch.labels.reshape(-1)[target] = np.where(labelled, token_labels, 0)
+        batch.example_weights.reshape(-1)[target] = np.where(labelled, np.repeat(weights, lengths), 0)
+    else:
+        batch.labels[row, place] = examples.labels[taken]
+        batch.example_weights[row, place] = weights
+    example_ids[row, place] = taken if examples.ids is None else examples.ids[taken]
+    return LaidOut(batch, example_ids, len(taken), len(tokens))

@@ -22,6 +22,7 @@ class Examples(NamedTuple):
       text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
       masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
       reference: what judges predictions where the labels of the tokens do not suffice, by the task.
+      ids: [N] their numbers in the set that they were taken from; None where they are all of it.
     """
 
     token_ids: np.ndarray
@@ -34,6 +35,7 @@ class Examples(NamedTuple):
     text_lengths: np.ndarray | None = None
     masking: DynamicMasking | None = None
     reference: Any = None
+    ids: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -45,17 +47,44 @@ class Examples(NamedTuple):
         """[N] tokens in each example, special ones included."""
         return np.diff(self.offsets)
 
-    def lengths_of_texts(self, example: int) -> list[int]:
-        """Tokens of each text of an example."""
-        if self.text_lengths is None:
-            return [int(self.offsets[example + 1] - self.offsets[example])]
-        return self.text_lengths[example].tolist()
+    def take(self, indices: np.ndarray) -> "Examples":
+        """The examples at `indices`, which ascend; without what judges them."""
+        if len(indices) == self.num_examples:
+            return self
+        lengths = self.offsets[indices + 1] - self.offsets[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return self._replace(
+            token_ids=self.token_ids[tokens],
+            token_type_ids=self.token_type_ids[tokens],
+            offsets=offsets,
+            labels=self.labels[tokens if self.labels_of == "tokens" else indices],
+            weights=None if self.weights is None else self.weights[indices],
+            text_lengths=None if self.text_lengths is None else self.text_lengths[indices],
+            masking=None if self.masking is None else self.masking._replace(words=self.masking.words[tokens]),
+            reference=None,
+            ids=indices if self.ids is None else self.ids[indices],
+        )
 
     def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The token ids of an example in an epoch, and the labels of its tokens where these have some."""
         tokens = slice(int(self.offsets[example]), int(self.offsets[example + 1]))
         if self.masking is not None:
-            return self.masking.hide(self.token_ids[tokens], tokens, example, epoch)
+            number = example if self.ids is None else int(self.ids[example])
+            return self.masking.hide(self.token_ids[tokens], tokens, number, epoch)
+        return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
+
+    def tokens_in(self, epoch: int, indices: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `tokens_of` says of several examples, end to end.
+
+        Args:
+          epoch: counted from 0.
+          indices: the examples.
+          tokens: where their tokens are, end to end.
+        """
+        if self.masking is not None:
+            token_ids, labels = zip(*(self.tokens_of(int(i), epoch) for i in indices), strict=True)
+            return np.concatenate(token_ids), np.concatenate(labels)
         return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
 
     def fixed(self, seed: int) -> "Examples":

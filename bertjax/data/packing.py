@@ -47,25 +47,36 @@ def pack(lengths: Sequence[int], row_length: int) -> list[Row]:
     left = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     rows: list[Row] = []
     while left:
-        longest, *others = left
-        row = [longest, *_fullest(others, lengths, row_length - lengths[longest])]
-        taken = set(row)
-        left = [i for i in others if i not in taken]
-        rows.append(row)
+        longest = left.pop(0)
+        chosen = _fullest([lengths[i] for i in left], row_length - lengths[longest])
+        rows.append([longest, *(left[place] for place in chosen)])
+        for place in reversed(chosen):
+            del left[place]
     return rows
 
 
-def _fullest(candidates: Sequence[int], lengths: Sequence[int], room: int) -> Row:
-    """The candidates whose lengths add up to the most that still fits: subset sum by dynamic programming."""
-    reached: dict[int, Row] = {0: []}
-    for i in candidates:
-        for total, chosen in list(reached.items()):
-            new = total + lengths[i]
-            if new <= room and new not in reached:
-                reached[new] = [*chosen, i]
-        if room in reached:
+def _fullest(lengths: Sequence[int], room: int) -> list[int]:
+    """Places of the lengths that add up to the most that still fits: subset sum by dynamic programming.
+
+    Bit t of `reached[i]` says whether some of the first i lengths add up to t, so one shift of an integer adds a length
+    to every sum at once.
+    """
+    fits = (1 << room + 1) - 1
+    reached = [1]
+    for length in lengths:
+        reached.append(reached[-1] | reached[-1] << length & fits)
+        if reached[-1] >> room:
             break
-    return reached[max(reached)]
+    chosen: list[int] = []
+    place, total = len(reached) - 1, reached[-1].bit_length() - 1
+    while total:
+        # The sum came to be with the last length without which it is not reached.
+        while reached[place - 1] >> total & 1:
+            place -= 1
+        place -= 1
+        chosen.append(place)
+        total -= lengths[place]
+    return chosen[::-1]
 
 
 def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:

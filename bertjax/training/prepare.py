@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from bertjax.data.batches import BatchSource, InMemory, plan_training
+from bertjax.data.batches import BatchSource, StoredBatches
 from bertjax.data.examples import Examples
 from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.intake import Intake
+from bertjax.data.plan import plan_training
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
@@ -99,7 +100,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
-    return Prepared(InMemory(train, plan), validation, test, model, params, encoding.tokenizer, splits.intake)
+    return Prepared(StoredBatches(train, plan), validation, test, model, params, encoding.tokenizer, splits.intake)
 
 
 def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.batches import InMemory, Position, batch_indices, evaluation_batches, plan_training, shard
+from bertjax.data.batches import StoredBatches, evaluation_batches, shard
 from bertjax.data.examples import Examples
+from bertjax.data.order import Order, batch_indices
+from bertjax.data.plan import Position, plan_training
 
 cases = st.tuples(
     st.lists(st.integers(3, 40), min_size=1, max_size=80),
@@ -17,6 +19,7 @@ cases = st.tuples(
     st.integers(0, 5),  # seed
     st.sampled_from([1, 2, 4]),  # devices
     st.booleans(),  # packed
+    st.sampled_from([1, 9, 30, 2**16]),  # examples a window
 )
 
 
@@ -27,18 +30,18 @@ def make_examples(lengths) -> Examples:
     return Examples(ids, ids % 2, offsets, np.arange(len(lengths), dtype=np.int32), truncated=0)
 
 
-def plan(lengths, batch_size, epochs, seed, devices, packed):
-    return plan_training(np.asarray(lengths), batch_size, epochs, seed, 64, devices, packed)
+def plan(lengths, batch_size, epochs, seed, devices, packed, window=2**16):
+    return plan_training(np.asarray(lengths), batch_size, epochs, seed, 64, devices, packed, window_examples=window)
 
 
 @given(cases)
 def test_every_example_once_an_epoch_in_few_shapes(case):
-    lengths, batch_size, epochs, seed, devices, packed = case
+    lengths, batch_size, epochs, _, devices, _, _ = case
     examples, the_plan = make_examples(lengths), plan(*case)
-    batches = list(InMemory(examples, the_plan).batches())
+    batches = list(StoredBatches(examples, the_plan).batches())
     per_epoch = the_plan.steps_per_epoch
     assert len(batches) == the_plan.total_steps == epochs * -(-len(lengths) // batch_size)
-    assert len(the_plan.layouts) <= 2
+    assert len(the_plan.layouts) <= 4
     for epoch in range(epochs):
         of_epoch = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
         seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in of_epoch])
@@ -52,8 +55,8 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
 @given(cases)
 def test_hosts_share_a_batch_without_gap_or_overlap(case):
     """With as many hosts as devices: each host the same shape, each example on one of them."""
-    lengths, _, _, _, hosts, _ = case
-    for laid_out in InMemory(make_examples(lengths), plan(*case)).batches():
+    lengths, _, _, _, hosts, *_ = case
+    for laid_out in StoredBatches(make_examples(lengths), plan(*case)).batches():
         shards = [shard(laid_out, index, hosts) for index in range(hosts)]
         assert len({part.batch.token_ids.shape for part in shards}) == 1
         seen = np.concatenate([part.example_ids[part.example_ids >= 0] for part in shards])
@@ -65,7 +68,7 @@ def test_hosts_share_a_batch_without_gap_or_overlap(case):
 
 
 def test_rows_that_cannot_be_dealt_evenly():
-    laid_out = next(InMemory(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)).batches())
+    laid_out = next(StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)).batches())
     with pytest.raises(ValueError, match="3 rows cannot be dealt to 2 hosts"):
         shard(laid_out, 0, 2)
 
@@ -74,7 +77,7 @@ def test_rows_that_cannot_be_dealt_evenly():
 def test_the_layout_says_what_the_examples_say(case):
     lengths = case[0]
     examples = make_examples(lengths)
-    for batch, ids, num_examples, num_tokens in InMemory(examples, plan(*case)).batches():
+    for batch, ids, num_examples, num_tokens in StoredBatches(examples, plan(*case)).batches():
         np.testing.assert_array_equal(batch.example_weights > 0, ids >= 0)
         assert num_tokens == sum(lengths[i] for i in ids[ids >= 0])
         assert num_examples == (ids >= 0).sum()
@@ -89,11 +92,11 @@ def test_the_layout_says_what_the_examples_say(case):
 
 @given(cases)
 def test_packing_does_not_change_which_examples_share_an_update(case):
-    lengths, batch_size, epochs, seed, devices, _ = case
+    lengths, batch_size, epochs, seed, devices, _, window = case
     examples = make_examples(lengths)
 
     def composition(packed):
-        batches = InMemory(examples, plan(lengths, batch_size, epochs, seed, devices, packed)).batches()
+        batches = StoredBatches(examples, plan(lengths, batch_size, epochs, seed, devices, packed, window)).batches()
         return [sorted(batch.example_ids[batch.example_ids >= 0]) for batch in batches]
 
     assert composition(True) == composition(False)
@@ -102,7 +105,7 @@ def test_packing_does_not_change_which_examples_share_an_update(case):
 @given(cases, st.data())
 def test_a_run_can_be_taken_up_at_any_step(case, data):
     examples, the_plan = make_examples(case[0]), plan(*case)
-    source = InMemory(examples, the_plan)
+    source = StoredBatches(examples, the_plan)
     whole = list(source.batches())
     first = data.draw(st.integers(0, len(whole)))
     saved = json.dumps(the_plan.position(first)._asdict())
@@ -114,8 +117,30 @@ def test_a_run_can_be_taken_up_at_any_step(case, data):
         np.testing.assert_array_equal(left.example_ids, right.example_ids)
 
 
+@pytest.mark.parametrize("rest", [0, 100])
+def test_a_window_is_drawn_from_all_over_a_large_set(rest):
+    """A file that is sorted by its labels still gives mixed batches; only the last window is not full."""
+    lengths = np.random.default_rng(0).integers(3, 40, 2**17 + rest)
+    order = Order(lengths, batch_size=48, seed=0, window_examples=2**15)
+    windows = list(order.windows(epoch=0))
+    assert sorted(np.concatenate([window.examples for window in windows])) == list(range(len(lengths)))
+    assert [len(window.examples) for window in windows[:-1]] == [32_736] * (len(windows) - 1)
+    for window in windows[:-1]:
+        assert np.histogram(window.examples, bins=4, range=(0, len(lengths)))[0].min() > 32_736 / 8
+        assert (np.diff(window.examples) > 0).all()
+        assert sorted(np.concatenate(window.batches)) == list(range(32_736))
+    assert not np.array_equal(windows[0].examples, next(order.windows(epoch=1)).examples)
+    assert not np.array_equal(windows[0].examples, next(order._replace(seed=1).windows(epoch=0)).examples)
+
+
+def test_windows_of_one_shape_differ_in_their_shuffle():
+    order = Order(np.full(2048, 5), batch_size=8, seed=0, window_examples=1024)
+    first, second = order.windows(epoch=0)
+    assert not np.array_equal(np.concatenate(first.batches), np.concatenate(second.batches))
+
+
 def test_a_position_in_another_order_is_refused():
-    source = InMemory(make_examples([5, 5, 5]), plan([5, 5, 5], 2, 2, 0, 1, True))
+    source = StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 2, 2, 0, 1, True))
     with pytest.raises(ValueError, match="another order of examples than that of seed 0"):
         next(source.batches(Position(0, 1, seed=1)))
 

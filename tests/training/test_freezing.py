@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.batches import StoredBatches
 from bertjax.data.examples import Examples
+from bertjax.data.plan import plan_training
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
@@ -107,7 +108,7 @@ def batches_of(count, epochs, devices=1):
     tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
     examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, count).astype(np.int32), 0)
     plan = plan_training(examples.lengths, 8, epochs, 0, 16, devices, packed=True)
-    return [laid_out.batch for laid_out in InMemory(examples, plan).batches()], plan.empty_batches
+    return [laid_out.batch for laid_out in StoredBatches(examples, plan).batches()], plan.empty_batches
 
 
 def start(freeze, learning_rate=1e-2, total_steps=5, axis_name=None):

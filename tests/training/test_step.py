@@ -5,8 +5,9 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.batches import StoredBatches
 from bertjax.data.examples import Examples
+from bertjax.data.plan import plan_training
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
 from bertjax.training.optimizer import make_optimizer
@@ -36,7 +37,7 @@ def without_dropout():
 
 def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
     plan = plan_training(examples.lengths, batch_size, epochs, 0, 16, devices, packed)
-    return plan, [laid_out.batch for laid_out in InMemory(examples, plan).batches()]
+    return plan, [laid_out.batch for laid_out in StoredBatches(examples, plan).batches()]
 
 
 def test_packed_and_padded_losses_and_gradients_are_equal():

@@ -1,0 +1,108 @@
+"""The order of examples: which of them share an update, and when, in each epoch.
+
+Examples are dealt in windows. Each window is shuffled and stratified by length on its own, so that no more than one
+window has to be in memory, wherever the examples are kept; a set that fits in one window is shuffled as a whole. A
+window of a larger set is drawn in short runs from all over the set, so that a file that is sorted by its labels still
+gives mixed batches. Everything is a pure function of the lengths, the batch size, the seed and the epoch.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+WINDOW_EXAMPLES = 2**16
+_RUN_EXAMPLES = 2**8  # neighbours that are read together
+_RUNS_KEY = 1  # sets the shuffle of runs apart from that of windows
+
+
+class Window(NamedTuple):
+    """Examples that are shuffled together.
+
+    Attributes:
+      examples: [W] their indices, ascending.
+      batches: positions in `examples`, an array a batch.
+    """
+
+    examples: np.ndarray
+    batches: list[np.ndarray]
+
+
+class Order(NamedTuple):
+    """Which examples share an update, in every epoch.
+
+    Attributes:
+      lengths: [N] tokens of each example.
+      batch_size: examples an update; the last batch of an epoch has the rest.
+      seed: of the run.
+      window_examples: of a window, rounded down to whole batches.
+    """
+
+    lengths: np.ndarray
+    batch_size: int
+    seed: int
+    window_examples: int = WINDOW_EXAMPLES
+
+    def windows(self, epoch: int, first_batch: int = 0) -> Iterator[Window]:
+        """The windows of an epoch, from that of its `first_batch` on and without the batches before it."""
+        batches_each = max(1, self.window_examples // self.batch_size)
+        size, num_examples = batches_each * self.batch_size, len(self.lengths)
+        runs = self._runs(epoch) if num_examples > size else None
+        for index in range(first_batch // batches_each, -(-num_examples // size)):
+            places = np.arange(index * size, min((index + 1) * size, num_examples))
+            if runs is not None:
+                places = np.sort(runs[places // _RUN_EXAMPLES] * _RUN_EXAMPLES + places % _RUN_EXAMPLES)
+            batches = batch_indices(self.lengths[places], self.batch_size, self.seed, epoch, index)
+            yield Window(places, batches[max(0, first_batch - index * batches_each) :])
+
+    def batch_lengths(self, epochs: int) -> Iterator[list[int]]:
+        """Tokens of each example of each batch of a whole run."""
+        for epoch in range(epochs):
+            for examples, batches in self.windows(epoch):
+                lengths = self.lengths[examples]
+                for positions in batches:
+                    yield lengths[positions].tolist()
+
+    def _runs(self, epoch: int) -> np.ndarray:
+        """The runs of an epoch in the order in which windows take them; the shorter run at the end comes last."""
+        whole, rest = divmod(len(self.lengths), _RUN_EXAMPLES)
+        key = np.random.SeedSequence([self.seed, epoch], spawn_key=(_RUNS_KEY,))
+        runs = np.random.default_rng(key).permutation(whole)
+        return np.append(runs, whole) if rest else runs
+
+
+def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, window: int = 0) -> list[np.ndarray]:
+    """The examples of each batch of a window, shuffled so that all batches have nearly the same number of tokens.
+
+    Stratified sampling by length: a fresh permutation is sorted by length into `batch_size` strata, and each full
+    batch takes one example of every stratum; the longest stratum is dealt last, its longest example to the batch with
+    the fewest tokens. Each example comes exactly once, and is as likely in one batch as in any other. Totals that
+    hardly vary are what lets every batch fit one compiled shape without padding; a plain shuffle wastes a tenth of
+    the computation on its longest batches.
+
+    Args:
+      lengths: [W] tokens of each example.
+      batch_size: examples a batch; the last batch has the rest.
+      seed: of the run.
+      epoch: counted from 0.
+      window: counted from 0.
+
+    Returns:
+      Arrays of indices into `lengths`, one a batch.
+    """
+    rng = np.random.default_rng([seed, epoch, window])
+    order = rng.permutation(len(lengths))
+    full = len(lengths) // batch_size
+    rest = order[full * batch_size :]
+    if not full:
+        return [rest]
+    ranked = order[: full * batch_size]
+    ranked = ranked[np.argsort(lengths[ranked], kind="stable")]
+    *strata, longest = rng.permuted(ranked.reshape(batch_size, full), axis=1)
+    if strata:
+        heaviest_first = np.argsort(-lengths[np.array(strata)].sum(axis=0), kind="stable")
+        dealt = np.empty_like(longest)
+        dealt[heaviest_first] = longest[np.argsort(lengths[longest], kind="stable")]
+        longest = dealt
+    batches = list(np.array([*strata, longest]).T)
+    return [*batches, rest] if len(rest) else batches
