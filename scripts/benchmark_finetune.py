@@ -20,6 +20,7 @@ from transformers import BertForSequenceClassification, get_linear_schedule_with
 from bertjax import FineTuneConfig, catalog
 from bertjax.cli.environment import restart_with_huge_pages
 from bertjax.data.batches import StoredBatches
+from bertjax.data.examples import Examples
 from bertjax.tasks import TASKS
 from bertjax.training import parallel
 from bertjax.training.optimizer import make_optimizer
@@ -61,6 +62,7 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
 def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     """The loop that one would write with transformers: dynamic padding, AdamW, warmup, clipping."""
     assert isinstance(prepared.train, StoredBatches)
+    assert isinstance(prepared.train.examples, Examples)
     train = prepared.train.examples
     folder = catalog.fetch(config.model)
     model = BertForSequenceClassification.from_pretrained(folder, num_labels=len(prepared.model.labels)).train()
