@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.batches import StoredBatches
 from bertjax.data.masking_settings import Masking
+from bertjax.data.plan import plan_training
 from bertjax.data.rows import Rows
 from bertjax.data.split import read_splits
 from bertjax.data.table import Table
@@ -98,9 +99,9 @@ def test_a_long_text_becomes_several_examples_and_nothing_is_lost(encode):
 def test_a_run_that_is_taken_up_hides_the_same_tokens(encode):
     examples = encode()
     plan = plan_training(examples.lengths, 7, 3, 0, 16, 1, packed=True, kind=examples.kind)
-    whole = list(InMemory(examples, plan).batches())
+    whole = list(StoredBatches(examples, plan).batches())
     for first in (4, plan.steps_per_epoch, 2 * plan.steps_per_epoch + 1):
-        rest = list(InMemory(examples, plan).batches(plan.position(first)))
+        rest = list(StoredBatches(examples, plan).batches(plan.position(first)))
         for left, right in zip(whole[first:], rest, strict=True):
             for a, b in zip(left.batch, right.batch, strict=True):
                 np.testing.assert_array_equal(a, b)

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.data.batches import InMemory, plan_training
+from bertjax.data.batches import StoredBatches
+from bertjax.data.plan import plan_training
 from bertjax.data.tokenize import Examples
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
@@ -35,7 +36,7 @@ def batch_in_rows(rows):
     tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
     examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, 8).astype(np.int32), 0)
     plan = plan_training(examples.lengths, 8, 1, 0, 16, rows, packed=True)
-    return next(InMemory(examples, plan).batches()).batch
+    return next(StoredBatches(examples, plan).batches()).batch
 
 
 BATCH = batch_in_rows(8)
