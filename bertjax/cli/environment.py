@@ -1,13 +1,20 @@
 """What the command line sets for its own process, and says so: nothing that changes a number, only its speed.
 
-A training step allocates and frees hundreds of megabytes. With 4 KiB pages, a quarter of its time on a CPU goes into
-page faults; glibc can ask for huge pages, but only if told before the process starts. So the command line starts
+Memory: a training step allocates and frees hundreds of megabytes. With 4 KiB pages, a quarter of its time on a CPU goes
+into page faults; glibc can ask for huge pages, but only if told before the process starts. So the command line starts
 itself once more with `GLIBC_TUNABLES` set. A user who has set that variable keeps it.
+
+Compiled programs: JAX can keep them on disk, so that the second start of a job finds them. The command line names a
+folder for that, and a size at which the least recently used ones go. A user who has named a folder of their own with
+`JAX_COMPILATION_CACHE_DIR` keeps it as it is; `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
 """
 
 import os
 import platform
 import sys
+from pathlib import Path
+
+from bertjax.catalog import cache_folder
 
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLES = {
@@ -15,6 +22,12 @@ _TUNABLES = {
     "mmap_max": "0",  # large buffers come from the heap too,
     "trim_threshold": "8589934592",  # which keeps up to 8 GiB for the next step,
     "arena_max": "1",  # and there is only one
+}
+
+_COMPILED = "JAX_COMPILATION_CACHE_DIR"
+COMPILED_SETTINGS = {
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),  # bytes; a training step of BERT-base takes some 20 MiB
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",  # a start compiles a dozen small programs too
 }
 
 
@@ -25,3 +38,28 @@ def restart_with_huge_pages() -> None:
     tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
     sys.stdout.flush()
     os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: tunables})
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs are kept unless the user says otherwise."""
+    return cache_folder() / "compiled"
+
+
+def keep_compiled_programs() -> None:
+    """Names JAX a folder for compiled programs, in this process and those it starts; call it before JAX is imported."""
+    if _COMPILED in os.environ:
+        return
+    folder = compiled_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a home that cannot be written to: everything works, and compiles each time
+    os.environ[_COMPILED] = str(folder)
+    for name, value in COMPILED_SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def prepare_process() -> None:
+    """What a long job wants of its process."""
+    keep_compiled_programs()
+    restart_with_huge_pages()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.cli.environment import prepare_process
 from bertjax.cli.flags import parse
 from bertjax.cli.main import run
 from bertjax.training.config import FineTuneConfig
@@ -44,7 +44,7 @@ class Arguments:
 
 def main(name: str, config: FineTuneConfig, anchor: Anchor) -> None:
     """Runs the experiment of a file with the flags of the command line, and exits."""
-    restart_with_huge_pages()
+    prepare_process()
 
     def job() -> int:
         default = Arguments(out=Path("runs") / name)

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TextIO
 
 from bertjax import __version__
-from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.cli.environment import compiled_folder, prepare_process
 from bertjax.errors import UserError
 
 # Subcommand -> its one-line help. The module has the same name.
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         return _complain(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
     if arguments is None and command in _LONG_JOBS:
-        restart_with_huge_pages()
+        prepare_process()
     return run(lambda: import_module(f"bertjax.cli.{command}").main(rest), debug)
 
 
@@ -89,6 +89,10 @@ def _help() -> str:
             "",
             "bertjax COMMAND --help shows the flags of a command. --debug shows the traceback of an error,",
             "--version the version.",
+            "",
+            f"Long jobs keep what JAX compiles for the next start, up to 2 GiB, in {compiled_folder()}",
+            "(JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps nothing), and",
+            "start themselves with huge pages (GLIBC_TUNABLES).",
         ]
     )
 

@@ -81,17 +81,3 @@ def test_the_readme_example(in_folder, reviews):
         exec(compile(block, "README.md", "exec"), names)
     assert names["result"].metrics["test/f1_macro"] > 0.5
     assert names["output"].logits.shape[-1] == 2
-
-
-def test_the_command_starts_itself_with_huge_pages(environment):
-    """Only where the user has not set the variable, and never in a loop."""
-    code = (
-        "import os; from bertjax.cli.environment import restart_with_huge_pages; restart_with_huge_pages();"
-        "print(os.environ['GLIBC_TUNABLES'])"
-    )
-    variables = {key: value for key, value in environment.items() if key != "GLIBC_TUNABLES"}
-    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
-    assert "glibc.malloc.hugetlb=1" in done.stdout
-    own = {**variables, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
-    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "glibc.malloc.check=0"

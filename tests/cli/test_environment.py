@@ -1,0 +1,99 @@
+"""What the command line sets for its process, and what it leaves to a user who has set it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertjax.cli.environment import keep_compiled_programs
+
+# Compiles a step in its two halves as a run does, and prints how many programs came out of the cache and how many not.
+COMPILE = """
+from bertjax.cli.environment import keep_compiled_programs
+keep_compiled_programs()
+import jax
+from bertjax.batch import empty_batch
+from bertjax.training.parallel import AXIS, Engine, all_devices
+from bertjax.training.step import TrainState, TrainStep
+found = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
+def count(event, **_):
+    if event in found:
+        found[event] += 1
+def gradient(state, batch):
+    return jax.lax.psum(state.params * batch.example_weights.sum(), AXIS), {"loss": state.params.sum()}
+def update(state, grads, loss):
+    return state._replace(params=state.params - grads), {}
+devices = all_devices()
+step = TrainStep(None, lambda params: params, gradient, update)
+state = devices.place(TrainState(jax.numpy.ones(3), None, 0, jax.random.PRNGKey(0)))
+jax.monitoring.register_event_listener(count)
+Engine(devices, None, step, state, [empty_batch(2, 8, 1)]).wait()
+print(*found.values())
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """As on a machine where nobody has set anything of JAX's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "PYTHONWARNINGS"))}
+    root = str(Path(__file__).parents[2])
+    return {**kept, "PYTHONPATH": root, "BERTJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+
+
+def test_the_second_start_finds_the_compiled_step(environment, tmp_path):
+    """Both halves, compiled ahead of time for all devices; for once the tiny ones are kept too."""
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    first, second = (
+        subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert (first.stdout, second.stdout) == ("0 2\n", "2 0\n")
+    assert any((tmp_path / "cache" / "compiled").iterdir())
+
+
+def settings_after(environment):
+    code = (
+        "import os; from bertjax.cli.environment import keep_compiled_programs; keep_compiled_programs();"
+        "print({name: value for name, value in os.environ.items() if name.startswith('JAX_')})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return eval(done.stdout)
+
+
+def test_compiled_programs_have_a_folder_and_a_bound(environment, tmp_path):
+    environment.pop("JAX_PLATFORMS")
+    assert settings_after(environment) == {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache" / "compiled"),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+
+
+def test_a_folder_of_the_users_own_is_left_as_it_is(environment, tmp_path):
+    own = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}
+    assert settings_after({**environment, **own}) == own
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "file"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    keep_compiled_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_the_command_starts_itself_with_huge_pages(environment):
+    """Only where the user has not set the variable, and never in a loop."""
+    code = (
+        "import os; from bertjax.cli.environment import restart_with_huge_pages; restart_with_huge_pages();"
+        "print(os.environ['GLIBC_TUNABLES'])"
+    )
+    variables = {key: value for key, value in environment.items() if key != "GLIBC_TUNABLES"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert "glibc.malloc.hugetlb=1" in done.stdout
+    own = {**variables, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "glibc.malloc.check=0"
