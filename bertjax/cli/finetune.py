@@ -117,7 +117,9 @@ def main(arguments: Sequence[str]) -> int:
         )
     except Interrupted as interruption:
         print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
-        return 128 + stop.number
+        # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it goes on elsewhere.
+        preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
+        return 0 if preempted else 128 + stop.number
     Console().print(console_table(result.report, "test"))
     metrics = result.metrics
     print(

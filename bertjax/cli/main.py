@@ -121,8 +121,11 @@ def _configure_logging(debug: bool) -> None:
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
     # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for, a
     # request that is tried again.
-    for chatty in ("jax", "absl", "alembic", "orbax", "urllib3"):
+    for chatty in ("jax", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    # Where a checkpoint cannot be saved or read, bertjax says so in one line.
+    for chatty in ("absl", "orbax"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -45,7 +45,7 @@ def render_report(
       title: of the page.
       report: of the test rows.
       metrics: flat, shown except those by class and of the data, which have their tables.
-      history: metrics of each epoch.
+      history: metrics of each epoch and evaluation; rows may differ in what they have.
       settings: flat config.
       intake: what was read, dropped and removed, and what became of the contract.
     """
@@ -57,7 +57,7 @@ def render_report(
         largest=1 if report.confusion is None else int(report.confusion.counts.max()) or 1,
         metrics={key: value for key, value in metrics.items() if "/class/" not in key and not key.startswith("data/")},
         history=history,
-        history_columns=[key for key in history[0] if "/class/" not in key] if history else [],
+        history_columns=list(dict.fromkeys(key for row in history for key in row if "/class/" not in key)),
         settings=settings,
         intake=intake,
     )

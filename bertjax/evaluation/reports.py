@@ -38,7 +38,10 @@ class Report(Protocol):
     """How predictions compare with what is right."""
 
     def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys, such as `test/accuracy`; `test/class/NUM/recall` for a part of the whole."""
+        """Metrics under flat keys, such as `test/accuracy`; `test/class/NUM/recall` for a part of the whole.
+
+        The task's main metric comes first.
+        """
         ...
 
     @property

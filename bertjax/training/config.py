@@ -8,7 +8,7 @@ from bertjax.data.masking_settings import Masking
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.settings import require
-from bertjax.training.options import Imbalance, Optimizer
+from bertjax.training.options import Evaluating, Imbalance, Optimizer, Saving, Stopping
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,15 @@ class FineTuneConfig:
 
     imbalance: Imbalance = field(default_factory=Imbalance)
     """What is done about classes of very different size."""
+
+    evaluating: Evaluating = field(default_factory=Evaluating)
+    """When the run is measured, and by what its weights are judged."""
+
+    stopping: Stopping = field(default_factory=Stopping)
+    """When the run ends early."""
+
+    saving: Saving = field(default_factory=Saving)
+    """When the run saves its state."""
 
     experiment: str = "bertjax"
     """MLflow experiment that the run belongs to."""

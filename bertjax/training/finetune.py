@@ -3,6 +3,7 @@
 Everything that can be wrong with the input is found before the folder is touched.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from bertjax.data.batches import BatchSource
 from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake
 from bertjax.data.split import preprocessing_of
-from bertjax.errors import ConfigError
+from bertjax.errors import CheckpointError, ConfigError
 from bertjax.evaluation.judges import JUDGES
 from bertjax.evaluation.report import render_report
 from bertjax.evaluation.reports import Report
@@ -30,13 +31,18 @@ from bertjax.training import parallel, run_folder
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.config import FineTuneConfig
-from bertjax.training.loop import Interrupted, Listeners, RunRecord, fit, predict
+from bertjax.training.goal import VALIDATION, check_metric, choose_goal
+from bertjax.training.loop import Course, Interrupted, Listeners, fit, predict
 from bertjax.training.optimizer import make_optimizer
 from bertjax.training.parallel import Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
+from bertjax.training.record import RunRecord
+from bertjax.training.rhythm import rhythm
 from bertjax.training.schedules import after_evaluation
-from bertjax.training.step import TrainState, make_train_step
+from bertjax.training.step import TrainState, TrainStep, make_train_step, not_finite_parameters
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,40 +115,40 @@ def finetune(
     )
     state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
     if resume:
-        state, record = _restore(folder, state)
+        with _checkpoints(folder, config, prepared.model) as checkpoints:
+            state, saved = checkpoints.restore(state)
+        record = RunRecord.from_json(saved)
 
     tracker = tracker or MlflowTracker(config.experiment)
     state = devices.place(state)
     shapes = _in_order_of_need(prepared.train, int(state.step))
     engine = Engine(devices, prepared.model, step, state, shapes)  # compiles while the tracker connects
     tracker.connect()
+    course = _course(config, prepared, engine, step, state)
     run_folder.open_folder(folder, config, resume)
     run_id = tracker.start(folder.name, flatten(config), folder)
     status: Status = "FAILED"
     try:
-        with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
-            state = fit(
-                engine,
-                state,
-                prepared.train,
-                record,
-                Listeners(tracker, progress or NoProgress(), checkpoints, should_stop),
-                validate=_validation(engine, prepared),
-                after_evaluation=partial(after_evaluation, config.optimizer),
-            )
-            params = evaluation_params(state)
-            report = _evaluate(engine, params, prepared.test, prepared.model)
-            metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
-            save_pretrained(
-                folder / run_folder.MODEL,
-                prepared.model,
-                params,
-                prepared.tokenizer,
-                preprocessing=preprocessing_of(config.data),
-                max_length=config.max_length,
-            )
+        with _checkpoints(folder, config, prepared.model) as checkpoints:
+            listeners = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
+            state = fit(engine, state, prepared.train, course, record, listeners)
+            last_step = int(state.step)
+            if config.evaluating.final_weights == "best":
+                state = devices.place(_best(checkpoints, record, state))
+        params = evaluation_params(state)
+        report = _evaluate(engine, params, prepared.test, prepared.model)
+        metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
+        metrics["train/steps"], metrics["train/model_step"] = last_step, int(state.step)
+        save_pretrained(
+            folder / run_folder.MODEL,
+            prepared.model,
+            params,
+            prepared.tokenizer,
+            preprocessing=preprocessing_of(config.data),
+            max_length=config.max_length,
+        )
         metrics["train/seconds"] = time.perf_counter() - started
-        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, plan.total_steps)
+        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, last_step)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
@@ -151,6 +157,23 @@ def finetune(
         engine.close()
         tracker.finish(status)
     return FineTuneResult(folder, metrics, report, run_id)
+
+
+def _course(config: FineTuneConfig, prepared: Prepared, engine: Engine, step: TrainStep, state: TrainState) -> Course:
+    goal = choose_goal(config.evaluating, config.stopping, validates=prepared.validation is not None)
+    validate = _validation(engine, prepared)
+    if goal is not None and goal.metric is not None:
+        names = validate(state.params) if validate is not None else {}
+        check_metric(goal, [*names, "epoch/train_loss"])
+    plan = prepared.train.plan
+    return Course(
+        rhythm(config.evaluating, config.saving, plan.steps_per_epoch, plan.total_steps),
+        goal,
+        config.stopping.max_skipped_steps,
+        validate,
+        partial(after_evaluation, config.optimizer),
+        partial(not_finite_parameters, step.trainable(prepared.params)),
+    )
 
 
 def _in_order_of_need(source: BatchSource, step: int) -> list[Batch]:
@@ -170,10 +193,29 @@ def loss_of(config: FineTuneConfig) -> Loss:
     return loss
 
 
-def _restore(folder: Path, template: TrainState) -> tuple[TrainState, RunRecord]:
-    with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
-        state, progress = checkpoints.restore(template)
-    return state, RunRecord(**progress)
+def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoints:
+    belongs_to = {
+        "task": model.task,
+        "labels": list(model.labels),
+        "pooling": model.pooling,
+        "layers": model.config.num_layers,
+        "heads": model.config.num_heads,
+        "hidden_act": model.config.hidden_act,
+    }
+    return Checkpoints(folder / run_folder.CHECKPOINTS, belongs_to, config.saving.keep_checkpoints)
+
+
+def _best(checkpoints: Checkpoints, record: RunRecord, last: TrainState) -> TrainState:
+    """The state of the best evaluation, or the last one where the best was not or badly saved."""
+    checkpoints.wait()
+    best = record.standing.best_step
+    if best == int(last.step):
+        return last
+    try:
+        return checkpoints.restore_step(best, last).state
+    except CheckpointError as error:
+        logger.warning("the model has the last weights, not the best, those of step %d: %s", best, error)
+        return last
 
 
 def _evaluate(engine: Engine, params: Params, examples: Examples, model: Model) -> Report:
@@ -184,15 +226,17 @@ def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[s
     examples = prepared.validation
     if examples is None:
         return None
-    return lambda params: _evaluate(engine, params, examples, prepared.model).flat("validation")
+    return lambda params: _evaluate(engine, params, examples, prepared.model).flat(VALIDATION)
 
 
 def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
     """How the training went, under the keys of `metrics.json`."""
     return {
-        "train/loss": record.history[-1]["epoch/train_loss"],
+        "train/loss": record.train_loss,
         "train/examples_per_second": record.examples_per_second,
+        "train/tokens_per_second": record.tokens_per_second,
         "train/real_token_share": record.real_token_share,
+        "train/skipped_steps": record.skipped_steps,
         "train/data_wait_share": record.data_wait_share,
         "train/compiles": engine.compiles,
         "train/compile_seconds": engine.compile_seconds,

@@ -4,10 +4,11 @@ It keeps the device busy: the metrics of a step are read after the next one was 
 """
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import NamedTuple
 
 import jax
@@ -21,54 +22,30 @@ from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
+from bertjax.training.goal import Goal
 from bertjax.training.parallel import Engine
 from bertjax.training.progress import Progress, Reading
+from bertjax.training.record import RunRecord
+from bertjax.training.rhythm import Due, Rhythm
 from bertjax.training.step import Metrics, TrainState
 
 logger = logging.getLogger(__name__)
 
-_SCORE = "validation/f1_weighted"
+_TRAINING_LOSS = Goal("epoch/train_loss")
+_NAMES_SHOWN = 3
 
 
 class Interrupted(UserError):
-    """The run was asked to stop; it has saved its state and can be resumed."""
-
-
-@dataclass
-class RunRecord:
-    """How far a run has come. It is saved with each checkpoint, so a resumed run goes on counting.
+    """The run was asked to stop and can be resumed.
 
     Attributes:
-      examples, real_tokens, computed_tokens: so far; computed ones include padding.
-      seconds: of training steps.
-      wait_seconds: of these, spent waiting for the next batch.
-      epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
-      history: metrics of each finished epoch.
+      saved_step: of the newest checkpoint; None where not even one could be saved.
     """
 
-    examples: int = 0
-    real_tokens: int = 0
-    computed_tokens: int = 0
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-    epoch_loss_sum: float = 0.0
-    epoch_examples: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def examples_per_second(self) -> float:
-        """Training speed; 0 before the first step."""
-        return self.examples / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def data_wait_share(self) -> float:
-        """Share of the training time in which no batch was ready."""
-        return self.wait_seconds / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def real_token_share(self) -> float:
-        """Share of computed tokens that are not padding."""
-        return self.real_tokens / max(self.computed_tokens, 1)
+    def __init__(self, step: int, total_steps: int, saved_step: int | None):
+        unsaved = "" if saved_step == step else f" (the newest checkpoint: {saved_step or 'none'})"
+        super().__init__(f"stopped after step {step} of {total_steps}{unsaved}")
+        self.saved_step = saved_step
 
 
 class Listeners(NamedTuple):
@@ -78,6 +55,30 @@ class Listeners(NamedTuple):
     progress: Progress
     checkpoints: Checkpoints
     should_stop: Callable[[], bool]
+
+
+class Diverged(UserError):
+    """Too many steps in a row had a loss or gradient that is not finite; what was saved before is good."""
+
+
+class Course(NamedTuple):
+    """Where a run goes.
+
+    Attributes:
+      rhythm: when it evaluates and saves.
+      goal: what it is judged by, if by anything.
+      max_skipped_steps: in a row, after which it ends.
+      validate: parameters -> metrics, if there is something to validate on.
+      after_evaluation: (state, cost) -> the state to go on with.
+      not_finite_parameters: metrics of a skipped step -> the paths of the parameters whose gradient was not finite.
+    """
+
+    rhythm: Rhythm
+    goal: Goal | None
+    max_skipped_steps: int
+    validate: Callable[[Params], dict[str, float]] | None
+    after_evaluation: Callable[[TrainState, float], TrainState]
+    not_finite_parameters: Callable[[Metrics], list[str]]
 
 
 class _Pending(NamedTuple):
@@ -92,97 +93,128 @@ def fit(
     engine: Engine,
     state: TrainState,
     source: BatchSource,
+    course: Course,
     record: RunRecord,
     listeners: Listeners,
-    validate: Callable[[Params], dict[str, float]] | None,
-    after_evaluation: Callable[[TrainState, float], TrainState],
 ) -> TrainState:
-    """Trains from `state.step` to the end of the plan.
+    """Trains from `state.step` to the end of the course, or until the goal is given up.
 
     Args:
       engine: the step on the devices.
       state: placed on them.
-      source: the batches to train on, and how many there are.
+      source: the batches to train on.
+      course: when to evaluate, save and end.
       record: brought up to date in place.
       listeners: tracker, progress, checkpoints, and the question whether to stop.
-      validate: parameters -> metrics, after each epoch.
-      after_evaluation: (state, value) -> the state to go on with, where less is better: the training loss of the epoch,
-        or the negative of the weighted F1 where there is a validation set.
 
     Returns:
       The state after the last step.
 
     Raises:
       Interrupted: `should_stop` said so; the state is saved.
+      Diverged: too many steps in a row were skipped.
     """
-    plan = source.plan
-    first_step, per_epoch, total_steps = int(state.step), plan.steps_per_epoch, plan.total_steps
+    step, rhythm = int(state.step), course.rhythm
+    if record.stopped_early:
+        return state
     pending: _Pending | None = None
-
-    def read(waiting: _Pending | None) -> None:
-        """Waits for a step and tells of it."""
-        if waiting is None:
-            return
-        metrics = {name: float(value) for name, value in waiting.metrics.items() if value.ndim == 0}
-        record.epoch_loss_sum += metrics["loss"] * waiting.laid_out.num_examples
-        record.epoch_examples += waiting.laid_out.num_examples
-        shown = ("loss", "grad_norm", "learning_rate")
-        listeners.tracker.log_metrics({f"train/{name}": metrics[name] for name in shown}, waiting.step)
-        epoch = (waiting.step - 1) // per_epoch + 1
-        loss, speed = metrics["loss"], record.examples_per_second
-        listeners.progress.show(Reading(waiting.step, total_steps, epoch, plan.epochs, loss, speed))
-
-    step = first_step
-    with listeners.progress, closing(prefetched(source.batches(plan.position(first_step)))) as batches:
+    with listeners.progress, closing(prefetched(source.batches(source.plan.position(step)))) as batches:
         mark = time.perf_counter()
         for laid_out in batches:
             record.wait_seconds += time.perf_counter() - mark
             state, metrics = engine.train(state, laid_out.batch)
             step += 1
-            read(pending)
+            _read(pending, course, record, listeners)
             pending = _Pending(step, metrics, laid_out)
-            epoch_done, stop = step % per_epoch == 0, listeners.should_stop()
-            if epoch_done or stop:
-                read(pending)
+            due, stop = rhythm.due(step), listeners.should_stop()
+            if any(due) or stop:
+                _read(pending, course, record, listeners)
                 pending = None
-            _count(record, laid_out, time.perf_counter() - mark)
+            record.count(laid_out, time.perf_counter() - mark)
+            best_before = record.standing.best_step
+            if due.epoch or due.evaluation:
+                state = _measure(state, step, due, course, record, listeners)
+            if due.save or stop or record.stopped_early or record.standing.best_step != best_before:
+                listeners.checkpoints.save(state, asdict(record), record.standing.best_step)
+            if record.stopped_early:
+                break
+            if stop and step < rhythm.total_steps:
+                listeners.checkpoints.wait()
+                raise Interrupted(step, rhythm.total_steps, listeners.checkpoints.latest_step)
             mark = time.perf_counter()
-            if epoch_done:
-                of_epoch = _end_epoch(state, step, record, listeners, validate)
-                state = after_evaluation(state, -of_epoch.get(_SCORE, -of_epoch["epoch/train_loss"]))
-            if epoch_done or stop:
-                listeners.checkpoints.save(state, asdict(record))
-                mark = time.perf_counter()
-            if stop and step < total_steps:
-                raise Interrupted(f"stopped after step {step} of {total_steps}")
     return state
 
 
-def _count(record: RunRecord, laid_out: LaidOut, seconds: float) -> None:
-    record.examples += laid_out.num_examples
-    record.real_tokens += laid_out.num_tokens
-    record.computed_tokens += laid_out.batch.token_ids.size
-    record.seconds += seconds
+def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners: Listeners) -> None:
+    """Waits for a step and tells of it."""
+    if pending is None:
+        return
+    metrics = {name: float(value) for name, value in pending.metrics.items() if value.ndim == 0}
+    if metrics.pop("skipped"):
+        record.count_skipped()
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        metrics["skipped_steps"] = record.skipped_steps
+        logger.warning("step %d was skipped: its loss or gradient is not finite", pending.step)
+        if record.skipped_in_a_row >= course.max_skipped_steps:
+            raise _diverged(pending, course, listeners.checkpoints)
+    else:
+        record.count_loss(metrics["loss"], pending.laid_out.num_examples)
+    listeners.tracker.log_metrics({f"train/{name}": value for name, value in metrics.items()}, pending.step)
+    rhythm = course.rhythm
+    listeners.progress.show(
+        Reading(
+            step=pending.step,
+            total_steps=rhythm.total_steps,
+            epoch=(pending.step - 1) // rhythm.steps_per_epoch + 1,
+            epochs=rhythm.total_steps // rhythm.steps_per_epoch,
+            loss=metrics.get("loss", math.nan),
+            examples_per_second=record.examples_per_second,
+        )
+    )
 
 
-def _end_epoch(
-    state: TrainState,
-    step: int,
-    record: RunRecord,
-    listeners: Listeners,
-    validate: Callable[[Params], dict[str, float]] | None,
-) -> dict[str, float]:
-    epoch = len(record.history) + 1
-    metrics = {"epoch": float(epoch), "epoch/train_loss": record.epoch_loss_sum / record.epoch_examples}
-    metrics["epoch/examples_per_second"] = record.examples_per_second
-    if validate is not None:
-        metrics |= validate(evaluation_params(state))
-    record.history.append(metrics)
-    record.epoch_loss_sum, record.epoch_examples = 0.0, 0
-    listeners.tracker.log_metrics(metrics, step)
-    shown = ", ".join(f"{name.split('/', 1)[-1]} {value:.4g}" for name, value in metrics.items() if "class" not in name)
-    logger.info("%s", shown)
-    return metrics
+def _diverged(pending: _Pending, course: Course, checkpoints: Checkpoints) -> Diverged:
+    names = course.not_finite_parameters(pending.metrics)
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    culprits = f"the gradient of {', '.join(names[:_NAMES_SHOWN])}{more}" if names else "the loss"
+    checkpoints.wait()
+    newest = checkpoints.latest_step
+    kept = "there is no checkpoint yet" if newest is None else f"the checkpoint of step {newest} is good"
+    return Diverged(
+        f"{course.max_skipped_steps} steps in a row were skipped, the last of them step {pending.step}: {culprits} "
+        f"is not finite; {kept}; try a lower --learning-rate, a lower --clip-norm or --precision float32"
+    )
+
+
+def _measure(
+    state: TrainState, step: int, due: Due, course: Course, record: RunRecord, listeners: Listeners
+) -> TrainState:
+    """Adds a row to the history and judges it; returns the state to go on with."""
+    row = {"epoch": step / course.rhythm.steps_per_epoch}
+    if due.epoch:
+        row["epoch/train_loss"] = record.end_epoch()
+        row["epoch/examples_per_second"] = record.examples_per_second
+    if due.evaluation and course.validate is not None:
+        row |= course.validate(evaluation_params(state))
+    record.history.append(row)
+    listeners.tracker.log_metrics(row, step)
+    logger.info(
+        "%s", ", ".join(f"{name.split('/', 1)[-1]} {value:.4g}" for name, value in row.items() if "/class/" not in name)
+    )
+    if course.goal is not None:
+        _judge(row, step, course.goal, record)
+    cost = (course.goal or _TRAINING_LOSS).cost(row)
+    return state if cost is None else course.after_evaluation(state, cost)
+
+
+def _judge(row: Mapping[str, float], step: int, goal: Goal, record: RunRecord) -> None:
+    record.standing = goal.judge(record.standing, step, row)
+    record.stopped_early = goal.given_up(record.standing)
+    if record.stopped_early:
+        logger.info(
+            "stopping after step %d: %s was best after step %d, %d evaluations ago",
+            step, goal.metric_of(row), record.standing.best_step, record.standing.evaluations_since,
+        )  # fmt: skip
 
 
 def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:

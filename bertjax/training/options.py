@@ -1,7 +1,7 @@
 """The groups of settings that a run is made of: data only, frozen, and without an import that costs time."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from bertjax.errors import ConfigError
 from bertjax.settings import require, require_known
@@ -129,3 +129,67 @@ class Imbalance:
         require(self.focal_gamma >= 0, "focal_gamma must not be negative", self.focal_gamma)
         if self.oversample and self.class_weights:
             raise ConfigError("oversample and class_weights both make up for small classes; give one of them")
+
+
+Unit = Literal["epochs", "steps"]
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """When a run is measured, and by what its weights are judged."""
+
+    evaluate_every: int = 1
+    """Validation rows are evaluated each time this many epochs (or steps) are done, and at the end."""
+
+    evaluate_unit: Unit = "epochs"
+    """What `evaluate_every` counts."""
+
+    best_metric: str | None = None
+    """Metric that the best weights are best by, such as `validation/f1_macro` or `epoch/train_loss`; default: the
+    task's main one on the validation rows, where there are some."""
+
+    best_mode: Literal["auto", "max", "min"] = "auto"
+    """Whether more is better; `auto` knows it by the metric's name (less of a loss or an error)."""
+
+    final_weights: Literal["last", "best"] = "last"
+    """Weights that are tested and saved as the model: those after the last step, or the best by `best_metric`."""
+
+    def __post_init__(self) -> None:
+        require(self.evaluate_every >= 1, "evaluate_every must be 1 or more", self.evaluate_every)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a run ends before its last epoch."""
+
+    patience: int | None = None
+    """Evaluations without a better `best_metric` after which the run stops; default: it never does."""
+
+    min_improvement: float = 0.0
+    """A metric is better if it is by more than this."""
+
+    max_skipped_steps: int = 10
+    """A step whose loss or gradient is not finite changes nothing; after this many in a row the run stops."""
+
+    def __post_init__(self) -> None:
+        require(self.patience is None or self.patience >= 1, "patience must be 1 or more", self.patience)
+        require(self.min_improvement >= 0, "min_improvement must not be negative", self.min_improvement)
+        require(self.max_skipped_steps >= 1, "max_skipped_steps must be 1 or more", self.max_skipped_steps)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """When a run saves its state, and what it keeps."""
+
+    save_every: int = 1
+    """The state is saved each time this many epochs (or steps) are done, at the end, and when it is the best so far."""
+
+    save_unit: Unit = "epochs"
+    """What `save_every` counts."""
+
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay, besides the best one."""
+
+    def __post_init__(self) -> None:
+        require(self.save_every >= 1, "save_every must be 1 or more", self.save_every)
+        require(self.keep_checkpoints >= 1, "keep_checkpoints must be 1 or more", self.keep_checkpoints)
