@@ -48,9 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         stored_max_length,
         stored_preprocessing,
     )
-    from bertjax.pretrained.files import resolve_model
+    from bertjax.tracking.registry import find_model
 
-    folder = resolve_model(parsed.model)
+    folder = find_model(parsed.model)
     _check_out(parsed, folder)
     model, params = from_pretrained(
         folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop

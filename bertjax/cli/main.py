@@ -128,4 +128,5 @@ def _configure_logging(debug: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

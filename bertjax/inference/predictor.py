@@ -14,8 +14,8 @@ from bertjax.data.tokenize import load_tokenizer, tokenize
 from bertjax.errors import DataError
 from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing
 from bertjax.predictions import Prediction, readout_of
-from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params
+from bertjax.tracking.registry import find_model
 
 Text = str | tuple[str, str]
 
@@ -55,7 +55,7 @@ class Predictor:
         """The predictor of a model folder, such as `model/` of a run.
 
         Args:
-          name: a folder, a hub id, or a name of the catalog.
+          name: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's registry.
           max_length: longest text in tokens, what is longer is cut; default: as in training, else what the network
             takes.
           execution: how to run the network.
@@ -63,7 +63,7 @@ class Predictor:
         Raises:
           UserError: there is no such model, it does not fit, or its task predicts no texts.
         """
-        folder = resolve_model(str(name))
+        folder = find_model(str(name))
         stored = read_config_json(folder)
         model, params = from_pretrained(folder, execution=execution)
         return cls(

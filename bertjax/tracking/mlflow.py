@@ -1,22 +1,22 @@
 """MLflow behind the tracker protocol. Importing MLflow takes seconds, so it happens when a run connects.
 
 Only `connect` and `start` wait for the store. Everything else is a line of the run's journal, which a thread sends on:
-`{"metrics": {...}, "step": N, "time_ms": T}`, `{"artifact": PATH}`, `{"status": S, "time_ms": T}`.
+`{"metrics": {...}, "step": N, "time_ms": T}`, `{"artifact": PATH}`, `{"model": PATH, "register": NAME}`,
+`{"status": S, "time_ms": T}`.
 """
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bertjax.errors import ConfigError
 from bertjax.tracking import journal
+from bertjax.tracking.delivery import Delivery
 from bertjax.tracking.journal import Journal
-from bertjax.tracking.mlflow_store import MlflowStore
+from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.sender import Sender
 from bertjax.tracking.tracker import Status
 
@@ -70,7 +70,7 @@ class MlflowTracker:
             self._journal.identify(run_key=key)
             run_id = self._store.begin(self._experiment, name, key, params, tags or {})
             self._journal.identify(run_id=run_id, store=self._store.name)
-        self._sender = Sender(self._journal, partial(self._store.deliver, run_id, folder), self._seconds_between_sends)
+        self._sender = Sender(self._journal, Delivery(self._store, run_id, folder), self._seconds_between_sends)
         return run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
@@ -79,9 +79,11 @@ class MlflowTracker:
 
     def log_artifact(self, path: Path) -> None:
         """See `Tracker.log_artifact`."""
-        folder = self._started.path.parent
-        inside = path.is_relative_to(folder)  # the folder of a run may move
-        self._started.record({"artifact": str(path.relative_to(folder) if inside else path.absolute())})
+        self._started.record({"artifact": self._stored_path(path)})
+
+    def log_model(self, folder: Path, register: str | None = None) -> None:
+        """See `Tracker.log_model`."""
+        self._started.record({"model": self._stored_path(folder), "register": register})
 
     def finish(self, status: Status) -> None:
         """See `Tracker.finish`. Waits for a store that is down no longer than some seconds."""
@@ -93,16 +95,15 @@ class MlflowTracker:
                 self._store.name, self._sender.failure or "no answer", self._started.path,
             )  # fmt: skip
 
+    def _stored_path(self, path: Path) -> str:
+        folder = self._started.path.parent
+        inside = path.is_relative_to(folder)  # the folder of a run may move
+        return str(path.relative_to(folder) if inside else path.absolute())
+
     @property
     def _started(self) -> Journal:
         assert self._journal is not None, "start comes first"
         return self._journal
-
-
-def tracking_address() -> str:
-    """Where `MLFLOW_TRACKING_URI` says, else a database in the current folder."""
-    # Absolute: MLflow keeps a store by its address, so a relative one would go on pointing at an earlier folder.
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def _now_ms() -> int:

@@ -43,6 +43,15 @@ class Tracker(Protocol):
         """Copies a file or folder under its own name; it must stay as it is until `finish`."""
         ...
 
+    def log_model(self, folder: Path, register: str | None = None) -> None:
+        """Records a model folder, so that it can be run from there.
+
+        Args:
+          folder: what `bertjax.Predictor.load` reads; it must stay as it is until `finish`.
+          register: the name in the tracker's registry of models under which it becomes a new version.
+        """
+        ...
+
     def finish(self, status: Status) -> None:
         """Waits until everything is recorded, and ends the run."""
         ...
@@ -63,6 +72,9 @@ class NullTracker:
     def log_artifact(self, path: Path) -> None:
         pass
 
+    def log_model(self, folder: Path, register: str | None = None) -> None:
+        pass
+
     def finish(self, status: Status) -> None:
         pass
 
@@ -75,6 +87,7 @@ class MemoryTracker(NullTracker):
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.artifacts: list[Path] = []
+        self.models: list[tuple[Path, str | None]] = []
         self.status: Status | None = None
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
@@ -86,6 +99,9 @@ class MemoryTracker(NullTracker):
 
     def log_artifact(self, path: Path) -> None:
         self.artifacts.append(path)
+
+    def log_model(self, folder: Path, register: str | None = None) -> None:
+        self.models.append((folder, register))
 
     def finish(self, status: Status) -> None:
         self.status = status

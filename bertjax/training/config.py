@@ -16,7 +16,8 @@ class FineTuneConfig:
     """Everything a fine-tuning run depends on. The defaults fine-tune MiniLM-L6 on TREC questions."""
 
     model: str = "minilm-l6"
-    """Weights to start from: a folder, a hub id, or a name of the catalog."""
+    """Weights to start from: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's
+    registry."""
 
     data: Table = field(default_factory=Table)
     """The labelled table."""
@@ -85,12 +86,19 @@ class FineTuneConfig:
     experiment: str = "bertjax"
     """MLflow experiment that the run belongs to."""
 
+    register: str | None = None
+    """Name in MLflow's model registry of which the model becomes a version: the `champion` if it is the first one, else
+    the `challenger`. `--model models:/NAME@champion` starts from it."""
+
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
         require(self.batch_size >= 1, "batch_size must be 1 or more", self.batch_size)
         require(self.accumulate >= 1, "accumulate must be 1 or more", self.accumulate)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
+        if self.register is not None:
+            allowed = self.register.strip() != "" and not any(sign in self.register for sign in "/:@'")
+            require(allowed, "register is a name without / : @ and '", self.register)
         require(self.max_length >= 3, "max_length must be 3 or more ([CLS], a token, [SEP])", self.max_length)
         require(self.seed >= 0, "seed must not be negative", self.seed)
         if self.dropout_rate is not None:

@@ -256,7 +256,7 @@ def _write_results(
     title = f"{config.model} on {config.data.train}"
     html = render_report(title, report, metrics, record.history, flatten(config), intake)
     run_folder.write_text(folder / run_folder.REPORT, html)
-    artifacts = [run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS, run_folder.MODEL]
+    artifacts = [run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS]
     if config.data.contract:
         findings = {"contract": config.data.contract, "tables": intake.contract_report()}
         run_folder.write_json(folder / run_folder.CONTRACT, findings)
@@ -265,3 +265,4 @@ def _write_results(
     tracker.log_metrics(metrics, step)
     for name in artifacts:
         tracker.log_artifact(folder / name)
+    tracker.log_model(folder / run_folder.MODEL, config.register)

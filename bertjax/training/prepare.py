@@ -19,8 +19,8 @@ from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
-from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import TASKS, Model, Params, make_model
+from bertjax.tracking.registry import find_model
 from bertjax.training.config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     """
     task_format = format_of(config.task)
     _check_imbalance(config, task_format)
-    folder = resolve_model(config.model)
+    folder = find_model(config.model)
     splits = read_splits(config.data, config.task)
     table, vocabulary = splits.table, splits.vocabulary
     model, params = from_pretrained(

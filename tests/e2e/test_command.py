@@ -28,11 +28,14 @@ def command(reviews):
 
 
 def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
+    command = [*command, "--register", "reviews"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"weighted .* 1\.0000", done.stdout.replace("│", " "))
     assert "48 training rows (0 duplicates dropped), 12 test rows, 2 classes: bad, good" in done.stderr
     assert "examples/s" in done.stderr
+    assert "mlflow" not in done.stderr.lower()  # it has nothing to say that a user should read
+    assert "Downloading" not in done.stderr
     metrics = json.loads((in_folder / "run" / "metrics.json").read_text())
     assert metrics["test/accuracy"] == 1.0
 
@@ -42,6 +45,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     assert run.data.params["model"] == "minilm-l6"
     assert run.data.metrics["test/accuracy"] == 1.0
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")][:3] == [1, 2, 3]
+    assert client.get_model_version_by_alias("reviews", "champion").run_id == run.info.run_id
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
         "config.json", "metrics.json", "report.html", "model",
     }  # fmt: skip

@@ -70,6 +70,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def in_store(in_folder: Path, database: Path) -> Path:
+    """A current folder whose `mlflow.db` is there already; MLflow takes seconds to make one."""
+    shutil.copy(database, in_folder / "mlflow.db")
+    return in_folder
+
+
+@pytest.fixture
 def server(tmp_path: Path, database: Path) -> Iterator[Server]:
     """A server that runs."""
     shutil.copy(database, tmp_path / "server.db")

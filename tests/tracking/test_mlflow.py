@@ -21,13 +21,6 @@ def started(folder, params=None, **options):
     return tracker, tracker.start(folder.name, params or {}, folder)
 
 
-@pytest.fixture
-def in_store(in_folder, database):
-    """A current folder whose `mlflow.db` is there already; MLflow takes seconds to make one."""
-    shutil.copy(database, in_folder / "mlflow.db")
-    return in_folder
-
-
 def steps(client, run_id, key="train/loss"):
     return [metric.step for metric in client.get_metric_history(run_id, key)]
 

@@ -68,7 +68,7 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     assert "validation/accuracy" in epochs[0]
     assert tracker.status == "FINISHED"
     assert tracker.params["data.label"] == "stars"
-    assert "model" in {path.name for path in tracker.artifacts}
+    assert tracker.models == [(result.model_dir, None)]
 
 
 def test_a_run_says_what_became_of_its_rows(config, tmp_path, reviews):

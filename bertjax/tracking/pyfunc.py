@@ -1,0 +1,63 @@
+"""A model folder as an MLflow model, which `mlflow models serve` and `mlflow.pyfunc.load_model` run anywhere.
+
+It is saved as code (`pyfunc_model.py`) beside the folder, so it is read with the bertjax that is installed there.
+"""
+
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bertjax.config import read_config_json
+from bertjax.model_folder import stored_task
+from bertjax.predictions import READOUTS
+
+_EXAMPLE = "what a film"
+# What a prediction goes through; the versions that made the model are pinned.
+_REQUIREMENTS = ("bertjax", "dm-haiku", "jax", "jaxlib", "mlflow", "numpy", "pandas", "safetensors", "transformers")
+
+
+def save_pyfunc(model_dir: Path, target: Path) -> bool:
+    """Writes a folder with a model folder inside that MLflow runs.
+
+    Args:
+      model_dir: what `bertjax.Predictor.load` reads.
+      target: the folder to write; there is none yet.
+
+    Returns:
+      Whether the model's task predicts texts; if not, nothing is written.
+    """
+    with warnings.catch_warnings():
+        # MLflow's own, about its own type hints and the pandas it is used with; nothing of it is the user's.
+        warnings.simplefilter("ignore")
+        return _save(model_dir, target)
+
+
+def _save(model_dir: Path, target: Path) -> bool:
+    import mlflow
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array, Map
+
+    readout = READOUTS.get(stored_task(read_config_json(model_dir)))
+    if readout is None:
+        return False
+    types: dict[str, Any] = {
+        "text": DataType.string,
+        "number": DataType.double,
+        "texts": Array(DataType.string),
+        "numbers": Map(DataType.double),
+    }
+    mlflow.pyfunc.save_model(
+        target,
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={"model": str(model_dir)},
+        signature=ModelSignature(
+            inputs=Schema([ColSpec("string", "text"), ColSpec("string", "text_pair", required=False)]),
+            outputs=Schema([ColSpec(types[kind], name) for name, kind in readout.columns.items()]),
+        ),
+        input_example=pd.DataFrame({"text": [_EXAMPLE]}),
+        pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
+    )
+    return True

@@ -1,0 +1,131 @@
+"""A finished model runs from MLflow alone, in a process of its own, and has a name that every command takes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from mlflow import MlflowClient
+
+from bertjax import Predictor
+from bertjax.errors import AssetError
+from bertjax.pretrained.files import read_tensors
+from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.registry import find_model
+
+TEXTS = ["the song good and great .", "the song bad and dull ."]
+
+
+@pytest.fixture
+def log(in_store, finished_run):
+    """Records the finished run's model as that of a new run; returns the run's id."""
+
+    def log(name, register=None):
+        tracker = MlflowTracker("models")
+        tracker.connect()
+        run_id = tracker.start(name, {}, in_store / name)
+        tracker.log_model(finished_run.model_dir, register)
+        tracker.finish("FINISHED")
+        return run_id
+
+    return log
+
+
+def variables(folder):
+    kept = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
+    return {**kept, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def test_a_model_is_loaded_and_served_in_processes_of_its_own(log, in_store, finished_run):
+    log("run", "reviews")
+    expected = Predictor.load(finished_run.model_dir)(TEXTS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["models", "serve", "-m", "models:/reviews@champion", "--env-manager", "local", "--port", str(port)]
+    with (
+        open(in_store / "serve.log", "wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--workers", "1"],
+            env=variables(in_store), stdout=output, stderr=output, start_new_session=True,
+        ) as server,
+    ):  # fmt: skip
+        try:
+            code = f"""
+import json, mlflow, pandas as pd
+model = mlflow.pyfunc.load_model("models:/reviews@champion")
+frame = pd.DataFrame({{"text": {TEXTS!r}}})
+print(json.dumps(model.predict(frame).to_dict("records")))
+"""
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=variables(in_store), capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert [row["label"] for row in json.loads(done.stdout)] == ["good", "bad"]
+            assert [row["probability"] for row in json.loads(done.stdout)] == pytest.approx(
+                [row["probability"] for row in expected], abs=1e-6
+            )
+
+            body = json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text] for text in TEXTS]}}).encode()
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+            )
+            for _ in range(600):
+                assert server.poll() is None, (in_store / "serve.log").read_text()
+                try:
+                    with urllib.request.urlopen(request, timeout=60) as answer:
+                        served = json.load(answer)["predictions"]
+                    break
+                except (ConnectionError, urllib.error.URLError):
+                    time.sleep(0.1)
+            assert served == json.loads(done.stdout)
+        finally:
+            os.killpg(server.pid, 15)
+
+
+def test_versions_and_their_aliases(log, in_store, finished_run):
+    runs = [log(name, "reviews") for name in ("first", "second", "third")]
+    client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
+    versions = {alias: client.get_model_version_by_alias("reviews", alias) for alias in ("champion", "challenger")}
+    assert {alias: version.run_id for alias, version in versions.items()} == {
+        "champion": runs[0], "challenger": runs[2],
+    }  # fmt: skip
+
+    # The same run again, as after a lost acknowledgement, makes no fourth version.
+    journal = in_store / "third" / "tracking.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"sent"' not in line))
+    log("third", "reviews")
+    assert {version.version for version in client.search_model_versions("name = 'reviews'")} == {1, 2, 3}
+
+    for address in ("models:/reviews@champion", "models:/reviews/2"):
+        found, own = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
+        assert all((found[name] == own[name]).all() for name in own)
+    assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
+
+
+def test_a_model_that_is_not_there(log):
+    log("run", "reviews")
+    for address, message in {
+        "models:/reviews@champoin": r"in sqlite:.*where reviews has @champion \(version 1\) and versions up to 1",
+        "models:/revews@champion": "which has reviews",
+        "models:/reviews/7": "is not in sqlite:",
+        "models:/reviews": "write models:/NAME@ALIAS or models:/NAME/VERSION",
+    }.items():
+        with pytest.raises(AssetError, match=message):
+            find_model(address)
+
+
+def test_a_model_without_predictions_is_recorded_as_it_is(in_store, tiny_model):
+    tracker = MlflowTracker("models")
+    tracker.connect()
+    run_id = tracker.start("run", {}, in_store / "run")
+    tracker.log_model(tiny_model)
+    tracker.finish("FINISHED")
+    client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
+    assert "tiny/model.safetensors" in {item.path for item in client.list_artifacts(run_id, "tiny")}
