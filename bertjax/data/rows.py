@@ -1,5 +1,7 @@
 """Rows: the text and label of each row of a table, checked, before any of it becomes a number."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,6 +48,14 @@ class Rows(NamedTuple):
     pairs: list[Any] | None
     labels: list[Any]
     order: list[Any] | None = None
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any text, pair or label, and with the order of rows."""
+        content = hashlib.sha256()
+        pairs = self.pairs or [None] * len(self.texts)
+        for row in zip(self.texts, pairs, self.labels, strict=True):
+            content.update(json.dumps(row, default=str).encode() + b"\n")
+        return content.hexdigest()[:16]
 
     def take(self, indices: Iterable[int]) -> "Rows":
         """The rows at `indices`, in that order."""

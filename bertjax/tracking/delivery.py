@@ -1,11 +1,14 @@
 """From a journal into a run of MLflow: what each kind of event becomes there. Twice leaves what once leaves."""
 
+import json
 import logging
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from bertjax.tracking.journal import Event
 from bertjax.tracking.mlflow_store import MlflowStore, chunks
@@ -25,6 +28,7 @@ class Delivery:
         self._store = store
         self._run_id = run_id
         self._handlers: Mapping[str, Callable[[Event], None]] = {
+            "dataset": lambda event: self._log_dataset(event["dataset"]),
             "artifact": lambda event: self._copy(folder / event["artifact"]),
             "model": lambda event: self._save_model(folder / event["model"], event["register"]),
             "status": lambda event: self._set_status(event["status"], event["time_ms"]),
@@ -60,6 +64,19 @@ class Delivery:
         for some in chunks(metrics, _METRICS_A_REQUEST):
             self._store.client.log_batch(self._run_id, metrics=some)
 
+    def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
+        from mlflow.data.dataset_source_registry import resolve_dataset_source
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a source that several of MLflow's classes could stand for
+            source = resolve_dataset_source(dataset["source"])
+        meta = MetaDataset(source, name=_dataset_name(dataset["source"]), digest=dataset["digest"])
+        entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
+        tags = [InputTag("mlflow.data.context", dataset["side"])]
+        self._store.client.log_inputs(self._run_id, [DatasetInput(entity, tags)])
+
     def _copy(self, path: Path) -> None:
         if path.is_dir():
             self._store.client.log_artifacts(self._run_id, str(path), artifact_path=path.name)
@@ -82,6 +99,10 @@ class Delivery:
             self._store.client.update_run(self._run_id, status=status)
         else:
             self._store.client.set_terminated(self._run_id, status, time_ms)
+
+
+def _dataset_name(source: str) -> str:
+    return PurePosixPath(source).name or source
 
 
 def _metric_name(key: str) -> str:

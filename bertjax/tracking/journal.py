@@ -63,9 +63,13 @@ class Journal:
 
         A resumed run repeats the steps since its checkpoint: to the same numbers, but a store would show them twice.
         """
-        new = {key: value for key, value in metrics.items() if step > self._last_steps.get(key, -1)}
+        new = {key: value for key, value in metrics.items() if step > self.last_step(key)}
         if new:
             self._append({"metrics": new, "step": step, "time_ms": time_ms})
+
+    def last_step(self, key: str) -> int:
+        """The step of the newest value of a metric, -1 where there is none."""
+        return self._last_steps.get(key, -1)
 
     def unsent(self, limit: int) -> Unsent:
         """The first events that were not acknowledged, `limit` of them at most."""
@@ -97,7 +101,7 @@ class Journal:
         self._sent = max(self._sent, entry.get("sent", 0))
         self.identity |= entry.get("identity", {})
         for key in entry.get("metrics", {}):
-            self._last_steps[key] = max(entry["step"], self._last_steps.get(key, -1))
+            self._last_steps[key] = max(entry["step"], self.last_step(key))
 
     def _lines(self, start: int) -> Iterator[bytes]:
         """The whole lines from a position on; the file is read as far as it goes now."""

@@ -1,8 +1,8 @@
 """MLflow behind the tracker protocol. Importing MLflow takes seconds, so it happens when a run connects.
 
 Only `connect` and `start` wait for the store. Everything else is a line of the run's journal, which a thread sends on:
-`{"metrics": {...}, "step": N, "time_ms": T}`, `{"artifact": PATH}`, `{"model": PATH, "register": NAME}`,
-`{"status": S, "time_ms": T}`.
+`{"metrics": {...}, "step": N, "time_ms": T}`, `{"dataset": {...}}`, `{"artifact": PATH}`,
+`{"model": PATH, "register": NAME}`, `{"status": S, "time_ms": T}`.
 """
 
 import logging
@@ -18,7 +18,8 @@ from bertjax.tracking.delivery import Delivery
 from bertjax.tracking.journal import Journal
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.sender import Sender
-from bertjax.tracking.tracker import Status
+from bertjax.tracking.system_metrics import SystemMetrics
+from bertjax.tracking.tracker import Dataset, Status
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class MlflowTracker:
         self._store = MlflowStore(tracking_address())
         self._journal: Journal | None = None
         self._sender: Sender | None = None
+        self._system_metrics: SystemMetrics | None = None
 
     def connect(self) -> None:
         """See `Tracker.connect`."""
@@ -55,12 +57,15 @@ class MlflowTracker:
         Raises:
           ConfigError: MLflow does not answer, or does not know the run that began in this folder.
         """
+        tags = dict(tags or {})
+        if "git_commit" in tags:
+            tags["mlflow.source.git.commit"] = tags["git_commit"]  # where MLflow looks for it
         self._journal = Journal(folder / journal.FILE)
         identity = self._journal.identity
         if "run_id" in identity:
             run_id = identity["run_id"]
             try:
-                self._store.resume(run_id, params, tags or {})
+                self._store.resume(run_id, params, tags)
             except ConfigError as error:
                 raise ConfigError(f"{error} (the run in {folder} began in {identity['store']})") from None
             self._journal.record({"status": "RUNNING", "time_ms": _now_ms()})
@@ -68,14 +73,19 @@ class MlflowTracker:
             # The key comes first: a process that is killed before it learns the run's id finds the run by it.
             key = identity.get("run_key") or uuid.uuid4().hex
             self._journal.identify(run_key=key)
-            run_id = self._store.begin(self._experiment, name, key, params, tags or {})
+            run_id = self._store.begin(self._experiment, name, key, params, tags)
             self._journal.identify(run_id=run_id, store=self._store.name)
         self._sender = Sender(self._journal, Delivery(self._store, run_id, folder), self._seconds_between_sends)
+        self._system_metrics = SystemMetrics(self._journal)
         return run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker.log_metrics`."""
         self._started.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
+
+    def log_dataset(self, dataset: Dataset) -> None:
+        """See `Tracker.log_dataset`."""
+        self._started.record({"dataset": dataset._asdict()})
 
     def log_artifact(self, path: Path) -> None:
         """See `Tracker.log_artifact`."""
@@ -87,8 +97,10 @@ class MlflowTracker:
 
     def finish(self, status: Status) -> None:
         """See `Tracker.finish`. Waits for a store that is down no longer than some seconds."""
+        if self._sender is None or self._system_metrics is None:
+            return
+        self._system_metrics.stop()
         self._started.record({"status": status, "time_ms": _now_ms()})
-        assert self._sender is not None, "start comes first"
         if not self._sender.drain(self._patience_seconds, self._store.answers):
             logger.warning(
                 "tracking: %s did not take all of the run (%s); the rest is kept in %s, and --resume sends it",

@@ -2,9 +2,26 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+Side = Literal["train", "validation", "test"]
+
+
+class Dataset(NamedTuple):
+    """Rows that a run uses.
+
+    Attributes:
+      side: what for.
+      source: where they came from, a file or an address.
+      digest: of their content, 36 characters at most.
+      num_rows: how many.
+    """
+
+    side: Side
+    source: str
+    digest: str
+    num_rows: int
 
 
 class Tracker(Protocol):
@@ -39,6 +56,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def log_dataset(self, dataset: Dataset) -> None:
+        """Records where rows came from, and what tells them from others."""
+        ...
+
     def log_artifact(self, path: Path) -> None:
         """Copies a file or folder under its own name; it must stay as it is until `finish`."""
         ...
@@ -53,7 +74,7 @@ class Tracker(Protocol):
         ...
 
     def finish(self, status: Status) -> None:
-        """Waits until everything is recorded, and ends the run."""
+        """Waits until everything is recorded, and ends the run; a run that was never started needs no end."""
         ...
 
 
@@ -67,6 +88,9 @@ class NullTracker:
         return "none"
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def log_dataset(self, dataset: Dataset) -> None:
         pass
 
     def log_artifact(self, path: Path) -> None:
@@ -86,6 +110,7 @@ class MemoryTracker(NullTracker):
         self.params: dict[str, Any] = {}
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[int, dict[str, float]]] = []
+        self.datasets: list[Dataset] = []
         self.artifacts: list[Path] = []
         self.models: list[tuple[Path, str | None]] = []
         self.status: Status | None = None
@@ -96,6 +121,9 @@ class MemoryTracker(NullTracker):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.metrics.append((step, dict(metrics)))
+
+    def log_dataset(self, dataset: Dataset) -> None:
+        self.datasets.append(dataset)
 
     def log_artifact(self, path: Path) -> None:
         self.artifacts.append(path)

@@ -31,6 +31,7 @@ from bertjax.training import parallel, run_folder
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.config import FineTuneConfig
+from bertjax.training.environment import describe_environment
 from bertjax.training.goal import VALIDATION, check_metric, choose_goal
 from bertjax.training.loop import Course, Interrupted, Listeners, fit, predict
 from bertjax.training.optimizer import make_optimizer
@@ -123,12 +124,14 @@ def finetune(
     state = devices.place(state)
     shapes = _in_order_of_need(prepared.train, int(state.step))
     engine = Engine(devices, prepared.model, step, state, shapes)  # compiles while the tracker connects
-    tracker.connect()
-    course = _course(config, prepared, engine, step, state)
-    run_folder.open_folder(folder, config, resume)
-    run_id = tracker.start(folder.name, flatten(config), folder)
     status: Status = "FAILED"
     try:
+        tracker.connect()
+        course = _course(config, prepared, engine, step, state)
+        run_folder.open_folder(folder, config, resume)
+        run_id = tracker.start(folder.name, flatten(config), folder, describe_environment())
+        for dataset in prepared.datasets:
+            tracker.log_dataset(dataset)
         with _checkpoints(folder, config, prepared.model) as checkpoints:
             listeners = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
             state = fit(engine, state, prepared.train, course, record, listeners)

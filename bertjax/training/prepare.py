@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.intake import Intake
 from bertjax.data.plan import plan_training
 from bertjax.data.rows import Rows
-from bertjax.data.split import read_splits
+from bertjax.data.split import Splits, read_splits
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
 from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
@@ -21,6 +22,7 @@ from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import TASKS, Model, Params, make_model
 from bertjax.tracking.registry import find_model
+from bertjax.tracking.tracker import Dataset, Side
 from bertjax.training.config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Prepared(NamedTuple):
       model: with the label vocabulary and the dropout rates of the run.
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
       intake: what was read, dropped and removed on the way.
+      datasets: which rows are used for what.
     """
 
     train: BatchSource
@@ -43,6 +46,7 @@ class Prepared(NamedTuple):
     params: Params
     tokenizer: PreTrainedTokenizerBase
     intake: Intake
+    datasets: tuple[Dataset, ...]
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
@@ -100,7 +104,23 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
-    return Prepared(StoredBatches(train, plan), validation, test, model, params, encoding.tokenizer, splits.intake)
+    batches, datasets = StoredBatches(train, plan), _datasets(splits)
+    return Prepared(batches, validation, test, model, params, encoding.tokenizer, splits.intake, datasets)
+
+
+def _datasets(splits: Splits) -> tuple[Dataset, ...]:
+    """The rows of each side, as they are used: cleaned, split, without duplicates and leaks."""
+    table = splits.table
+
+    def dataset(side: Side, source: str, rows: Rows) -> Dataset:
+        where = str(Path(source).absolute()) if Path(source).exists() else source
+        return Dataset(side, where, rows.digest(), len(rows.texts))
+
+    train = dataset("train", table.train, splits.train)
+    test = dataset("test", table.test or table.train, splits.test)
+    if splits.validation is None:
+        return (train, test)
+    return (train, dataset("validation", table.validation or table.train, splits.validation), test)
 
 
 def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import socket
 import sys
 
 import pytest
@@ -173,11 +174,21 @@ def test_a_folder_that_holds_another_run(run, in_folder):
         (["--class-weights", "gut=2"], "class_weights: 'gut' is no class; there are bad, good"),
         (["--attention", "cudnn", "--precision", "bfloat16"], "attention 'cudnn' needs an NVIDIA GPU"),
         (["--drop", "clasifier.*"], "--drop clasifier.* matches no tensor of the checkpoint"),
+        (["--register", "a/b"], "register is a name without / : @ and ', got 'a/b'"),
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )
 def test_flags(run, flags, message):
     assert message in complaint(run(*flags))
+
+
+def test_a_tracking_server_that_does_not_answer(run, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and never listens
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert f"MLflow at {address} does not answer; start it, or set MLFLOW_TRACKING_URI" in complaint(run())
+        assert f"MLflow at {address} does not answer" in complaint(run(model="models:/reviews@champion"))
 
 
 def test_a_complaint_is_one_sentence_on_a_terminal_without_box_characters(run, monkeypatch):

@@ -1,10 +1,12 @@
 """A journal loses no event and repeats none, wherever the process before was killed."""
 
 import json
+import time
 
 import pytest
 
 from bertjax.tracking.journal import Journal
+from bertjax.tracking.system_metrics import SystemMetrics
 
 
 def steps(journal, limit=100):
@@ -57,3 +59,16 @@ def test_whose_journal_it_is(tmp_path):
     Journal(journal.path).identify(run_id="7")
     assert Journal(journal.path).identity == {"run_key": "k", "run_id": "7"}
     assert journal.unsent(10).events == []
+
+
+def test_measurements_of_the_machine_go_on_counting_in_a_resumed_run(tmp_path):
+    for _ in range(2):
+        journal = Journal(tmp_path / "tracking.jsonl")
+        before = len(steps(journal))
+        metrics = SystemMetrics(journal, seconds_between=0.01)
+        while len(steps(journal)) < before + 3:
+            time.sleep(0.01)
+        metrics.stop()
+    assert steps(journal) == list(range(len(steps(journal))))
+    measured = journal.unsent(1).events[0]["metrics"]
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} < set(measured)

@@ -1,5 +1,6 @@
 """MLflow gets what a run says: once, complete, in the store that the user names, whatever happens to either of them."""
 
+import json
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 
 from bertjax.errors import ConfigError
 from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.tracker import Dataset
 
 
 def started(folder, params=None, **options):
@@ -26,7 +28,13 @@ def steps(client, run_id, key="train/loss"):
 
 
 def test_a_run_in_the_default_store(in_folder):
-    tracker, run_id = started(in_folder / "run", {"epochs": 3, "data.text": ["a"]})
+    tracker = MlflowTracker("questions")
+    tracker.connect()
+    facts = {"git_commit": "0123abc", "host": "here"}
+    run_id = tracker.start("run", {"epochs": 3, "data.text": ["a"]}, in_folder / "run", facts)
+    sides = {"train": "/data/reviews.csv", "validation": "https://example.org/held-out.csv", "test": "trec"}
+    for side, source in sides.items():
+        tracker.log_dataset(Dataset(side, source, f"digest-of-{side}", 60))
     for step in range(1, 1203):
         tracker.log_metrics({"train/loss": 1 / step, "test/C++/f1": 0.5}, step)
     (in_folder / "run" / "model").mkdir()
@@ -40,6 +48,13 @@ def test_a_run_in_the_default_store(in_folder):
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"epochs": "3", "data.text": "['a']"}
+    assert run.data.tags.items() >= {**facts, "mlflow.source.git.commit": "0123abc"}.items()
+    used = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert {side: dataset.digest for side, dataset in used.items()} == {side: f"digest-of-{side}" for side in sides}
+    assert all(source in used[side].source for side, source in sides.items())
+    assert used["train"].name == "reviews.csv"
+    assert json.loads(used["train"].profile) == {"num_rows": 60}
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 0  # at the end at the latest
     assert steps(client, run_id) == steps(client, run_id, "test/C__/f1") == list(range(1, 1203))
     assert [item.path for item in client.list_artifacts(run_id, "model")] == ["model/config.json"]
 
@@ -78,6 +93,7 @@ def test_a_process_that_is_killed_and_repeats_steps_leaves_each_once(in_store):
 import itertools, sys
 from pathlib import Path
 from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.tracker import Dataset
 tracker = MlflowTracker("questions", seconds_between_sends=0.05)
 tracker.connect()
 tracker.start("run", {}, Path("run"))

@@ -69,6 +69,11 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     assert tracker.status == "FINISHED"
     assert tracker.params["data.label"] == "stars"
     assert tracker.models == [(result.model_dir, None)]
+    assert [dataset.side for dataset in tracker.datasets] == ["train", "validation", "test"]
+    assert [dataset.num_rows for dataset in tracker.datasets] == [48, 60, 12]
+    assert {dataset.source for dataset in tracker.datasets} == {config.data.train}
+    assert len({dataset.digest for dataset in tracker.datasets}) == 3
+    assert tracker.tags["device_count"] == "2"
 
 
 def test_a_run_says_what_became_of_its_rows(config, tmp_path, reviews):
