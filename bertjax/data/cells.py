@@ -11,7 +11,15 @@ import pandas as pd
 
 
 class BadCell(ValueError):
-    """A cell that cannot be used; the message reads on after "row 3"."""
+    """A cell that cannot be used; the message reads on after "row 3".
+
+    Attributes:
+      lines_on: lines of the file between the row's first one and the one that is meant.
+    """
+
+    def __init__(self, reason: str, lines_on: int = 0):
+        super().__init__(reason)
+        self.lines_on = lines_on
 
 
 def is_missing(cell: Any) -> bool:

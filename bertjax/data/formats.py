@@ -13,33 +13,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from bertjax.data.bad_rows import BadRow, OnBadRow
+from bertjax.data.conll import read_conll
+from bertjax.data.squad import is_squad, squad_records
 from bertjax.errors import DataError
-
-
-class BadRow(NamedTuple):
-    """A row that cannot be read.
-
-    Attributes:
-      source: the file, or the source of several.
-      line: where the row begins, counted from 1, in the file's own lines, or in what `unit` says.
-      reason: what is wrong, to be read after "line 3".
-      unit: what is counted.
-    """
-
-    source: str
-    line: int
-    reason: str
-    unit: Literal["line", "row"] = "line"
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.unit} {self.line} {self.reason}"
-
-
-OnBadRow = Callable[[BadRow], None]
 
 Reader = Callable[[bytes, str, str, OnBadRow], pd.DataFrame]
 """Content, name for messages, encoding, what to do with each broken row as it is met -> all rows that can be read.
@@ -162,6 +143,8 @@ def _read_json(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow)
         if wrong is not None:
             raise DataError(f"{source} is no table: item {wrong + 1} of its array is {_kind(table[wrong])}, no object")
         return _frame(_columns(table))
+    if is_squad(table):
+        return _frame(_columns(list(squad_records(table))))
     if isinstance(table, dict) and all(isinstance(column, list | dict) for column in table.values()):
         columns = list(table.values())
         # pandas writes a column as an object, from row label to cell.
@@ -201,6 +184,10 @@ def _read_text(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow)
     """A row for each line that is not blank."""
     lines = re.split(r"\r\n|\r|\n", _decode(content, source, encoding))
     return _frame({"text": [line for line in lines if line.strip()]})
+
+
+def _read_conll(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+    return _frame(read_conll(_decode(content, source, encoding), source, on_bad_row))
 
 
 def _read_parquet(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
@@ -297,6 +284,7 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".txt": _read_text,
+    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _read_conll),
     ".parquet": _read_parquet,
     ".xlsx": _read_sheet,
 }

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from bertjax.data.bad_rows import BadRow
 from bertjax.data.contract import Finding
-from bertjax.data.formats import BadRow
 
 
 class TableIntake(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bertjax.data.bad_rows import PLACE, BadRow
 from bertjax.data.cells import BadCell
-from bertjax.data.formats import BadRow
 from bertjax.data.preprocessing import Preprocessing
 from bertjax.errors import DataError
 
@@ -95,18 +95,23 @@ def select_rows(
       on_bad_row: "stop" ends with the first row that cannot be used; "skip" leaves such rows out, and returns them.
 
     Raises:
-      DataError: a column is not there, or a row cannot be used. Rows are counted from 1, after the header.
+      DataError: a column is not there, or a row cannot be used. Rows are counted from 1, after the header, unless the
+        frame says where they stand.
     """
     for column in columns:
         if column not in frame.columns:
             raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, frame.columns))}")
+    places = frame[PLACE].tolist() if PLACE in frame.columns else None
     read, kept, bad = [], [], []
     for i, cells in enumerate(zip(*(frame[column].tolist() for column in columns), strict=True)):
         try:
             read.append(read_row(dict(zip(columns, cells, strict=True))))
             kept.append(i)
         except BadCell as error:
-            bad.append(BadRow(source, i + 1, str(error), "row"))
+            if places is None:
+                bad.append(BadRow(source, i + 1, str(error), "row"))
+            else:
+                bad.append(BadRow(places[i].file, places[i].line + error.lines_on, str(error)))
     if bad and on_bad_row == "stop":
         others = f" (and {_count(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")

@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from bertjax import catalog
+from bertjax.data.bad_rows import BadRow, OnBadRow
 from bertjax.data.catalog_tables import read_catalog
-from bertjax.data.formats import READERS, BadRow, OnBadRow, Reader
+from bertjax.data.formats import READERS, Reader
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -160,7 +160,7 @@ def _check_contract(
 def _select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:
     selected = select_rows(
         frame,
-        task_format.columns(table),
+        [*task_format.columns(table), *(column for column in task_format.optional if column in frame.columns)],
         lambda cells: task_format.read_row(cells, table),
         source,
         table.on_bad_row,

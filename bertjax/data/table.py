@@ -37,6 +37,16 @@ class Table:
     label_delimiter: str | None = None
     """What stands between the labels of a cell, where it is no list."""
 
+    label_scale: float = 1.0
+    """What the likeness of two texts is divided by, so that the highest is 1: 5 where it is given from 0 to 5."""
+
+    candidates: tuple[str, ...] = ()
+    """Columns with the candidates of a multiple choice, one each, or the one column that lists them."""
+
+    doc_stride: int | None = None
+    """Tokens that neighbouring windows over a long context share, where questions are answered; default: a quarter of
+    max_length."""
+
     test_size: float | None = None
     """Rows to hold out where there is no test table: a count (1 or more) or a share. Default: the catalog's own for
     its data sets, else 0.2."""

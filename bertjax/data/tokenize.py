@@ -88,23 +88,26 @@ def tokenize(
 
 def in_windows(
     tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
+    texts: Sequence[str] | Sequence[Sequence[str]],
     pairs: Sequence[str] | None,
     max_length: int,
     overlap: int,
+    split_into_words: bool = False,
 ) -> Windows:
     """Encodes texts whole: what is longer than `max_length` tokens becomes several windows. Of pairs, the second text
     moves on from window to window, and the first stands in each.
 
     Args:
       overlap: tokens that neighbouring windows share.
+      split_into_words: each text is a list of words.
     """
     encoded = tokenizer(
-        list(texts),
+        [list(text) for text in texts] if split_into_words else list(texts),
         None if pairs is None else list(pairs),
         truncation=True if pairs is None else "only_second",
         max_length=max_length,
         stride=overlap,
+        is_split_into_words=split_into_words,
         padding=False,
         return_overflowing_tokens=True,
         return_token_type_ids=True,

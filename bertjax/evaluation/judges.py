@@ -6,10 +6,13 @@ import numpy as np
 
 from bertjax.batch import UNLABELLED
 from bertjax.data.examples import Examples
+from bertjax.evaluation.answers import answer_report
+from bertjax.evaluation.choices import choice_report
 from bertjax.evaluation.masked_words import MaskedWordsReport
 from bertjax.evaluation.metrics import classification_report, multi_label_report
 from bertjax.evaluation.regression import regression_report
 from bertjax.evaluation.reports import Report
+from bertjax.evaluation.tags import tag_report
 
 Judge = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """What the network says (see `Task.reading`), one entry an example or a token; the examples; the label names."""
@@ -33,9 +36,26 @@ def _masked_words(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     return MaskedWordsReport(float(loss), float(accuracy), len(hidden), examples.num_examples)
 
 
+def _choices(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return choice_report(examples.labels, logits)
+
+
+def _follows(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return classification_report(examples.labels, logits.argmax(axis=-1), ("follows", "does not follow"))
+
+
+def _likeness(cosines: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    return regression_report(examples.labels[:, None], cosines[:, None], ("cosine",))
+
+
 JUDGES: Mapping[str, Judge] = {
     "classification": _classes,
     "multi_label": _several_classes,
     "regression": _numbers,
+    "token_classification": tag_report,
+    "question_answering": answer_report,
+    "multiple_choice": _choices,
+    "next_sentence": _follows,
     "masked_lm": _masked_words,
+    "sentence_embedding": _likeness,
 }

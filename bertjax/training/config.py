@@ -22,7 +22,17 @@ class FineTuneConfig:
     data: Table = field(default_factory=Table)
     """The labelled table."""
 
-    task: Literal["classification", "multi_label", "regression", "masked_lm"] = "classification"
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "multiple_choice",
+        "next_sentence",
+        "masked_lm",
+        "sentence_embedding",
+    ] = "classification"
     """What is learned."""
 
     pooling: Literal["pooler", "cls", "mean"] | None = None

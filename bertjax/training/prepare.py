@@ -143,7 +143,7 @@ def _balanced(
     examples = examples_of(rows)
     if not settings.class_weights:
         return examples
-    weights = class_weights(settings.class_weights, rows.labels, vocabulary)
+    weights = class_weights(settings.class_weights, rows.labels, vocabulary or sorted(set(rows.labels)))
     return examples._replace(weights=np.array([weights[label] for label in rows.labels], np.float32))
 
 

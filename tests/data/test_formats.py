@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.formats import BadRow
+from bertjax.data.bad_rows import BadRow
 from bertjax.data.sources import read_table
 from bertjax.errors import DataError
 from tests.data.conftest import columns_of, zipped

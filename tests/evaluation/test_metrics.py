@@ -5,12 +5,16 @@ import re
 import numpy as np
 import pytest
 
+from bertjax.batch import UNLABELLED
+from bertjax.data.bad_rows import BadRow
 from bertjax.data.contract import Finding
-from bertjax.data.formats import BadRow
+from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake, TableIntake
+from bertjax.evaluation.choices import choice_report
 from bertjax.evaluation.metrics import classification_report, multi_label_report
 from bertjax.evaluation.regression import regression_report
 from bertjax.evaluation.report import console_table, render_report
+from bertjax.evaluation.tags import tag_report
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 1, 1])
@@ -109,3 +113,64 @@ def test_numbers_by_hand():
     assert regression_report(labels[:1, :1], predictions[:1, :1], ("x",)).mean == (0, 0, 0, 0, 0)
     page = render_report("t", report, flat, [], {}, INTAKE)
     assert "<td>constant</td><td>0.0000</td>" in page
+
+
+def sentences(names, *pairs):
+    """Examples of words labelled with the first of each pair, and scores for the second, each word after a piece."""
+    labels, predicted, offsets = [], [], [0]
+    for right, taken in pairs:
+        for a, b in zip(right, taken, strict=True):
+            labels += [UNLABELLED, names.index(a)]
+            predicted += [0, names.index(b)]
+        offsets.append(len(labels))
+    ids = np.zeros(len(labels), np.int32)
+    examples = Examples(
+        ids, ids, np.array(offsets), np.array(labels), 0, labels_of="tokens", reference=np.arange(len(pairs))
+    )
+    return np.eye(len(names))[predicted], examples
+
+
+def test_entities_by_hand():
+    names = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
+    scores, examples = sentences(
+        names,
+        (["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "I-PER", "O", "B-LOC"]),
+        (["B-PER", "I-PER", "O"], ["B-PER", "O", "O"]),  # too short is wrong
+        (["O", "O"], ["B-LOC", "O"]),
+    )
+    report = tag_report(scores, examples, names)
+    assert report.by_type["PER"] == pytest.approx((1 / 2, 1 / 2, 1 / 2, 2))
+    assert report.by_type["LOC"] == pytest.approx((1 / 2, 1.0, 2 / 3, 1))
+    assert report.micro == pytest.approx((2 / 4, 2 / 3, 4 / 7, 3))
+    assert report.accuracy == pytest.approx(7 / 9)
+    assert (report.words, report.sentences) == (9, 3)
+    assert report.flat("test")["test/f1"] == pytest.approx(4 / 7)
+    assert console_table(report, "test").row_count == 4
+
+
+def test_an_entity_does_not_go_on_in_the_next_sentence():
+    names = ("B-X", "I-X", "O")
+    scores, examples = sentences(names, (["B-X"], ["B-X"]), (["B-X", "I-X"], ["B-X", "I-X"]))
+    assert tag_report(scores, examples, names).micro == (1.0, 1.0, 1.0, 2)
+
+
+def test_no_entity_at_all():
+    names = ("B-X", "I-X", "O")
+    report = tag_report(*sentences(names, (["O", "O"], ["O", "O"])), names)
+    assert (report.micro, report.accuracy, report.by_type) == ((0.0, 0.0, 0.0, 0), 1.0, {})
+
+
+def test_labels_that_are_no_entities_are_judged_by_word():
+    names = ("DT", "NN")
+    report = tag_report(*sentences(names, (["DT", "NN", "NN"], ["DT", "NN", "DT"])), names)
+    assert report.micro.f1 == report.accuracy == pytest.approx(2 / 3)
+    assert report.by_type["NN"] == pytest.approx((1.0, 1 / 2, 2 / 3, 2))
+
+
+def test_choices_by_hand():
+    report = choice_report(np.array([0, 1, 2]), np.array([[3.0, 2, 1], [3, 2, 1], [3, 2, 1]]))
+    assert report.accuracy == pytest.approx(1 / 3)
+    assert report.reciprocal_rank == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert report.summary == "3 questions of 3 candidates"
+    assert console_table(report, "test").row_count == 3
+    assert "mean reciprocal rank" in render_report("t", report, report.flat("test"), [], {}, INTAKE)

@@ -35,13 +35,39 @@ TABLES = {
     "classification": labelled(lambda i: {"label": "xyz"[i % 3]}),
     "multi_label": labelled(lambda i: {"labels": [name for name, n in (("odd", 2), ("third", 3)) if i % n]}),
     "regression": labelled(lambda i: {"label": i / 10}),
+    "token_classification": [
+        {"tokens": [*words, "song", "book"], "tags": [*["O"] * len(words), "B-FILM", "I-FILM"]}
+        for words in map(str.split, TEXTS)
+    ],
+    "question_answering": [
+        {
+            "id": f"q{i}",
+            "question": f"what was the {SUBJECTS[i % 4]} ?" if i % 2 else "what ?",
+            "context": f"{text} , and the song was good" + " . what a book" * (i % 2),
+            "answers": {"text": ["song was good"], "answer_start": [len(text) + len(" , and the ")]}
+            if i % 3
+            else {"text": [], "answer_start": []},
+        }
+        for i, text in enumerate(TEXTS)
+    ],
+    "multiple_choice": labelled(
+        lambda i: {"choices": ["good film", "a bad and dull book", "great"], "answer": "ABC"[i % 3]}
+    ),
+    "next_sentence": labelled(lambda i: {"next": ("and", "so")[i % 2] + " it was good", "label": i % 2}),
     "masked_lm": labelled(lambda i: {}),
+    "sentence_embedding": labelled(lambda i: {"text2": ("a dull book", "good")[i % 2], "label": i % 2}),
 }
+COLUMNS = {"next_sentence": {"text_pair": ("next",)}}
 KEYS = {
     "classification": {"accuracy", "f1_macro", "f1_weighted"},
     "multi_label": {"f1_micro", "f1_macro", "subset_accuracy", "class/odd/f1"},
     "regression": {"mse", "mae", "pearson", "spearman", "r2"},
+    "token_classification": {"f1", "precision", "recall", "f1_macro", "accuracy", "class/FILM/f1"},
+    "question_answering": {"f1", "exact_match", "class/answerable/f1", "class/unanswerable/exact_match"},
+    "multiple_choice": {"accuracy", "reciprocal_rank"},
+    "next_sentence": {"accuracy", "f1_macro"},
     "masked_lm": {"loss", "perplexity", "accuracy"},
+    "sentence_embedding": {"spearman", "pearson", "mse"},
 }
 
 
@@ -53,8 +79,8 @@ def config_of(tiny_model, tmp_path):
         return FineTuneConfig(
             model=str(tiny_model),
             task=task,
-            data=Table(str(path)),
-            epochs=2,
+            data=Table(str(path), **COLUMNS.get(task, {})),
+            epochs=1,
             max_length=32,
             batch_size=8,
             dropout_rate=0.0,

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from bertjax.data.task_formats.answers import QUESTION_ANSWERING
+from bertjax.data.task_formats.groups import MULTIPLE_CHOICE, SENTENCE_EMBEDDING
 from bertjax.data.task_formats.masked_words import MASKED_LM
-from bertjax.data.task_formats.sequences import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from bertjax.data.task_formats.sequences import CLASSIFICATION, MULTI_LABEL, NEXT_SENTENCE, REGRESSION
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.data.task_formats.tokens import TOKEN_CLASSIFICATION
 from bertjax.errors import ConfigError
 
 __all__ = ["FORMATS", "Encoding", "TaskFormat", "format_of"]
@@ -13,7 +16,12 @@ FORMATS: Mapping[str, TaskFormat] = {
     "classification": CLASSIFICATION,
     "multi_label": MULTI_LABEL,
     "regression": REGRESSION,
+    "token_classification": TOKEN_CLASSIFICATION,
+    "question_answering": QUESTION_ANSWERING,
+    "multiple_choice": MULTIPLE_CHOICE,
+    "next_sentence": NEXT_SENTENCE,
     "masked_lm": MASKED_LM,
+    "sentence_embedding": SENTENCE_EMBEDDING,
 }
 
 

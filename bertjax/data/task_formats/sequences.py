@@ -12,7 +12,7 @@ from bertjax.data.rows import Row, Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.data.tokenize import tokenize
-from bertjax.errors import DataError
+from bertjax.errors import ConfigError, DataError
 
 _SEPARATORS = ("|", ";", ",", "/", "\t")
 
@@ -20,6 +20,17 @@ _SEPARATORS = ("|", ";", ",", "/", "\t")
 def text_columns(table: Table) -> tuple[str, ...]:
     """The columns of both texts."""
     return (*table.text, *table.text_pair)
+
+
+def pair_columns(table: Table, task: str) -> tuple[str, ...]:
+    """The columns of both texts, where a task needs two.
+
+    Raises:
+      ConfigError: there is none for the second.
+    """
+    if not table.text_pair:
+        raise ConfigError(f"{task} reads two texts a row; name the columns of the second with --pair-columns")
+    return text_columns(table)
 
 
 def read_texts(cells: Mapping[str, Any], table: Table) -> tuple[str, str | None]:
@@ -88,6 +99,24 @@ CLASSIFICATION = TaskFormat(
     encode=_encode_classes,
     names=lambda label: (label,),
     vocabulary=lambda labels, table: label_vocabulary(labels),
+    classes=True,
+)
+
+
+def _read_follows(cells: Mapping[str, Any], table: Table) -> Row:
+    return Row(*read_texts(cells, table), str(int(read_flag(cells, table.label))))
+
+
+def _encode_follows(rows: Rows, source: str, encoding: Encoding) -> Examples:
+    labels = np.array(rows.labels).astype(np.int32)
+    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
+
+
+NEXT_SENTENCE = TaskFormat(
+    columns=lambda table: (*pair_columns(table, "next_sentence"), table.label),
+    read_row=_read_follows,
+    encode=_encode_follows,
+    names=lambda label: (label,),
     classes=True,
 )
 

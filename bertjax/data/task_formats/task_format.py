@@ -40,6 +40,7 @@ class TaskFormat(NamedTuple):
       encode: (rows, source, encoding) -> examples; raises DataError.
       names: a label -> the label names in it; all of them must occur in training.
       vocabulary: (labels of the training rows, table) -> the label names in index order; empty where there are none.
+      optional: columns that are read where they are there.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
       positions: labels point at words or characters of the text, so nothing may change it.
       usual: the names that columns go by where the default of a setting is not there.
@@ -50,6 +51,7 @@ class TaskFormat(NamedTuple):
     encode: Callable[[Rows, str, Encoding], Examples]
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     vocabulary: Callable[[Iterable[Any], Table], tuple[str, ...]] = lambda labels, table: ()
+    optional: tuple[str, ...] = ()
     classes: bool = False
     positions: bool = False
     usual: Mapping[Literal["text", "text_pair", "label", "candidates"], tuple[tuple[str, ...], ...]] = {}
