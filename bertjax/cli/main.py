@@ -21,6 +21,7 @@ from bertjax.errors import UserError
 COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
+    "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }

@@ -6,13 +6,15 @@ Only `connect` and `start` wait for the store. Everything else is a line of the 
 """
 
 import logging
+import os
+import sys
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, RunFolderError
 from bertjax.tracking import journal
 from bertjax.tracking.delivery import Delivery
 from bertjax.tracking.journal import Journal
@@ -23,6 +25,8 @@ from bertjax.tracking.tracker import Dataset, Status
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 20.0  # with a store that is down, at the end of a run
+
 
 class MlflowTracker:
     """Records a run in MLflow: where `MLFLOW_TRACKING_URI` says, else in `mlflow.db` (sqlite) in the current folder.
@@ -31,15 +35,23 @@ class MlflowTracker:
     folder, and is sent when the store answers again, or by the next start of the run.
     """
 
-    def __init__(self, experiment: str, seconds_between_sends: float = 5.0, patience_seconds: float = 20.0):
+    def __init__(
+        self,
+        experiment: str,
+        parent_run_id: str | None = None,
+        seconds_between_sends: float = 5.0,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ):
         """A tracker of one run.
 
         Args:
           experiment: MLflow's name of what belongs together.
+          parent_run_id: the run of which this is a part, such as a sweep's.
           seconds_between_sends: metrics are sent this often.
           patience_seconds: how long `finish` waits for a store that is down.
         """
         self._experiment = experiment
+        self._parent_run_id = parent_run_id
         self._seconds_between_sends = seconds_between_sends
         self._patience_seconds = patience_seconds
         self._store = MlflowStore(tracking_address())
@@ -60,6 +72,8 @@ class MlflowTracker:
         tags = dict(tags or {})
         if "git_commit" in tags:
             tags["mlflow.source.git.commit"] = tags["git_commit"]  # where MLflow looks for it
+        if self._parent_run_id is not None:
+            tags["mlflow.parentRunId"] = self._parent_run_id
         self._journal = Journal(folder / journal.FILE)
         identity = self._journal.identity
         if "run_id" in identity:
@@ -103,8 +117,10 @@ class MlflowTracker:
         self._started.record({"status": status, "time_ms": _now_ms()})
         if not self._sender.drain(self._patience_seconds, self._store.answers):
             logger.warning(
-                "tracking: %s did not take all of the run (%s); the rest is kept in %s, and --resume sends it",
+                "tracking: %s did not take all of the run (%s); the rest is kept in %s; "
+                "bertjax sync %s sends it, and so does --resume",
                 self._store.name, self._sender.failure or "no answer", self._started.path,
+                self._started.path.parent,
             )  # fmt: skip
 
     def _stored_path(self, path: Path) -> str:
@@ -116,6 +132,26 @@ class MlflowTracker:
     def _started(self) -> Journal:
         assert self._journal is not None, "start comes first"
         return self._journal
+
+
+def send_rest(folder: Path) -> int:
+    """Sends what the journal of a run that has ended still holds; returns how many events that were.
+
+    Raises:
+      RunFolderError: the folder has no journal of a run in MLflow.
+      ConfigError: MLflow does not answer, or does not take it all.
+    """
+    path = folder / journal.FILE
+    records = Journal(path) if path.is_file() else None
+    if records is None or "run_id" not in records.identity:
+        raise RunFolderError(f"{folder} holds no run that is recorded in MLflow (no {journal.FILE} with one)")
+    store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or records.identity["store"])
+    store.connect()
+    count = len(records.unsent(sys.maxsize).events)
+    sender = Sender(records, Delivery(store, records.identity["run_id"], folder), seconds_between_sends=0)
+    if not sender.drain(_PATIENCE_SECONDS, store.answers):
+        raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {sender.failure or 'no answer'}")
+    return count
 
 
 def _now_ms() -> int:
