@@ -1,5 +1,5 @@
-"""Peak memory of a whole fine-tuning on a CPU: bertjax's default job beside a plain PyTorch loop that does the same, and
-what it costs to accumulate gradients.
+"""Peak memory of a whole fine-tuning on a CPU: bertjax's default job beside a plain PyTorch loop that does the same,
+and what it costs to accumulate gradients.
 
 Each measurement is a process of its own: read the table, train, evaluate, save, and leave a run in MLflow. What counts
 is the most memory that the process ever held (`VmHWM` of Linux), libraries, compiler and all. The same rows, model,

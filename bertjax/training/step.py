@@ -129,10 +129,15 @@ def make_train_step(
         moving, frozen = split(state.params)
         not_finite = ~jnp.isfinite(jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)]))
         skipped = not_finite.any() | ~jnp.isfinite(loss)
-        updates, opt_state = optimizer.update(grads, state.opt_state, moving)
-        old, new = (moving, state.opt_state), (optax.apply_updates(moving, updates), opt_state)
-        # A choice element by element: XLA joins it with the update, and no second copy of the state is made.
-        moving, opt_state = jax.tree.map(lambda kept, moved: jnp.where(skipped, kept, moved), old, new)
+
+        def moved(turn: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
+            moving, opt_state, _ = turn
+            updates, opt_state = optimizer.update(grads, opt_state, moving)
+            return optax.apply_updates(moving, updates), opt_state, jnp.ones((), bool)
+
+        # A loop of one turn or none: XLA updates what a loop carries in place, where a choice would hold both states.
+        start = (moving, state.opt_state, skipped)
+        moving, opt_state, _ = lax.while_loop(lambda turn: ~turn[-1], moved, start)
         metrics = {"grad_norm": optax.tree.norm(grads), "skipped": skipped.astype(jnp.float32)}
         metrics["not_finite"] = not_finite
         if (rate := find(opt_state, LearningRateState)) is not None:
