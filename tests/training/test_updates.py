@@ -46,7 +46,9 @@ def gradient_on(num_devices, accumulate):
     step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS, accumulate=accumulate)
     devices = jax.devices()[:num_devices]
     gradient = jax.pmap(step.gradient, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    grads, metrics = gradient(step.init(PARAMS, KEY), parallel.split_rows(BATCH, num_devices))
+    grads, metrics = gradient(
+        step.init(PARAMS, KEY), jax.tree.map(lambda leaf: parallel.split_rows(leaf, num_devices), BATCH)
+    )
     return jax.device_get((grads, metrics["loss"]))
 
 
