@@ -96,11 +96,14 @@ def test_versions_and_their_aliases(log, in_store, finished_run):
         "champion": runs[0], "challenger": runs[2],
     }  # fmt: skip
 
-    # The same run again, as after a lost acknowledgement, makes no fourth version.
-    journal = in_store / "third" / "tracking.jsonl"
+    # The same run again, as after a lost acknowledgement, changes nothing.
+    journal = in_store / "first" / "tracking.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if '"sent"' not in line))
-    log("third", "reviews")
+    log("first", "reviews")
+    assert {alias: client.get_model_version_by_alias("reviews", alias).run_id for alias in versions} == {
+        "champion": runs[0], "challenger": runs[2],
+    }  # fmt: skip
     assert {version.version for version in client.search_model_versions("name = 'reviews'")} == {1, 2, 3}
 
     for address in ("models:/reviews@champion", "models:/reviews/2"):
