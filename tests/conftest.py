@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+import warnings
+from collections.abc import Iterator
 
 # Before JAX starts: every test sees two devices, so what only works on one fails here.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
@@ -26,6 +28,7 @@ import pytest
 
 from bertjax import catalog
 from bertjax.config import BertConfig
+from bertjax.data.streaming.ray_blocks import ray_session as streaming_session
 from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
@@ -99,3 +102,13 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A Ray session of this machine with two workers."""
+    with warnings.catch_warnings():
+        # Ray's own sockets and logs, closed when they are collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        with streaming_session(num_cpus=2):
+            yield

@@ -1,19 +1,22 @@
-"""One reader a format: from the bytes of a file to a frame and the rows that are broken.
+"""One reader a format: from an open file to frames of its rows, and the rows that are broken.
 
 A csv has no types, so its cells are read as text and only an empty cell is missing: the words "NA" and "null" are
 words, and the label "01" stays "01". The cells of a sheet are read the same way. JSON and parquet have types: a column
 of strings becomes a column of strings, and any other keeps the values that the file holds.
 """
 
+import codecs
 import csv
 import io
 import json
 import re
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -22,9 +25,13 @@ from bertjax.data.conll import read_conll
 from bertjax.data.squad import is_squad, squad_records
 from bertjax.errors import DataError
 
-Reader = Callable[[bytes, str, str, OnBadRow], pd.DataFrame]
-"""Content, name for messages, encoding, what to do with each broken row as it is met -> all rows that can be read.
+_READ_BYTES = 2**20
 
+Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
+"""File, name for messages, encoding, what to do with each broken row as it is met, most rows of a frame -> the rows
+that can be read, in frames; one or more of them, so that a file without rows still shows its columns.
+
+Lines of all kinds and parquet are read as far as a frame needs, other formats whole.
 Raises DataError where the rest of a file cannot be read either.
 """
 
@@ -39,9 +46,10 @@ def _cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-@_cells_of_any_length()
-def _read_delimited(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow, separator: str) -> pd.DataFrame:
-    rows = _split_rows(_decode(content, source, encoding), source, separator)
+def _read_delimited(
+    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int, separator: str
+) -> Iterator[pd.DataFrame]:
+    rows = _split_rows(_Lines(decoded_lines(file, source, encoding)), source, separator)
     line, header = next((row for row in rows if any(map(str.strip, row[1]))), (1, None))
     if header is None:
         raise DataError(f"{source} is empty; it needs a header and rows")
@@ -49,21 +57,56 @@ def _read_delimited(content: bytes, source: str, encoding: str, on_bad_row: OnBa
         raise DataError(f"{source}: line {line} {header}")
     names = _header(header, source)
     kept: list[list[str]] = []
+    yielded = False
     for line, row in rows:
         if isinstance(row, str):
             on_bad_row(BadRow(source, line, row))
         elif len(row) == len(names):
             kept.append(row)
+            if len(kept) == most_rows:
+                yield _cells_frame(names, kept)
+                kept, yielded = [], True
         elif len(row) > 1 or row[0].strip():
             wrong = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(names)}"
             hint = " (a cell with the separator in it needs quotes)" if len(row) > len(names) else ""
             on_bad_row(BadRow(source, line, wrong + hint))
-    columns: Iterable[Sequence[str]] = zip(*kept, strict=True) if kept else [()] * len(names)
-    cells = {name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)}
-    return _frame(cells)
+    if kept or not yielded:
+        yield _cells_frame(names, kept)
 
 
-def _split_rows(text: str, source: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
+def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.DataFrame:
+    columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else [()] * len(names)
+    return _frame({name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)})
+
+
+class _Lines:
+    """Lines of a file by their index, read when they are asked for and kept until they are forgotten."""
+
+    def __init__(self, lines: Iterator[str]):
+        self._lines, self._kept, self._first = lines, deque[str](), 0
+
+    def __contains__(self, index: int) -> bool:
+        while index >= self._first + len(self._kept):
+            line = next(self._lines, None)
+            if line is None:
+                return False
+            self._kept.append(line)
+        return True
+
+    def since(self, start: int) -> Iterator[str]:
+        """The lines from `start` to the end of the file."""
+        while start in self:
+            yield self._kept[start - self._first]
+            start += 1
+
+    def forget(self, end: int) -> None:
+        """Gives up the lines before `end`."""
+        while self._kept and self._first < end:
+            self._kept.popleft()
+            self._first += 1
+
+
+def _split_rows(lines: _Lines, source: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
     """Each row that is not blank: the line where it begins, and its cells or what is wrong with it.
 
     A cell in quotes that something other than a separator follows is wrong: most often its quote was never closed, and
@@ -72,17 +115,20 @@ def _split_rows(text: str, source: str, separator: str) -> Iterator[tuple[int, l
     Raises:
       DataError: a quote that is open at the end of the file.
     """
-    # Line by line, \r and \r\n included, so that the csv module counts the lines an editor shows.
-    lines = io.StringIO(text, newline="").readlines()
     start = 0
-    while start < len(lines):
-        reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=separator, strict=True)
+    while start in lines:
+        reader = csv.reader(lines.since(start), delimiter=separator, strict=True)
         first = start
         try:
-            for row in reader:
+            while True:
+                with _cells_of_any_length():
+                    row = next(reader, None)
+                if row is None:
+                    break
                 if row:
                     yield start + 1, row
                 start = first + reader.line_num
+                lines.forget(start)
         except csv.Error:
             end = first + reader.line_num
             if _is_open(lines, start, end, separator):
@@ -92,25 +138,28 @@ def _split_rows(text: str, source: str, separator: str) -> Iterator[tuple[int, l
             start += 1
 
 
-def _is_open(lines: list[str], start: int, end: int, separator: str) -> bool:
+@_cells_of_any_length()
+def _is_open(lines: _Lines, start: int, end: int, separator: str) -> bool:
     """Whether the row that begins at `start` is still inside quotes at `end`, the end of the file."""
     # A blank line is a row of its own, unless it falls inside quotes.
-    return end == len(lines) and list(csv.reader([*lines[start:end], ""], delimiter=separator))[-1] != []
+    return end not in lines and list(csv.reader([*lines.since(start), ""], delimiter=separator))[-1] != []
 
 
-def _open_quote(lines: list[str], start: int, separator: str) -> str:
-    *closed, _ = next(csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=separator))
+@_cells_of_any_length()
+def _open_quote(lines: _Lines, start: int, separator: str) -> str:
+    *closed, _ = next(csv.reader(lines.since(start), delimiter=separator))
     return f"the quote that opens in line {start + 1 + sum(map(_breaks, closed))} is never closed"
 
 
-def _read_json_lines(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    text = _decode(content, source, encoding)
-    if not text.strip():
-        raise DataError(f"{source} is empty; it needs one JSON object a line")
-    records = []
-    for number, line in enumerate(io.StringIO(text, newline=""), start=1):
+def _read_json_lines(
+    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
+) -> Iterator[pd.DataFrame]:
+    records: list[dict[str, Any]] = []
+    is_empty, yielded = True, False
+    for number, line in enumerate(decoded_lines(file, source, encoding), start=1):
         if not line.strip():
             continue
+        is_empty = False
         try:
             record = _parse_json(line)
         except json.JSONDecodeError as error:
@@ -119,15 +168,34 @@ def _read_json_lines(content: bytes, source: str, encoding: str, on_bad_row: OnB
         except ValueError as error:
             on_bad_row(BadRow(source, number, f"is no JSON object: {error}"))
             continue
-        if isinstance(record, dict):
-            records.append(record)
-        else:
+        if not isinstance(record, dict):
             on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}"))
-    return _frame(_columns(records))
+            continue
+        records.append(record)
+        if len(records) == most_rows:
+            yield _frame(_columns(records))
+            records, yielded = [], True
+    if is_empty:
+        raise DataError(f"{source} is empty; it needs one JSON object a line")
+    if records or not yielded:
+        yield _frame(_columns(records))
 
 
-def _read_json(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    text = _decode(content, source, encoding)
+def _in_parts(read: Callable[[BinaryIO, str, str, OnBadRow], pd.DataFrame]) -> Reader:
+    """A reader out of one that reads a file whole."""
+
+    def in_parts(
+        file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
+    ) -> Iterator[pd.DataFrame]:
+        frame = read(file, source, encoding, on_bad_row)
+        for start in range(0, max(1, len(frame)), most_rows):
+            yield frame.iloc[start : start + most_rows].reset_index(drop=True)
+
+    return in_parts
+
+
+def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+    text = "".join(decoded_lines(file, source, encoding))
     if not text.strip():
         raise DataError(f"{source} is empty; it needs an array of objects")
     try:
@@ -180,38 +248,49 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _read_text(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+def _read_text(
+    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
+) -> Iterator[pd.DataFrame]:
     """A row for each line that is not blank."""
-    lines = re.split(r"\r\n|\r|\n", _decode(content, source, encoding))
-    return _frame({"text": [line for line in lines if line.strip()]})
+    lines = (line.rstrip("\r\n") for line in decoded_lines(file, source, encoding) if line.strip())
+    yield _frame({"text": list(islice(lines, most_rows))})
+    while kept := list(islice(lines, most_rows)):
+        yield _frame({"text": kept})
 
 
-def _read_conll(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    return _frame(read_conll(_decode(content, source, encoding), source, on_bad_row))
+def _read_conll(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+    return _frame(read_conll("".join(decoded_lines(file, source, encoding)), source, on_bad_row))
 
 
-def _read_parquet(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+def _read_parquet(
+    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
+) -> Iterator[pd.DataFrame]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(io.BytesIO(content))
-        _check_names(file.schema_arrow.names, source)
-        frame = file.read().to_pandas()
+        table = parquet.ParquetFile(file)
+        _check_names(table.schema_arrow.names, source)
+        frames = map(_parquet_frame, table.iter_batches(batch_size=most_rows)) if table.metadata.num_rows else ()
+        yield from frames or [_parquet_frame(table.read())]
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{source} cannot be read; it is cut short or no parquet file: {reason}") from None
+
+
+def _parquet_frame(rows: Any) -> pd.DataFrame:
+    frame = rows.to_pandas()
     # pandas saves a named index apart from the columns; a text or label may be in it.
     return frame.reset_index(drop=list(frame.index.names) == [None])
 
 
-def _read_sheet(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             # It warns of styles and menus that it does not know, and no cell depends on.
             warnings.filterwarnings("ignore", module="openpyxl")
             grid = pd.read_excel(
-                io.BytesIO(content),
+                file,
                 header=None,
                 dtype=str,
                 keep_default_na=False,
@@ -230,18 +309,37 @@ def _read_sheet(content: bytes, source: str, encoding: str, on_bad_row: OnBadRow
     return rows.set_axis(names, axis="columns").reset_index(drop=True)
 
 
-def _decode(content: bytes, source: str, encoding: str) -> str:
+def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
+    r"""The lines of a text file with their ends (\n, \r or \r\n), so that lines count as an editor shows them.
+
+    Raises:
+      DataError: an unknown encoding, or bytes that are not text in it.
+    """
     try:
-        return content.decode(encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        line = 1 + _breaks(error.object[: error.start].decode(encoding, errors="ignore"))
-        raise DataError(
-            f"{source} is not {encoding}: byte 0x{byte:02x} in line {line} cannot be read; "
-            f"save it as UTF-8 or name its --encoding"
-        ) from None
+        decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise DataError(f"--encoding {encoding} is unknown; utf-8, utf-16, latin-1 and cp1252 are common") from None
+    line, rest, is_first = 1, "", True
+    while True:
+        content = file.read(_READ_BYTES)
+        try:
+            text = decoder.decode(content, final=not content)
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            line += _breaks(rest + error.object[: error.start].decode(encoding, errors="ignore"))
+            raise DataError(
+                f"{source} is not {encoding}: byte 0x{byte:02x} in line {line} cannot be read; "
+                f"save it as UTF-8 or name its --encoding"
+            ) from None
+        if is_first and text:
+            text, is_first = text.removeprefix("\ufeff"), False
+        lines = io.StringIO(rest + text, newline="").readlines()
+        # The last line may go on in what is read next, and so may a line break.
+        rest = lines.pop() if content and lines else ""
+        line += len(lines)
+        yield from lines
+        if not content:
+            return
 
 
 def _breaks(text: str) -> int:
@@ -280,11 +378,11 @@ def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
 READERS: Mapping[str, Reader] = {
     ".csv": partial(_read_delimited, separator=","),
     ".tsv": partial(_read_delimited, separator="\t"),
-    ".json": _read_json,
+    ".json": _in_parts(_read_json),
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".txt": _read_text,
-    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _read_conll),
+    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _in_parts(_read_conll)),
     ".parquet": _read_parquet,
-    ".xlsx": _read_sheet,
+    ".xlsx": _in_parts(_read_sheet),
 }

@@ -18,10 +18,11 @@ def normalised(text: str) -> str:
 
 def leaked_rows(train: Rows, *held_out: Rows | None) -> list[int]:
     """Indices of the training rows whose normalised text, or pair of texts, is in one of `held_out`."""
-    judged = {key for rows in held_out if rows is not None for key in _keys(rows)}
-    return [i for i, key in enumerate(_keys(train)) if key in judged]
+    judged = {key for rows in held_out if rows is not None for key in leak_keys(rows)}
+    return [i for i, key in enumerate(leak_keys(train)) if key in judged]
 
 
-def _keys(rows: Rows) -> Iterator[tuple[str, str | None]]:
+def leak_keys(rows: Rows) -> Iterator[tuple[str, str | None]]:
+    """What of each row decides whether it is a leak."""
     for i, text in enumerate(rows.texts):
         yield normalised(spelled(text)), None if rows.pairs is None else normalised(spelled(rows.pairs[i]))

@@ -98,9 +98,31 @@ def select_rows(
       DataError: a column is not there, or a row cannot be used. Rows are counted from 1, after the header, unless the
         frame says where they stand.
     """
-    for column in columns:
-        if column not in frame.columns:
-            raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, frame.columns))}")
+    check_columns(frame.columns, columns, source)
+    selected = read_rows(frame, columns, read_row, source)
+    bad = selected.skipped
+    if bad and on_bad_row == "stop":
+        others = f" (and {_count(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
+    if not selected.kept:
+        raise DataError(f"{source} has no row that can be used; the first is {bad[0]}")
+    return selected
+
+
+def check_columns(there: Iterable[str], needed: Iterable[str], source: str) -> None:
+    """Whether a table has the columns that are read.
+
+    Raises:
+      DataError: it has not.
+    """
+    there = list(there)
+    for column in needed:
+        if column not in there:
+            raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, there))}")
+
+
+def read_rows(frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str) -> Selected:
+    """What a frame holds of a task's rows, be it nothing; see `select_rows`."""
     places = frame[PLACE].tolist() if PLACE in frame.columns else None
     read, kept, bad = [], [], []
     for i, cells in enumerate(zip(*(frame[column].tolist() for column in columns), strict=True)):
@@ -112,13 +134,8 @@ def select_rows(
                 bad.append(BadRow(source, i + 1, str(error), "row"))
             else:
                 bad.append(BadRow(places[i].file, places[i].line + error.lines_on, str(error)))
-    if bad and on_bad_row == "stop":
-        others = f" (and {_count(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
-    if not read:
-        raise DataError(f"{source} has no row that can be used; the first is {bad[0]}")
-    texts, pairs, labels = (list(column) for column in zip(*read, strict=True))
-    return Selected(Rows(texts, None if pairs[0] is None else pairs, labels), kept, tuple(bad))
+    texts, pairs, labels = (list(column) for column in zip(*read, strict=True)) if read else ([], [], [])
+    return Selected(Rows(texts, None if not pairs or pairs[0] is None else pairs, labels), kept, tuple(bad))
 
 
 def spelled(text: Text) -> str:
@@ -147,8 +164,19 @@ def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[R
     Raises:
       DataError: no row is left.
     """
+    kept = preprocess_rows(rows, preprocessing)
+    if not kept.texts:
+        raise DataError(
+            f"{source}: the preprocessing {', '.join(preprocessing.steps)} leaves no text in any of "
+            f"{_count(len(rows.texts), 'row')}; leave out a step"
+        )
+    return kept, len(rows.texts) - len(kept.texts)
+
+
+def preprocess_rows(rows: Rows, preprocessing: Preprocessing) -> Rows:
+    """Preprocesses every text and pair; the rows that it leaves without one are gone."""
     if not preprocessing.steps:
-        return rows, 0
+        return rows
 
     def apply(text: Text) -> Text:
         return preprocessing(text) if isinstance(text, str) else tuple(map(preprocessing, text))
@@ -156,12 +184,7 @@ def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[R
     texts = [apply(text) for text in rows.texts]
     pairs = None if rows.pairs is None else [apply(pair) for pair in rows.pairs]
     kept = [i for i, text in enumerate(texts) if _is_whole(text) and (pairs is None or _is_whole(pairs[i]))]
-    if not kept:
-        raise DataError(
-            f"{source}: the preprocessing {', '.join(preprocessing.steps)} leaves no text in any of "
-            f"{_count(len(texts), 'row')}; leave out a step"
-        )
-    return rows._replace(texts=texts, pairs=pairs).take(kept), len(texts) - len(kept)
+    return rows._replace(texts=texts, pairs=pairs).take(kept)
 
 
 def _is_whole(text: Text) -> bool:

@@ -10,14 +10,15 @@ import io
 import logging
 import lzma
 import re
+import sys
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
@@ -64,13 +65,10 @@ def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop",
     """
     if source in catalog.names("data") and not Path(source).exists():
         return Read(read_catalog(source))
-    with _complaints(source):
-        files = _files(source)
+    files = files_of(source)
     skipped: list[BadRow] = []
-    frames = {
-        file.name: _read_file(file, encoding, _stop if on_bad_row == "stop" else skipped.append) for file in files
-    }
-    frame = _join(frames)
+    on_broken = stop if on_bad_row == "stop" else skipped.append
+    frame = _join({file.name: _whole(read_frames(file, encoding, on_broken)) for file in files})
     if frame.empty:
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
@@ -78,13 +76,42 @@ def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop",
     return Read(frame, tuple(skipped))
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
+    """A file, wherever it is.
+
+    Attributes:
+      name: for messages; its end says the format.
+      open: to read its bytes, from any process.
+    """
+
     name: str
-    read: Callable[[], bytes]
+    open: Callable[[], BinaryIO]
 
 
-def _files(source: str) -> list[_File]:
-    """The files that a source names."""
+def files_of(source: str) -> list[File]:
+    """The files that a source names.
+
+    Raises:
+      DataError: there are none, or no way leads there.
+    """
+    with _complaints(source):
+        return _files(source)
+
+
+def read_frames(
+    file: File, encoding: str, on_bad_row: OnBadRow, most_rows: int = sys.maxsize
+) -> Iterator[pd.DataFrame]:
+    """The rows of a file, in frames of `most_rows` rows or fewer.
+
+    Raises:
+      DataError: the file cannot be read, or is of an unknown format.
+    """
+    read, decompress = _format(file.name)
+    with _complaints(file.name), file.open() as compressed, decompress(compressed) as content:
+        yield from read(content, file.name, encoding, on_bad_row, most_rows)
+
+
+def _files(source: str) -> list[File]:
     address = re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)
     if address is None:
         return _local_files(source)
@@ -92,32 +119,36 @@ def _files(source: str) -> list[_File]:
     if scheme == "file":
         return _local_files(urllib.request.url2pathname(urlsplit(source).path))
     if scheme in ("http", "https"):
-        return [_File(source, partial(_download, source))]
+        return [File(source, partial(_download, source))]
     return _stored_files(source)
 
 
-def _local_files(source: str) -> list[_File]:
+def _local_files(source: str) -> list[File]:
     path = Path(source)
     if path.is_dir():
         raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
     if path.exists():
-        return [_File(source, path.read_bytes)]
+        return [File(source, partial(_open, path))]
     if not _is_pattern(source):
         raise FileNotFoundError
     # Path.glob would find hidden files too, such as the ones that macOS leaves beside its archives.
     found = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
-    return [_File(name, Path(name).read_bytes) for name in _found(found, source)]
+    return [File(name, partial(_open, Path(name))) for name in _found(found, source)]
 
 
-def _stored_files(address: str) -> list[_File]:
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _stored_files(address: str) -> list[File]:
     from fsspec.core import url_to_fs
 
     store, path = url_to_fs(address)
     if not _is_pattern(address) or store.exists(path):
-        return [_File(address, partial(store.cat_file, path))]
+        return [File(address, partial(store.open, path, "rb"))]
     found: Mapping[str, Any] = store.glob(path, detail=True)
     names = sorted(name for name, about in found.items() if about["type"] == "file")
-    return [_File(store.unstrip_protocol(name), partial(store.cat_file, name)) for name in _found(names, address)]
+    return [File(store.unstrip_protocol(name), partial(store.open, name, "rb")) for name in _found(names, address)]
 
 
 def _is_pattern(source: str) -> bool:
@@ -130,9 +161,9 @@ def _found(names: list[str], pattern: str) -> list[str]:
     return names
 
 
-def _download(address: str) -> bytes:
+def _download(address: str) -> BinaryIO:
     with urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
-        return answer.read()
+        return io.BytesIO(answer.read())
 
 
 @contextmanager
@@ -162,18 +193,16 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _stop(row: BadRow) -> None:
+def stop(row: BadRow) -> None:
+    """Ends with a broken row.
+
+    Raises:
+      DataError: always; it says where the row is.
+    """
     raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
 
-def _read_file(file: _File, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    read, decompress = _format(file.name)
-    with _complaints(file.name):
-        content = decompress(file.read())
-    return read(content, file.name, encoding, on_bad_row)
-
-
-def _format(name: str) -> tuple[Reader, Callable[[bytes], bytes]]:
+def _format(name: str) -> tuple[Reader, Callable[[BinaryIO], Any]]:
     is_web = re.match("https?://", name, re.IGNORECASE)
     *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
     decompress = _DECOMPRESSORS.get(last)
@@ -181,33 +210,37 @@ def _format(name: str) -> tuple[Reader, Callable[[bytes], bytes]]:
     if kind not in READERS:
         known, compressions = ", ".join(READERS), ", ".join(_DECOMPRESSORS)
         raise DataError(f"{name}: unknown format; bertjax reads {known}, compressed ({compressions}) or not")
-    return READERS[kind], decompress or (lambda content: content)
+    return READERS[kind], decompress or (lambda file: file)
 
 
-def _unzstd(content: bytes) -> bytes:
+def _unzstd(file: BinaryIO) -> BinaryIO:
     # The standard library has no zstd before Python 3.14; parquet needs pyarrow anyway.
     import pyarrow
 
-    with pyarrow.input_stream(pyarrow.py_buffer(content), compression="zstd") as stream:
-        return stream.read()
+    return pyarrow.input_stream(file, compression="zstd")
 
 
-def _unzip(content: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def _unzip(file: BinaryIO) -> BinaryIO:
+    with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
         # macOS adds a folder of its own to the archives it makes.
         inside = [f for f in archive.infolist() if not f.is_dir() and not f.filename.startswith("__MACOSX/")]
         if len(inside) != 1:
             raise ValueError(f"a zip must hold one file, this one holds {len(inside)}")
-        return archive.read(inside[0])
+        return io.BytesIO(archive.read(inside[0]))
 
 
-_DECOMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
+_DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {
+    ".gz": partial(gzip.open, mode="rb"),
+    ".bz2": partial(bz2.open, mode="rb"),
     ".zst": _unzstd,
-    ".xz": lzma.decompress,
+    ".xz": partial(lzma.open, mode="rb"),
     ".zip": _unzip,
 }
+
+
+def _whole(frames: Iterator[pd.DataFrame]) -> pd.DataFrame:
+    first, *rest = frames
+    return pd.concat([first, *rest], ignore_index=True) if rest else first
 
 
 def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -219,12 +252,22 @@ def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     # Where every row of a file of JSON lines is broken, nothing says which columns it has.
     first, *rest = [(name, frame) for name, frame in frames.items() if len(frame.columns)] or [("", pd.DataFrame())]
     for name, frame in rest:
-        missing = [repr(column) for column in first[1].columns if column not in frame.columns]
-        extra = [repr(column) for column in frame.columns if column not in first[1].columns]
-        if missing or extra:
-            says = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
-            raise DataError(f"{name} has other columns than {first[0]}: it {' and '.join(says)}")
+        check_same_columns(first[0], first[1].columns, name, frame.columns)
     return pd.concat([frame for _, frame in (first, *rest)], ignore_index=True) if rest else first[1]
+
+
+def check_same_columns(first: str, expected: Iterable[str], name: str, columns: Iterable[str]) -> None:
+    """Whether a file has the columns of the first one; their order may differ.
+
+    Raises:
+      DataError: it has not.
+    """
+    there, wanted = list(columns), list(expected)
+    missing = [repr(column) for column in wanted if column not in there]
+    extra = [repr(column) for column in there if column not in wanted]
+    if missing or extra:
+        says = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
+        raise DataError(f"{name} has other columns than {first}: it {' and '.join(says)}")
 
 
 def listing(rows: Sequence[BadRow]) -> str:

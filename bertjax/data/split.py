@@ -1,7 +1,7 @@
 """Train, validation and test rows of a `Table`: read, checked against its contract, split, and rid of leaks."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
     task_format = format_of(task)
-    _check_settings(table)
+    check_settings(table)
     preprocessing = preprocessing_of(table)
     if preprocessing.steps and task_format.positions:
         raise ConfigError(
@@ -65,7 +65,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     reads = {side: read_table(source, table.encoding, table.on_bad_row) for side, source in sources.items()}
     table = task_format.with_usual_columns(table, reads["train"].frame.columns)
     findings = _check_contract(table, sources, reads)
-    selected = {side: _select(reads[side].frame, table, task_format, source) for side, source in sources.items()}
+    selected = {side: select(reads[side].frame, table, task_format, source) for side, source in sources.items()}
     tables = tuple(
         TableIntake(source, len(selected[side].kept), reads[side].skipped + selected[side].skipped, findings[side])
         for side, source in sources.items()
@@ -111,7 +111,12 @@ def preprocessing_of(table: Table) -> Preprocessing:
     return Preprocessing(table.steps, table.stop_words)
 
 
-def _check_settings(table: Table) -> None:
+def check_settings(table: Table) -> None:
+    """Whether the settings of the split agree.
+
+    Raises:
+      ConfigError: they contradict each other.
+    """
     if table.validation_size is not None:
         if table.validation:
             raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
@@ -157,7 +162,12 @@ def _check_contract(
     return findings
 
 
-def _select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:
+def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:
+    """The rows of a frame that a task can use; the others are logged.
+
+    Raises:
+      DataError: a column is not there, or a row cannot be used where that ends the run.
+    """
     selected = select_rows(
         frame,
         [*task_format.columns(table), *(column for column in task_format.optional if column in frame.columns)],
@@ -229,18 +239,23 @@ def _without_news(sides: holdout.Sides, rows: Rows, task_format: TaskFormat) -> 
 
 def _without(train: Rows, leaks: list[int], table: Table, task_format: TaskFormat) -> Rows:
     left = train.take(np.setdiff1d(np.arange(len(train.labels)), leaks))
-    if not left.labels:
-        raise DataError(
-            f"{table.train}: the text of every training row stands in the validation or test rows too; give other "
-            f"rows, or keep such rows with --leaks report"
-        )
     gone = _names(train, task_format) - _names(left, task_format)
-    if gone:
-        raise DataError(
-            f"{table.train}: every training row of {', '.join(map(repr, sorted(gone)))} has a text that stands in the "
-            f"validation or test rows too; give other rows, or keep such rows with --leaks report"
-        )
+    if gone or not left.labels:
+        raise all_leaked(table, gone if left.labels else set())
     return left
+
+
+def all_leaked(table: Table, names: Iterable[str]) -> DataError:
+    """What to say where every training row leaks, or every one of some label names."""
+    whose = (
+        f"every training row of {', '.join(map(repr, sorted(names)))} has a text that"
+        if names
+        else ("the text of every training row")
+    )
+    return DataError(
+        f"{table.train}: {whose} stands in the validation or test rows too; give other rows, or keep such rows with "
+        f"--leaks report"
+    )
 
 
 def _names(rows: Rows, task_format: TaskFormat) -> set[str]:

@@ -58,6 +58,10 @@ class Table:
     split_seed: int = 1234
     """Seed of that split; it does not follow the training seed, so every run sees the same test rows."""
 
+    reader: Literal["pandas", "ray"] = "pandas"
+    """pandas reads all rows into memory; ray streams the training rows through Ray Data, however many there are, and
+    gives the same batches."""
+
     encoding: str = "utf-8"
     """Encoding of text files."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batches import BatchSource, StoredBatches
 from bertjax.data.examples import Examples
 from bertjax.data.imbalance import class_weights, oversampled
@@ -15,6 +16,8 @@ from bertjax.data.intake import Intake
 from bertjax.data.plan import plan_training
 from bertjax.data.rows import Rows
 from bertjax.data.split import Splits, read_splits
+from bertjax.data.streaming.spill import SpilledExamples
+from bertjax.data.streaming.splits import StreamedSplits, stream_splits
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
 from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
@@ -58,7 +61,15 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     task_format = format_of(config.task)
     _check_imbalance(config, task_format)
     folder = find_model(config.model)
-    splits = read_splits(config.data, config.task)
+    positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
+    if config.max_length > positions:
+        raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
+    tokenizer = load_tokenizer(folder)
+    splits = (
+        stream_splits(config.data, config.task, folder, len(tokenizer), config.max_length)
+        if config.data.reader == "ray"
+        else read_splits(config.data, config.task)
+    )
     table, vocabulary = splits.table, splits.vocabulary
     model, params = from_pretrained(
         str(folder),
@@ -72,18 +83,19 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         execution=config.execution,
     )
     model = _with_dropout(model, config.dropout_rate)
-    positions = model.config.max_position_embeddings
-    if config.max_length > positions:
-        raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
-    encoding = Encoding(
-        load_tokenizer(folder), vocabulary, config.max_length, table, masking=config.masking, seed=config.seed
-    )
+    encoding = Encoding(tokenizer, vocabulary, config.max_length, table, masking=config.masking, seed=config.seed)
     validation = None
     if splits.validation is not None:
         source = table.validation or table.train
         validation = task_format.encode(splits.validation, source, encoding).fixed(table.split_seed)
     test = task_format.encode(splits.test, table.test or table.train, encoding).fixed(table.split_seed)
-    train = _balanced(config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary)
+    train: Examples | SpilledExamples
+    if isinstance(splits, StreamedSplits):
+        train = _weighted(config, splits.train, vocabulary)
+    else:
+        train = _balanced(
+            config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary
+        )
     plan = plan_training(
         train.lengths,
         batch_size=config.batch_size,
@@ -108,23 +120,31 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     return Prepared(batches, validation, test, model, params, encoding.tokenizer, splits.intake, datasets)
 
 
-def _datasets(splits: Splits) -> tuple[Dataset, ...]:
+def _datasets(splits: Splits | StreamedSplits) -> tuple[Dataset, ...]:
     """The rows of each side, as they are used: cleaned, split, without duplicates and leaks."""
     table = splits.table
 
-    def dataset(side: Side, source: str, rows: Rows) -> Dataset:
+    def dataset(side: Side, source: str, digest: str, count: int) -> Dataset:
         where = str(Path(source).absolute()) if Path(source).exists() else source
-        return Dataset(side, where, rows.digest(), len(rows.texts))
+        return Dataset(side, where, digest, count)
 
-    train = dataset("train", table.train, splits.train)
-    test = dataset("test", table.test or table.train, splits.test)
+    if isinstance(splits, StreamedSplits):
+        train = dataset("train", table.train, splits.digest, splits.train.num_examples)
+    else:
+        train = dataset("train", table.train, splits.train.digest(), len(splits.train.texts))
+    test = dataset("test", table.test or table.train, splits.test.digest(), len(splits.test.texts))
     if splits.validation is None:
         return (train, test)
-    return (train, dataset("validation", table.validation or table.train, splits.validation), test)
+    rows = splits.validation
+    return (train, dataset("validation", table.validation or table.train, rows.digest(), len(rows.texts)), test)
 
 
 def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:
     settings = config.imbalance
+    if settings.oversample and config.data.reader == "ray":
+        raise ConfigError(
+            "--oversample repeats rows in memory, where --reader ray has none; weigh with --class-weights"
+        )
     if (settings.class_weights or settings.oversample) and not task_format.classes:
         name = "--class-weights" if settings.class_weights else "--oversample"
         raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
@@ -145,6 +165,15 @@ def _balanced(
         return examples
     weights = class_weights(settings.class_weights, rows.labels, vocabulary or sorted(set(rows.labels)))
     return examples._replace(weights=np.array([weights[label] for label in rows.labels], np.float32))
+
+
+def _weighted(config: FineTuneConfig, examples: SpilledExamples, vocabulary: tuple[str, ...]) -> SpilledExamples:
+    """The streamed examples, with the weights of their classes."""
+    settings = config.imbalance.class_weights
+    if not settings:
+        return examples
+    weights = class_weights(settings, [vocabulary[i] for i in examples.labels], vocabulary)
+    return examples.weighted(np.array([weights[name] for name in vocabulary], np.float32)[examples.labels])
 
 
 def _with_dropout(model: Model, rate: float | None) -> Model:

@@ -1,0 +1,178 @@
+"""Ray Data reads the files of a table and encodes their rows in its workers; the results come back in order.
+
+A read task goes through one file and yields frames of rows; a map task encodes one frame. Both kinds of block are
+single values, since the cells of a table need not fit Arrow's types, and since what a block holds must not hang on
+where Ray cuts it. What goes wrong in a worker is a value too: the first mistake of a file is met where its rows would
+be.
+"""
+
+import logging
+import os
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bertjax.data.bad_rows import BadRow
+from bertjax.data.sources import File, read_frames
+from bertjax.data.streaming.encode import EncodedRows, Recipe, encode_rows
+from bertjax.errors import DataError
+
+BLOCK_ROWS = 2**13
+_BLOCK_BYTES = 2**20  # what Ray joins small values to; these rows are about as many, so that a task has one value
+_STORE_BYTES = 2**28  # of shared memory
+_READERS = 4  # files read at a time, at most
+_READER_CPUS = 0.1  # reading waits for the encoding most of the time
+_VALUE = "value"  # the one column of a block
+
+
+class FileBlock(NamedTuple):
+    """What a worker made of a part of a file.
+
+    Attributes:
+      file: its name.
+      columns: all that these rows have.
+      broken: rows that cannot be read, as they were met.
+      encoded: the rows, or None where there are none.
+      mistake: what ended the file, in one line; empty where nothing did.
+    """
+
+    file: str
+    columns: tuple[str, ...]
+    broken: tuple[BadRow, ...]
+    encoded: EncodedRows | None
+    mistake: str = ""
+
+
+class _Part(NamedTuple):
+    """A part of a file that is read and not yet encoded."""
+
+    file: str
+    columns: tuple[str, ...]
+    frame: pd.DataFrame
+    broken: tuple[BadRow, ...]
+    mistake: str = ""
+
+
+def encoded_blocks(
+    files: Sequence[File], source: str, recipe: Recipe, block_rows: int = BLOCK_ROWS
+) -> Iterator[FileBlock]:
+    """The rows of files, encoded, in the order of the files and of their rows.
+
+    Args:
+      files: to read.
+      source: named in what is said of bad rows.
+      recipe: how rows are encoded.
+      block_rows: rows encoded at a time.
+    """
+    import ray.data
+
+    with ray_session(), _quiet():
+        context = ray.data.DataContext.get_current().copy()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.issue_detectors_config.detectors = []  # they advise on memory settings
+        context.target_max_block_size = _BLOCK_BYTES
+        with ray.data.DataContext.current(context):
+            parts = ray.data.read_datasource(
+                _table_files(files, recipe, block_rows),
+                num_cpus=_READER_CPUS,
+                concurrency=min(_READERS, len(files)),
+                override_num_blocks=len(files),
+            )
+            blocks = parts.map_batches(
+                partial(_encode_parts, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
+            )
+            for table in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                for value in table[_VALUE]:
+                    yield pickle.loads(value.as_buffer())
+
+
+def _encode_parts(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
+    for value in table[_VALUE]:
+        part: _Part = pickle.loads(value.as_buffer())
+        encoded, mistake = None, part.mistake
+        try:
+            encoded = encode_rows(part.frame, source, recipe)
+        except DataError as error:
+            mistake = str(error)
+        yield _block(FileBlock(part.file, part.columns, part.broken, encoded, mistake))
+
+
+def _read_parts(file: File, recipe: Recipe, block_rows: int) -> Iterator[Any]:
+    broken: list[BadRow] = []
+    try:
+        for frame in read_frames(file, recipe.table.encoding, broken.append, block_rows):
+            # A record of JSON lines may lack a key that others have.
+            cells = frame.reindex(columns=list(recipe.columns))
+            yield _block(_Part(file.name, tuple(map(str, frame.columns)), cells, tuple(broken)))
+            broken.clear()
+        rest, mistake = tuple(broken), ""
+    except DataError as error:
+        rest, mistake = tuple(broken), str(error)
+    if rest or mistake:
+        yield _block(_Part(file.name, (), pd.DataFrame(), rest, mistake))
+
+
+def _block(value: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.table({_VALUE: pyarrow.array([pickle.dumps(value)], pyarrow.large_binary())})
+
+
+@contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+    """The Ray session that is there, or one of this machine for as long as it is needed.
+
+    Args:
+      num_cpus: of a new session; default: all.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" not in os.environ:
+        settings |= {"object_store_memory": _STORE_BYTES, "num_cpus": num_cpus}
+    with warnings.catch_warnings():
+        # JAX warns of forks; Ray's run another program at once.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        ray.init(**settings)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data says on stderr when it starts and ends, whatever the level of other loggers."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _table_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Any:
+    """The files as a source of Ray Data: one read task a file."""
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    class TableFiles(Datasource):
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+            nothing_known = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
+            return [ReadTask(partial(_read_parts, file, recipe, block_rows), nothing_known) for file in files]
+
+    return TableFiles()

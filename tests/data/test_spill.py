@@ -1,0 +1,74 @@
+"""Examples on the disk are the examples in memory, whichever rows they are; a full disk is one line."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.data.batches import StoredBatches
+from bertjax.data.examples import Examples
+from bertjax.data.plan import Position, plan_training
+from bertjax.data.streaming.spill import Spill, SpilledExamples
+from bertjax.errors import DataError
+
+
+def examples_of(lengths) -> Examples:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.random.default_rng(0).integers(0, 60_000, offsets[-1]).astype(np.int32)
+    labels = np.arange(len(lengths), dtype=np.int32)
+    return Examples(ids, ids % 2, offsets, labels, 0, weights=(labels / 7).astype(np.float32))
+
+
+def spilled(examples, rows, folder) -> SpilledExamples:
+    """In blocks of five rows."""
+    spill = Spill(folder, 60_000)
+    for start in range(0, examples.num_examples, 5):
+        tokens = slice(examples.offsets[start], examples.offsets[min(start + 5, examples.num_examples)])
+        spill.append(examples.token_ids[tokens], examples.token_type_ids[tokens])
+    return SpilledExamples(spill, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
+
+
+def assert_same(left, right):
+    for name in ("token_ids", "token_type_ids", "offsets", "labels", "weights"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+        assert getattr(left, name).dtype == getattr(right, name).dtype
+
+
+@given(st.data())
+def test_any_rows_come_back(tmp_path_factory, data):
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=2, max_size=400))
+    examples = examples_of(lengths)
+    kept = np.array(sorted(data.draw(st.sets(st.integers(0, len(lengths) - 1), min_size=1))))
+    taken = np.array(sorted(data.draw(st.sets(st.integers(0, len(kept) - 1), min_size=1))))
+    held = spilled(examples, kept, tmp_path_factory.getbasetemp() / "spill")
+    assert_same(held.take(taken), examples.take(kept[taken]))
+    np.testing.assert_array_equal(held.lengths, np.array(lengths)[kept])
+
+
+def test_batches_and_places_in_them_are_those_of_examples_in_memory(tmp_path):
+    lengths = np.random.default_rng(1).integers(1, 30, 1300)
+    examples = examples_of(lengths)
+    held = spilled(examples, np.arange(1300), tmp_path)
+    plan = plan_training(examples.lengths, 8, 2, 0, 16, 1, packed=True, window_examples=400)
+    memory = list(StoredBatches(examples, plan).batches())
+    disk = list(StoredBatches(held, plan).batches())
+    rest = list(StoredBatches(held, plan).batches(Position(*plan.position(201))))
+    assert len(disk) == len(memory) == plan.total_steps
+    for left, right in [*zip(memory, disk, strict=True), *zip(memory[201:], rest, strict=True)]:
+        np.testing.assert_array_equal(left.example_ids, right.example_ids)
+        for one, other in zip(left.batch, right.batch, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_is_left_in_the_folder(tmp_path):
+    spill = Spill(tmp_path / "new", 100)
+    spill.append(np.arange(5), np.zeros(5))
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    """The kernel's own full device."""
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
+    spill = Spill(tmp_path, 100)
+    with pytest.raises(DataError, match="cannot be kept in .*: No space left on device; make room there, or name"):
+        spill.append(np.arange(5), np.zeros(5))

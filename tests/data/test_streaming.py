@@ -1,0 +1,141 @@
+"""Rows that stream through Ray Data become the examples, the counts and the complaints that rows in memory become."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bertjax.data.split import read_splits
+from bertjax.data.streaming.splits import stream_splits
+from bertjax.data.table import Table
+from bertjax.data.task_formats import Encoding, format_of
+from bertjax.data.tokenize import load_tokenizer
+from bertjax.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.ray
+
+WORDS = ["good", "bad", "film", "book", "the", "plot", "song", "dull", "great", "who", "how"]
+
+
+@pytest.fixture
+def table(tmp_path, ray_session) -> Table:
+    """Three files with quotes, breaks, a byte order mark, repeated texts and texts that leak."""
+    rng = np.random.default_rng(0)
+    rows = [[" ".join(rng.choice(WORDS, rng.integers(1, 9))), str(rng.choice(["3", "10", "x"]))] for _ in range(60)]
+    rows[7][0], rows[50][0] = 'the "plot",\r\nand so', rows[3][0]
+    frame = pd.DataFrame(rows, columns=["text", "label"])
+    frame[:20].to_csv(tmp_path / "a1.csv", index=False, encoding="utf-8-sig")
+    frame[20:41].to_csv(tmp_path / "a2.csv.gz", index=False, lineterminator="\r\n")
+    frame[41:].to_csv(tmp_path / "a3.csv", index=False, columns=["label", "text"])
+    test = pd.DataFrame({"text": [rows[5][0].upper(), "what was it"], "label": ["x", "3"]})
+    test.to_csv(tmp_path / "test.csv", index=False)
+    return Table(str(tmp_path / "a*.csv*"), test=str(tmp_path / "test.csv"))
+
+
+def streamed(table, tiny_model, task="classification"):
+    """In blocks of seven rows."""
+    return stream_splits(table, task, tiny_model, 64, 16, block_rows=7)
+
+
+def assert_same(table, tiny_model, task="classification"):
+    """Streamed and in memory; returns what is streamed."""
+    memory, stream = read_splits(table, task), streamed(table, tiny_model, task)
+    assert stream.vocabulary == memory.vocabulary
+    assert stream.test == memory.test
+    assert stream.intake == memory.intake
+    encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)
+    expected = format_of(task).encode(memory.train, table.train, encoding)
+    found = stream.train.take(np.arange(stream.train.num_examples))
+    for name in ("token_ids", "token_type_ids", "offsets", "labels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+    assert stream.train.kind == expected.kind
+    return stream
+
+
+def test_the_same_examples(table, tiny_model):
+    stream = assert_same(table, tiny_model)
+    assert stream.vocabulary == ("10", "3", "x")
+    assert stream.intake.duplicates > 0
+    assert stream.intake.leaks_removed > 0
+
+
+def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
+    frame = pd.read_csv(tmp_path / "a1.csv").assign(pair="who?", label=range(20))
+    frame.loc[2, "text"] = "http://a.b"
+    frame.to_parquet(tmp_path / "b.parquet", row_group_size=9)
+    frame.to_json(tmp_path / "b.jsonl", orient="records", lines=True)
+    for name in ("b.parquet", "b.jsonl"):
+        data = replace(
+            table, train=str(tmp_path / name), test=str(tmp_path / name), leaks="report", steps=("strip_urls",)
+        )
+        assert_same(replace(data, text_pair=("pair",)), tiny_model)
+        assert assert_same(data, tiny_model, "regression").intake.emptied == 2
+
+
+def test_bad_rows_are_left_out_and_listed(table, tiny_model, tmp_path):
+    (tmp_path / "a2.csv").write_text("text,label\nfilm,x\nfilm,x,y\n,x\nbook,\nthe book,x\n")
+    stream = assert_same(replace(table, on_bad_row="skip"), tiny_model)
+    assert [str(row).split(": ", 1)[1] for row in stream.intake.tables[0].skipped] == [
+        "line 3 has 3 fields, the header has 2 (a cell with the separator in it needs quotes)",
+        "row 22 has no text in text",
+        "row 23 has no label in column 'label'",
+    ]
+
+
+def cut_short(folder):
+    frame = pd.DataFrame({"text": ["a film", "the book"], "label": ["x", "y"]})
+    frame.to_parquet(folder / "a.parquet")
+    whole = (folder / "a.parquet").read_bytes()
+    (folder / "a.parquet").write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\nfilm,x\nfilm,x,y\n", "a.csv: line 3 has 3 fields, the header has 2"),
+        ("text,label\nfilm,x\n,y\n", "row 2 has no text in text"),
+        ("text,labels\nfilm,x\n", "has no column 'label'; its columns are text, labels"),
+        ("text,label\n", "has no rows"),
+        ("", "is empty; it needs a header and rows"),
+        ("text,label\nfilm,x\nbook,x\n", "needs two classes or more, the training rows have only 'x'"),
+        ('text,label\nfilm,x\n"book,y\n', "the quote that opens in line 3 is never closed"),
+        ("text,label\ncaf\udce9,x\n", "is not utf-8: byte 0xe9 in line 2"),
+        (None, "a.parquet cannot be read; it is cut short or no parquet file"),
+    ],
+)
+def test_the_same_complaints(table, tiny_model, tmp_path, content, message):
+    source = tmp_path / ("a.parquet" if content is None else "a.csv")
+    if content is None:
+        cut_short(tmp_path)
+    else:
+        source.write_bytes(content.encode(errors="surrogateescape"))
+    for read in (read_splits, lambda data: streamed(data, tiny_model)):
+        with pytest.raises(DataError) as caught:
+            read(replace(table, train=str(source)))
+        assert message in str(caught.value)
+
+
+def test_files_with_different_columns(table, tiny_model, tmp_path):
+    shutil.copy(tmp_path / "a3.csv", tmp_path / "a4.csv")
+    (tmp_path / "a4.csv").write_text("text,label,note\nfilm,x,n\n")
+    with pytest.raises(DataError, match="a4.csv has other columns than .*a1.csv: it adds 'note'"):
+        streamed(table, tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "message"),
+    [
+        ({"test": None}, "classification", "--reader ray holds no rows out .* name them with --test"),
+        ({"test": None, "split": "grouped", "group": "g"}, "classification", "name them with --test"),
+        ({"validation_size": 0.1}, "classification", "--validation-size looks at all training rows at once"),
+        ({"contract": "c.json"}, "classification", "--contract looks at all training rows at once"),
+        ({"train": "trec"}, "classification", "fits in memory; leave --reader ray out"),
+        ({}, "multi_label", "--task multi_label needs --reader pandas"),
+    ],
+)
+def test_what_cannot_stream(table, tiny_model, settings, task, message):
+    with pytest.raises(ConfigError, match=message):
+        streamed(replace(table, **settings), tiny_model, task)
