@@ -6,6 +6,7 @@ examples, initial parameters (the head included), settings and seed.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.batch import Batch
@@ -15,10 +16,17 @@ from bertjax.training.prepare import Prepared
 
 
 class Job(NamedTuple):
-    """What a contestant has to do: train on `prepared.train` from `prepared.params`, as the config says."""
+    """What a contestant has to do: train on `prepared.train` from `prepared.params`, as the config says.
 
+    Attributes:
+      framework: its name; one file may serve several.
+      out: folder of the comparison, for one that answers with what another has trained.
+    """
+
+    framework: str
     config: FineTuneConfig
     prepared: Prepared
+    out: Path
 
 
 class Speed(NamedTuple):
@@ -41,20 +49,22 @@ class Trained(NamedTuple):
     """What a contestant leaves.
 
     Attributes:
-      losses: of every update, each before it was made.
-      speed: of the training.
+      losses: of every update, each before it was made; empty where nothing is trained.
+      speed: of the training, or None.
       params: trained, as bertjax has them, on the host.
       predict: a batch of the host -> logits in its layout, from the trained parameters.
       num_devices: the rows of such a batch must be a multiple of it.
       device: what computed, in words.
+      device_peak_bytes: the most memory that was held on an accelerator, None without one.
     """
 
     losses: list[float]
-    speed: Speed
+    speed: Speed | None
     params: Params
     predict: Callable[[Batch], Any]
     num_devices: int
     device: str
+    device_peak_bytes: int | None = None
 
 
 class Stopwatch:

@@ -24,7 +24,6 @@ def run(job: Job) -> Trained:
     devices = parallel.all_devices(config.engine)
     state = devices.place(start)
     engine = parallel.Engine(devices, model, step, state, source.plan.empty_batches)
-    engine.wait()  # compiling is no part of training's speed
     waiting: list[tuple[Metrics, LaidOut]] = []
 
     def read() -> None:
@@ -40,6 +39,7 @@ def run(job: Job) -> Trained:
                 read()
     while waiting:
         read()
+    engine.close()
     trained = evaluation_params(state)
     return Trained(
         losses=watch.losses,
@@ -48,4 +48,5 @@ def run(job: Job) -> Trained:
         predict=lambda batch: engine.predict(trained, batch),
         num_devices=devices.count,
         device=jax.devices()[0].device_kind,
+        device_peak_bytes=(jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
     )

@@ -13,8 +13,7 @@ import torch
 from bertjax.baselines.contestant import Job, Stopwatch, Trained
 from bertjax.baselines.reference import make_adamw
 from bertjax.baselines.texts import texts_of
-from bertjax.baselines.torch_model import answer_with, device, make_module, mean_loss, params_of, predict
-from bertjax.errors import ConfigError
+from bertjax.baselines.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params
 from bertjax.training.freezing import freezing
@@ -29,7 +28,7 @@ def run(job: Job) -> Trained:
     watch = Stopwatch()
     torch.manual_seed(config.seed)
     module = make_module(model, params).train()
-    settings = _adamw(config.optimizer)
+    settings = config.optimizer.resolved()
     schedule = learning_rate_schedule(settings, source.plan.total_steps)
     update = make_adamw(
         module,
@@ -49,17 +48,9 @@ def run(job: Job) -> Trained:
         params=params_of(module, model),
         predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
         num_devices=1,
-        device=str(device()),
+        device=device_name(),
+        device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     )
-
-
-def _adamw(optimizer: Optimizer) -> Optimizer:
-    """The optimizer's settings, all of which this loop must know what to do with."""
-    settings, plain = optimizer.resolved(), Optimizer()
-    for name in ("name", "layer_decay", "head_learning_rate", "ema_decay"):
-        if getattr(settings, name) != getattr(plain, name):
-            raise ConfigError(f"the PyTorch loop has no optimizer.{name} {getattr(settings, name)!r}; leave it out")
-    return settings
 
 
 def decayed_of(

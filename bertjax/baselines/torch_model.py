@@ -15,9 +15,9 @@ import torch
 import transformers
 from torch.nn import functional
 
+from bertjax.baselines.frameworks import check_head
 from bertjax.baselines.texts import Level, Texts, level_of, texts_of
-from bertjax.batch import Batch, Pretraining
-from bertjax.errors import ConfigError
+from bertjax.batch import UNLABELLED, Batch, Pretraining
 from bertjax.pretrained.convert import canonical_name, to_haiku, to_hugging_face
 from bertjax.tasks import Model, Params, find_task, parameter_shapes
 from bertjax.training.options import Imbalance
@@ -48,25 +48,14 @@ def make_module(model: Model, params: Params) -> torch.nn.Module:
     return module.to(device())
 
 
-def check_head(model: Model) -> None:
-    """Whether transformers has the head of a model.
-
-    Raises:
-      ConfigError: it does not.
-    """
-    row = find_task(model.task)
-    if row.loss is None:
-        raise ConfigError(f"task {model.task!r} trains nothing, so there is nothing to compare")
-    if row.pooling == "chosen" and model.pooling != "pooler":
-        raise ConfigError(
-            f"transformers' {row.architecture} always reads the pooler: PyTorch has no head for --pooling "
-            f"{model.pooling}; compare with --pooling pooler"
-        )
-
-
 def device() -> torch.device:
     """Where PyTorch computes: on the GPU that it sees, else on the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """The same in words."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def params_of(module: torch.nn.Module, model: Model) -> Params:
@@ -103,6 +92,27 @@ def answers_of(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
         mask = inputs["attention_mask"][..., None].float()
         return functional.normalize((output.last_hidden_state * mask).sum(1) / mask.sum(1), dim=-1)
     return output.logits
+
+
+def labels_of(model: Model, batch: Batch, texts: Texts) -> Inputs:
+    """The labels of a batch as arguments of the module, for the loss that transformers has of the task."""
+
+    def tensor(level: Level, labels: np.ndarray, weights: np.ndarray) -> torch.Tensor:
+        values = torch.from_numpy(texts.read(level, labels))
+        if level == "token":
+            values = values.masked_fill(torch.from_numpy(texts.read(level, weights)) == 0, UNLABELLED)
+        return (values if values.is_floating_point() else values.long()).to(device())
+
+    labels, weights = batch.labels, batch.example_weights
+    if model.task == "pretraining":
+        return {
+            "labels": tensor("token", labels.masked_lm, weights.masked_lm),
+            "next_sentence_label": tensor("text", labels.next_sentence, weights.next_sentence),
+        }
+    values = tensor(level_of(model.task), labels, weights)
+    if model.task == "question_answering":
+        return {"start_positions": values[:, 0], "end_positions": values[:, 1]}
+    return {"labels": values}
 
 
 def mean_loss(module: torch.nn.Module, model: Model, batch: Batch, texts: Texts, imbalance: Imbalance) -> torch.Tensor:
@@ -161,7 +171,7 @@ def _cross_entropy(answers: torch.Tensor, labels: torch.Tensor, imbalance: Imbal
 
 
 def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
-    """What a head says of a batch: laid out as the logits of `BertOutput`, 0 where there is no text.
+    """What a head says of a batch, laid out as `Task.scores` has it; 0 where there is no text.
 
     Texts of nearly one length are computed together, so that little of it is padding whatever the layout.
 
@@ -181,13 +191,24 @@ def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
             texts.write(level, leaf, values)
         return leaf
 
-    answers = [answer(inputs_of(model, texts)) for texts in chunks]
+    answers = [_scored(model, batch, texts, answer(inputs_of(model, texts))) for texts in chunks]
     if model.task == "pretraining":
         words, sentences = zip(*answers, strict=True)
         return Pretraining(laid_out("token", list(words)), laid_out("text", list(sentences)))
-    if model.task in ("sentence_embedding", "question_answering"):  # a label is of a pair, of a text
-        return laid_out("text" if model.task == "sentence_embedding" else "token", answers)
+    if model.task == "question_answering":  # an answer is looked for among tokens, its label is of a text
+        return laid_out("token", answers)
     return laid_out(level_of(model.task), answers)
+
+
+def _scored(model: Model, batch: Batch, texts: Texts, answers: Any) -> Any:
+    """What evaluation reads of a head's answers (`Task.scores`)."""
+    if model.task == "sentence_embedding":
+        return (answers[0::2] * answers[1::2]).sum(-1)
+    if model.task == "masked_lm":
+        words, logits = torch.from_numpy(texts.read("token", batch.labels)).long(), torch.from_numpy(answers)
+        losses = functional.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="none")
+        return torch.stack([losses.reshape(words.shape), (logits.argmax(-1) == words).float()], dim=-1).numpy()
+    return answers
 
 
 @torch.no_grad()

@@ -42,15 +42,29 @@ class OptimizerFlags(Optimizer):
 
 
 @dataclass(frozen=True)
-class Arguments(FineTuneConfig):
-    """Fine-tune a pretrained BERT on a labelled table, evaluate it, and record the run.
-
-    With no flags: MiniLM-L6 on TREC questions, about two minutes on two CPU cores.
-    """
+class JobFlags(FineTuneConfig):
+    """The flags of a `FineTuneConfig`."""
 
     data: TableFlags = field(default_factory=TableFlags)
 
     optimizer: OptimizerFlags = field(default_factory=OptimizerFlags)
+
+    @property
+    def config(self) -> FineTuneConfig:
+        """The settings alone, without the flags that a command adds."""
+        groups = {
+            "data": Table(**_values(Table, self.data)),
+            "optimizer": Optimizer(**_values(Optimizer, self.optimizer)),
+        }
+        return FineTuneConfig(**_values(FineTuneConfig, self) | groups)
+
+
+@dataclass(frozen=True)
+class Arguments(JobFlags):
+    """Fine-tune a pretrained BERT on a labelled table, evaluate it, and record the run.
+
+    With no flags: MiniLM-L6 on TREC questions, about two minutes on two CPU cores.
+    """
 
     out: Path | None = None
     """Folder of the run; default: a new one under runs/."""
@@ -60,15 +74,6 @@ class Arguments(FineTuneConfig):
 
     overwrite: bool = False
     """Replace the run in --out."""
-
-    @property
-    def config(self) -> FineTuneConfig:
-        """The settings alone, without where the run is written."""
-        groups = {
-            "data": Table(**_values(Table, self.data)),
-            "optimizer": Optimizer(**_values(Optimizer, self.optimizer)),
-        }
-        return FineTuneConfig(**_values(FineTuneConfig, self) | groups)
 
 
 def _values(kind: Any, instance: Any) -> dict[str, Any]:

@@ -23,10 +23,11 @@ COMMANDS = {
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
+    "compare": "JAX against PyTorch on one job, over several seeds: scores, curves, speed, memory",
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "parity")
+_LONG_JOBS = ("finetune", "parity", "compare")
 
 USAGE_ERROR = 2
 # A disk that is full or not ours to write: no fault of the program.

@@ -222,7 +222,8 @@ def _best(checkpoints: Checkpoints, record: RunRecord, last: TrainState) -> Trai
 
 
 def _evaluate(engine: Engine, params: Params, examples: Examples, model: Model) -> Report:
-    return JUDGES[model.task](predict(engine, params, examples), examples, model.labels)
+    scores = predict(partial(engine.predict, params), engine.devices.count, examples)
+    return JUDGES[model.task](scores, examples, model.labels)
 
 
 def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[str, float]] | None:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from bertjax.batch import Batch
 from bertjax.data.batches import BatchSource, LaidOut, evaluation_batches
 from bertjax.data.examples import Examples
 from bertjax.data.prefetch import prefetched
@@ -217,15 +218,20 @@ def _judge(row: Mapping[str, float], step: int, goal: Goal, record: RunRecord) -
         )  # fmt: skip
 
 
-def predict(engine: Engine, params: Params, examples: Examples) -> np.ndarray:
-    """What the network says of every example, in the order of `examples`: what evaluation reads (`Task.scores`).
+def predict(forward: Callable[[Batch], Any], num_devices: int, examples: Examples) -> np.ndarray:
+    """What a network says of every example, in the order of `examples`: what evaluation reads (`Task.scores`).
+
+    Args:
+      forward: a batch -> what is said of it, such as [B, E, L].
+      num_devices: the rows of a batch are a multiple of it.
+      examples: to be judged.
 
     Returns:
       [N, ...] float32 of what is said of an example, [total tokens, ...] of what is said of each token.
     """
     scores: np.ndarray | None = None
-    for laid_out in evaluation_batches(examples, engine.devices.count):
-        computed = np.asarray(jax.device_get(engine.predict(params, laid_out.batch)))
+    for laid_out in evaluation_batches(examples, num_devices):
+        computed = np.asarray(jax.device_get(forward(laid_out.batch)))
         of_tokens = computed.shape[1] == laid_out.batch.token_ids.shape[1]
         ids = laid_out.token_sources(examples.offsets) if of_tokens else laid_out.example_ids
         if scores is None:

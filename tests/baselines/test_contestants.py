@@ -1,18 +1,28 @@
 """The contestants train on the same texts with the same maths: without dropout their losses are the same numbers."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import torch
+from transformers import BertForSequenceClassification
 
-from bertjax.baselines import run_jax, run_torch
+from bertjax.baselines import run_jax, run_onnx, run_torch, run_trainer, torch_model
 from bertjax.baselines.contestant import Job
+from bertjax.baselines.examples import packed, random_examples
+from bertjax.baselines.torch_model import answer_with
 from bertjax.data.table import Table
+from bertjax.evaluation.metrics import classification_report
+from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.tasks import TASKS, make_model
 from bertjax.training.config import FineTuneConfig
+from bertjax.training.loop import predict
 from bertjax.training.options import Imbalance, Optimizer
 from bertjax.training.prepare import prepare
+from tests.conftest import TINY
 
 torch.set_num_threads(1)
 
@@ -30,10 +40,11 @@ def config(tiny_model, reviews) -> FineTuneConfig:
     )
 
 
-def run_both(config):
-    ours = run_jax.run(Job(config, prepare(config, jax.local_device_count())))
-    padded_config = replace(config, packing="off")
-    return ours, run_torch.run(Job(padded_config, prepare(padded_config, 1)))
+def run(contestant, framework, config, out=Path()):
+    """What a framework leaves; all but JAX have one example a row."""
+    packed = framework == "jax"
+    config = replace(config, packing="on" if packed else "off")
+    return contestant.run(Job(framework, config, prepare(config, jax.device_count() if packed else 1), out))
 
 
 @pytest.mark.parametrize(
@@ -42,9 +53,65 @@ def run_both(config):
     ids=["plain", "frozen", "imbalance"],
 )
 def test_twenty_steps_without_dropout_have_the_same_losses(config, changes):
-    ours, theirs = run_both(replace(config, **changes))
+    config = replace(config, **changes)
+    ours, theirs = run(run_jax, "jax", config), run(run_torch, "torch", config)
     assert len(ours.losses) == len(theirs.losses) == 24
     np.testing.assert_allclose(ours.losses[:20], theirs.losses[:20], atol=1e-5)  # float32 over 20 updates
     assert ours.losses[0] != pytest.approx(ours.losses[-1], abs=1e-4)  # it learns
     assert ours.speed.real_tokens == theirs.speed.real_tokens
     assert ours.speed.examples == theirs.speed.examples == 48 * 4 - 8
+
+
+def test_the_trainer_minimises_the_same_loss(config):
+    """All rows in one update: their order, which the Trainer chooses, has no say, and a warmup is not rounded up."""
+    config = replace(config, batch_size=48, epochs=6, optimizer=Optimizer(learning_rate=1e-3, warmup=0.0))
+    ours, theirs = run(run_torch, "torch", config), run(run_trainer, "trainer", config)
+    np.testing.assert_allclose(ours.losses, theirs.losses, atol=1e-5)  # float32 over 6 updates
+    assert theirs.speed.examples == 48 * 5
+
+
+def test_the_trainer_groups_by_length(config):
+    config = replace(config, batch_size=2, epochs=2)  # it sorts the rows of six batches
+    plain, grouped = (run(run_trainer, name, config).speed for name in ("trainer", "trainer-grouped"))
+    assert grouped.real_tokens / grouped.computed_tokens > plain.real_tokens / plain.computed_tokens
+    assert grouped.examples == plain.examples == 48 * 2 - 2
+
+
+@pytest.mark.parametrize(("first", "framework"), [(run_torch, "torch"), (run_jax, "jax")], ids=["torch", "jax"])
+def test_what_one_side_trained_the_other_takes_on(config, tmp_path, first, framework):
+    """The same score from the same folder, and the same next 20 losses."""
+    config = replace(config, optimizer=Optimizer(learning_rate=1e-2))
+    prepared = prepare(config, jax.device_count())
+    trained = run(first, framework, config)
+    folder = save_pretrained(tmp_path / "trained", prepared.model, trained.params, prepared.tokenizer)
+    test = prepared.test
+    answers = predict(trained.predict, trained.num_devices, test)
+
+    resumed = replace(config, model=str(folder), seed=1, optimizer=Optimizer(learning_rate=1e-3))
+    model, params = from_pretrained(folder)
+    assert model.labels == prepared.model.labels
+    ours = predict(lambda batch: model.apply(params, None, batch).logits, 1, test)
+    module = BertForSequenceClassification.from_pretrained(folder)
+    theirs = predict(lambda batch: torch_model.predict(model, batch, partial(answer_with, module, model)), 1, test)
+    scores = [
+        classification_report(test.labels, logits.argmax(axis=-1), model.labels).accuracy
+        for logits in (answers, ours, theirs)
+    ]
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-4)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # float32, two layers
+    left, right = run(run_jax, "jax", resumed), run(run_torch, "torch", resumed)
+    np.testing.assert_allclose(left.losses[:20], right.losses[:20], atol=1e-5)  # float32 over 20 updates
+    assert left.losses[0] < trained.losses[0]  # it goes on from what was learned
+
+
+@pytest.mark.parametrize("task", ["classification", "question_answering"])
+def test_onnx_answers_as_the_network_does(task):
+    """For texts of any number and length, though it was exported from two of one length."""
+    model = make_model(TINY, task, ("a", "b", "c") if TASKS[task].names else ())
+    params = jax.device_get(model.init(jax.random.PRNGKey(1)))
+    batch = packed(model, [random_examples(model, count=5, longest=12, seed=2)])[0].batch
+    theirs = run_onnx.answers(model, params, batch)
+    ours = np.asarray(jax.jit(lambda params, batch: model.apply(params, None, batch).logits)(params, batch))
+    written = (theirs != 0).any(axis=-1)
+    assert written.sum() >= 5
+    np.testing.assert_allclose(ours[written], theirs[written], atol=1e-5)  # float32, two layers

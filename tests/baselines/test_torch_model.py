@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from bertjax.baselines.examples import packed, padded, random_examples
+from bertjax.baselines.frameworks import check_head
 from bertjax.baselines.texts import texts_of
-from bertjax.baselines.torch_model import answer_with, check_head, make_module, mean_loss, params_of, predict
+from bertjax.baselines.torch_model import answer_with, make_module, mean_loss, params_of, predict
 from bertjax.errors import ConfigError
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.options import Imbalance
@@ -36,11 +37,11 @@ def test_every_head_gives_the_same_answers_and_the_same_loss(pair):
     batch = layouts["packed"]
     output = jax.jit(lambda params, batch: model.apply(params, None, batch))(params, batch)
     texts = texts_of(model, batch)
-    ours = output.pooled_output if model.task == "sentence_embedding" else output.logits
+    ours = TASKS[model.task].scores(output, batch)
     theirs = predict(model, batch, partial(answer_with, module, model))
     counts = {len(texts.rows), len(texts.rows) // texts.num_texts, int(texts.attention_mask.sum())}
     for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        written = (right != 0).any(axis=-1)
+        written = (right != 0).any(axis=tuple(range(2, right.ndim)))
         assert written.sum() in counts
         np.testing.assert_allclose(np.asarray(left)[written], right[written], atol=1e-5)  # float32, two layers
 

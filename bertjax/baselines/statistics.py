@@ -1,0 +1,90 @@
+"""Whether two frameworks score the same: paired differences over seeds, their interval, a verdict in words."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+FEWEST_SEEDS = 5  # with fewer, all differences have one sign by chance more often than an interval of 95% may miss
+
+_RESAMPLES = 20_000
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+    def contains(self, value: float) -> bool:
+        """Bounds included."""
+        return self.low <= value <= self.high
+
+
+class Paired(NamedTuple):
+    """What the same seeds gave on two sides.
+
+    Attributes:
+      mean: of the differences, first minus second.
+      interval: of that mean, None for a single seed.
+      seeds: how many both sides have.
+    """
+
+    mean: float
+    interval: Interval | None
+    seeds: int
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """The mean difference of two equally long lists of scores, one entry a seed."""
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    interval = bootstrap_interval(differences) if len(differences) > 1 else None
+    return Paired(float(differences.mean()), interval, len(differences))
+
+
+def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
+    """Of the mean of two values or more: the expanded percentile bootstrap of Hesterberg (2015, section 5.3).
+
+    A bootstrap of few values is too narrow, as if the variance were divided by n and the tails were normal. The tails
+    that are cut off are made smaller for that: as Student's t with n - 1 degrees of freedom has them.
+
+    >>> bootstrap_interval([1.0, 1.0, 1.0])
+    Interval(low=1.0, high=1.0)
+    """
+    sample = np.asarray(values, np.float64)
+    count = len(sample)
+    quantile = stats.t.ppf((1 + confidence) / 2, count - 1)
+    tail = float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * quantile))
+    means = np.random.default_rng(seed).choice(sample, (_RESAMPLES, count)).mean(axis=1)
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return Interval(float(low), float(high))
+
+
+def verdict(paired: Paired, first: str, second: str, greater_is_better: bool | None = True) -> str:
+    """In words, which side is better; or which is higher, where nothing is said of what is better.
+
+    >>> verdict(Paired(0.01, Interval(0.004, 0.015), 5), "JAX", "PyTorch")
+    'JAX better'
+    >>> verdict(Paired(0.01, Interval(-0.002, 0.015), 5), "JAX", "PyTorch")
+    'equal within noise'
+    >>> verdict(Paired(0.01, Interval(0.01, 0.01), 2), "JAX", "PyTorch")
+    'too few seeds to tell (2 of 5)'
+    """
+    if paired.interval == Interval(0.0, 0.0):
+        return "equal"
+    if paired.interval is None or paired.seeds < FEWEST_SEEDS:
+        return f"too few seeds to tell ({paired.seeds} of {FEWEST_SEEDS})"
+    if paired.interval.contains(0.0):
+        return "equal within noise"
+    if greater_is_better is None:
+        return f"{first if paired.mean > 0 else second} higher"
+    return f"{first if (paired.mean > 0) == greater_is_better else second} better"
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and the sample standard deviation, None for a single value."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), spread
