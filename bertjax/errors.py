@@ -37,6 +37,10 @@ class BatchError(UserError):
     """A batch that the network cannot take: an index out of range, or no tokens."""
 
 
+class WorkerError(UserError):
+    """Workers of a run died, and starting them again did not help."""
+
+
 class DiskError(UserError):
     """A file or folder that the system does not let us write: a full disk, a missing permission."""
 

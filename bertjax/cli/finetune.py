@@ -12,7 +12,7 @@ import tyro
 from bertjax.cli.flags import parse
 from bertjax.data.table import Table
 from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Optimizer
+from bertjax.training.options import Optimizer, Workers
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,9 @@ class Arguments(JobFlags):
     overwrite: bool = False
     """Replace the run in --out."""
 
+    workers: Workers = field(default_factory=Workers)
+    """Processes that share the run."""
+
 
 def _values(kind: Any, instance: Any) -> dict[str, Any]:
     return {item.name: getattr(instance, item.name) for item in fields(kind)}
@@ -100,7 +103,11 @@ class StopSignal:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the job and prints the scores of the test rows."""
-    parsed = parse(Arguments, arguments, "bertjax finetune")
+    return run(parse(Arguments, arguments, "bertjax finetune"))
+
+
+def run(parsed: Arguments) -> int:
+    """Runs the job of these flags and prints the scores of the test rows; returns the exit status."""
     from rich.console import Console
 
     from bertjax.evaluation.report import console_table
@@ -110,27 +117,33 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.training.run_folder import default_folder
 
     out = parsed.out or default_folder(parsed.config)
-    stop = StopSignal()
-    try:
-        result = finetune(
-            parsed.config,
-            out,
-            resume=parsed.resume,
-            overwrite=parsed.overwrite,
-            progress=progress_for_stderr(),
-            should_stop=stop,
-        )
-    except Interrupted as interruption:
-        print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
-        # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it goes on elsewhere.
-        preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
-        return 0 if preempted else 128 + stop.number
+    resume, overwrite = parsed.resume, parsed.overwrite
+    if parsed.workers.num_workers:
+        from bertjax.training.workers import finetune_on_workers
+
+        result = finetune_on_workers(parsed.config, out, parsed.workers, resume=resume, overwrite=overwrite)
+    else:
+        stop = StopSignal()
+        try:
+            result = finetune(
+                parsed.config,
+                out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress_for_stderr(),
+                should_stop=stop,
+            )
+        except Interrupted as interruption:
+            print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
+            # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it goes on elsewhere.
+            preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
+            return 0 if preempted else 128 + stop.number
     Console().print(console_table(result.report, "test"))
     metrics = result.metrics
     print(
         f"{metrics['train/examples_per_second']:.0f} training examples/s, "
         f"{100 * metrics['train/real_token_share']:.1f}% real tokens, compiled shapes: "
-        f"{metrics['train/compiles']:.0f}, "
+        f"{metrics['train/compiles']:.0f} in {metrics['train/compile_seconds']:.1f} s, "
         f"{metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
     )
     return 0

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from bertjax.errors import CheckpointError
 from bertjax.training.step import TrainState
@@ -64,12 +65,15 @@ class Checkpoints:
         self._policy = _NewestAndBest(keep)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=False,  # the writer thread is what training does not wait for
+                create=False,
+                multiprocessing_options=_alone(),
             ),
             handler_registry=_handlers(),
         )
@@ -214,8 +218,9 @@ class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """What writes and reads each item."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    arrays = _SealedArrays(use_compression=False)  # weights hardly compress: it costs more than to write them
-    record = _SealedJson()
+    # Weights hardly compress: it costs more than to write them.
+    arrays = _SealedArrays(use_compression=False, multiprocessing_options=_alone())
+    record = _SealedJson(multiprocessing_options=_alone())
     for item, kind, handler in (
         ("state", ocp.args.PyTreeSave, arrays),
         ("state", ocp.args.PyTreeRestore, arrays),
@@ -224,6 +229,14 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     ):
         registry.add(item, kind, handler)
     return registry
+
+
+def _alone() -> MultiprocessingOptions:
+    """Orbax would have all processes of a run save together, each its part; here, one has all and waits for nobody."""
+    index = jax.process_index()
+    return MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+    )
 
 
 def _check_seal(item: Path) -> None:

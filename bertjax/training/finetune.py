@@ -6,7 +6,7 @@ Everything that can be wrong with the input is found before the folder is touche
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
 from bertjax.tasks import TASKS, Model, Params
 from bertjax.tracking.mlflow import MlflowTracker
-from bertjax.tracking.tracker import Status, Tracker
+from bertjax.tracking.tracker import NullTracker, Status, Tracker
 from bertjax.training import parallel, run_folder
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
@@ -41,6 +41,7 @@ from bertjax.training.progress import NoProgress, Progress
 from bertjax.training.record import RunRecord
 from bertjax.training.rhythm import rhythm
 from bertjax.training.schedules import after_evaluation
+from bertjax.training.shared_checkpoints import SharedCheckpoints
 from bertjax.training.step import TrainState, TrainStep, make_train_step, not_finite_parameters
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,8 @@ def finetune(
     """
     started = time.perf_counter()
     config = config.resolved()
-    if resume and out is None:
-        raise ConfigError("--resume needs --out, the folder of the run to continue")
-    folder = Path(out) if out is not None else run_folder.default_folder(config)
-    run_folder.check_folder(folder, config, resume, overwrite)
-
+    writes = parallel.is_first_process()
+    folder = _folder(config, out, resume, overwrite)
     devices = parallel.all_devices(config.engine)
     prepared = prepare(config, devices.count)
     plan = prepared.train.plan
@@ -116,11 +114,9 @@ def finetune(
     )
     state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
     if resume:
-        with _checkpoints(folder, config, prepared.model) as checkpoints:
-            state, saved = checkpoints.restore(state)
-        record = RunRecord.from_json(saved)
+        state, record = _restored(folder, config, prepared.model, state)
 
-    tracker = tracker or MlflowTracker(config.experiment)
+    tracker = (tracker or MlflowTracker(config.experiment)) if writes else NullTracker()
     state = devices.place(state)
     shapes = _in_order_of_need(prepared.train, int(state.step))
     engine = Engine(devices, prepared.model, step, state, shapes)  # compiles while the tracker connects
@@ -128,11 +124,14 @@ def finetune(
     try:
         tracker.connect()
         course = _course(config, prepared, engine, step, state)
-        run_folder.open_folder(folder, config, resume)
+        if writes:
+            run_folder.open_folder(folder, config, resume)
         run_id = tracker.start(folder.name, flatten(config), folder, describe_environment())
         for dataset in prepared.datasets:
             tracker.log_dataset(dataset)
         with _checkpoints(folder, config, prepared.model) as checkpoints:
+            if parallel.several_processes() and not resume:
+                checkpoints.save(state, asdict(record))  # another process may die before the first epoch ends
             listeners = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
             state = fit(engine, state, prepared.train, course, record, listeners)
             last_step = int(state.step)
@@ -140,18 +139,13 @@ def finetune(
                 state = devices.place(_best(checkpoints, record, state))
         params = evaluation_params(state)
         report = _evaluate(engine, params, prepared.test, prepared.model)
-        metrics = report.flat("test") | _training_metrics(record, engine) | prepared.intake.metrics()
+        metrics = report.flat("test") | _training_metrics(record, engine, started) | prepared.intake.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(state.step)
-        save_pretrained(
-            folder / run_folder.MODEL,
-            prepared.model,
-            params,
-            prepared.tokenizer,
-            preprocessing=preprocessing_of(config.data),
-            max_length=config.max_length,
-        )
+        if writes:
+            _write_model(folder, config, prepared, params)
         metrics["train/seconds"] = time.perf_counter() - started
-        _write_results(folder, config, prepared.intake, report, metrics, record, tracker, last_step)
+        if writes:
+            _write_results(folder, config, prepared.intake, report, metrics, record, tracker, last_step)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
@@ -160,6 +154,16 @@ def finetune(
         engine.close()
         tracker.finish(status)
     return FineTuneResult(folder, metrics, report, run_id)
+
+
+def _folder(config: FineTuneConfig, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
+    """Where the run is written; the process that does so has seen that it may be."""
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    folder = Path(out) if out is not None else run_folder.default_folder(config)
+    if parallel.is_first_process():
+        run_folder.check_folder(folder, config, resume, overwrite)
+    return folder
 
 
 def _course(config: FineTuneConfig, prepared: Prepared, engine: Engine, step: TrainStep, state: TrainState) -> Course:
@@ -181,9 +185,12 @@ def _course(config: FineTuneConfig, prepared: Prepared, engine: Engine, step: Tr
 
 def _in_order_of_need(source: BatchSource, step: int) -> list[Batch]:
     """A batch of each shape of a run, that of its next one first."""
+    shapes = source.plan.empty_batches
+    if len(shapes) == 1:
+        return list(shapes)
     upcoming = next(iter(source.batches(source.plan.position(step))), None)
     first = None if upcoming is None else upcoming.batch.token_ids.shape
-    return sorted(source.plan.empty_batches, key=lambda batch: batch.token_ids.shape != first)
+    return sorted(shapes, key=lambda batch: batch.token_ids.shape != first)
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
@@ -196,7 +203,7 @@ def loss_of(config: FineTuneConfig) -> Loss:
     return loss
 
 
-def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoints:
+def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoints | SharedCheckpoints:
     belongs_to = {
         "task": model.task,
         "labels": list(model.labels),
@@ -205,10 +212,17 @@ def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoi
         "heads": model.config.num_heads,
         "hidden_act": model.config.hidden_act,
     }
-    return Checkpoints(folder / run_folder.CHECKPOINTS, belongs_to, config.saving.keep_checkpoints)
+    own = partial(Checkpoints, folder / run_folder.CHECKPOINTS, belongs_to, config.saving.keep_checkpoints)
+    return SharedCheckpoints(own) if parallel.several_processes() else own()
 
 
-def _best(checkpoints: Checkpoints, record: RunRecord, last: TrainState) -> TrainState:
+def _restored(folder: Path, config: FineTuneConfig, model: Model, template: TrainState) -> tuple[TrainState, RunRecord]:
+    with _checkpoints(folder, config, model) as checkpoints:
+        state, saved = checkpoints.restore(template)
+    return state, RunRecord.from_json(saved)
+
+
+def _best(checkpoints: Checkpoints | SharedCheckpoints, record: RunRecord, last: TrainState) -> TrainState:
     """The state of the best evaluation, or the last one where the best was not or badly saved."""
     checkpoints.wait()
     best = record.standing.best_step
@@ -233,9 +247,11 @@ def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[s
     return lambda params: _evaluate(engine, params, examples, prepared.model).flat(VALIDATION)
 
 
-def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
-    """How the training went, under the keys of `metrics.json`."""
+def _training_metrics(record: RunRecord, engine: Engine, started: float) -> dict[str, float]:
+    """How the training went, under the keys of `metrics.json`; where no step was left to do, no first one is named."""
+    first_step = engine.first_step_done
     return {
+        **({} if first_step is None else {"train/seconds_to_first_step": first_step - started}),
         "train/loss": record.train_loss,
         "train/examples_per_second": record.examples_per_second,
         "train/tokens_per_second": record.tokens_per_second,
@@ -245,6 +261,17 @@ def _training_metrics(record: RunRecord, engine: Engine) -> dict[str, float]:
         "train/compiles": engine.compiles,
         "train/compile_seconds": engine.compile_seconds,
     }
+
+
+def _write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params) -> None:
+    save_pretrained(
+        folder / run_folder.MODEL,
+        prepared.model,
+        params,
+        prepared.tokenizer,
+        preprocessing=preprocessing_of(config.data),
+        max_length=config.max_length,
+    )
 
 
 def _write_results(

@@ -28,6 +28,7 @@ from bertjax.training.parallel import Engine
 from bertjax.training.progress import Progress, Reading
 from bertjax.training.record import RunRecord
 from bertjax.training.rhythm import Due, Rhythm
+from bertjax.training.shared_checkpoints import SharedCheckpoints
 from bertjax.training.step import Metrics, TrainState
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Listeners(NamedTuple):
 
     tracker: Tracker
     progress: Progress
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | SharedCheckpoints
     should_stop: Callable[[], bool]
 
 
@@ -136,7 +137,7 @@ def fit(
             if due.epoch or due.evaluation:
                 state = _measure(state, step, due, course, record, listeners)
             if due.save or stop or record.stopped_early or record.standing.best_step != best_before:
-                listeners.checkpoints.save(state, asdict(record), record.standing.best_step)
+                listeners.checkpoints.save(state, asdict(record), record.standing.best_step or None)
             if record.stopped_early:
                 break
             if stop and step < rhythm.total_steps:
@@ -174,7 +175,7 @@ def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners
     )
 
 
-def _diverged(pending: _Pending, course: Course, checkpoints: Checkpoints) -> Diverged:
+def _diverged(pending: _Pending, course: Course, checkpoints: Checkpoints | SharedCheckpoints) -> Diverged:
     names = course.not_finite_parameters(pending.metrics)
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     culprits = f"the gradient of {', '.join(names[:_NAMES_SHOWN])}{more}" if names else "the loss"

@@ -193,3 +193,38 @@ class Saving:
     def __post_init__(self) -> None:
         require(self.save_every >= 1, "save_every must be 1 or more", self.save_every)
         require(self.keep_checkpoints >= 1, "keep_checkpoints must be 1 or more", self.keep_checkpoints)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that share a run, on this machine or on many, by Ray Train."""
+
+    num_workers: int = 0
+    """Processes that share the run; on TPUs one a host, on GPUs one a GPU. 0 is this process, without Ray."""
+
+    use_gpu: bool = False
+    """Each worker has a GPU of its own."""
+
+    topology: str | None = None
+    """Of the TPU slice, such as 4x4; needs --accelerator."""
+
+    accelerator: str | None = None
+    """Kind of TPU or GPU that workers are placed on, such as TPU-V6E."""
+
+    max_failures: int = 3
+    """How often the workers are started again after one died; -1 is without end."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 0, "num_workers must not be negative", self.num_workers)
+        require(self.max_failures >= -1, "max_failures must be -1 or more", self.max_failures)
+        if self.topology and not self.accelerator:
+            raise ConfigError(f"--topology {self.topology} needs --accelerator, such as TPU-V6E")
+        if self.use_tpu and self.use_gpu:
+            raise ConfigError(f"--use-gpu and --accelerator {self.accelerator} exclude each other")
+        if (self.use_gpu or self.topology or self.accelerator) and not self.num_workers:
+            raise ConfigError("--use-gpu, --topology and --accelerator are for workers; give --num-workers too")
+
+    @property
+    def use_tpu(self) -> bool:
+        """Whether the accelerator is a TPU."""
+        return self.accelerator is not None and self.accelerator.upper().startswith("TPU")

@@ -7,6 +7,7 @@ devices are those of all of them; each runs the same program on the same batches
 Two engines map a step over devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the same numbers.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,7 +83,7 @@ class Devices:
 
     def collect(self, tree: Any) -> Any:
         """The rows that a mapped function returned, all of them in every process."""
-        if jax.process_count() > 1:
+        if several_processes():
             tree = multihost_utils.process_allgather(tree, tiled=True)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree) if self.engine == "pmap" else tree
 
@@ -94,12 +95,35 @@ def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | Non
     return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and records; the only one, unless several run together."""
+    return jax.process_index() == 0
+
+
+def several_processes() -> bool:
+    """Whether other processes share this run."""
+    return jax.process_count() > 1
+
+
+def from_first_process(tree: Any) -> Any:
+    """The first process's tree of arrays, in every process; the others give one of the same shapes."""
+    return multihost_utils.broadcast_one_to_all(tree) if several_processes() else tree
+
+
+def text_from_first_process(text: str) -> str:
+    """The first process's text, in every process."""
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    length = int(from_first_process(np.int32(len(encoded))))
+    return bytes(from_first_process(np.resize(encoded, length))).decode()
+
+
 class Engine:
     """A step and a forward pass on all devices; each batch shape compiles behind the training that needs others first.
 
     Attributes:
       devices: what it runs on.
       compiles: batch shapes that the training step is compiled for.
+      first_step_done: `time.perf_counter()` when the first step had been computed; None before.
     """
 
     def __init__(
@@ -120,6 +144,7 @@ class Engine:
           batches: one of each shape, the one that is needed first coming first; what they hold has no say.
         """
         self.devices, self.compiles = devices, len(batches)
+        self.first_step_done: float | None = None
         self._model = model
         self._compilations = Compilations()
         self._forward: dict[tuple[int, ...], Compiled] = {}
@@ -145,6 +170,9 @@ class Engine:
         gradient = self._gradients[batch.token_ids.shape].result()
         grads, loss_metrics = gradient(state, self.devices.deal(batch))
         state, update_metrics = self._update.result()(state, grads, loss_metrics["loss"])
+        if self.first_step_done is None:
+            jax.block_until_ready(update_metrics)
+            self.first_step_done = time.perf_counter()
         return state, loss_metrics | update_metrics
 
     def predict(self, params: Params, batch: Batch) -> Any:

@@ -55,6 +55,11 @@ def check_folder(folder: Path, config: FineTuneConfig, resume: bool, overwrite: 
             )
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run in the folder has come so far that it can be resumed."""
+    return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
+
+
 def open_folder(folder: Path, config: FineTuneConfig, resume: bool) -> None:
     """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -183,6 +183,8 @@ def test_a_folder_that_holds_another_run(run, in_folder):
         (["--attention", "cudnn", "--precision", "bfloat16"], "attention 'cudnn' needs an NVIDIA GPU"),
         (["--drop", "clasifier.*"], "--drop clasifier.* matches no tensor of the checkpoint"),
         (["--register", "a/b"], "register is a name without / : @ and ', got 'a/b'"),
+        (["--topology", "4x4"], "--topology 4x4 needs --accelerator, such as TPU-V6E"),
+        (["--use-gpu"], "are for workers; give --num-workers too"),
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )

@@ -58,6 +58,8 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     assert {"test/accuracy", "test/f1_weighted", "test/f1_macro", "train/examples_per_second"} < set(metrics)
     assert {"train/real_token_share", "train/compiles", "train/seconds"} < set(metrics)
     assert metrics["train/compiles"] <= 2
+    assert metrics["train/compile_seconds"] > 0
+    assert 0 < metrics["train/seconds_to_first_step"] < metrics["train/seconds"]
     assert (result.model_dir / "tokenizer.json").is_file()
     assert from_pretrained(result.model_dir)[0].labels == ("bad", "good")
 

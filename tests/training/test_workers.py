@@ -1,0 +1,132 @@
+"""Many machines: two workers are two devices, a worker that dies costs time only, and a mistake is told once."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from bertjax.data.table import Table
+from bertjax.errors import ConfigError, UserError
+from bertjax.model_folder import from_pretrained
+from bertjax.tracking.tracker import MemoryTracker
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.finetune import finetune
+from bertjax.training.options import Optimizer, Workers
+from bertjax.training.workers import check_room, finetune_on_workers
+
+TWO = Workers(num_workers=2)
+
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model, reviews) -> FineTuneConfig:
+    return FineTuneConfig(
+        model=str(tiny_model),
+        data=Table(str(reviews), text=("title", "body"), label="stars"),
+        epochs=8,
+        max_length=48,
+        batch_size=8,
+        optimizer=Optimizer(learning_rate=1e-3),
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device_a_worker(ray_session, tmp_path_factory):
+    """Workers with a single device, whatever this process has, that record in a store of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        yield MlflowClient
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, one_device_a_worker, tmp_path_factory) -> Path:
+    return finetune_on_workers(config, tmp_path_factory.mktemp("runs") / "undisturbed", TWO).folder
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    """What the run recorded, in the order of recording."""
+    lines = map(json.loads, (folder / "tracking.jsonl").read_text().splitlines())
+    return [
+        (line["step"], line["metrics"]["train/loss"])
+        for line in lines
+        if "train/grad_norm" in line.get("metrics", {})
+    ]  # fmt: skip
+
+
+def params_of(folder: Path):
+    return from_pretrained(folder / "model")[1]
+
+
+def test_two_workers_are_two_devices(config, undisturbed, tmp_path):
+    """With dropout: a device draws the same masks, whoever's it is."""
+    tracker = MemoryTracker()
+    assert jax.device_count() == 2
+    alone = finetune(config, tmp_path / "alone", tracker=tracker)
+    expected = [(step, values["train/loss"]) for step, values in tracker.metrics if "train/grad_norm" in values]
+    found = losses(undisturbed)
+    assert [step for step, _ in found] == [step for step, _ in expected] == list(range(1, 49))
+    # float32 sums of two devices, by XLA in one process and by gloo between two
+    np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], atol=1e-5)
+    metrics = json.loads((undisturbed / "metrics.json").read_text())
+    assert metrics["test/accuracy"] == alone.metrics["test/accuracy"]
+    assert metrics["train/real_token_share"] == alone.metrics["train/real_token_share"]
+    assert not [path for path in undisturbed.parent.iterdir() if path.name.startswith(".")]
+
+
+def kill_a_worker(folder: Path, killed: list[bool]) -> None:
+    """Ends one of the workers once the run has saved its first epoch."""
+    epoch_saved = threading.Event()
+    while not epoch_saved.wait(0.01):
+        if any(path.name.isdecimal() and int(path.name) > 0 for path in (folder / "checkpoints").glob("*")):
+            epoch_saved.set()
+    victim = max(
+        (process for process in psutil.process_iter(["name", "cmdline"]) if "RayTrainWorker" in str(process.info)),
+        key=lambda process: process.pid,
+    )
+    victim.kill()
+    killed.append(not (folder / "metrics.json").exists())
+
+
+def test_a_run_survives_the_death_of_a_worker(config, undisturbed, tmp_path):
+    killed: list[bool] = []
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "run", killed), daemon=True)
+    killer.start()
+    result = finetune_on_workers(config, tmp_path / "run", replace(TWO, max_failures=1))
+    killer.join()
+    assert killed == [True]
+    assert losses(result.folder) == losses(undisturbed)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params_of(result.folder), params_of(undisturbed)))
+    client = MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["run", "undisturbed"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_mistake_in_the_data_is_told_as_one(config, one_device_a_worker, tmp_path):
+    """Workers that start again, as they do after any failure, end at once."""
+    wrong = replace(config, data=replace(config.data, label="starz"))
+    with pytest.raises(UserError, match="has no column 'starz'"):
+        finetune_on_workers(wrong, tmp_path / "run", TWO)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there_are"),
+    [
+        (Workers(num_workers=3), "takes as many CPUs, and this machine has 2"),
+        (Workers(num_workers=1, use_gpu=True), "takes as many GPUs, and this machine has 0"),
+        (Workers(num_workers=4, topology="4x4", accelerator="TPU-V6E"), "takes as many TPUs, and this machine has 0"),
+    ],
+)
+def test_more_workers_than_there_is_room_for(wanted, there_are):
+    with pytest.raises(ConfigError, match=there_are):
+        check_room(wanted, {"CPU": 2.0})
