@@ -54,6 +54,15 @@ def label_text(cell: Any) -> str | None:
     return str(value).strip() if isinstance(value, str | int) else None
 
 
+def label_texts(cell: Any, delimiter: str | None = None) -> list[str | None]:
+    """The labels that a cell stands for: the items of a list, those with a delimiter between, or the cell itself."""
+    if isinstance(cell, list | tuple | np.ndarray):
+        return [label_text(item) for item in cell]
+    if isinstance(cell, str) and delimiter is not None:
+        return [item.strip() for item in cell.split(delimiter) if item.strip()]
+    return [label_text(cell)]
+
+
 def read_label(cells: Mapping[str, Any], column: str) -> str:
     """A label; integers are written without decimals.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bertjax.data.cells import label_text
+from bertjax.data.cells import label_texts
 from bertjax.data.table import Table
 from bertjax.data.times import as_datetimes
 
@@ -35,7 +35,7 @@ class Contract:
     """Columns without a missing cell."""
 
     labels: tuple[str, ...] = ()
-    """All that the label column may hold; without any, what it likes."""
+    """All that the label column may hold, in lists too; without any, what it likes."""
 
     min_characters: int = 0
     """Fewest characters (code points) of a cell of a text column."""
@@ -141,10 +141,11 @@ def _rules(contract: Contract, table: Table) -> list[_Rule]:
         rules.append(_Rule(sentence, key, _is_first, sees_missing=True))
     for column in contract.not_null:
         rules.append(_Rule(f"{column!r} misses no cell", (column,), lambda cells: cells.notna(), sees_missing=True))
-    if contract.labels:
+    if contract.labels and not table.labels:
         allowed = set(contract.labels)
         sentence = f"{table.label!r} is one of {', '.join(contract.labels)}"
-        rules.append(_Rule(sentence, (table.label,), _each(lambda cell: label_text(cell) in allowed)))
+        holds = _each(lambda cell: allowed.issuperset(label_texts(cell, table.label_delimiter)))
+        rules.append(_Rule(sentence, (table.label,), holds))
     least, most = contract.min_characters, contract.max_characters
     if least > 0 or most is not None:
         bounds = f"{least} or more" if most is None else f"{least} to {most}"

@@ -75,7 +75,8 @@ class Table:
     """Words that the step `stop_words` removes; default: scikit-learn's English list."""
 
     split: Literal["stratified", "grouped", "time", "kfold"] = "stratified"
-    """How test rows are held out where there is no test table."""
+    """How test rows are held out where there is no test table; what has no single class is split at random, not by
+    strata."""
 
     group: str | None = None
     """Column whose values never stand on both sides of a grouped split."""

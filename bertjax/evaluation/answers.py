@@ -66,7 +66,7 @@ class AnswerReport(NamedTuple):
     @property
     def table(self) -> ScoreTable:
         """Agreement by kind of question."""
-        columns = ("questions", "exact match", "F1", "number")
+        columns = ("kind", "exact match", "F1", "questions")
         return ScoreTable("By kind", columns, list(self.by_kind.items()), [("all", self.whole)])
 
 

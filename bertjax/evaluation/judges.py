@@ -45,7 +45,8 @@ def _follows(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Re
 
 
 def _likeness(cosines: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
-    return regression_report(examples.labels[:, None], cosines[:, None], ("cosine",))
+    report = regression_report(examples.labels[:, None], cosines[:, None], ("cosine",))
+    return report._replace(first="spearman")
 
 
 JUDGES: Mapping[str, Judge] = {

@@ -167,7 +167,9 @@ def flat_scores(prefix: str, averages: Mapping[str, Scores], parts: Mapping[str,
     }
 
 
-def scores_table(title: str, part: str, parts: Mapping[str, Scores], averages: Mapping[str, Scores]) -> ScoreTable:
-    """The table of scores by part and averaged."""
-    columns = (part, "precision", "recall", "F1", "rows")
+def scores_table(
+    title: str, part: str, parts: Mapping[str, Scores], averages: Mapping[str, Scores], counted: str = "rows"
+) -> ScoreTable:
+    """The table of scores by part and averaged; the support of each is a number of what is counted."""
+    columns = (part, "precision", "recall", "F1", counted)
     return ScoreTable(title, columns, list(parts.items()), list(averages.items()))

@@ -42,11 +42,13 @@ class RegressionReport(NamedTuple):
       mean: over the columns.
       by_column: label column -> its distances.
       rows: that were judged.
+      first: the distance that matters most.
     """
 
     mean: Distances
     by_column: dict[str, Distances]
     rows: int
+    first: str = "mse"
     confusion: None = None
 
     def flat(self, prefix: str) -> dict[str, float]:
@@ -65,7 +67,8 @@ class RegressionReport(NamedTuple):
     @property
     def headline(self) -> list[tuple[str, float]]:
         """The numbers that matter most."""
-        return [(_COLUMNS[key], getattr(self.mean, key)) for key in ("mse", "pearson", "spearman")]
+        keys = dict.fromkeys((self.first, "mse", "pearson", "spearman"))
+        return [(_COLUMNS[key], getattr(self.mean, key)) for key in keys]
 
     @property
     def table(self) -> ScoreTable:

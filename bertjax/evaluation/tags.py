@@ -52,7 +52,8 @@ class TagReport(NamedTuple):
     @property
     def table(self) -> ScoreTable:
         """Scores by type."""
-        return scores_table("By type", "type", self.by_type, {"micro": self.micro, "macro": self.macro})
+        averages = {"micro": self.micro, "macro": self.macro}
+        return scores_table("By type", "type", self.by_type, averages, counted="occurrences")
 
 
 def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> TagReport:

@@ -107,12 +107,12 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         kind=train.kind,
     )
     logger.info(
-        "%s: %d training rows (%d duplicates dropped), %d test rows%s",
+        "%s: %d training examples (%d duplicate rows dropped), %d test examples%s",
         table.train, train.num_examples, splits.intake.duplicates, test.num_examples,
         f", {len(vocabulary)} labels: {', '.join(vocabulary)}" if vocabulary else "",
     )  # fmt: skip
     logger.info(
-        "%.1f tokens a row on average, %d at most, %d rows cut to %d; batches of %s",
+        "%.1f tokens an example on average, %d at most, %d cut to %d; batches of %s",
         train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip

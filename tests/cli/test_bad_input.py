@@ -10,6 +10,10 @@ import pytest
 
 from bertjax.cli.main import main
 
+SQUAD = json.dumps(
+    {"id": "q1", "question": "who ?", "context": "it was a film", "answers": {"text": ["film"], "answer_start": [0]}}
+)
+
 
 @pytest.fixture
 def run(in_folder, tiny_model, reviews, capsys):
@@ -157,6 +161,31 @@ def test_a_folder_that_holds_another_run(run, in_folder):
     (in_folder / "run" / "config.json").write_text("{}")
     assert "run already holds a run; continue it with --resume" in complaint(run())
     assert "was started with other settings" in complaint(run("--resume"))
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content", "message"),
+    [
+        ("multi_label", "t.csv", "text,labels\na,x/y\nb,x\n", "holds 'x/y' in column 'labels', which is no list"),
+        ("regression", "t.csv", "text,label\na,1\nb,ten\n", "t.csv: row 2 holds 'ten' in column 'label', which is no"),
+        ("token_classification", "t.conll", "a O\nb I-PER\n", "t.conll: line 2 labels 'b' (word 2) I-PER, but no PER"),
+        ("token_classification", "t.conll", "a O\nb\n", "t.conll: line 2 has 1 column, the lines before have 2"),
+        ("question_answering", "t.jsonl", SQUAD, "row 1 misplaces an answer to question 'q1': at character 0"),
+        ("classification", "t.jsonl", SQUAD, "has no column 'text'; its columns are id, question, context, answers"),
+        ("multiple_choice", "t.csv", "question,label\na,1\n", "multiple_choice needs the candidates of each question"),
+        ("sentence_embedding", "t.csv", "text,label\na,1\n", "name the columns of the second with --pair-columns"),
+        ("masked_lm", "t.txt", "\n", "t.txt has no rows"),
+    ],
+)
+def test_tables_of_every_task(run, tmp_path_factory, task, name, content, message):
+    path = table(tmp_path_factory.mktemp("t"), content, name)
+    assert message in complaint(run("--task", task, train=path, columns=False))
+
+
+def test_imbalance_where_there_are_no_classes(run, tmp_path_factory):
+    path = table(tmp_path_factory.mktemp("t"), "text,label\na,1\nb,2\n")
+    message = complaint(run("--task", "regression", "--oversample", train=path, columns=False))
+    assert "--oversample is for rows of one class each, which regression does not have; leave it out" in message
 
 
 @pytest.mark.parametrize(

@@ -277,3 +277,12 @@ def test_nothing_waits_for_pandera_without_a_contract(tmp_path):
         f"read_splits(Table({train!r}))\nassert 'pandera' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_labels_in_lists_are_checked_one_by_one():
+    contract = Contract(labels=("a", "b"))
+    lists = pd.DataFrame({"text": ["x", "y"], "label": [["a", "b"], ["a", "c"]]})
+    (finding,) = [item for item in check(contract, lists, Table()) if "is one of" in item.expectation]
+    assert (finding.holds, finding.failures) == (False, 1)
+    text = pd.DataFrame({"text": ["x", "y"], "label": ["a|b", "b"]})
+    assert all(item.holds for item in check(contract, text, Table(label_delimiter="|")))

@@ -32,7 +32,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"weighted .* 1\.0000", done.stdout.replace("│", " "))
-    assert "48 training rows (0 duplicates dropped), 12 test rows, 2 labels: bad, good" in done.stderr
+    assert "48 training examples (0 duplicate rows dropped), 12 test examples, 2 labels: bad, good" in done.stderr
     assert "examples/s" in done.stderr
     assert "mlflow" not in done.stderr.lower()  # it has nothing to say that a user should read
     assert "Downloading" not in done.stderr

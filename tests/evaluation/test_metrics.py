@@ -11,6 +11,7 @@ from bertjax.data.contract import Finding
 from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.evaluation.choices import choice_report
+from bertjax.evaluation.judges import JUDGES
 from bertjax.evaluation.metrics import classification_report, multi_label_report
 from bertjax.evaluation.regression import regression_report
 from bertjax.evaluation.report import console_table, render_report
@@ -174,3 +175,15 @@ def test_choices_by_hand():
     assert report.summary == "3 questions of 3 candidates"
     assert console_table(report, "test").row_count == 3
     assert "mean reciprocal rank" in render_report("t", report, report.flat("test"), [], {}, INTAKE)
+
+
+def test_hidden_words_by_hand():
+    ids = np.zeros(6, np.int32)
+    labels = np.array([UNLABELLED, 7, UNLABELLED, UNLABELLED, 8, 9])
+    examples = Examples(ids, ids, np.array([0, 3, 6]), labels, 0, labels_of="tokens")
+    scores = np.array([[99, 1], [1.0, 1], [99, 1], [99, 1], [2.0, 0], [3.0, 0]])  # loss, and whether it is right
+    report = JUDGES["masked_lm"](scores, examples, ())
+    assert report.flat("test") == {
+        "test/loss": 2.0, "test/perplexity": pytest.approx(np.exp(2)), "test/accuracy": pytest.approx(1 / 3),
+    }  # fmt: skip
+    assert report.summary == "3 hidden tokens in 2 texts"
