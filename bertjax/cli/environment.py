@@ -24,6 +24,12 @@ _TUNABLES = {
     "arena_max": "1",  # and there is only one
 }
 
+_DETERMINISTIC = (
+    "--xla_gpu_deterministic_ops=true",
+    "--xla_gpu_exclude_nondeterministic_ops=true",
+    "--xla_gpu_autotune_level=0",  # no race between kernels decides which one computes
+)
+
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
 COMPILED_SETTINGS = {
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),  # bytes; a training step of BERT-base takes some 20 MiB
@@ -57,6 +63,17 @@ def keep_compiled_programs() -> None:
     os.environ[_COMPILED] = str(folder)
     for name, value in COMPILED_SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def make_deterministic() -> None:
+    """Sets the XLA flags that a GPU needs to compute the same bits each time; call it before JAX is imported.
+
+    A GPU may add numbers in another order each time, and measure at each start which of its kernels are the fastest.
+    CPUs and TPUs do neither: there the same seed gives the same bits anyway.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    missing = [flag for flag in _DETERMINISTIC if flag.split("=")[0] not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *missing])
 
 
 def prepare_process() -> None:

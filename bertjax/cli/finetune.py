@@ -1,5 +1,6 @@
 """`bertjax finetune`: the main job."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from bertjax.cli.environment import make_deterministic
 from bertjax.cli.flags import parse
 from bertjax.data.table import Table
 from bertjax.training.config import FineTuneConfig
@@ -78,6 +80,13 @@ class Arguments(JobFlags):
     workers: Workers = field(default_factory=Workers)
     """Processes that share the run."""
 
+    allow_changed: bool = False
+    """Resume though settings, rows or weights are no longer those that the run was started with."""
+
+    deterministic: bool = False
+    """Set the XLA flags that a GPU needs to compute the same bits each time; it is slower then. On CPU and TPU the same
+    seed gives the same bits anyway."""
+
 
 def _values(kind: Any, instance: Any) -> dict[str, Any]:
     return {item.name: getattr(instance, item.name) for item in fields(kind)}
@@ -101,16 +110,38 @@ class StopSignal:
         print("bertjax: stopping after this step; once more ends at once", file=sys.stderr)
 
 
+def repeating(command: str, arguments: Sequence[str]) -> str:
+    """The shell command that does the same in a folder of its own.
+
+    >>> repeating("finetune", ["--seed", "1", "--out", "runs/a", "--resume"])
+    'bertjax finetune --seed 1'
+    """
+    words = list(arguments)
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    once = ("--resume", "--overwrite", "--allow-changed")
+    return shlex.join(["bertjax", command, *(word for word in words if word not in once)])
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the job and prints the scores of the test rows."""
-    return run(parse(Arguments, arguments, "bertjax finetune"))
+    return run(parse(Arguments, arguments, "bertjax finetune"), repeating("finetune", arguments))
 
 
-def run(parsed: Arguments) -> int:
-    """Runs the job of these flags and prints the scores of the test rows; returns the exit status."""
+def run(parsed: Arguments, command: str) -> int:
+    """Runs the job of these flags and prints the scores of the test rows; returns the exit status.
+
+    Args:
+      parsed: the flags.
+      command: that does the same again.
+    """
+    if parsed.deterministic:
+        make_deterministic()
     from rich.console import Console
 
     from bertjax.evaluation.report import console_table
+    from bertjax.training.environment import with_variables
     from bertjax.training.finetune import finetune
     from bertjax.training.loop import Interrupted
     from bertjax.training.progress import progress_for_stderr
@@ -130,6 +161,8 @@ def run(parsed: Arguments) -> int:
                 out,
                 resume=resume,
                 overwrite=overwrite,
+                allow_changed=parsed.allow_changed,
+                command=command,
                 progress=progress_for_stderr(),
                 should_stop=stop,
             )
@@ -146,4 +179,5 @@ def run(parsed: Arguments) -> int:
         f"{metrics['train/compiles']:.0f} in {metrics['train/compile_seconds']:.1f} s, "
         f"{metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
     )
+    print(f"the same again: {with_variables(command)}")
     return 0

@@ -1,8 +1,9 @@
 """Checkpoints of a run with Orbax: all that the run needs to go on, saved as one, restored strictly, and checked.
 
 A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the format's version, what the checkpoint
-belongs to, the shape of every array, and the progress of the run. Each is sealed with the size and checksum of its
-files. Orbax makes all of it visible in one step, so that a run that is killed while it saves still has the one before.
+belongs to, what it was made from, the shape of every array, and the progress of the run. Each is sealed with the size
+and checksum of its files. Orbax makes all of it visible in one step, so that a run that is killed while it saves still
+has the one before.
 """
 
 import errno
@@ -39,10 +40,12 @@ class Restored(NamedTuple):
     Attributes:
       state: as host arrays.
       progress: what was saved beside it.
+      made_from: settings and hashes of the run that saved it.
     """
 
     state: TrainState
     progress: dict[str, Any]
+    made_from: dict[str, Any]
 
 
 class Checkpoints:
@@ -52,16 +55,19 @@ class Checkpoints:
     say, is a warning: the run goes on, and the checkpoints before it stay.
     """
 
-    def __init__(self, folder: Path, belongs_to: Mapping[str, Any], keep: int = 2):
+    def __init__(
+        self, folder: Path, belongs_to: Mapping[str, Any], keep: int = 2, made_from: Mapping[str, Any] | None = None
+    ):
         """Opens a folder; what a killed run left half-written in it goes.
 
         Args:
           folder: made if it is not there.
           belongs_to: what a checkpoint must have been saved with to be restored here, as JSON values.
           keep: newest checkpoints that stay, besides the best.
+          made_from: settings and hashes of the run, saved with each checkpoint, as JSON values.
         """
         self._folder = Path(folder).absolute()
-        self._belongs_to = dict(belongs_to)
+        self._belongs_to, self._made_from = dict(belongs_to), dict(made_from or {})
         self._policy = _NewestAndBest(keep)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -161,7 +167,7 @@ class Checkpoints:
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)
         state = self._read(step, state=ocp.args.PyTreeRestore(target, restore_args)).state
-        return Restored(state, run["progress"])
+        return Restored(state, run["progress"], run["made_from"])
 
     def _read(self, step: int, **items: Any) -> Any:
         try:
@@ -178,6 +184,7 @@ class Checkpoints:
             run = {
                 "format": FORMAT,
                 "belongs_to": self._belongs_to,
+                "made_from": self._made_from,
                 "arrays": _descriptions(state),
                 "progress": progress,
             }

@@ -1,13 +1,28 @@
-"""Where a run happens: versions, machine, devices and the commit of the user's own code, as plain values."""
+"""Where a run happens: versions, machine, devices and the commit of the user's own code, as plain values.
 
+With the settings, the hashes of rows and weights, and the command, it is all that the numbers of a run hang on.
+"""
+
+import hashlib
+import os
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import jax
 
 import bertjax
 
 _GIT_SECONDS = 5
+_PACKAGES = (
+    "jax", "jaxlib", "dm-haiku", "optax", "orbax-checkpoint", "numpy", "pandas", "scikit-learn", "transformers",
+    "tokenizers", "safetensors", "ray", "mlflow",
+)  # fmt: skip
+# Environment variables that can change a number.
+_VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION")
+_WEIGHTS = ("*.safetensors", "*.bin")
+_BLOCK_BYTES = 1 << 22
 
 
 def describe_environment() -> dict[str, str]:
@@ -22,8 +37,39 @@ def describe_environment() -> dict[str, str]:
         "device_kind": devices[0].device_kind,
         "device_count": str(len(devices)),
         "process_count": str(jax.process_count()),
+        **_variables(),
         **_commit(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """The packages that a run computes with, and their versions."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def with_variables(command: str) -> str:
+    """A command after those environment variables that change its numbers."""
+    return " ".join([*(f"{name}='{value}'" for name, value in _variables().items()), command])
+
+
+def weights_digest(folder: Path) -> str:
+    """16 hexadecimal digits that change with any byte of the weights in a model folder."""
+    content = hashlib.sha256()
+    for path in sorted(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern)):
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                content.update(block)
+    return content.hexdigest()[:16]
+
+
+def _variables() -> dict[str, str]:
+    return {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
 
 
 def _commit() -> dict[str, str]:

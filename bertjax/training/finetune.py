@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -31,7 +32,7 @@ from bertjax.training import parallel, run_folder
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.config import FineTuneConfig
-from bertjax.training.environment import describe_environment
+from bertjax.training.environment import describe_environment, package_versions, with_variables
 from bertjax.training.goal import VALIDATION, check_metric, choose_goal
 from bertjax.training.loop import Course, Interrupted, Listeners, fit, predict
 from bertjax.training.optimizer import make_optimizer
@@ -75,6 +76,8 @@ def finetune(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    allow_changed: bool = False,
+    command: str | None = None,
     tracker: Tracker | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -86,6 +89,8 @@ def finetune(
       out: folder of the run; default: a new one under `runs/`.
       resume: continue the run in `out` from its last checkpoint.
       overwrite: replace the run in `out`.
+      allow_changed: resume though settings, rows or weights are no longer those that the run was started with.
+      command: that repeats the run, for its records; default: this call.
       tracker: default: MLflow.
       progress: what shows the steps; default: nothing.
       should_stop: asked after each step; True saves the state and raises `Interrupted`.
@@ -100,21 +105,23 @@ def finetune(
     started = time.perf_counter()
     config = config.resolved()
     writes = parallel.is_first_process()
-    folder = _folder(config, out, resume, overwrite)
+    folder = _folder(config, out, resume, overwrite, allow_changed)
     devices = parallel.all_devices(config.engine)
     prepared = prepare(config, devices.count)
-    plan = prepared.train.plan
+    made_from = flatten(config) | _hashes(prepared)
     step = make_train_step(
         prepared.model,
-        make_optimizer(config.optimizer, plan.total_steps, prepared.model),
+        make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),
         loss_of(config),
         axis_name=parallel.AXIS,
         freeze=config.freeze,
         accumulate=config.accumulate,
     )
     state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
+    open_checkpoints = partial(_checkpoints, folder, config, prepared.model, made_from)
     if resume:
-        state, record = _restored(folder, config, prepared.model, state)
+        with open_checkpoints() as checkpoints:
+            state, record = _resumed(folder, checkpoints, state, made_from, allow_changed)
 
     tracker = (tracker or MlflowTracker(config.experiment)) if writes else NullTracker()
     state = devices.place(state)
@@ -124,28 +131,26 @@ def finetune(
     try:
         tracker.connect()
         course = _course(config, prepared, engine, step, state)
+        environment = _environment(command or f"bertjax.finetune({config!r})", config.seed) | _hashes(prepared)
         if writes:
-            run_folder.open_folder(folder, config, resume)
-        run_id = tracker.start(folder.name, flatten(config), folder, describe_environment())
-        for dataset in prepared.datasets:
-            tracker.log_dataset(dataset)
-        with _checkpoints(folder, config, prepared.model) as checkpoints:
+            run_folder.open_folder(folder, config, resume, environment | {"packages": package_versions()})
+        run_id = _begin(tracker, folder, config, prepared, environment)
+        with open_checkpoints() as checkpoints:
             if parallel.several_processes() and not resume:
                 checkpoints.save(state, asdict(record))  # another process may die before the first epoch ends
-            listeners = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
-            state = fit(engine, state, prepared.train, course, record, listeners)
-            last_step = int(state.step)
-            if config.evaluating.final_weights == "best":
-                state = devices.place(_best(checkpoints, record, state))
-        params = evaluation_params(state)
+            told = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
+            state = fit(engine, state, prepared.train, course, record, told)
+            final = _final(config, checkpoints, record, state)
+        params, last_step = devices.place(evaluation_params(final)), int(state.step)
         report = _evaluate(engine, params, prepared.test, prepared.model)
         metrics = report.flat("test") | _training_metrics(record, engine, started) | prepared.intake.metrics()
-        metrics["train/steps"], metrics["train/model_step"] = last_step, int(state.step)
+        metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if writes:
             _write_model(folder, config, prepared, params)
         metrics["train/seconds"] = time.perf_counter() - started
         if writes:
-            _write_results(folder, config, prepared.intake, report, metrics, record, tracker, last_step)
+            shown = flatten(config) | {"command": environment["command"]}
+            _write_results(folder, config, shown, prepared.intake, report, metrics, record, tracker, last_step)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
@@ -156,13 +161,13 @@ def finetune(
     return FineTuneResult(folder, metrics, report, run_id)
 
 
-def _folder(config: FineTuneConfig, out: str | Path | None, resume: bool, overwrite: bool) -> Path:
+def _folder(config: FineTuneConfig, out: str | Path | None, resume: bool, overwrite: bool, allow_changed: bool) -> Path:
     """Where the run is written; the process that does so has seen that it may be."""
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     if parallel.is_first_process():
-        run_folder.check_folder(folder, config, resume, overwrite)
+        run_folder.check_folder(folder, config, resume, overwrite, allow_changed)
     return folder
 
 
@@ -203,7 +208,9 @@ def loss_of(config: FineTuneConfig) -> Loss:
     return loss
 
 
-def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoints | SharedCheckpoints:
+def _checkpoints(
+    folder: Path, config: FineTuneConfig, model: Model, made_from: Mapping[str, Any]
+) -> Checkpoints | SharedCheckpoints:
     belongs_to = {
         "task": model.task,
         "labels": list(model.labels),
@@ -212,14 +219,51 @@ def _checkpoints(folder: Path, config: FineTuneConfig, model: Model) -> Checkpoi
         "heads": model.config.num_heads,
         "hidden_act": model.config.hidden_act,
     }
-    own = partial(Checkpoints, folder / run_folder.CHECKPOINTS, belongs_to, config.saving.keep_checkpoints)
+    keep = config.saving.keep_checkpoints
+    own = partial(Checkpoints, folder / run_folder.CHECKPOINTS, belongs_to, keep, made_from)
     return SharedCheckpoints(own) if parallel.several_processes() else own()
 
 
-def _restored(folder: Path, config: FineTuneConfig, model: Model, template: TrainState) -> tuple[TrainState, RunRecord]:
-    with _checkpoints(folder, config, model) as checkpoints:
-        state, saved = checkpoints.restore(template)
-    return state, RunRecord.from_json(saved)
+def _begin(
+    tracker: Tracker, folder: Path, config: FineTuneConfig, prepared: Prepared, environment: Mapping[str, str]
+) -> str:
+    """Tells the tracker what the run is; returns its id there."""
+    run_id = tracker.start(folder.name, flatten(config), folder, environment)
+    for dataset in prepared.datasets:
+        tracker.log_dataset(dataset)
+    return run_id
+
+
+def _environment(command: str, seed: int) -> dict[str, str]:
+    return describe_environment() | {"command": with_variables(command), "seed": str(seed)}
+
+
+def _hashes(prepared: Prepared) -> dict[str, str]:
+    """Of all that a run reads."""
+    return {f"{rows.side}_rows": rows.digest for rows in prepared.datasets} | {"weights": prepared.weights}
+
+
+def _resumed(
+    folder: Path,
+    checkpoints: Checkpoints | SharedCheckpoints,
+    first: TrainState,
+    made_from: Mapping[str, Any],
+    allow_changed: bool,
+) -> tuple[TrainState, RunRecord]:
+    """Where the run has come to; its first state where it was killed before it had saved one."""
+    if checkpoints.latest_step is None and not parallel.several_processes():
+        logger.info("%s has no checkpoint yet: the run starts again from its first step", folder)
+        return first, RunRecord()
+    state, progress, then = checkpoints.restore(first)
+    run_folder.check_unchanged(folder, then, made_from, allow_changed)
+    return state, RunRecord.from_json(progress)
+
+
+def _final(
+    config: FineTuneConfig, checkpoints: Checkpoints | SharedCheckpoints, record: RunRecord, last: TrainState
+) -> TrainState:
+    """The state whose weights the run leaves."""
+    return _best(checkpoints, record, last) if config.evaluating.final_weights == "best" else last
 
 
 def _best(checkpoints: Checkpoints | SharedCheckpoints, record: RunRecord, last: TrainState) -> TrainState:
@@ -277,6 +321,7 @@ def _write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, param
 def _write_results(
     folder: Path,
     config: FineTuneConfig,
+    shown: Mapping[str, Any],
     intake: Intake,
     report: Report,
     metrics: Mapping[str, float],
@@ -285,9 +330,9 @@ def _write_results(
     step: int,
 ) -> None:
     title = f"{config.model} on {config.data.train}"
-    html = render_report(title, report, metrics, record.history, flatten(config), intake)
+    html = render_report(title, report, metrics, record.history, shown, intake)
     run_folder.write_text(folder / run_folder.REPORT, html)
-    artifacts = [run_folder.CONFIG, run_folder.REPORT, run_folder.METRICS]
+    artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
     if config.data.contract:
         findings = {"contract": config.data.contract, "tables": intake.contract_report()}
         run_folder.write_json(folder / run_folder.CONTRACT, findings)

@@ -27,6 +27,7 @@ from bertjax.tasks import TASKS, Model, Params, make_model
 from bertjax.tracking.registry import find_model
 from bertjax.tracking.tracker import Dataset, Side
 from bertjax.training.config import FineTuneConfig
+from bertjax.training.environment import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Prepared(NamedTuple):
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
       intake: what was read, dropped and removed on the way.
       datasets: which rows are used for what.
+      weights: digest of those that the run starts from.
     """
 
     train: BatchSource
@@ -50,6 +52,7 @@ class Prepared(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     intake: Intake
     datasets: tuple[Dataset, ...]
+    weights: str
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
@@ -117,7 +120,9 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
     batches, datasets = StoredBatches(train, plan), _datasets(splits)
-    return Prepared(batches, validation, test, model, params, encoding.tokenizer, splits.intake, datasets)
+    return Prepared(
+        batches, validation, test, model, params, encoding.tokenizer, splits.intake, datasets, weights_digest(folder)
+    )
 
 
 def _datasets(splits: Splits | StreamedSplits) -> tuple[Dataset, ...]:

@@ -1,7 +1,8 @@
 """The folder of a run: who may write into it, and the small files that stand in it.
 
 config.json     the settings, written first: a folder that has it holds a run
-checkpoints/    the newest training state
+environment.json  what each start of the run ran on, and the command that repeats it
+checkpoints/    the newest training states, and the best
 model/          the fine-tuned model, self-contained
 contract.json   what the tables promised and whether it holds; where the run has a contract
 tracking.jsonl  what the tracker was told, and how much of it the store has
@@ -10,6 +11,7 @@ report.html     the same for people
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,8 +23,10 @@ from bertjax.settings import flatten
 from bertjax.tracking import journal
 from bertjax.training.config import FineTuneConfig
 
+logger = logging.getLogger(__name__)
+
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
-CONTRACT = "contract.json"
+CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
 
 
 def default_folder(config: FineTuneConfig) -> Path:
@@ -33,7 +37,9 @@ def default_folder(config: FineTuneConfig) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
-def check_folder(folder: Path, config: FineTuneConfig, resume: bool, overwrite: bool) -> None:
+def check_folder(
+    folder: Path, config: FineTuneConfig, resume: bool, overwrite: bool, allow_changed: bool = False
+) -> None:
     """Whether a run may be written there. Changes nothing.
 
     Raises:
@@ -44,7 +50,7 @@ def check_folder(folder: Path, config: FineTuneConfig, resume: bool, overwrite: 
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; --out must be a folder")
     if resume:
-        _check_same_settings(folder, config)
+        _check_same_settings(folder, config, allow_changed)
     elif folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIG).is_file():
             raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
@@ -60,16 +66,44 @@ def has_checkpoint(folder: Path) -> bool:
     return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
 
 
-def open_folder(folder: Path, config: FineTuneConfig, resume: bool) -> None:
-    """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go."""
+def open_folder(folder: Path, config: FineTuneConfig, resume: bool, environment: Mapping[str, Any]) -> None:
+    """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go.
+
+    Args:
+      folder, config, resume: as in `check_folder`.
+      environment: what this start of the run runs on; it is added to those of earlier starts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if resume:
-        return
-    for name in (METRICS, REPORT, CONTRACT, journal.FILE, CONFIG):
-        (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, MODEL):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    if not resume:
+        for name in (METRICS, REPORT, CONTRACT, ENVIRONMENT, journal.FILE, CONFIG):
+            (folder / name).unlink(missing_ok=True)
+        for name in (CHECKPOINTS, MODEL):
+            shutil.rmtree(folder / name, ignore_errors=True)
     write_json(folder / CONFIG, flatten(config))
+    earlier = folder / ENVIRONMENT
+    starts = json.loads(earlier.read_text(encoding="utf-8"))["starts"] if earlier.is_file() else []
+    write_json(earlier, {"starts": [*starts, environment]})
+
+
+def check_unchanged(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], allow_changed: bool) -> None:
+    """Whether a run is continued with what it was started with.
+
+    Raises:
+      RunFolderError: it is not, and `allow_changed` is false; the message names the keys that differ.
+    """
+    different = [
+        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
+        for key in sorted({*stored, *wanted})
+        if stored.get(key) != wanted.get(key)
+    ]
+    if not different:
+        return
+    if not allow_changed:
+        raise RunFolderError(
+            f"{folder} was started with other settings or data: {'; '.join(different)}; --allow-changed continues "
+            f"anyway"
+        )
+    logger.warning("continuing though something has changed: %s", "; ".join(different))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -84,18 +118,11 @@ def write_text(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _check_same_settings(folder: Path, config: FineTuneConfig) -> None:
+def _check_same_settings(folder: Path, config: FineTuneConfig, allow_changed: bool) -> None:
     try:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
     except json.JSONDecodeError as error:
         raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
-    wanted = flatten(config)
-    different = [
-        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
-        for key in sorted({*stored, *wanted})
-        if stored.get(key) != wanted.get(key)
-    ]
-    if different:
-        raise RunFolderError(f"{folder} was started with other settings: {'; '.join(different)}")
+    check_unchanged(folder, stored, flatten(config), allow_changed)

@@ -53,7 +53,7 @@ class SharedCheckpoints:
 
     def _told(self, template: TrainState, read: Callable[[Checkpoints], Restored]) -> Restored:
         """What the first process reads, or why it cannot, in all of them."""
-        restored, problem = Restored(template, {}), ""
+        restored, problem = Restored(template, {}, {}), ""
         if self._own is not None:
             try:
                 restored = read(self._own)
@@ -62,5 +62,5 @@ class SharedCheckpoints:
         problem = parallel.text_from_first_process(problem)
         if problem:
             raise CheckpointError(problem)
-        progress = parallel.text_from_first_process(json.dumps(restored.progress))
-        return Restored(parallel.from_first_process(restored.state), json.loads(progress))
+        told = json.loads(parallel.text_from_first_process(json.dumps([restored.progress, restored.made_from])))
+        return Restored(parallel.from_first_process(restored.state), *told)

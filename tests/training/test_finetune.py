@@ -10,12 +10,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.errors import CheckpointError, ConfigError, RunFolderError
+from bertjax.errors import ConfigError, RunFolderError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
-from bertjax.training.loop import Interrupted
+from bertjax.training.loop import Diverged, Interrupted
 from bertjax.training.options import Evaluating, Optimizer, Saving, Stopping
 
 
@@ -50,7 +50,7 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     tracker = MemoryTracker()
     result = finetune(config, tmp_path / "run", tracker=tracker)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.json", "metrics.json", "report.html", "checkpoints", "model",
+        "config.json", "environment.json", "metrics.json", "report.html", "checkpoints", "model",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -176,7 +176,7 @@ def test_another_run_is_never_overwritten_by_accident(config, tmp_path):
     written = (out / "metrics.json").read_bytes()
     with pytest.raises(RunFolderError, match="already holds a run; continue it with --resume"):
         finetune(short, out, tracker=MemoryTracker())
-    with pytest.raises(RunFolderError, match="other settings: batch_size was 8, now 4"):
+    with pytest.raises(RunFolderError, match="other settings or data: batch_size was 8, now 4"):
         finetune(replace(short, batch_size=4), out, resume=True, tracker=MemoryTracker())
     with pytest.raises(RunFolderError, match="give one of them"):
         finetune(short, out, resume=True, overwrite=True, tracker=MemoryTracker())
@@ -199,9 +199,58 @@ def test_folders_that_are_no_run(config, tmp_path):
         finetune(config, tmp_path / "file", tracker=MemoryTracker())
 
 
-def test_a_run_without_a_checkpoint_cannot_be_resumed(config, tmp_path):
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(config, tmp_path):
+    """As the same run: what starts it again, a scheduler say, need not know how far it had come."""
     with pytest.raises(Interrupted):
         finetune(config, tmp_path / "run", tracker=MemoryTracker(), should_stop=stop_after(3))
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+    tracker = MemoryTracker()
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "run", resume=True, tracker=tracker, should_stop=stop_after(2))
+    assert [step for step, values in tracker.metrics if "train/loss" in values] == [1, 2]
+
+
+def test_a_run_is_not_continued_with_something_else_unless_that_is_allowed(config, tmp_path, reviews):
+    table = tmp_path / "reviews.csv"
+    table.write_bytes(reviews.read_bytes())
+    config = replace(config, data=replace(config.data, train=str(table)))
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "run", tracker=MemoryTracker(), should_stop=stop_after(3))
+    table.write_text(table.read_text().replace("the film", "the movie"))
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(
+        RunFolderError, match=r"train_rows was '\w{16}', now '\w{16}'; --allow-changed continues anyway"
+    ):
         finetune(config, tmp_path / "run", resume=True, tracker=MemoryTracker())
+    changed = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-3))
+    with pytest.raises(RunFolderError, match=r"optimizer.learning_rate was 0.01, now 0.001; --allow-changed"):
+        finetune(changed, tmp_path / "run", resume=True, tracker=MemoryTracker())
+    assert kept == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+    with pytest.raises(Interrupted, match="stopped after step 5 of 24"):
+        finetune(
+            changed, tmp_path / "run", resume=True, allow_changed=True, tracker=MemoryTracker(),
+            should_stop=stop_after(2),
+        )  # fmt: skip
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-3
+    starts = json.loads((tmp_path / "run" / "environment.json").read_text())["starts"]
+    assert len(starts) == 2
+    assert starts[0]["train_rows"] != starts[1]["train_rows"]
+    assert starts[0]["weights"] == starts[1]["weights"]
+    assert {"command", "seed", "packages", "device_kind", "python"} < set(starts[1])
+
+
+def test_a_run_that_diverges_says_where_and_keeps_what_was_good(config, tmp_path):
+    """The first step takes the weights so far that no later one is finite."""
+    wild = replace(config.optimizer, learning_rate=1e37, warmup=0.0)
+    saving = Saving(save_every=1, save_unit="steps", keep_checkpoints=9)
+    diverging = replace(config, optimizer=wild, saving=saving, stopping=Stopping(max_skipped_steps=3))
+    tracker = MemoryTracker()
+    message = r"3 steps in a row were skipped, the last of them step 4: the gradient of .* is not finite; the check"
+    with pytest.raises(Diverged, match=message):
+        finetune(diverging, tmp_path / "run", tracker=tracker)
+    assert tracker.status == "FAILED"
+    assert [values["train/skipped_steps"] for _, values in tracker.metrics if "train/skipped_steps" in values] == [1, 2]
+    assert not (tmp_path / "run" / "model").exists()
+    saved = ocp.PyTreeCheckpointer().restore(tmp_path / "run" / "checkpoints" / "3" / "state")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved["params"]))
