@@ -1,5 +1,5 @@
-"""Training speed of the default fine-tuning against a plain PyTorch loop, interleaved: the same texts, batch size,
-optimizer and dropout; PyTorch pads each batch to its longest text, bertjax packs.
+"""Training speed of the default fine-tuning against a plain PyTorch loop, interleaved: the same examples in each
+update, the same optimizer and dropout; PyTorch pads each batch to its longest text, bertjax packs.
 
 The machine may be busy with other things, so the two take turns and the ratio of each pair is what counts.
 
@@ -11,16 +11,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
-import torch
-from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
 
-from bertjax import FineTuneConfig, catalog
+from bertjax import FineTuneConfig
+from bertjax.baselines.run_torch import make_update
 from bertjax.cli.environment import restart_with_huge_pages
-from bertjax.data.batches import StoredBatches
-from bertjax.data.examples import Examples
 from bertjax.tasks import TASKS
 from bertjax.training import parallel
 from bertjax.training.optimizer import make_optimizer
@@ -59,45 +57,19 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     return run
 
 
-def torch_block(config: FineTuneConfig, prepared: Prepared) -> Block:
-    """The loop that one would write with transformers: dynamic padding, AdamW, warmup, clipping."""
-    assert isinstance(prepared.train, StoredBatches)
-    assert isinstance(prepared.train.examples, Examples)
-    train = prepared.train.examples
-    folder = catalog.fetch(config.model)
-    model = BertForSequenceClassification.from_pretrained(folder, num_labels=len(prepared.model.labels)).train()
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    settings: Any = config.optimizer
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        eps=settings.eps,
-    )
-    total_steps = prepared.train.plan.total_steps
-    schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * total_steps), total_steps)
-    generator = torch.Generator().manual_seed(config.seed)
-    order = [int(i) for _ in range(config.epochs) for i in torch.randperm(len(train.labels), generator=generator)]
-    position = 0
+def torch_block(config: FineTuneConfig) -> Block:
+    """Runs the PyTorch loop of the baselines on the same batches, each padded to its longest text."""
+    prepared = prepare(replace(config, packing="off"), num_devices=1)
+    _, update = make_update(config, prepared)
+    batches = enumerate(prepared.train.batches())
 
     def run(steps: int) -> tuple[int, int, int]:
-        nonlocal position
         examples = real = computed = 0
-        for _ in range(steps):
-            indices = order[position : position + config.batch_size]
-            position += len(indices)
-            texts = [torch.tensor(train.token_ids[train.offsets[i] : train.offsets[i + 1]]).long() for i in indices]
-            ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
-            mask = (torch.arange(ids.shape[1]) < torch.tensor([[len(text)] for text in texts])).long()
-            output = model(ids, attention_mask=mask, labels=torch.tensor([int(train.labels[i]) for i in indices]))
-            output.loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            examples += len(indices)
-            real += int(mask.sum())
-            computed += ids.numel()
+        for _, (number, laid_out) in zip(range(steps), batches, strict=False):
+            _, computed_tokens = update(number, laid_out)
+            examples += laid_out.num_examples
+            real += laid_out.num_tokens
+            computed += computed_tokens
         return examples, real, computed
 
     return run
@@ -134,7 +106,7 @@ def main() -> None:
     restart_with_huge_pages()
     config = FineTuneConfig().resolved()
     prepared = prepare(config, parallel.all_devices().count)
-    blocks = {"torch": torch_block(config, prepared), "bertjax": bertjax_block(config, prepared)}
+    blocks = {"torch": torch_block(config), "bertjax": bertjax_block(config, prepared)}
     result = measure(blocks, arguments.rounds, arguments.steps)
     for name in blocks:
         print(

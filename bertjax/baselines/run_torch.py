@@ -4,6 +4,7 @@ Same initial parameters, same texts in every update, same loss, same AdamW with 
 clipping. Each batch is padded to its longest text. What differs is the arithmetic, and the random numbers of dropout.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,34 +15,28 @@ from bertjax.baselines.contestant import Job, Stopwatch, Trained
 from bertjax.baselines.reference import make_adamw
 from bertjax.baselines.texts import texts_of
 from bertjax.baselines.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
+from bertjax.data.batches import LaidOut
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params
+from bertjax.training.config import FineTuneConfig
 from bertjax.training.freezing import freezing
 from bertjax.training.optimizer import decay_mask
 from bertjax.training.options import Optimizer
+from bertjax.training.prepare import Prepared
 from bertjax.training.schedules import learning_rate_schedule
+
+Update = Callable[[int, LaidOut], tuple[float, int]]
+"""(number of the update, batch) -> (loss, computed tokens)."""
 
 
 def run(job: Job) -> Trained:
     """Trains and returns the trained module's parameters and answers."""
-    config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
+    model = job.prepared.model
     watch = Stopwatch()
-    torch.manual_seed(config.seed)
-    module = make_module(model, params).train()
-    settings = config.optimizer.resolved()
-    schedule = learning_rate_schedule(settings, source.plan.total_steps)
-    update = make_adamw(
-        module,
-        lambda step: float(schedule(step)),
-        decayed_of(model, params, config.freeze, settings.no_decay),
-        settings,
-    )
-    for step, laid_out in enumerate(source.batches()):
-        texts = texts_of(model, laid_out.batch)
-        loss = mean_loss(module, model, laid_out.batch, texts, config.imbalance)
-        loss.backward()
-        update(step)
-        watch.lap(loss.item(), laid_out.num_examples, laid_out.num_tokens, texts.token_ids.size)
+    module, update = make_update(job.config, job.prepared)
+    for step, laid_out in enumerate(job.prepared.train.batches()):
+        loss, computed_tokens = update(step, laid_out)
+        watch.lap(loss, laid_out.num_examples, laid_out.num_tokens, computed_tokens)
     return Trained(
         losses=watch.losses,
         speed=watch.speed,
@@ -51,6 +46,30 @@ def run(job: Job) -> Trained:
         device=device_name(),
         device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     )
+
+
+def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Module, Update]:
+    """transformers' model with the initial parameters, and what trains it in place by one batch."""
+    model, params = prepared.model, prepared.params
+    torch.manual_seed(config.seed)
+    module = make_module(model, params).train()
+    settings = config.optimizer.resolved()
+    schedule = learning_rate_schedule(settings, prepared.train.plan.total_steps)
+    apply_gradients = make_adamw(
+        module,
+        lambda step: float(schedule(step)),
+        decayed_of(model, params, config.freeze, settings.no_decay),
+        settings,
+    )
+
+    def update(step: int, laid_out: LaidOut) -> tuple[float, int]:
+        texts = texts_of(model, laid_out.batch)
+        loss = mean_loss(module, model, laid_out.batch, texts, config.imbalance)
+        loss.backward()
+        apply_gradients(step)
+        return loss.item(), texts.token_ids.size
+
+    return module, update
 
 
 def decayed_of(
