@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bertjax.model.heads import BertOutput as BertOutput
     from bertjax.model_folder import from_pretrained as from_pretrained
     from bertjax.model_folder import save_pretrained as save_pretrained
+    from bertjax.sweeps.config import Sweep as Sweep
     from bertjax.tasks import Model as Model
     from bertjax.tasks import make_model as make_model
     from bertjax.training.config import FineTuneConfig as FineTuneConfig
@@ -44,6 +45,7 @@ _HOME = {
     "Model": "bertjax.tasks",
     "Optimizer": "bertjax.training.options",
     "Predictor": "bertjax.inference.predictor",
+    "Sweep": "bertjax.sweeps.config",
     "Table": "bertjax.data.table",
     "UserError": "bertjax.errors",
     "finetune": "bertjax.training.finetune",

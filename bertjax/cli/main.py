@@ -22,6 +22,7 @@ COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
+    "sweep": "a search over configs, resumable",
     "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
     "compare": "JAX against PyTorch on one job, over several seeds: scores, curves, speed, memory",

@@ -20,6 +20,14 @@ Event = Mapping[str, Any]
 FILE = "tracking.jsonl"  # in the folder of a run
 
 
+def events(path: Path) -> Iterator[Event]:
+    """Everything that the journal in a file has, while another process may be adding to it."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
 class Unsent(NamedTuple):
     """Events that the store lacks.
 

@@ -1,0 +1,79 @@
+"""Watching a sweep: what Ray says of its trials goes into the ledger, and a line of it to whoever reads the log."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+
+from bertjax.sweeps.config import Sweep
+from bertjax.sweeps.ledger import Ledger
+from bertjax.sweeps.results import shown
+from bertjax.sweeps.trial import told_so_far
+from bertjax.training.run_folder import METRICS
+
+logger = logging.getLogger(__name__)
+
+
+class Watch(Callback):
+    """Keeps the ledger up to date; its methods are called by Ray, by these names."""
+
+    def __init__(self, sweep: Sweep, ledger: Ledger):
+        self._sweep, self._ledger = sweep, ledger
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        """Population-based training may have changed the settings of a trial."""
+        known = self._ledger.trial_of(trial.trial_id)
+        if dict(trial.config["values"]) != dict(known.values):
+            self._ledger.record(known.number, values=dict(trial.config["values"]))
+        if known.status == "running":
+            _, row = told_so_far(self._ledger.run_folder(known.number), self._sweep.goal)[-1]
+            metric = self._sweep.goal.metric_of(row) or ""
+            logger.info(
+                "trial %d, epoch %d of %d: %s %.4f  (%s)",
+                known.number, result["training_iteration"] * self._sweep.base.evaluating.evaluate_every,
+                self._sweep.base.epochs, metric, row[metric], settings_line(trial.config["values"]),
+            )  # fmt: skip
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has crashed and is taken up again."""
+        known = self._ledger.trial_of(trial.trial_id)
+        cause = cause_of(trial)
+        self._ledger.record(known.number, cause=cause)
+        logger.warning("trial %d: %s; it is taken up again", known.number, cause)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has crashed for good."""
+        known = self._ledger.trial_of(trial.trial_id)
+        cause = cause_of(trial)
+        self._ledger.record(known.number, status="failed", cause=cause)
+        logger.warning("trial %d failed: %s", known.number, cause)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has come to its end, or a scheduler has ended it."""
+        known = self._ledger.trial_of(trial.trial_id)
+        if known.status != "running":
+            return
+        if (self._ledger.run_folder(known.number) / METRICS).exists():
+            self._ledger.record(known.number, status="finished", cause="")
+        else:
+            self._ledger.record(known.number, status="stopped", cause=f"ended early by {self._sweep.scheduler}")
+
+
+def settings_line(values: Mapping[str, Any]) -> str:
+    """The settings of a trial for people."""
+    return ", ".join(f"{path} {shown(value)}" for path, value in values.items())
+
+
+def cause_of(trial: Any) -> str:
+    """Why one of Ray's trials crashed, in a line."""
+    error = trial.get_pickled_error() if hasattr(trial, "get_pickled_error") else None
+    text = str(getattr(error, "cause", None) or error or trial.get_error() or "no reason was given")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if any("OutOfMemory" in line or "RESOURCE_EXHAUSTED" in line or "out of memory" in line for line in lines):
+        return f"out of memory: {lines[-1]}"
+    if any("ActorDied" in line or "worker died" in line or "WorkerCrashed" in line for line in lines):
+        return "its process was killed or crashed"
+    return lines[-1]

@@ -1,0 +1,140 @@
+"""Whole sweeps of a tiny model on a real Ray: what they leave, that trials really differ, that a killed one goes on."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from mlflow import MlflowClient
+
+from bertjax.data.table import Table
+from bertjax.errors import ConfigError, RunFolderError
+from bertjax.sweeps.config import Sweep
+from bertjax.sweeps.driver import check_folder, run_sweep
+from bertjax.sweeps.ledger import Ledger
+from bertjax.sweeps.results import read_results
+from bertjax.sweeps.space import Choice, LogUniform
+from bertjax.training.config import FineTuneConfig
+
+pytestmark = pytest.mark.ray
+
+SWEEP_FILE = """
+from bertjax import FineTuneConfig, Sweep, Table
+from bertjax.sweeps.space import Choice, LogUniform
+
+TABLE = Table({reviews!r}, text=("title", "body"), label="stars", validation_size=0.25)
+CONFIG = Sweep(
+    base=FineTuneConfig(model={model!r}, data=TABLE, epochs=2, max_length=48, batch_size=8),
+    space={{"optimizer.learning_rate": LogUniform(1e-4, 1e-1), "pooling": Choice(("cls", "mean"))}},
+    samples=3,
+)
+"""
+
+
+@pytest.fixture
+def sweep(tiny_model, reviews):
+    table = Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.25)
+    base = FineTuneConfig(model=str(tiny_model), data=table, epochs=2, max_length=48, batch_size=8)
+    space = {"optimizer.learning_rate": LogUniform(1e-4, 1e-1), "pooling": Choice(("cls", "mean"))}
+    return Sweep(base, space, samples=3)
+
+
+def runs_of(folder):
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return client, client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+
+
+def assert_nothing_lost_or_doubled(folder, trials):
+    client, runs = runs_of(folder)
+    (parent,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "sweep"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == len(runs) - 1 == trials
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in children:
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        counts = Counter(point.step for point in history)
+        assert set(counts.values()) == {1}
+        assert sorted(counts) == list(range(1, max(counts) + 1))
+
+
+def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_folder, ray_session):
+    results = run_sweep(sweep, "s")
+    assert [result.trial.status for result in results.trials] == ["finished"] * 3
+    rates = set()
+    for result in results.trials:
+        used = json.loads((results.run_folder(result) / "config.json").read_text())
+        assert {path: used[path] for path in sweep.space} == dict(result.trial.values)
+        rates.add(used["optimizer.learning_rate"])
+    assert len(rates) == 3
+    assert [len(result.curve) for result in results.trials] == [2, 2, 2]
+    best = results.best
+    assert best is not None
+    assert best.cost == min(result.cost for result in results.trials)
+    assert [(results.run_folder(r) / "model").is_dir() for r in results.trials] == [r is best for r in results.trials]
+    assert_nothing_lost_or_doubled(in_folder, 3)
+
+    page = (in_folder / "s" / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "http" not in re.sub(r"http://www\.w3\.org\S*|https?://(purl|creativecommons|matplotlib)\.org\S*", "", page)
+    config = runpy.run_path(str(in_folder / "s" / "best.py"))["CONFIG"]
+    assert config == sweep.trial_config(best.trial.values)
+    assert read_results(in_folder / "s") == results
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tiny_model, reviews, in_folder):
+    (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
+    variables = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
+    command = [sys.executable, "-m", "bertjax", "sweep"]
+    start = [*command, "--config", "sweep.py", "--out", "s", "--concurrency", "1"]
+    with subprocess.Popen(start, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("trial 1, epoch 1 of 2"):
+                break
+        process.send_signal(signal.SIGKILL)
+    before = Ledger(in_folder / "s").trials()
+    assert before[0].status == "finished"
+    done = json.loads((in_folder / "s" / "trials" / "000" / "metrics.json").read_text())
+
+    again = subprocess.run([*command, "--resume", "s"], env=variables, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "Traceback" not in again.stderr
+    assert "3 of 3 trials (3 finished)" in again.stdout
+    assert json.loads((in_folder / "s" / "trials" / "000" / "metrics.json").read_text()) == done
+    assert [trial.drawn for trial in Ledger(in_folder / "s").trials()][:2] == [trial.drawn for trial in before][:2]
+    assert_nothing_lost_or_doubled(in_folder, 3)
+
+
+def test_folders_that_hold_something_else(sweep, tmp_path):
+    ledger = Ledger(tmp_path / "s")
+    with pytest.raises(RunFolderError, match=r"holds no sweep \(it has no sweep.json\)"):
+        check_folder(tmp_path / "s", sweep, resume=True)
+    ledger.open(sweep)
+    with pytest.raises(RunFolderError, match="already holds a sweep; continue it with --resume"):
+        check_folder(tmp_path / "s", sweep, resume=False)
+    other = Sweep(sweep.base, {"seed": Choice((1, 2))}, samples=5)
+    with pytest.raises(RunFolderError, match="holds another sweep: space.optimizer.learning_rate was"):
+        check_folder(tmp_path / "s", other, resume=True)
+
+
+def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match="a trial asks for 1000 CPU, and the cluster has 2"):
+        run_sweep(replace(sweep, cpus=1000), "s")
+    with pytest.raises(ConfigError, match="a trial asks for 4 TPU, and the cluster has 0"):
+        run_sweep(replace(sweep, resources={"TPU": 4}), "s")
+    assert not (in_folder / "s").exists()
+
+
+def test_a_metric_that_nobody_reports(sweep, in_folder, ray_session):
+    from dataclasses import replace
+
+    base = replace(sweep.base, evaluating=replace(sweep.base.evaluating, best_metric="validation/acuracy"))
+    with pytest.raises(ConfigError, match=r"every trial failed; the first: .*does not report 'validation/acuracy'"):
+        run_sweep(replace(sweep, base=base, samples=1, retries=0), "s")
