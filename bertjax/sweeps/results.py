@@ -124,8 +124,8 @@ def encoded(values: Sequence[Any]) -> np.ndarray:
         missing = min(scale) - (max(scale) - min(scale) or 1.0)
         numbers = iter(scale)
         return np.array([missing if value is None else next(numbers) for value in values])
-    order = {repr(value): i for i, value in enumerate(sorted({repr(value): value for value in present}))}
-    return np.array([-1 if value is None else order[repr(value)] for value in values], float)
+    order = {text: i for i, text in enumerate(sorted(set(map(str, present))))}
+    return np.array([-1 if value is None else order[str(value)] for value in values], float)
 
 
 def shown(value: Any) -> str:
