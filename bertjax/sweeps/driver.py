@@ -17,6 +17,7 @@ from bertjax.sweeps.results import Results, experiment_file, read_results
 from bertjax.tracking import journal
 from bertjax.tracking.journal import Journal
 from bertjax.tracking.mlflow import MlflowTracker, send_rest
+from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.tracker import Status
 from bertjax.training import run_folder
 from bertjax.training.run_folder import CHECKPOINTS, MODEL
@@ -134,7 +135,8 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
 
     scratch = ledger.folder / SCHEDULER
     shutil.rmtree(scratch, ignore_errors=True)  # an earlier driver's; the ledger knows better
-    job = partial(run_trial, folder=str(ledger.folder), parent=parent)
+    here, store = str(Path.cwd()), tracking_address()
+    job = partial(run_trial, folder=str(ledger.folder), parent=parent, cwd=here, store=store)
     budget = EpochBudget(sweep.max_epochs, sweep.base.evaluating.evaluate_every)
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
     tuner = tune.Tuner(
@@ -232,10 +234,10 @@ class _ray:  # noqa: N801 (a context manager, read as one)
     def __enter__(self) -> None:
         import ray
 
-        if ray.is_initialized():
-            return
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the runs have a tracker
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and the sweep has lines of its own
+        if ray.is_initialized():
+            return
         try:
             ray.init(
                 self._address,

@@ -6,6 +6,7 @@ then goes on; one that has ended tells them and is done.
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -28,16 +29,22 @@ _POINTER = "run.json"  # in what Ray holds for a checkpoint: where the run is th
 _COPIES = 5  # attempts at a checkpoint that its owner may be replacing
 
 
-def run_trial(given: Mapping[str, Any], folder: str, parent: str) -> None:
+def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, store: str) -> None:
     """What Ray calls, in a process of its own.
 
     Args:
       given: `number` and `values`, from the searcher or from population-based training.
       folder: of the sweep.
       parent: the MLflow run of the sweep.
+      cwd: of the driver, from which relative paths of the config are meant.
+      store: MLflow's address, as the driver has it.
     """
     from ray import tune
 
+    # The process is the trial's own, and Ray has started it anywhere.
+    if Path(cwd).is_dir():
+        os.chdir(cwd)
+    os.environ["MLFLOW_TRACKING_URI"] = store
     ledger = Ledger(Path(folder))
     goal = ledger.sweep().goal
     # Population-based training hands on the number of the trial that it copies.
