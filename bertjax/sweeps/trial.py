@@ -107,7 +107,7 @@ def _train(ledger: Ledger, trial: Trial, values: dict[str, Any], parent: str, to
         _tell_ray(run, sweep.goal, step, row)
 
     tracker = TrialTracker(config.experiment, parent, sweep.goal, told, report)
-    finetune(config, run, resume=(run / CONFIG).exists(), tracker=tracker)
+    finetune(config, run, resume=(run / CONFIG).exists(), allow_changed=True, tracker=tracker)
 
 
 def _tell_ray(run: Path, goal: Goal, step: int, row: Mapping[str, float]) -> None:
