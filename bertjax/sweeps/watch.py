@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from bertjax.errors import UserError
 from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results import shown
 from bertjax.sweeps.trial import told_so_far
+from bertjax.training.loop import Diverged
 from bertjax.training.run_folder import METRICS
 
 logger = logging.getLogger(__name__)
@@ -69,11 +72,19 @@ def settings_line(values: Mapping[str, Any]) -> str:
 
 def cause_of(trial: Any) -> str:
     """Why one of Ray's trials crashed, in a line."""
-    error = trial.get_pickled_error() if hasattr(trial, "get_pickled_error") else None
-    text = str(getattr(error, "cause", None) or error or trial.get_error() or "no reason was given")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any("OutOfMemory" in line or "RESOURCE_EXHAUSTED" in line or "out of memory" in line for line in lines):
-        return f"out of memory: {lines[-1]}"
-    if any("ActorDied" in line or "worker died" in line or "WorkerCrashed" in line for line in lines):
+    from ray import cloudpickle
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+    path = trial.pickled_error_file  # where Ray keeps what the trial raised last
+    if path is None or not Path(path).exists():
+        return "it ended without a reason"
+    error = cloudpickle.loads(Path(path).read_bytes())
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return f"out of memory: {text}"
+    if isinstance(cause, Diverged):
+        return f"diverged: {text}"
+    if isinstance(error, RayActorError):
         return "its process was killed or crashed"
-    return lines[-1]
+    return text if isinstance(cause, UserError) else f"{type(cause).__name__}: {text}"
