@@ -32,9 +32,8 @@ class Sweep:
     initial_points: tuple[Mapping[str, Any], ...] = ()
     """Settings to try first; each names all that is drawn."""
 
-    scheduler: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
-    """Who ends trials early: nobody, successive halving, HyperBand, the median rule, or population-based training,
-    where weak trials go on from the weights of strong ones."""
+    scheduler: Literal["none", "asha", "hyperband", "median"] = "none"
+    """Who ends trials early: nobody, successive halving (Li et al. 2020), HyperBand, or the median rule."""
 
     grace_epochs: int = 1
     """Epochs that every trial gets before a scheduler may end it."""
@@ -93,8 +92,6 @@ class Sweep:
         drawn = self.drawn
         if self.searcher == "grid" and drawn:
             raise ConfigError(f"searcher 'grid' takes combinations, but {next(iter(drawn))} is a range; give a Grid")
-        if self.scheduler == "pbt" and not drawn:
-            raise ConfigError("scheduler 'pbt' draws anew what it changes, but every setting of the space is a grid")
         for point in self.initial_points:
             if set(point) != set(drawn):
                 names = ", ".join(drawn) or "nothing"

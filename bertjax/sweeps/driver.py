@@ -194,12 +194,14 @@ def _conclude(ledger: Ledger, in_budget: bool) -> None:
 
 
 def _close_run(run: Path, trial: Trial) -> None:
-    """Ends the MLflow run of a trial whose process could not."""
+    """Ends the MLflow run of a trial as the ledger has it: its own process was killed, or knew no better."""
     path = run / journal.FILE
-    statuses = [event["status"] for event in journal.events(path) if "status" in event] if path.exists() else []
-    if path.exists() and statuses[-1:] not in (["FINISHED"], ["FAILED"]):
-        status = "FAILED" if trial.status == "failed" else "FINISHED"
-        Journal(path).record({"status": status, "time_ms": round(time.time() * 1000)})
+    if not path.exists():
+        return
+    statuses = [event["status"] for event in journal.events(path) if "status" in event]
+    ended = "FAILED" if trial.status == "failed" else "FINISHED"
+    if statuses[-1:] != [ended]:
+        Journal(path).record({"status": ended, "time_ms": round(time.time() * 1000)})
         send_rest(run)
 
 

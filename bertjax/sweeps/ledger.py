@@ -31,7 +31,7 @@ class Trial:
     Attributes:
       number: from 0, in the order they were drawn.
       drawn: what the searcher gave, conditions not yet applied.
-      values: settings by dotted path; population-based training changes them.
+      values: settings by dotted path.
       ray_id: of Ray's trial that runs it, or ran it last.
       status: "running" until it has ended.
       cause: why it failed or was stopped.

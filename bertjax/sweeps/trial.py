@@ -7,63 +7,54 @@ then goes on; one that has ended tells them and is done.
 import fcntl
 import json
 import os
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bertjax.sweeps.ledger import Ledger, Trial
+from bertjax.sweeps.config import Sweep
+from bertjax.sweeps.ledger import Ledger
 from bertjax.tracking import journal
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.training.goal import Goal
-from bertjax.training.run_folder import CHECKPOINTS, CONFIG, METRICS
-
-Report = Callable[[int, Mapping[str, float]], None]
+from bertjax.training.run_folder import CONFIG, METRICS
 
 COST = "cost"  # what Ray makes small; the goal knows what it stands for
 
-_POINTER = "run.json"  # in what Ray holds for a checkpoint: where the run is that has the weights
-_COPIES = 5  # attempts at a checkpoint that its owner may be replacing
+_TOLD = "told.json"  # in what Ray holds for a checkpoint: how many evaluations it has been told of
 
 
 def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, store: str) -> None:
     """What Ray calls, in a process of its own.
 
     Args:
-      given: `number` and `values`, from the searcher or from population-based training.
+      given: `number` and `values`, from the searcher.
       folder: of the sweep.
       parent: the MLflow run of the sweep.
       cwd: of the driver, from which relative paths of the config are meant.
       store: MLflow's address, as the driver has it.
     """
-    from ray import tune
-
     # The process is the trial's own, and Ray has started it anywhere.
     if Path(cwd).is_dir():
         os.chdir(cwd)
     os.environ["MLFLOW_TRACKING_URI"] = store
     ledger = Ledger(Path(folder))
-    goal = ledger.sweep().goal
-    # Population-based training hands on the number of the trial that it copies.
-    trial = ledger.trial_of(tune.get_context().get_trial_id())
-    run = ledger.run_folder(trial.number)
-    checkpoint = tune.get_checkpoint()
+    sweep, number = ledger.sweep(), given["number"]
+    run = ledger.run_folder(number)
     with _alone_in(run):
-        told = told_so_far(run, goal)
-        if checkpoint is not None:
-            with checkpoint.as_directory() as held:
-                donor = Path(json.loads((Path(held) / _POINTER).read_text())["run"])
-            if donor != run:
-                _take_over(donor, run)
-                told = []
-        else:
-            for step, row in told:
-                _tell_ray(run, goal, step, row)
-        if trial.status == "running" and not (run / METRICS).exists():
-            _train(ledger, trial, dict(given["values"]), parent, {step for step, _ in told})
+        teller = Teller(sweep.goal, reports_of_trial(sweep), _known_to_ray())
+        told = told_so_far(run, sweep.goal)
+        for step, row in told:
+            teller.tell(step, row)
+        if ledger.trials()[number].status == "running" and not (run / METRICS).exists():
+            _train(sweep, given["values"], run, parent, teller, {step for step, _ in told})
+        teller.finish()
+
+
+def reports_of_trial(sweep: Sweep) -> int:
+    """How often a trial that runs to its end reports: at its evaluations."""
+    return -(-sweep.base.epochs // sweep.base.evaluating.evaluate_every)
 
 
 def told_so_far(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
@@ -73,67 +64,81 @@ def told_so_far(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
     return [(step, row) for step, row in rows if goal.cost(row) is not None]
 
 
+class Teller:
+    """Tells Ray the evaluations of a trial, each once and in order.
+
+    Ray may end the process at any of them. So it hears of the last one when the run is done, not before its test.
+    """
+
+    def __init__(self, goal: Goal, total: int, known: int):
+        """A teller of a trial with `total` evaluations, of which Ray knows the first `known`."""
+        self._goal, self._total, self._known = goal, total, known
+        self._count = 0
+        self._held: tuple[int, Mapping[str, float]] | None = None
+
+    def tell(self, step: int, row: Mapping[str, float]) -> None:
+        """Takes the next evaluation."""
+        self._count += 1
+        if self._count >= self._total:
+            self._held = (step, row)
+        elif self._count > self._known:
+            self._report(step, row)
+
+    def finish(self) -> None:
+        """Tells what was held back."""
+        if self._held is not None and self._count > self._known:
+            self._report(*self._held)
+
+    def _report(self, step: int, row: Mapping[str, float]) -> None:
+        from ray import tune
+
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / _TOLD).write_text(json.dumps(self._count))
+            checkpoint = tune.Checkpoint.from_directory(scratch)
+            tune.report({COST: self._goal.cost(row), "step": step}, checkpoint=checkpoint)
+
+
 class TrialTracker(MlflowTracker):
     """MLflow's tracker, which tells Ray as well; the run is shown under that of the sweep."""
 
-    def __init__(self, experiment: str, parent: str, goal: Goal, told: set[int], report: Report):
+    def __init__(self, experiment: str, parent: str, goal: Goal, teller: Teller, told: set[int]):
         """A tracker of one trial.
 
         Args:
           experiment: MLflow's name of what belongs together.
           parent: the sweep's run.
           goal: what says which metrics are an evaluation.
-          told: steps whose evaluations Ray knows.
-          report: is given the others.
+          teller: of the trial.
+          told: steps whose evaluations it has had.
         """
         super().__init__(experiment, parent)
-        self._goal, self._told, self._report = goal, told, report
+        self._goal, self._teller, self._told = goal, teller, told
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker.log_metrics`."""
         super().log_metrics(metrics, step)
         if step not in self._told and self._goal.cost(metrics) is not None:
             self._told.add(step)
-            self._report(step, metrics)
+            self._teller.tell(step, metrics)
 
 
-def _train(ledger: Ledger, trial: Trial, values: dict[str, Any], parent: str, told: set[int]) -> None:
+def _train(sweep: Sweep, values: Mapping[str, Any], run: Path, parent: str, teller: Teller, told: set[int]) -> None:
     from bertjax.training.finetune import finetune
 
-    run, sweep = ledger.run_folder(trial.number), ledger.sweep()
     config = sweep.trial_config(values)
-
-    def report(step: int, row: Mapping[str, float]) -> None:
-        _tell_ray(run, sweep.goal, step, row)
-
-    tracker = TrialTracker(config.experiment, parent, sweep.goal, told, report)
-    finetune(config, run, resume=(run / CONFIG).exists(), allow_changed=True, tracker=tracker)
+    tracker = TrialTracker(config.experiment, parent, sweep.goal, teller, told)
+    finetune(config, run, resume=(run / CONFIG).exists(), tracker=tracker)
 
 
-def _tell_ray(run: Path, goal: Goal, step: int, row: Mapping[str, float]) -> None:
-    """Reports an evaluation. Ray ends the process here where the scheduler says so."""
+def _known_to_ray() -> int:
+    """How many evaluations of this trial Ray has heard of, where it takes one up that it paused, or that crashed."""
     from ray import tune
 
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / _POINTER).write_text(json.dumps({"run": str(run)}))
-        tune.report({COST: goal.cost(row), "step": step}, checkpoint=tune.Checkpoint.from_directory(scratch))
-
-
-def _take_over(donor: Path, run: Path) -> None:
-    """Replaces a run's checkpoints by those of another run, which may be at work."""
-    for attempt in range(_COPIES):
-        scratch = run / ".taken-over"
-        shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            shutil.copytree(donor / CHECKPOINTS, scratch)
-        except shutil.Error:
-            if attempt == _COPIES - 1:
-                raise
-            time.sleep(1)
-            continue
-        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
-        scratch.rename(run / CHECKPOINTS)
-        return
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        return int(json.loads((Path(folder) / _TOLD).read_text()))
 
 
 @contextmanager

@@ -27,12 +27,11 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """Population-based training may have changed the settings of a trial."""
+        """A trial has been evaluated; one that had ended before tells it again, which is no news."""
         known = self._ledger.trial_of(trial.trial_id)
-        if dict(trial.config["values"]) != dict(known.values):
-            self._ledger.record(known.number, values=dict(trial.config["values"]))
         if known.status == "running":
-            _, row = told_so_far(self._ledger.run_folder(known.number), self._sweep.goal)[-1]
+            told = told_so_far(self._ledger.run_folder(known.number), self._sweep.goal)
+            row = next(row for step, row in told if step == result["step"])
             metric = self._sweep.goal.metric_of(row) or ""
             logger.info(
                 "trial %d, epoch %d of %d: %s %.4f  (%s)",

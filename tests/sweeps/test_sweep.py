@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
@@ -18,7 +19,7 @@ from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.driver import check_folder, run_sweep
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results import read_results
-from bertjax.sweeps.space import Choice, LogUniform
+from bertjax.sweeps.space import Choice, Grid, LogUniform
 from bertjax.training.config import FineTuneConfig
 
 pytestmark = pytest.mark.ray
@@ -110,6 +111,19 @@ def test_a_killed_sweep_goes_on_where_it_was(tiny_model, reviews, in_folder):
     assert_nothing_lost_or_doubled(in_folder, 3)
 
 
+def test_a_scheduler_ends_a_weak_trial_and_lets_a_strong_one_finish(sweep, in_folder, ray_session):
+    base = replace(
+        sweep.base, pooling="mean", evaluating=replace(sweep.base.evaluating, best_metric="epoch/train_loss")
+    )
+    space = {"optimizer.learning_rate": Grid((5e-2, 1e-6))}
+    halving = Sweep(base, space, searcher="grid", scheduler="asha", reduction_factor=2, concurrency=1)
+    results = run_sweep(halving, "s")
+    assert [(r.trial.status, len(r.curve)) for r in results.trials] == [("finished", 2), ("stopped", 1)]
+    assert results.trials[1].trial.cause == "ended early by asha"
+    assert results.metric == "epoch/train_loss"
+    assert_nothing_lost_or_doubled(in_folder, 2)
+
+
 def test_folders_that_hold_something_else(sweep, tmp_path):
     ledger = Ledger(tmp_path / "s")
     with pytest.raises(RunFolderError, match=r"holds no sweep \(it has no sweep.json\)"):
@@ -123,8 +137,6 @@ def test_folders_that_hold_something_else(sweep, tmp_path):
 
 
 def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
-    from dataclasses import replace
-
     with pytest.raises(ConfigError, match="a trial asks for 1000 CPU, and the cluster has 2"):
         run_sweep(replace(sweep, cpus=1000), "s")
     with pytest.raises(ConfigError, match="a trial asks for 4 TPU, and the cluster has 0"):
@@ -133,8 +145,6 @@ def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
 
 
 def test_a_metric_that_nobody_reports(sweep, in_folder, ray_session):
-    from dataclasses import replace
-
     base = replace(sweep.base, evaluating=replace(sweep.base.evaluating, best_metric="validation/acuracy"))
     with pytest.raises(ConfigError, match=r"every trial failed; the first: .*does not report 'validation/acuracy'"):
         run_sweep(replace(sweep, base=base, samples=1, retries=0), "s")
