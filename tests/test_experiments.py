@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bertjax.sweeps.config import Sweep
 from bertjax.training.config import FineTuneConfig
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
@@ -15,7 +16,11 @@ def test_experiment(path):
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert isinstance(module.CONFIG, FineTuneConfig)
-    assert module.ANCHOR.metrics
-    for word in ("Published", "Expected", "Cost", f"python experiments/{path.name}"):
+    if isinstance(module.CONFIG, Sweep):
+        command = f"bertjax sweep --config experiments/{path.name}"
+    else:
+        assert isinstance(module.CONFIG, FineTuneConfig)
+        assert module.ANCHOR.metrics
+        command = f"python experiments/{path.name}"
+    for word in ("Published", "Expected", "Cost", command):
         assert word in module.__doc__

@@ -29,7 +29,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "sweep", "parity", "compare")
 
 USAGE_ERROR = 2
 # A disk that is full or not ours to write: no fault of the program.
