@@ -5,10 +5,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bertjax.data.bad_rows import PLACE, BadRow
-from bertjax.data.cells import BadCell
+from bertjax.data.cells import BadCell, is_missing
 from bertjax.data.preprocessing import Preprocessing
 from bertjax.errors import DataError
 
@@ -68,6 +69,13 @@ class Rows(NamedTuple):
         )
 
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "truth values": (bool, np.bool_),
+    "numbers": (int, float, np.number),
+}
+
+
 class Selected(NamedTuple):
     """What a frame holds of a task's rows.
 
@@ -119,6 +127,22 @@ def check_columns(there: Iterable[str], needed: Iterable[str], source: str) -> N
     for column in needed:
         if column not in there:
             raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, there))}")
+
+
+def check_one_kind(frame: pd.DataFrame, column: str, source: str) -> None:
+    """Whether the cells of a column are all text, all numbers or all truth values; "1" and 1 would be one label.
+
+    Raises:
+      DataError: they are not. Missing cells and lists have no say.
+    """
+    first: dict[str, int] = {}
+    for i, cell in enumerate(frame[column].tolist()):
+        kind = next((name for name, types in _KINDS.items() if isinstance(cell, types)), None)
+        if kind is not None and not is_missing(cell):
+            first.setdefault(kind, i)
+    if len(first) > 1:
+        found = " and ".join(f"{kind} (row {i + 1}: {frame[column].iloc[i]!r})" for kind, i in first.items())
+        raise DataError(f"{source}: column {column!r} mixes {found}; write all of its cells as one of them")
 
 
 def read_rows(frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str) -> Selected:

@@ -14,7 +14,7 @@ from bertjax.data.contract_file import read_contract
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.data.leaks import leaked_rows
 from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.rows import Rows, Selected, drop_duplicates, preprocess, select_rows
+from bertjax.data.rows import Rows, Selected, check_one_kind, drop_duplicates, preprocess, select_rows
 from bertjax.data.sources import Read, listing, read_table
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat, format_of
@@ -168,6 +168,8 @@ def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: s
     Raises:
       DataError: a column is not there, or a row cannot be used where that ends the run.
     """
+    if table.label in frame.columns:
+        check_one_kind(frame, table.label, source)
     selected = select_rows(
         frame,
         [*task_format.columns(table), *(column for column in task_format.optional if column in frame.columns)],

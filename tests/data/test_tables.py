@@ -8,6 +8,7 @@ import pytest
 from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.rows import drop_duplicates, select_rows
 from bertjax.data.sources import read_table
+from bertjax.data.split import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequences import CLASSIFICATION
 from bertjax.errors import DataError
@@ -51,6 +52,21 @@ def test_catalog_data_sets():
         15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
     )  # fmt: skip
     assert spam["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ('"1" 1', r"text \(row 1: '1'\) and numbers \(row 2: 1\)"),
+        ('true "True"', r"truth values \(row 1: True\) and text \(row 2: 'True'\)"),
+        ("null 1 true", r"numbers \(row 2: 1\) and truth values \(row 3: True\)"),
+    ],
+)
+def test_labels_of_several_kinds_are_not_made_one(tmp_path, labels, found):
+    lines = [f'{{"text": "text {i}", "label": {label}}}' for i, label in enumerate(labels.split())]
+    path = write(tmp_path / "t.jsonl", "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=f"column 'label' mixes {found}; write all of its cells as one of them"):
+        read_splits(Table(path))
 
 
 def test_csv_cells_stay_text(tmp_path):
