@@ -168,7 +168,7 @@ def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: s
     Raises:
       DataError: a column is not there, or a row cannot be used where that ends the run.
     """
-    if table.label in frame.columns:
+    if task_format.classes and table.label in frame.columns:
         check_one_kind(frame, table.label, source)
     selected = select_rows(
         frame,
