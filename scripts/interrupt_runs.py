@@ -28,7 +28,7 @@ LAST_STEP = STEPS_PER_EPOCH * EPOCHS
 SAVE_EVERY = 2
 SEEDED_DELAY_MS = 12  # a save of the tiny model takes about as long
 MACHINE = "system/"  # metrics of the machine, sampled by the clock
-TIMES = ("seconds", "second", "data_wait_share", "peak_share")  # how the names of metrics that measure time end
+TIMES = ("seconds", "second", "seconds_to_first_step", "data_wait_share", "peak_share")  # how the names of times end
 
 
 class Interruption(NamedTuple):
