@@ -198,11 +198,6 @@ def grid_points(space: Space) -> list[Values]:
     return list(points.values())
 
 
-def drawn(space: Space) -> Space:
-    """The dimensions that a searcher draws: all but the grids."""
-    return {path: dimension for path, dimension in space.items() if not isinstance(range_of(dimension), Grid)}
-
-
 def to_json(space: Space) -> dict[str, Any]:
     """The space as plain values."""
     return {path: _dimension_json(dimension) for path, dimension in space.items()}
