@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from bertjax.errors import ConfigError
@@ -46,6 +46,19 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             values[prefix + item.name] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], but: Collection[str] = ()) -> list[str]:
+    """What is not the same in two flat mappings, a clause each, the keys of `but` left out.
+
+    >>> differences({"epochs": 3, "seed": 0}, {"epochs": 4, "seed": 1}, but=["seed"])
+    ['epochs was 3, now 4']
+    """
+    return [
+        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
+        for key in sorted({*stored, *wanted} - set(but))
+        if stored.get(key) != wanted.get(key)
+    ]
 
 
 def override(config: Any, values: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import ConfigError, RunFolderError, UserError
+from bertjax.settings import differences
 from bertjax.sweeps.config import Sweep, to_json
 from bertjax.sweeps.ledger import SCHEDULER, SWEEP, Ledger, Trial
 from bertjax.sweeps.results import Results, experiment_file, read_results
@@ -98,11 +99,7 @@ def check_folder(folder: Path, sweep: Sweep, resume: bool) -> None:
             raise RunFolderError(f"{folder} {holds}, or choose another --out")
         return
     stored, wanted = _flat(Ledger(folder).sweep()), _flat(sweep)
-    different = [
-        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
-        for key in sorted({*stored, *wanted} - _MAY_CHANGE)
-        if stored.get(key) != wanted.get(key)
-    ]
+    different = differences(stored, wanted, but=_MAY_CHANGE)
     if different:
         raise RunFolderError(f"{folder} holds another sweep: {'; '.join(different)}")
 

@@ -24,6 +24,7 @@ from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, Preservat
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from bertjax.errors import CheckpointError
+from bertjax.settings import differences
 from bertjax.training.step import TrainState
 
 logger = logging.getLogger(__name__)
@@ -284,11 +285,7 @@ class _NewestAndBest:
 
 
 def _check_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    different = [
-        f"{key} was {found.get(key)!r}, now {wanted.get(key)!r}"
-        for key in sorted({*found, *wanted})
-        if found.get(key) != wanted.get(key)
-    ]
+    different = differences(found, wanted)
     if different:
         raise CheckpointError(
             f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or start "

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import RunFolderError
-from bertjax.settings import flatten
+from bertjax.settings import differences, flatten
 from bertjax.tracking import journal
 from bertjax.training.config import FineTuneConfig
 
@@ -91,11 +91,7 @@ def check_unchanged(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str
     Raises:
       RunFolderError: it is not, and `allow_changed` is false; the message names the keys that differ.
     """
-    different = [
-        f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}"
-        for key in sorted({*stored, *wanted})
-        if stored.get(key) != wanted.get(key)
-    ]
+    different = differences(stored, wanted)
     if not different:
         return
     if not allow_changed:
