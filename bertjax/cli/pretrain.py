@@ -20,8 +20,8 @@ class TextFlags(finetune.TableFlags):
     """A `Table` of plain text, of which little is held out."""
 
     train: str = tyro.MISSING
-    """Text to train on: a file with a text a line (`corpus.txt`), a pattern of several, or a table and its
-    --text-columns."""
+    """Text to train on: a file with a text a line (`corpus.txt`), a pattern of several, files with one text each
+    (`--documents file`), or a table and its --text-columns."""
 
     test_size: float | None = 0.05
     """Texts to hold out where there is no test file: a count (1 or more) or a share. Perplexity is measured on them."""

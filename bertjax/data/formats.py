@@ -31,7 +31,7 @@ Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
 """File, name for messages, encoding, what to do with each broken row as it is met, most rows of a frame -> the rows
 that can be read, in frames; one or more of them, so that a file without rows still shows its columns.
 
-Lines of all kinds and parquet are read as far as a frame needs, other formats whole.
+Lines of all kinds and parquet are read as far as a frame needs, other formats and documents whole.
 Raises DataError where the rest of a file cannot be read either.
 """
 
@@ -256,6 +256,14 @@ def _read_text(
     yield _frame({"text": list(islice(lines, most_rows))})
     while kept := list(islice(lines, most_rows)):
         yield _frame({"text": kept})
+
+
+def read_document(
+    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
+) -> Iterator[pd.DataFrame]:
+    """One row with the whole text of a file, line breaks and all; none where it is blank."""
+    text = "".join(decoded_lines(file, source, encoding))
+    yield _frame({"text": [text] if text.strip() else []})
 
 
 def _read_conll(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:

@@ -27,7 +27,8 @@ import pandas as pd
 from bertjax import catalog
 from bertjax.data.bad_rows import BadRow, OnBadRow
 from bertjax.data.catalog_tables import read_catalog
-from bertjax.data.formats import READERS, Reader
+from bertjax.data.formats import READERS, Reader, read_document
+from bertjax.data.table import Documents
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,12 @@ class Read(NamedTuple):
     skipped: tuple[BadRow, ...] = ()
 
 
-def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop", "skip"] = "stop") -> Read:
+def read_table(
+    source: str,
+    encoding: str = "utf-8",
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    documents: Documents = "line",
+) -> Read:
     """All columns and rows of a source.
 
     Args:
@@ -57,6 +63,7 @@ def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop",
       encoding: of text files; a byte order mark is dropped.
       on_bad_row: "stop" ends with the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
         is broken when it has more or fewer fields than the header, or is no JSON object.
+      documents: what a row of plain text is.
 
     Raises:
       DataError: the source is missing, empty, broken (with its line) or of an unknown format, or its files have
@@ -68,7 +75,7 @@ def read_table(source: str, encoding: str = "utf-8", on_bad_row: Literal["stop",
     files = files_of(source)
     skipped: list[BadRow] = []
     on_broken = stop if on_bad_row == "stop" else skipped.append
-    frame = _join({file.name: _whole(read_frames(file, encoding, on_broken)) for file in files})
+    frame = _join({file.name: _whole(read_frames(file, encoding, on_broken, documents)) for file in files})
     if frame.empty:
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
@@ -99,14 +106,14 @@ def files_of(source: str) -> list[File]:
 
 
 def read_frames(
-    file: File, encoding: str, on_bad_row: OnBadRow, most_rows: int = sys.maxsize
+    file: File, encoding: str, on_bad_row: OnBadRow, documents: Documents = "line", most_rows: int = sys.maxsize
 ) -> Iterator[pd.DataFrame]:
     """The rows of a file, in frames of `most_rows` rows or fewer.
 
     Raises:
       DataError: the file cannot be read, or is of an unknown format.
     """
-    read, decompress = _format(file.name)
+    read, decompress = _format(file.name, documents)
     with _complaints(file.name), file.open() as compressed, decompress(compressed) as content:
         yield from read(content, file.name, encoding, on_bad_row, most_rows)
 
@@ -202,7 +209,7 @@ def stop(row: BadRow) -> None:
     raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
 
-def _format(name: str) -> tuple[Reader, Callable[[BinaryIO], Any]]:
+def _format(name: str, documents: Documents) -> tuple[Reader, Callable[[BinaryIO], Any]]:
     is_web = re.match("https?://", name, re.IGNORECASE)
     *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
     decompress = _DECOMPRESSORS.get(last)
@@ -210,7 +217,9 @@ def _format(name: str) -> tuple[Reader, Callable[[BinaryIO], Any]]:
     if kind not in READERS:
         known, compressions = ", ".join(READERS), ", ".join(_DECOMPRESSORS)
         raise DataError(f"{name}: unknown format; bertjax reads {known}, compressed ({compressions}) or not")
-    return READERS[kind], decompress or (lambda file: file)
+    if documents == "file" and kind != ".txt":
+        raise DataError(f"--documents file makes one row of a .txt file, and {name} is none; leave it out")
+    return read_document if documents == "file" else READERS[kind], decompress or (lambda file: file)
 
 
 def _unzstd(file: BinaryIO) -> BinaryIO:

@@ -62,7 +62,9 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
         )
     named = {"train": table.train, "validation": table.validation, "test": table.test}
     sources = {side: source for side, source in named.items() if source}
-    reads = {side: read_table(source, table.encoding, table.on_bad_row) for side, source in sources.items()}
+    reads = {
+        side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
+    }
     table = task_format.with_usual_columns(table, reads["train"].frame.columns)
     findings = _check_contract(table, sources, reads)
     selected = {side: select(reads[side].frame, table, task_format, source) for side, source in sources.items()}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Documents = Literal["line", "file"]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -64,6 +66,9 @@ class Table:
 
     encoding: str = "utf-8"
     """Encoding of text files."""
+
+    documents: Documents = "line"
+    """What a row of plain text (.txt) is: a line, or the whole of a file."""
 
     on_bad_row: Literal["stop", "skip"] = "stop"
     """What a broken row does: end with its line, or be left out, counted and listed."""

@@ -1,5 +1,7 @@
 """Words are hidden as BERT's paper has it, other ones in each epoch, the same ones each time an epoch is asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,20 @@ def test_text_files_give_a_row_a_line(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
         read_splits(Table(str(tmp_path / "empty.txt")), "masked_lm")
+
+
+def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b'\xef\xbb\xbfa film\r\n\r\nthe "book", it')
+    (tmp_path / "b.txt").write_text("a plot\na song\n")
+    (tmp_path / "c.txt").write_text(" \n")
+    table = Table(str(tmp_path / "*.txt"), test_size=1, documents="file")
+    splits = read_splits(table, "masked_lm")
+    assert sorted(splits.train.texts + splits.test.texts) == ['a film\r\n\r\nthe "book", it', "a plot\na song\n"]
+    (tmp_path / "d.csv").write_text("text\na\n")
+    with pytest.raises(DataError, match="--documents file makes one row of a .txt file, and .*d.csv is none; leave it"):
+        read_splits(replace(table, train=str(tmp_path / "[ad].*")), "masked_lm")
+    with pytest.raises(DataError, match="c.txt has no rows"):
+        read_splits(replace(table, train=str(tmp_path / "c.txt")), "masked_lm")
 
 
 def test_settings_out_of_range():

@@ -1,6 +1,6 @@
 """Ray Data reads the files of a table and encodes their rows in its workers; the results come back in order.
 
-A read task goes through one file and yields frames of rows; a map task encodes one frame. Both kinds of block are
+A read task goes through files and yields frames of rows; a map task encodes one frame. Both kinds of block are
 single values, since the cells of a table need not fit Arrow's types, and since what a block holds must not hang on
 where Ray cuts it. What goes wrong in a worker is a value too: the first mistake of a file is met where its rows would
 be.
@@ -25,6 +25,7 @@ from bertjax.errors import DataError
 BLOCK_ROWS = 2**13
 _BLOCK_BYTES = 2**20  # what Ray joins small values to; these rows are about as many, so that a task has one value
 _STORE_BYTES = 2**28  # of shared memory
+_READ_TASKS = 2**8  # at most; a task costs as much as some thousands of rows
 _READERS = 4  # files read at a time, at most
 _READER_CPUS = 0.1  # reading waits for the encoding most of the time
 _VALUE = "value"  # the one column of a block
@@ -83,7 +84,7 @@ def encoded_blocks(
                 _table_files(files, recipe, block_rows),
                 num_cpus=_READER_CPUS,
                 concurrency=min(_READERS, len(files)),
-                override_num_blocks=len(files),
+                override_num_blocks=min(_READ_TASKS, len(files)),
             )
             blocks = parts.map_batches(
                 partial(_encode_parts, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
@@ -104,10 +105,16 @@ def _encode_parts(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
         yield _block(FileBlock(part.file, part.columns, part.broken, encoded, mistake))
 
 
+def _read_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Iterator[Any]:
+    for file in files:
+        yield from _read_parts(file, recipe, block_rows)
+
+
 def _read_parts(file: File, recipe: Recipe, block_rows: int) -> Iterator[Any]:
+    table = recipe.table
     broken: list[BadRow] = []
     try:
-        for frame in read_frames(file, recipe.table.encoding, broken.append, block_rows):
+        for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
             # A record of JSON lines may lack a key that others have.
             cells = frame.reindex(columns=list(recipe.columns))
             yield _block(_Part(file.name, tuple(map(str, frame.columns)), cells, tuple(broken)))
@@ -163,7 +170,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _table_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Any:
-    """The files as a source of Ray Data: one read task a file."""
+    """The files as a source of Ray Data: one read task a file, or several neighbours where there are many."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
@@ -173,6 +180,10 @@ def _table_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Any:
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
             nothing_known = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
-            return [ReadTask(partial(_read_parts, file, recipe, block_rows), nothing_known) for file in files]
+            each = -(-len(files) // _READ_TASKS)
+            return [
+                ReadTask(partial(_read_files, files[start : start + each], recipe, block_rows), nothing_known)
+                for start in range(0, len(files), each)
+            ]
 
     return TableFiles()

@@ -143,12 +143,12 @@ def _check_streamed(table: Table, task: str) -> None:
 
 def _columns(file: File, table: Table) -> list[str]:
     """The columns of the first rows of a file; a broken row is met again, and complained of then."""
-    return list(next(read_frames(file, table.encoding, lambda row: None, BLOCK_ROWS)).columns)
+    return list(next(read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)).columns)
 
 
 def _judged(table: Table, task_format: TaskFormat, source: str) -> tuple[Rows, TableIntake, int]:
     """The rows of a table that judges the model, what was read of it, and how many rows lost all their text."""
-    read = read_table(source, table.encoding, table.on_bad_row)
+    read = read_table(source, table.encoding, table.on_bad_row, table.documents)
     selected = select(read.frame, table, task_format, source)
     rows, emptied = preprocess(selected.rows, preprocessing_of(table), source)
     return rows, TableIntake(source, len(selected.kept), read.skipped + selected.skipped), emptied
