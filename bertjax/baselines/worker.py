@@ -20,7 +20,6 @@ from bertjax.baselines.contestant import Job, Trained
 from bertjax.baselines.frameworks import FRAMEWORKS
 from bertjax.baselines.memory import MemoryWatch
 from bertjax.baselines.results import MODEL, Result, run_folder, write_error, write_result
-from bertjax.data.split import preprocessing_of
 from bertjax.errors import UserError
 from bertjax.evaluation.judges import JUDGES
 from bertjax.model_folder import save_pretrained
@@ -68,8 +67,13 @@ def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> 
     report = JUDGES[config.task](answers, prepared.test, prepared.model.labels)
     folder = run_folder(out, framework, config.seed)
     if keep_model:
-        preprocessing = preprocessing_of(config.data)
-        save_pretrained(folder / MODEL, prepared.model, trained.params, prepared.tokenizer, preprocessing=preprocessing)
+        save_pretrained(
+            folder / MODEL,
+            prepared.model,
+            trained.params,
+            prepared.tokenizer,
+            preprocessing=prepared.preprocessing,
+        )
     measured: dict[str, float] = {
         **(trained.speed._asdict() if trained.speed else {}),
         "evaluation_seconds": evaluation_seconds,

@@ -4,7 +4,7 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,29 @@ def read_text(cells: Mapping[str, Any], columns: Sequence[str]) -> str:
     if not parts:
         raise BadCell(f"has no text in {' and '.join(columns)}")
     return " ".join(parts)
+
+
+class Columns(Protocol):
+    """Who knows which columns are the text, and which the second text: a table, or the preprocessing of a model."""
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """Of the first text."""
+        ...
+
+    @property
+    def text_pair(self) -> tuple[str, ...]:
+        """Of the second; none where there are no pairs."""
+        ...
+
+
+def read_texts(cells: Mapping[str, Any], columns: Columns) -> tuple[str, str | None]:
+    """Both texts of a row, in training and in prediction; the second is None where there are no pairs.
+
+    Raises:
+      BadCell: no text in any of the columns of one, or a cell that is no string.
+    """
+    return read_text(cells, columns.text), read_text(cells, columns.text_pair) if columns.text_pair else None
 
 
 def label_text(cell: Any) -> str | None:

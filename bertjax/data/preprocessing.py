@@ -1,7 +1,8 @@
-"""`Preprocessing`: named steps that change a text before it is tokenized, saved with the model that was trained on it.
+"""`Preprocessing`: named steps from the cells of a row to the text that is tokenized, saved with the model.
 
-Nothing is on by default: BERT was trained on text as people write it. The preset `classic` is the cleaning recipe of
-Made With ML (https://madewithml.com), with one change: it takes links out while they still look like links.
+No step that changes a text is on by default: BERT was trained on text as people write it. The preset `classic` is the
+cleaning recipe of Made With ML (https://madewithml.com), with one change: it takes links out while they still look like
+links.
 """
 
 import html
@@ -10,24 +11,27 @@ import reprlib
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import ConfigError
+
+JOIN, DROP_EMPTY, DROP_DUPLICATES = "join", "drop_empty", "drop_duplicates"
 
 
 class Step(NamedTuple):
     """What one name stands for.
 
     Attributes:
-      apply: text -> text; where the step has a parameter, (parameter, text) -> text.
+      apply: text -> text; where the step has a parameter, (parameter, text) -> text; None where the step is not about
+        a single text: `join` makes one of the columns, `drop_empty` and `drop_duplicates` are about training rows.
       parameter: "count", a number of words that follows the name as in `head:200`; "words", the stop words; or None.
       finds: what it looks for and recognises by its punctuation.
       hides_punctuation: whether it takes punctuation away or apart.
     """
 
-    apply: Callable[..., str]
+    apply: Callable[..., str] | None
     parameter: Literal["count", "words"] | None = None
     finds: str | None = None
     hides_punctuation: bool = False
@@ -37,15 +41,21 @@ class Step(NamedTuple):
 class Preprocessing:
     """A pure function of a text: its steps, one after the other. Without steps it returns the very text it was given.
 
+    Steps that drop rows do so in training: `drop_empty` those that the steps before it left without text, and
+    `drop_duplicates` those whose text after the steps before it an earlier row has. A predictor answers for each row,
+    so it drops none.
+
     Attributes:
       steps: names of `STEPS`, `head:N` and `tail:N` with a number; a preset's name stands for its steps, and they are
         what is kept, so that a saved model does not change with the preset.
       stop_words: what the step `stop_words` removes; for the same reason scikit-learn's English list is kept here
         where none is given.
+      text, text_pair: the columns that the step `join` joins by a space, of the first text and of the second.
 
     Raises:
       ConfigError: a step that is unknown, lacks its number, or comes after one that hides what it looks for; stop
-        words that are not single words, or that no step removes.
+        words that are not single words, or that no step removes; columns without `join` before all other steps, or
+        that step without columns.
 
     >>> Preprocessing(("strip_markup", "lower", "head:3"))("So <b>good</b>, I read it &amp; read it again")
     'so good, i'
@@ -53,6 +63,8 @@ class Preprocessing:
 
     steps: tuple[str, ...] = ()
     stop_words: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    text_pair: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         steps = _expanded(self.steps)
@@ -64,18 +76,28 @@ class Preprocessing:
         for word in stop_words:
             if not _patterns().word.fullmatch(word):
                 raise ConfigError(f"stop word {word!r} is not a single word; give words without spaces or punctuation")
+        if JOIN in steps[1:]:
+            raise ConfigError(f"preprocessing step {JOIN!r} makes the text that all others change; put it first")
+        if (JOIN in steps) != bool(self.text) or (self.text_pair and not self.text):
+            raise ConfigError(f"preprocessing step {JOIN!r} needs columns of text, and columns need that step")
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "stop_words", stop_words)
 
     def __call__(self, text: str) -> str:
         """The text after every step."""
-        for apply in self._functions:
-            text = apply(text)
+        for _, apply in self.stages:
+            text = apply(text) if apply else text
         return text
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The steps that change texts, rather than make or drop them."""
+        return tuple(step for step, apply in self.stages if apply)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
-        return {"steps": list(self.steps), **({"stop_words": list(self.stop_words)} if self.stop_words else {})}
+        lists = {"stop_words": self.stop_words, "text": self.text, "text_pair": self.text_pair}
+        return {"steps": list(self.steps), **{key: list(names) for key, names in lists.items() if names}}
 
     @classmethod
     def from_json(cls, values: Any) -> "Preprocessing":
@@ -86,26 +108,29 @@ class Preprocessing:
         """
         well_formed = (
             isinstance(values, Mapping)
-            and {"steps"} <= set(values) <= {"steps", "stop_words"}
+            and {"steps"} <= set(values) <= {field.name for field in fields(cls)}
             and all(isinstance(names, list) for names in values.values())
             and all(isinstance(name, str) for names in values.values() for name in names)
         )
         if not well_formed:
             raise ConfigError(
-                f"preprocessing must hold lists of strings, 'steps' and perhaps 'stop_words', got "
-                f"{reprlib.repr(values)}; the steps are {_known_steps()}"
+                f"preprocessing must hold lists of strings, 'steps' and perhaps 'stop_words', 'text' and 'text_pair', "
+                f"got {reprlib.repr(values)}; the steps are {_known_steps()}"
             )
         return cls(**{key: tuple(names) for key, names in values.items()})
 
     @cached_property
-    def _functions(self) -> tuple[Callable[[str], str], ...]:
+    def stages(self) -> tuple[tuple[str, Callable[[str], str] | None], ...]:
+        """Each step's name and its function of a text, where it is one."""
         words = frozenset(map(_folded, self.stop_words))
-        functions = []
+        stages: list[tuple[str, Callable[[str], str] | None]] = []
         for step in self.steps:
             kind, count = _parse(step)
             parameter = {"count": count, "words": words, None: None}[kind.parameter]
-            functions.append(kind.apply if parameter is None else partial(kind.apply, parameter))
-        return tuple(functions)
+            stages.append(
+                (step, kind.apply if kind.apply is None or parameter is None else partial(kind.apply, parameter))
+            )
+        return tuple(stages)
 
 
 def strip_markup(text: str) -> str:
@@ -187,6 +212,9 @@ STEPS: Mapping[str, Step] = {
     "punctuation": Step(remove_punctuation, hides_punctuation=True),
     "alphanumeric": Step(keep_alphanumeric, hides_punctuation=True),
     "collapse_spaces": Step(collapse_spaces),
+    JOIN: Step(None),
+    DROP_EMPTY: Step(None),
+    DROP_DUPLICATES: Step(None),
     "head": Step(head, parameter="count"),
     "tail": Step(tail, parameter="count"),
 }

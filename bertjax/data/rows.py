@@ -10,7 +10,7 @@ import pandas as pd
 
 from bertjax.data.bad_rows import PLACE, BadRow
 from bertjax.data.cells import BadCell, is_missing
-from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.preprocessing import DROP_DUPLICATES, DROP_EMPTY, Preprocessing
 from bertjax.errors import DataError
 
 Text = str | tuple[str, ...]
@@ -110,7 +110,7 @@ def select_rows(
     selected = read_rows(frame, columns, read_row, source)
     bad = selected.skipped
     if bad and on_bad_row == "stop":
-        others = f" (and {_count(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
+        others = f" (and {count_of(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
     if not selected.kept:
         raise DataError(f"{source} has no row that can be used; the first is {bad[0]}")
@@ -167,53 +167,76 @@ def spelled(text: Text) -> str:
     return text if isinstance(text, str) else " ".join(text)
 
 
-def drop_duplicates(rows: Rows) -> tuple[Rows, int]:
-    """Keeps the first row of each text (or pair of texts); also returns how many rows were dropped.
+class Preprocessed(NamedTuple):
+    """Rows after the steps.
 
-    Duplicates go before the split: one copy in training and one in the test rows would be a leak.
+    Attributes:
+      rows: those that are left.
+      keys: what `drop_duplicates` compares of each of them, the text and the pair at that step; None without that step.
     """
-    seen: set[tuple[Text, Text | None]] = set()
-    kept = []
-    for i, text in enumerate(rows.texts):
-        key = (text, None if rows.pairs is None else rows.pairs[i])
-        if key not in seen:
-            seen.add(key)
-            kept.append(i)
-    return rows.take(kept), len(rows.texts) - len(kept)
+
+    rows: Rows
+    keys: list[tuple[Text, Text | None]] | None
 
 
-def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> tuple[Rows, int]:
-    """Preprocesses every text and pair, and drops the rows that it leaves without one; also returns how many.
+def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> Preprocessed:
+    """Applies the steps to every text and pair; rows that repeat one are still there, see `drop_duplicates`.
 
     Raises:
       DataError: no row is left.
     """
     kept = preprocess_rows(rows, preprocessing)
-    if not kept.texts:
-        raise DataError(
-            f"{source}: the preprocessing {', '.join(preprocessing.steps)} leaves no text in any of "
-            f"{_count(len(rows.texts), 'row')}; leave out a step"
-        )
-    return kept, len(rows.texts) - len(kept.texts)
+    if not kept.rows.texts:
+        raise nothing_left(source, preprocessing, count_of(len(rows.texts), "row"))
+    return kept
 
 
-def preprocess_rows(rows: Rows, preprocessing: Preprocessing) -> Rows:
-    """Preprocesses every text and pair; the rows that it leaves without one are gone."""
-    if not preprocessing.steps:
-        return rows
+def nothing_left(source: str, preprocessing: Preprocessing, rows: str) -> DataError:
+    """What to say where the steps emptied every text."""
+    steps = ", ".join(preprocessing.changing)
+    return DataError(f"{source}: the preprocessing {steps} leaves no text in any of {rows}; leave out a step")
 
-    def apply(text: Text) -> Text:
-        return preprocessing(text) if isinstance(text, str) else tuple(map(preprocessing, text))
 
-    texts = [apply(text) for text in rows.texts]
-    pairs = None if rows.pairs is None else [apply(pair) for pair in rows.pairs]
-    kept = [i for i, text in enumerate(texts) if _is_whole(text) and (pairs is None or _is_whole(pairs[i]))]
-    return rows._replace(texts=texts, pairs=pairs).take(kept)
+def preprocess_rows(rows: Rows, preprocessing: Preprocessing) -> Preprocessed:
+    """What `preprocess` does, where no row may be left."""
+    keys = None
+    for step, apply in preprocessing.stages:
+        if step == DROP_EMPTY:
+            whole = [i for i, row in enumerate(_pairs(rows)) if all(text is None or _is_whole(text) for text in row)]
+            if len(whole) < len(rows.texts):
+                rows, keys = rows.take(whole), None if keys is None else [keys[i] for i in whole]
+        elif step == DROP_DUPLICATES:
+            keys = _pairs(rows)
+        elif apply:
+            pairs = None if rows.pairs is None else [_applied(apply, pair) for pair in rows.pairs]
+            rows = rows._replace(texts=[_applied(apply, text) for text in rows.texts], pairs=pairs)
+    return Preprocessed(rows, keys)
+
+
+def drop_duplicates(preprocessed: Preprocessed) -> tuple[Rows, int]:
+    """Keeps the first row of each text (or pair of texts); also returns how many rows were dropped.
+
+    Duplicates go before the split: one copy in training and one in the test rows would be a leak.
+    """
+    rows, keys = preprocessed
+    if keys is None:
+        return rows, 0
+    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
+    return rows.take(sorted(first.values())), len(keys) - len(first)
+
+
+def _pairs(rows: Rows) -> list[tuple[Text, Text | None]]:
+    return list(zip(rows.texts, rows.pairs or [None] * len(rows.texts), strict=True))
+
+
+def _applied(apply: Callable[[str], str], text: Text) -> Text:
+    return apply(text) if isinstance(text, str) else tuple(map(apply, text))
 
 
 def _is_whole(text: Text) -> bool:
     return bool(text.strip()) if isinstance(text, str) else all(part.strip() for part in text)
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """As in "1 row" and "2 rows"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

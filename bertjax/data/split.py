@@ -13,7 +13,7 @@ from bertjax.data.contract import Finding, check, complaint
 from bertjax.data.contract_file import read_contract
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.data.leaks import leaked_rows
-from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.rows import Rows, Selected, check_one_kind, drop_duplicates, preprocess, select_rows
 from bertjax.data.sources import Read, listing, read_table
 from bertjax.data.table import Table
@@ -55,7 +55,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     task_format = format_of(task)
     check_settings(table)
     preprocessing = preprocessing_of(table)
-    if preprocessing.steps and task_format.positions:
+    if preprocessing.changing and task_format.positions:
         raise ConfigError(
             f"--steps {' '.join(table.steps)}: the labels of {task} point at places in the text, which a step would "
             f"move; leave --steps out"
@@ -75,14 +75,13 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     rows = {side: found.rows for side, found in selected.items()}
     order = _order(table, reads["train"].frame.iloc[selected["train"].kept])
     rows["train"] = rows["train"]._replace(order=order)
-    emptied = 0
-    for side, source in sources.items():
-        rows[side], dropped = preprocess(rows[side], preprocessing, source)
-        emptied += dropped
+    preprocessed = {side: preprocess(rows[side], preprocessing, source) for side, source in sources.items()}
+    emptied = sum(len(rows[side].texts) - len(preprocessed[side].rows.texts) for side in sources)
     if emptied:
         logger.info("the preprocessing left no text in %d rows, which were dropped", emptied)
 
-    train, duplicates = drop_duplicates(rows["train"])
+    train, duplicates = drop_duplicates(preprocessed["train"])
+    rows = {side: found.rows for side, found in preprocessed.items()}
     # One class is the clearer complaint than a split that cannot be made.
     vocabulary = task_format.vocabulary(train.labels, table)
     if "test" in rows:
@@ -105,12 +104,15 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
 
 
 def preprocessing_of(table: Table) -> Preprocessing:
-    """What a table's texts go through before they are tokenized.
+    """What a table's rows go through before they are tokenized: its columns are joined first, and rows without text
+    and rows that repeat one are dropped last, unless the steps say otherwise.
 
     Raises:
       ConfigError: a step that is unknown or out of order.
     """
-    return Preprocessing(table.steps, table.stop_words)
+    first = () if JOIN in table.steps else (JOIN,)
+    last = tuple(step for step in (DROP_EMPTY, DROP_DUPLICATES) if step not in table.steps)
+    return Preprocessing((*first, *table.steps, *last), table.stop_words, table.text, table.text_pair)
 
 
 def check_settings(table: Table) -> None:

@@ -74,7 +74,9 @@ class Table:
     """What a broken row does: end with its line, or be left out, counted and listed."""
 
     steps: tuple[str, ...] = ()
-    """Preprocessing of each text, in this order; saved with the model and applied again when it predicts."""
+    """Preprocessing, in this order; saved with the model and applied again when it predicts. `join`, which joins the
+    columns, is the first step; training rows without text and those that repeat an earlier text are dropped at the
+    end, or where `drop_empty` and `drop_duplicates` stand. Predicting drops no row."""
 
     stop_words: tuple[str, ...] = ()
     """Words that the step `stop_words` removes; default: scikit-learn's English list."""

@@ -1,14 +1,17 @@
-"""`Predictor`: a model folder as a function from texts to labels with probabilities."""
+"""`Predictor`: a model folder as a function from texts, or rows of a table, to labels with probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import Execution, read_config_json
 from bertjax.data.buckets import bucketed_batches
+from bertjax.data.cells import BadCell, read_texts
 from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.tokenize import load_tokenizer, tokenize
 from bertjax.errors import DataError
@@ -17,11 +20,13 @@ from bertjax.predictions import Prediction, readout_of
 from bertjax.tasks import Model, Params
 from bertjax.tracking.registry import find_model
 
-Text = str | tuple[str, str]
+Text = str | tuple[str, str] | Mapping[str, Any]
+"""A text, a pair of texts, or a row: the cells of the columns that the model was trained on."""
 
 
 class Predictor:
-    """Says what a model thinks of texts. It does to a text what was done to those it was trained on.
+    """Says what a model thinks of texts. It does to a row what was done to those it was trained on, but for the steps
+    that drop rows: each gets its answer, also one in which the others leave no text.
 
     Batches are packed and come in a few shapes; each compiles when it is first met.
 
@@ -74,24 +79,29 @@ class Predictor:
             min(max_length or stored_max_length(stored), model.config.max_position_embeddings),
         )
 
-    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
-        """What the model says of each text, or of each pair of texts.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the rows that the model was trained on; none where it was saved without them."""
+        return (*self._preprocessing.text, *self._preprocessing.text_pair)
+
+    def __call__(self, texts: Sequence[Text] | pd.DataFrame) -> list[Prediction]:
+        """What the model says of each text, of each pair of texts, or of each row: a frame, or mappings by column.
 
         For a classification: `{"label": ..., "probability": ..., "probabilities": {label: probability}}`; see
         `bertjax.predictions` for the other tasks.
 
         Raises:
-          DataError: something that is no text, or texts and pairs in one call.
+          DataError: something that is no text, a row without a column or without text, or texts and pairs in one call.
         """
         return [self._readout.read(row, self.model.labels) for row in self.logits(texts)]
 
-    def logits(self, texts: Sequence[Text]) -> np.ndarray:
+    def logits(self, texts: Sequence[Text] | pd.DataFrame) -> np.ndarray:
         """The head's outputs: [N, L] float32, in the order of the texts.
 
         Raises:
-          DataError: something that is no text, or texts and pairs in one call.
+          DataError: as from a call.
         """
-        firsts, seconds = _columns(texts)
+        firsts, seconds = _parts(_rows(texts) if isinstance(texts, pd.DataFrame) else texts, self._preprocessing)
         logits = np.empty((len(firsts), len(self.model.labels)), np.float32)
         if not firsts:
             return logits
@@ -109,18 +119,41 @@ class Predictor:
         return logits
 
 
-def _columns(texts: Sequence[Text]) -> tuple[list[str], list[str] | None]:
+def _parts(texts: Sequence[Text], preprocessing: Preprocessing) -> tuple[list[str], list[str] | None]:
     """The first texts, and the second ones where there are pairs."""
     if isinstance(texts, str):
         raise DataError(f"a predictor takes a list of texts; give [{texts[:40]!r}]")
     firsts: list[str] = []
     seconds: list[str] = []
     for number, entry in enumerate(texts, start=1):
-        pair = (entry,) if isinstance(entry, str) else entry
+        text = _joined(entry, preprocessing, number) if isinstance(entry, Mapping) else entry
+        pair = (text,) if isinstance(text, str) else text
         if not isinstance(pair, tuple) or len(pair) not in (1, 2) or not all(isinstance(text, str) for text in pair):
-            raise DataError(f"text {number} must be a string or a pair of strings, got {entry!r}")
+            raise DataError(f"text {number} must be a string, a pair of strings or a row of columns, got {entry!r}")
         firsts.append(pair[0])
         seconds += pair[1:]
     if seconds and len(seconds) < len(firsts):
         raise DataError(f"{len(seconds)} of {len(firsts)} texts are pairs; give pairs or single texts, not both")
     return firsts, seconds or None
+
+
+def _rows(frame: pd.DataFrame) -> list[Mapping[str, Any]]:
+    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+
+
+def _joined(cells: Mapping[str, Any], preprocessing: Preprocessing, number: int) -> str | tuple[str, str]:
+    """The text of a row, or both, as training made them of its columns."""
+    columns = (*preprocessing.text, *preprocessing.text_pair)
+    if not columns:
+        raise DataError("the model was saved without the names of its columns; give texts instead of rows")
+    missing = [repr(column) for column in columns if column not in cells]
+    if missing:
+        raise DataError(
+            f"row {number} has no {', '.join(missing)}; the model reads {', '.join(map(repr, columns))} (None stands "
+            f"for an empty cell)"
+        )
+    try:
+        first, second = read_texts(cells, preprocessing)
+    except BadCell as error:
+        raise DataError(f"row {number} {error}") from None
+    return first if second is None else (first, second)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.config import read_config_json
-from bertjax.model_folder import stored_task
+from bertjax.model_folder import stored_preprocessing, stored_task
 from bertjax.predictions import READOUTS
 
 _EXAMPLE = "what a film"
@@ -40,9 +40,12 @@ def _save(model_dir: Path, target: Path) -> bool:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array, Map
 
-    readout = READOUTS.get(stored_task(read_config_json(model_dir)))
+    stored = read_config_json(model_dir)
+    readout = READOUTS.get(stored_task(stored))
     if readout is None:
         return False
+    preprocessing = stored_preprocessing(stored)
+    columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, "text", "text_pair"])
     types: dict[str, Any] = {
         "text": DataType.string,
         "number": DataType.double,
@@ -54,7 +57,7 @@ def _save(model_dir: Path, target: Path) -> bool:
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"model": str(model_dir)},
         signature=ModelSignature(
-            inputs=Schema([ColSpec("string", "text"), ColSpec("string", "text_pair", required=False)]),
+            inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
             outputs=Schema([ColSpec(types[kind], name) for name, kind in readout.columns.items()]),
         ),
         input_example=pd.DataFrame({"text": [_EXAMPLE]}),

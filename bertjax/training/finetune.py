@@ -17,7 +17,6 @@ from bertjax.batch import Batch
 from bertjax.data.batches import BatchSource
 from bertjax.data.examples import Examples
 from bertjax.data.intake import Intake
-from bertjax.data.split import preprocessing_of
 from bertjax.errors import CheckpointError, ConfigError
 from bertjax.evaluation.judges import JUDGES
 from bertjax.evaluation.report import render_report
@@ -313,7 +312,7 @@ def _write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, param
         prepared.model,
         params,
         prepared.tokenizer,
-        preprocessing=preprocessing_of(config.data),
+        preprocessing=prepared.preprocessing,
         max_length=config.max_length,
     )
 

@@ -14,8 +14,9 @@ from bertjax.data.examples import Examples
 from bertjax.data.imbalance import class_weights, oversampled
 from bertjax.data.intake import Intake
 from bertjax.data.plan import plan_training
+from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.rows import Rows
-from bertjax.data.split import Splits, read_splits
+from bertjax.data.split import Splits, preprocessing_of, read_splits
 from bertjax.data.streaming.spill import SpilledExamples
 from bertjax.data.streaming.splits import StreamedSplits, stream_splits
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
       train: the batches to train on.
       model: with the label vocabulary and the dropout rates of the run.
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
+      preprocessing: of the rows that it was trained on.
       intake: what was read, dropped and removed on the way.
       datasets: which rows are used for what.
       weights: digest of those that the run starts from.
@@ -50,6 +52,7 @@ class Prepared(NamedTuple):
     model: Model
     params: Params
     tokenizer: PreTrainedTokenizerBase
+    preprocessing: Preprocessing
     intake: Intake
     datasets: tuple[Dataset, ...]
     weights: str
@@ -121,7 +124,16 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     )  # fmt: skip
     batches, datasets = StoredBatches(train, plan), _datasets(splits)
     return Prepared(
-        batches, validation, test, model, params, encoding.tokenizer, splits.intake, datasets, weights_digest(folder)
+        batches,
+        validation,
+        test,
+        model,
+        params,
+        tokenizer,
+        preprocessing_of(table),
+        splits.intake,
+        datasets,
+        weights_digest(folder),
     )
 
 

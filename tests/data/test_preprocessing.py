@@ -14,10 +14,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from bertjax.data.preprocessing import PRESETS, STEPS, Preprocessing
-from bertjax.data.rows import Rows, preprocess
+from bertjax.data.rows import Rows, drop_duplicates, preprocess
 from bertjax.errors import ConfigError, DataError
 
-NAMES = [f"{name}:2" if step.parameter == "count" else name for name, step in STEPS.items()]
+NAMES = [f"{name}:2" if step.parameter == "count" else name for name, step in STEPS.items() if step.apply]
 WORDS = ["the", "The", "a", "cat", "co", "re", "we're", "hi", "3"]
 MARKS = [
     " ", "  ", "\n", "\t", ".", ",", "'", "\u2019", "-", "_", "!", "(", "/", "€", "।", "。", "\u0301", "\ufe0f",
@@ -246,6 +246,9 @@ def test_presets_and_steps_mix():
         (("lower",), {"stop_words": ("a",)}, "no preprocessing step removes them; add the step 'stop_words'$"),
         (("classic",), {"stop_words": ("a", "at all")}, "^stop word 'at all' is not a single word; give words without"),
         (("classic",), {"stop_words": ("",)}, "^stop word '' is not a single word"),
+        (("lower", "join"), {"text": ("a",)}, "step 'join' makes the text that all others change; put it first"),
+        (("join",), {}, "step 'join' needs columns of text, and columns need that step"),
+        ((), {"text": ("a",)}, "step 'join' needs columns of text"),
     ],
 )
 def test_preprocessing_that_cannot_be(steps, settings, message):
@@ -308,13 +311,31 @@ print(sorted({{"sklearn", "pandas", "jax", "numpy"}} & set(sys.modules)))
 
 def test_rows_whose_text_is_gone_are_dropped():
     texts = ["A good one", "the", "Good", "bad !", "  "]
-    rows, dropped = preprocess(Rows(texts, None, list("vwxyz")), Preprocessing(("classic",)), "t.csv")
-    assert (rows, dropped) == (Rows(["good", "good", "bad"], None, ["v", "x", "y"]), 2)
+    dropping = Preprocessing(("classic", "drop_empty"))
+    rows, keys = preprocess(Rows(texts, None, list("vwxyz")), dropping, "t.csv")
+    assert (rows, keys) == (Rows(["good", "good", "bad"], None, ["v", "x", "y"]), None)
     pairs = Rows(["Good", "the", "bad"], ["of", "Film", "BOOK"], list("xyz"))
-    assert preprocess(pairs, Preprocessing(("classic",)), "t.csv") == (Rows(["bad"], ["book"], ["z"]), 2)
-    assert preprocess(pairs, Preprocessing(), "t.csv") == (pairs, 0)
+    assert preprocess(pairs, dropping, "t.csv").rows == Rows(["bad"], ["book"], ["z"])
+    assert preprocess(pairs, Preprocessing(), "t.csv") == (pairs, None)
+    assert preprocess(pairs, Preprocessing(("classic",)), "t.csv").rows.texts == ["good", "", "bad"]
+
+
+def test_rows_that_repeat_a_text_are_dropped_where_the_step_stands():
+    rows = Rows(["A b", "a b", "a c", "A b", " "], None, list("vwxyz"))
+    for steps, texts, labels in [
+        (("drop_duplicates", "lower", "head:1"), ["a", "a", "a", " "], "vwxz"),
+        (("lower", "drop_duplicates", "head:1"), ["a", "a", " "], "vxz"),
+        (("lower", "drop_empty", "head:1", "drop_duplicates"), ["a"], "v"),
+        (("drop_duplicates", "drop_empty", "lower"), ["a b", "a b", "a c"], "vwx"),
+        (("lower",), ["a b", "a b", "a c", "a b", " "], "vwxyz"),
+    ]:
+        left, dropped = drop_duplicates(preprocess(rows, Preprocessing(steps), "t"))
+        assert (left.texts, left.labels) == (texts, list(labels))
+        assert dropped == 5 - len(texts) - ("drop_empty" in steps)
 
 
 def test_no_row_is_left():
     with pytest.raises(DataError, match="^t.csv: the preprocessing stop_words leaves no text in any of 1 row; leave"):
-        preprocess(Rows(["the"], None, ["x"]), Preprocessing(("stop_words",)), "t.csv")
+        preprocess(
+            Rows(["the"], None, ["x"]), Preprocessing(("join", "stop_words", "drop_empty"), text=("a",)), "t.csv"
+        )

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from bertjax.data.labels import label_ids, label_vocabulary
-from bertjax.data.rows import drop_duplicates, select_rows
+from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.rows import drop_duplicates, preprocess, select_rows
 from bertjax.data.sources import read_table
 from bertjax.data.split import read_splits
 from bertjax.data.table import Table
@@ -144,10 +145,12 @@ def test_integer_labels_that_became_floats_are_integers():
 
 
 def test_duplicates_keep_the_first():
-    rows, dropped = drop_duplicates(rows_of({"text": ["a", "b", "a"], "label": ["x", "y", "z"]}))
+    dropping = Preprocessing(("drop_duplicates",))
+    repeating = rows_of({"text": ["a", "b", "a"], "label": ["x", "y", "z"]})
+    rows, dropped = drop_duplicates(preprocess(repeating, dropping, "t"))
     assert (rows.texts, rows.labels, dropped) == (["a", "b"], ["x", "y"], 1)
     pairs = rows_of({"text": ["a", "a"], "other": ["b", "c"], "label": ["x", "y"]}, text_pair=("other",))
-    assert drop_duplicates(pairs)[1] == 0
+    assert drop_duplicates(preprocess(pairs, dropping, "t"))[1] == 0
 
 
 def test_vocabulary_does_not_depend_on_the_order_of_rows():

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 import bertjax
 from bertjax.batch import padded_batch
+from bertjax.config import read_config_json
 from bertjax.data.batches import evaluation_batches
 from bertjax.data.buckets import bucketed_batches
 from bertjax.data.labels import label_ids
@@ -17,7 +19,7 @@ from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.metrics import classification_report
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.predictions import READOUTS
 from bertjax.tasks import make_model
 from tests.conftest import TINY
@@ -50,6 +52,24 @@ def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews)
     assert report.flat("test").items() <= dict(finished_run.metrics).items()
 
 
+def test_rows_are_joined_as_in_training(finished_run, predictor, reviews):
+    """Mappings and frames, with empty cells and whatever other columns; no row is lost, not even an emptied one."""
+    saved = stored_preprocessing(read_config_json(finished_run.model_dir))
+    assert saved.steps == ("join", "strip_markup", "drop_empty", "drop_duplicates")
+    assert (saved.text, predictor.columns) == (("title", "body"), ("title", "body"))
+    frame = pd.read_csv(reviews)[["stars", "body", "title"]]
+    frame.loc[3, "body"] = None
+    frame.loc[4, ["title", "body"]] = "<br>", None
+    frame.loc[5] = frame.loc[6]
+    cells = zip(frame.title, frame.body, strict=True)
+    joined = [" ".join(cell for cell in both if isinstance(cell, str)) for both in cells]
+    expected = predictor.logits(joined)
+    assert len(expected) == len(frame)
+    np.testing.assert_array_equal(predictor.logits(frame), expected)
+    np.testing.assert_array_equal(predictor.logits(frame.to_dict("records")), expected)
+    assert np.abs(predictor.logits(frame.body.fillna(".").tolist()) - expected).max() > 10 * ATOL
+
+
 def test_what_it_says_of_a_text(predictor):
     good, bad = predictor(["the song good and great .", "the song bad and dull ."])
     assert (good["label"], bad["label"]) == ("good", "bad")
@@ -80,9 +100,12 @@ def test_a_pair_is_two_segments(finished_run, predictor):
     ("texts", "message"),
     [
         ("what a film", r"takes a list of texts; give \['what a film'\]"),
-        (["a", None], "text 2 must be a string or a pair of strings, got None"),
+        (["a", None], "text 2 must be a string, a pair of strings or a row of columns, got None"),
         (["a", ("b", "c")], "1 of 2 texts are pairs"),
-        ([("a", "b", "c")], "text 1 must be a string or a pair"),
+        ([("a", "b", "c")], "text 1 must be a string, a pair"),
+        (["a", {"title": "b"}], "row 2 has no 'body'; the model reads 'title', 'body' .None stands for an empty cell"),
+        ([{"title": None, "body": " "}], "row 1 has no text in title and body"),
+        ([{"title": 3, "body": " "}], "row 1 holds 3 .int. in column 'title', which must hold text"),
     ],
 )
 def test_what_is_no_text(predictor, texts, message):

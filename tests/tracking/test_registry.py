@@ -71,7 +71,9 @@ print(json.dumps(model.predict(frame).to_dict("records")))
                 [row["probability"] for row in expected], abs=1e-6
             )
 
-            body = json.dumps({"dataframe_split": {"columns": ["text"], "data": [[text] for text in TEXTS]}}).encode()
+            # By the columns of its training, where the process above gave the texts that they are joined to.
+            rows = [[text.partition(" song ")[0] + " song", text.partition(" song ")[2]] for text in TEXTS]
+            body = json.dumps({"dataframe_split": {"columns": ["title", "body"], "data": rows}}).encode()
             request = urllib.request.Request(
                 f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
             )

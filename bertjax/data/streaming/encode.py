@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from bertjax.data.bad_rows import BadRow
 from bertjax.data.labels import in_order
 from bertjax.data.leaks import leak_keys
-from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.rows import Rows, preprocess_rows, read_rows
+from bertjax.data.split import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
 from bertjax.data.tokenize import load_tokenizer
@@ -85,7 +85,7 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
         return None
     table, task_format = recipe.table, format_of(recipe.task)
     selected = read_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
-    rows = preprocess_rows(selected.rows, Preprocessing(table.steps, table.stop_words))
+    rows, compared = preprocess_rows(selected.rows, preprocessing_of(table))
     emptied = len(selected.kept) - len(rows.texts)
     if not rows.texts:
         none = np.empty(0, np.int32)
@@ -104,7 +104,7 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
         lengths=examples.lengths.astype(np.int32),
         token_ids=examples.token_ids,
         token_type_ids=examples.token_type_ids.astype(np.uint8),
-        text_keys=row_keys(zip(rows.texts, rows.pairs or [None] * len(rows.texts), strict=True)),
+        text_keys=row_keys(compared or ()),
         leak_keys=row_keys(leak_keys(rows)),
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from bertjax import catalog
 from bertjax.data.bad_rows import BadRow
 from bertjax.data.intake import Intake, TableIntake
-from bertjax.data.rows import Rows, check_columns, preprocess
+from bertjax.data.rows import Rows, check_columns, count_of, nothing_left, preprocess
 from bertjax.data.sources import File, check_same_columns, files_of, listing, read_frames, read_table, stop
 from bertjax.data.split import all_leaked, check_settings, preprocessing_of, select
 from bertjax.data.streaming.encode import EncodedRows, Recipe, held_out_keys
@@ -150,8 +150,9 @@ def _judged(table: Table, task_format: TaskFormat, source: str) -> tuple[Rows, T
     """The rows of a table that judges the model, what was read of it, and how many rows lost all their text."""
     read = read_table(source, table.encoding, table.on_bad_row, table.documents)
     selected = select(read.frame, table, task_format, source)
-    rows, emptied = preprocess(selected.rows, preprocessing_of(table), source)
-    return rows, TableIntake(source, len(selected.kept), read.skipped + selected.skipped), emptied
+    rows = preprocess(selected.rows, preprocessing_of(table), source).rows
+    intake = TableIntake(source, len(selected.kept), read.skipped + selected.skipped)
+    return rows, intake, len(selected.kept) - len(rows.texts)
 
 
 class _Pass:
@@ -220,10 +221,7 @@ class _Pass:
         if not self._num_usable:
             raise DataError(f"{self._source} has no row that can be used; the first is {self._skipped[0]}")
         if not self.num_encoded:
-            raise DataError(
-                f"{self._source}: the preprocessing {', '.join(self._table.steps)} leaves no text in any row; leave "
-                f"out a step"
-            )
+            raise nothing_left(self._source, preprocessing_of(self._table), count_of(self._num_usable, "row"))
         if self._skipped:
             logger.warning("%s: left out %s", self._source, listing(self._skipped))
         if self.emptied:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.data.cells import BadCell, label_text, read_flag, read_label, read_list, read_number, read_text, shown
+from bertjax.data.cells import BadCell, label_text, read_flag, read_label, read_list, read_number, read_texts, shown
 from bertjax.data.examples import Examples
 from bertjax.data.labels import in_order, label_ids, label_indices, label_vocabulary
 from bertjax.data.rows import Row, Rows
@@ -31,11 +31,6 @@ def pair_columns(table: Table, task: str) -> tuple[str, ...]:
     if not table.text_pair:
         raise ConfigError(f"{task} reads two texts a row; name the columns of the second with --pair-columns")
     return text_columns(table)
-
-
-def read_texts(cells: Mapping[str, Any], table: Table) -> tuple[str, str | None]:
-    """Both texts of a row; the second is None where the table has no pairs."""
-    return read_text(cells, table.text), read_text(cells, table.text_pair) if table.text_pair else None
 
 
 def _read_class(cells: Mapping[str, Any], table: Table) -> Row:
