@@ -21,7 +21,8 @@ class Examples(NamedTuple):
       labels_of: what has a label.
       text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
       masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
-      reference: what judges predictions where the labels of the tokens do not suffice, by the task.
+      row_of: [N] which row of the table each is of, ascending; None where each row is one example.
+      reference: what judges predictions where labels do not suffice, by the task.
       ids: [N] their numbers in the set that they were taken from; None where they are all of it.
     """
 
@@ -34,6 +35,7 @@ class Examples(NamedTuple):
     labels_of: Literal["examples", "tokens"] = "examples"
     text_lengths: np.ndarray | None = None
     masking: DynamicMasking | None = None
+    row_of: np.ndarray | None = None
     reference: Any = None
     ids: np.ndarray | None = None
 
@@ -62,6 +64,7 @@ class Examples(NamedTuple):
             weights=None if self.weights is None else self.weights[indices],
             text_lengths=None if self.text_lengths is None else self.text_lengths[indices],
             masking=None if self.masking is None else self.masking._replace(words=self.masking.words[tokens]),
+            row_of=None if self.row_of is None else self.row_of[indices],
             reference=None,
             ids=indices if self.ids is None else self.ids[indices],
         )

@@ -129,19 +129,31 @@ def check_columns(there: Iterable[str], needed: Iterable[str], source: str) -> N
             raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, there))}")
 
 
-def check_one_kind(frame: pd.DataFrame, column: str, source: str) -> None:
-    """Whether the cells of a column are all text, all numbers or all truth values; "1" and 1 would be one label.
+class FirstOfKind(NamedTuple):
+    """The first cell of a kind: its row, counted from 1, and how it looks."""
+
+    row: int
+    cell: str
+
+
+def kinds_of(cells: Iterable[Any]) -> dict[str, FirstOfKind]:
+    """The kinds of cells there are, text, numbers and truth values; missing cells and lists have no say."""
+    first: dict[str, FirstOfKind] = {}
+    for row, cell in enumerate(cells, start=1):
+        kind = next((name for name, types in _KINDS.items() if isinstance(cell, types)), None)
+        if kind is not None and kind not in first and not is_missing(cell):
+            first[kind] = FirstOfKind(row, repr(cell))
+    return first
+
+
+def check_one_kind(kinds: Mapping[str, FirstOfKind], column: str, source: str) -> None:
+    """Whether the cells of a column are all of one kind; "1" and 1 would be one label.
 
     Raises:
-      DataError: they are not. Missing cells and lists have no say.
+      DataError: they are not.
     """
-    first: dict[str, int] = {}
-    for i, cell in enumerate(frame[column].tolist()):
-        kind = next((name for name, types in _KINDS.items() if isinstance(cell, types)), None)
-        if kind is not None and not is_missing(cell):
-            first.setdefault(kind, i)
-    if len(first) > 1:
-        found = " and ".join(f"{kind} (row {i + 1}: {frame[column].iloc[i]!r})" for kind, i in first.items())
+    if len(kinds) > 1:
+        found = " and ".join(f"{kind} (row {first.row}: {first.cell})" for kind, first in kinds.items())
         raise DataError(f"{source}: column {column!r} mixes {found}; write all of its cells as one of them")
 
 

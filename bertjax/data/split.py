@@ -14,7 +14,7 @@ from bertjax.data.contract_file import read_contract
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.data.leaks import leaked_rows
 from bertjax.data.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
-from bertjax.data.rows import Rows, Selected, check_one_kind, drop_duplicates, preprocess, select_rows
+from bertjax.data.rows import Rows, Selected, check_one_kind, drop_duplicates, kinds_of, preprocess, select_rows
 from bertjax.data.sources import Read, listing, read_table
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat, format_of
@@ -53,13 +53,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
     task_format = format_of(task)
-    check_settings(table)
-    preprocessing = preprocessing_of(table)
-    if preprocessing.changing and task_format.positions:
-        raise ConfigError(
-            f"--steps {' '.join(table.steps)}: the labels of {task} point at places in the text, which a step would "
-            f"move; leave --steps out"
-        )
+    check_settings(table, task, task_format)
     named = {"train": table.train, "validation": table.validation, "test": table.test}
     sources = {side: source for side, source in named.items() if source}
     reads = {
@@ -72,6 +66,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
         TableIntake(source, len(selected[side].kept), reads[side].skipped + selected[side].skipped, findings[side])
         for side, source in sources.items()
     )
+    preprocessing = preprocessing_of(table)
     rows = {side: found.rows for side, found in selected.items()}
     order = _order(table, reads["train"].frame.iloc[selected["train"].kept])
     rows["train"] = rows["train"]._replace(order=order)
@@ -83,7 +78,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     train, duplicates = drop_duplicates(preprocessed["train"])
     rows = {side: found.rows for side, found in preprocessed.items()}
     # One class is the clearer complaint than a split that cannot be made.
-    vocabulary = task_format.vocabulary(train.labels, table)
+    vocabulary = task_format.vocabulary(_names(train, task_format), table)
     if "test" in rows:
         test = rows["test"]
     else:
@@ -115,12 +110,17 @@ def preprocessing_of(table: Table) -> Preprocessing:
     return Preprocessing((*first, *table.steps, *last), table.stop_words, table.text, table.text_pair)
 
 
-def check_settings(table: Table) -> None:
-    """Whether the settings of the split agree.
+def check_settings(table: Table, task: str, task_format: TaskFormat) -> None:
+    """Whether the settings of the table agree.
 
     Raises:
-      ConfigError: they contradict each other.
+      ConfigError: they contradict each other, or the task.
     """
+    if task_format.positions and preprocessing_of(table).changing:
+        raise ConfigError(
+            f"--steps {' '.join(table.steps)}: the labels of {task} point at places in the text, which a step would "
+            f"move; leave --steps out"
+        )
     if table.validation_size is not None:
         if table.validation:
             raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
@@ -135,6 +135,10 @@ def check_settings(table: Table) -> None:
             raise ConfigError(f"--split {split} needs --{name}, the column that it goes by")
         if table.split != split and column is not None:
             raise ConfigError(f"--{name} is for --split {split}, but --split is {table.split}; leave one out")
+    _check_folds(table)
+
+
+def _check_folds(table: Table) -> None:
     if table.split != "kfold":
         if (table.folds, table.fold) != (Table.folds, Table.fold):
             raise ConfigError(f"--folds and --fold are for --split kfold, but --split is {table.split}; leave them out")
@@ -173,7 +177,7 @@ def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: s
       DataError: a column is not there, or a row cannot be used where that ends the run.
     """
     if task_format.classes and table.label in frame.columns:
-        check_one_kind(frame, table.label, source)
+        check_one_kind(kinds_of(frame[table.label].tolist()), table.label, source)
     selected = select_rows(
         frame,
         [*task_format.columns(table), *(column for column in task_format.optional if column in frame.columns)],

@@ -61,11 +61,12 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
 
     Args:
       scores: [total tokens, L] logits.
-      examples: with one label for each first piece of a word, and the sentence of each example as their reference.
+      examples: with one label for each first piece of a word, and the sentence of each example as its row.
       names: of the labels, in index order.
     """
     labelled = examples.labels != UNLABELLED
-    sentence_of = np.repeat(examples.reference, examples.lengths)[labelled]
+    assert examples.row_of is not None
+    sentence_of = np.repeat(examples.row_of, examples.lengths)[labelled]
     right, predicted = examples.labels[labelled], scores[labelled].argmax(axis=-1)
     cuts = np.flatnonzero(np.diff(sentence_of)) + 1
     if not is_bio(names):

@@ -72,7 +72,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
     tokenizer = load_tokenizer(folder)
     splits = (
-        stream_splits(config.data, config.task, folder, len(tokenizer), config.max_length)
+        stream_splits(config.data, config.task, folder, len(tokenizer), config.max_length, config.masking, config.seed)
         if config.data.reader == "ray"
         else read_splits(config.data, config.task)
     )
@@ -189,6 +189,7 @@ def _weighted(config: FineTuneConfig, examples: SpilledExamples, vocabulary: tup
     settings = config.imbalance.class_weights
     if not settings:
         return examples
+    assert isinstance(examples.labels, np.ndarray)  # one class a row
     weights = class_weights(settings, [vocabulary[i] for i in examples.labels], vocabulary)
     return examples.weighted(np.array([weights[name] for name in vocabulary], np.float32)[examples.labels])
 

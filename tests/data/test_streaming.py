@@ -1,5 +1,6 @@
 """Rows that stream through Ray Data become the examples, the counts and the complaints that rows in memory become."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,12 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bertjax.data.batches import StoredBatches
+from bertjax.data.plan import plan_training
 from bertjax.data.split import read_splits
+from bertjax.data.streaming.spill import SpilledExamples
 from bertjax.data.streaming.splits import stream_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
 from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError, DataError
+from tests.data.test_answer_format import QUESTIONS, squad
+from tests.training.test_tasks import COLUMNS, TABLES
 
 pytestmark = pytest.mark.ray
 
@@ -43,16 +49,30 @@ def assert_same(table, tiny_model, task="classification"):
     """Streamed and in memory; returns what is streamed."""
     memory, stream = read_splits(table, task), streamed(table, tiny_model, task)
     assert stream.vocabulary == memory.vocabulary
-    assert stream.test == memory.test
     assert stream.intake == memory.intake
     encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)
-    expected = format_of(task).encode(memory.train, table.train, encoding)
-    found = stream.train.take(np.arange(stream.train.num_examples))
-    for name in ("token_ids", "token_type_ids", "offsets", "labels"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-        assert getattr(found, name).dtype == getattr(expected, name).dtype
-    assert stream.train.kind == expected.kind
+    for side in ("train", "validation", "test"):
+        rows, streamed_rows = getattr(memory, side), getattr(stream, side)
+        if not isinstance(streamed_rows, SpilledExamples):
+            assert streamed_rows == rows
+            continue
+        expected = format_of(task).encode(rows, table.train, encoding)
+        found = streamed_rows.take(np.arange(streamed_rows.num_examples))
+        assert streamed_rows.kind == expected.kind
+        for name in ("token_ids", "token_type_ids", "offsets", "labels", "text_lengths", "row_of", "labels_of"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert found.labels.dtype == expected.labels.dtype
+        assert_same_batches(streamed_rows, expected)
     return stream
+
+
+def assert_same_batches(stream, memory):
+    """Windows of sixteen examples, two epochs: what is hidden from a masked language model changes between them."""
+    plan = plan_training(memory.lengths, 4, 2, 0, 16, 1, packed=True, kind=memory.kind, window_examples=16)
+    for left, right in zip(StoredBatches(stream, plan).batches(), StoredBatches(memory, plan).batches(), strict=True):
+        np.testing.assert_array_equal(left.example_ids, right.example_ids)
+        for one, other in zip(left.batch, right.batch, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_examples(table, tiny_model):
@@ -75,6 +95,42 @@ def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
         assert assert_same(data, tiny_model, "regression").intake.emptied == 2
 
 
+@pytest.mark.parametrize("task", [task for task in TABLES if task not in ("classification", "regression")])
+def test_every_task(tiny_model, tmp_path, ray_session, task):
+    """One row repeats another, one is in the test rows too; label names come in another order than the vocabulary's."""
+    records = list(reversed(TABLES[task]))
+    for name, rows in (("a", records[:30]), ("b", [*records[30:], records[4]]), ("test", records[5:6])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = Table(str(tmp_path / "?.jsonl"), test=str(tmp_path / "test.jsonl"), **COLUMNS.get(task, {}))
+    if task == "multi_label":
+        table = replace(table, label_delimiter="|")
+    stream = assert_same(table, tiny_model, task)
+    assert (stream.intake.duplicates, stream.intake.leaks_removed) == (1, 1)
+
+
+def test_other_files(tiny_model, tmp_path, ray_session):
+    """Sentences and questions that a worker reads whole, texts of several lines, and places of rows that are bad."""
+    (tmp_path / "a.conll").write_text("the O\nfilm B-X\n\nbook I-X\n\nwhat O\na O\n\nsong B-X\nplot I-X\n" * 3)
+    (tmp_path / "b.txt").write_text("a film\n\nthe book , and so very good and dull and great and bad and not it\n")
+    (tmp_path / "c.txt").write_text("the plot\nwho")
+    (tmp_path / "d.json").write_text(json.dumps(squad(*QUESTIONS, version="v2.0")))
+    conll = Table(str(tmp_path / "a.conll"), test=str(tmp_path / "a.conll"), leaks="report", on_bad_row="skip")
+    stream = assert_same(conll, tiny_model, "token_classification")
+    assert [row.line for row in stream.intake.tables[0].skipped] == [4, 14, 24]
+    texts = Table(str(tmp_path / "[bc].txt"), test=str(tmp_path / "c.txt"), leaks="report", documents="file")
+    assert assert_same(texts, tiny_model, "masked_lm").train.num_examples == 3
+    questions = Table(str(tmp_path / "d.json"), test=str(tmp_path / "d.json"), leaks="report")
+    assert_same(questions, tiny_model, "question_answering")
+
+
+def test_questions_with_other_numbers_of_candidates(tiny_model, tmp_path, ray_session):
+    rows = [{"question": f"{i}", "choices": ["a", "b", "c"][: 2 + (i == 9)], "answer": 0} for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = Table(str(tmp_path / "a.jsonl"), test=str(tmp_path / "a.jsonl"), leaks="report")
+    with pytest.raises(DataError, match="the question '.' has 3 candidates, those before have 2; all questions of a t"):
+        streamed(table, tiny_model, "multiple_choice")
+
+
 def test_bad_rows_are_left_out_and_listed(table, tiny_model, tmp_path):
     (tmp_path / "a2.csv").write_text("text,label\nfilm,x\nfilm,x,y\n,x\nbook,\nthe book,x\n")
     stream = assert_same(replace(table, on_bad_row="skip"), tiny_model)
@@ -95,6 +151,10 @@ def cut_short(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            '{"text": "a", "label": "1"}\n' * 9 + '{"text": "b", "label": 1}',
+            "text (row 1: '1') and numbers (row 10: 1)",
+        ),
         ("text,label\nfilm,x\nfilm,x,y\n", "a.csv: line 3 has 3 fields, the header has 2"),
         ("text,label\nfilm,x\n,y\n", "row 2 has no text in text"),
         ("text,labels\nfilm,x\n", "has no column 'label'; its columns are text, labels"),
@@ -107,7 +167,8 @@ def cut_short(folder):
     ],
 )
 def test_the_same_complaints(table, tiny_model, tmp_path, content, message):
-    source = tmp_path / ("a.parquet" if content is None else "a.csv")
+    ending = "parquet" if content is None else "jsonl" if content.startswith("{") else "csv"
+    source = tmp_path / f"a.{ending}"
     if content is None:
         cut_short(tmp_path)
     else:
@@ -133,7 +194,6 @@ def test_files_with_different_columns(table, tiny_model, tmp_path):
         ({"validation_size": 0.1}, "classification", "--validation-size looks at all training rows at once"),
         ({"contract": "c.json"}, "classification", "--contract looks at all training rows at once"),
         ({"train": "trec"}, "classification", "fits in memory; leave --reader ray out"),
-        ({}, "multi_label", "--task multi_label needs --reader pandas"),
     ],
 )
 def test_what_cannot_stream(table, tiny_model, settings, task, message):

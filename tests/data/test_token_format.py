@@ -83,7 +83,7 @@ def test_each_word_is_labelled_once_however_long_its_sentence(tiny_model, max_le
     examples = FORMATS["token_classification"].encode(Rows([words, words], None, [tags, tags]), "t", encoding)
     assert examples.labels[examples.labels != UNLABELLED].tolist() == [0, 1, 2, 3, 4, 5, 6] * 2
     assert examples.lengths.max() <= max_length
-    assert np.all(np.diff(examples.reference) >= 0)
+    assert np.all(np.diff(examples.row_of) >= 0)
 
 
 def test_what_begins_may_go_on(write):

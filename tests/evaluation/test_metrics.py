@@ -126,7 +126,7 @@ def sentences(names, *pairs):
         offsets.append(len(labels))
     ids = np.zeros(len(labels), np.int32)
     examples = Examples(
-        ids, ids, np.array(offsets), np.array(labels), 0, labels_of="tokens", reference=np.arange(len(pairs))
+        ids, ids, np.array(offsets), np.array(labels), 0, labels_of="tokens", row_of=np.arange(len(pairs))
     )
     return np.eye(len(names))[predicted], examples
 

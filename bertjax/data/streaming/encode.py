@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,12 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.bad_rows import BadRow
+from bertjax.data.cells import shown
+from bertjax.data.examples import Examples
 from bertjax.data.labels import in_order
 from bertjax.data.leaks import leak_keys
-from bertjax.data.rows import Rows, preprocess_rows, read_rows
+from bertjax.data.masking_settings import Masking
+from bertjax.data.rows import FirstOfKind, Rows, kinds_of, preprocess_rows, read_rows, spelled
 from bertjax.data.split import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
@@ -27,21 +30,36 @@ class Recipe(NamedTuple):
     """How rows become examples.
 
     Attributes:
-      task: the name of a task format whose labels are one a row.
+      task: the name of a task format.
       table: its columns, with the preprocessing.
+      columns: that are read.
       tokenizer: the folder of the model, where every worker can read it.
       max_length: longest example, in tokens.
+      masking: how words are hidden.
+      seed: of that.
     """
 
     task: str
     table: Table
+    columns: tuple[str, ...]
     tokenizer: Path
     max_length: int
+    masking: Masking
+    seed: int
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """That are read."""
-        return format_of(self.task).columns(self.table)
+
+class LabelNames(NamedTuple):
+    """The label names of some rows.
+
+    Attributes:
+      names: in whatever order.
+      codes: [total] int32 places in `names`, those of a row after those of the row before.
+      counts: [n] int32 names of each row.
+    """
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+    counts: np.ndarray
 
 
 class EncodedRows(NamedTuple):
@@ -49,26 +67,23 @@ class EncodedRows(NamedTuple):
 
     Attributes:
       num_rows: that were read.
+      kinds: of the cells of the label column, where labels are classes.
       bad: those whose cells cannot be used, counted from 1 among them.
       emptied: those in which the preprocessing left no text.
-      truncated: those that were cut to the longest length.
-      names: of the labels, where they have names; `labels` are their indices.
-      labels: [n] or [n, L], one for each row that is left.
-      lengths: [n] int32 tokens.
-      token_ids, token_type_ids: [total tokens], end to end.
-      text_keys: [n] uint64, equal where the texts are.
+      first_text: of the rows that are left, as a message shows it.
+      labels: their label names.
+      examples: what they became, with places in those names; None where no row is left.
+      text_keys: [n] uint64, equal where what `drop_duplicates` compares is.
       leak_keys: [n] uint64, equal where the texts are but for case, width and spaces.
     """
 
     num_rows: int
+    kinds: Mapping[str, FirstOfKind]
     bad: tuple[BadRow, ...]
     emptied: int
-    truncated: int
-    names: tuple[str, ...]
-    labels: np.ndarray
-    lengths: np.ndarray
-    token_ids: np.ndarray
-    token_type_ids: np.ndarray
+    first_text: str
+    labels: LabelNames
+    examples: Examples | None
     text_keys: np.ndarray
     leak_keys: np.ndarray
 
@@ -86,24 +101,21 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
     table, task_format = recipe.table, format_of(recipe.task)
     selected = read_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
     rows, compared = preprocess_rows(selected.rows, preprocessing_of(table))
-    emptied = len(selected.kept) - len(rows.texts)
-    if not rows.texts:
-        none = np.empty(0, np.int32)
-        keys = np.empty(0, np.uint64)
-        return EncodedRows(len(frame), selected.skipped, emptied, 0, (), none, none, none, none, keys, keys)
-    names = in_order({name for label in rows.labels for name in task_format.names(label)})
-    encoding = Encoding(_tokenizer(recipe.tokenizer), names, recipe.max_length, table)
-    examples = task_format.encode(rows, source, encoding)
+    labels = _label_names([tuple(dict.fromkeys(task_format.names(label))) for label in rows.labels])
+    examples = None
+    if rows.texts:
+        tokenizer = _tokenizer(recipe.tokenizer)
+        encoding = Encoding(tokenizer, labels.names, recipe.max_length, table, recipe.masking, recipe.seed)
+        # What judges predictions holds texts.
+        examples = task_format.encode(rows, source, encoding)._replace(reference=None)
     return EncodedRows(
         num_rows=len(frame),
+        kinds=kinds_of(frame[table.label].tolist()) if task_format.classes else {},
         bad=selected.skipped,
-        emptied=emptied,
-        truncated=examples.truncated,
-        names=names,
-        labels=examples.labels,
-        lengths=examples.lengths.astype(np.int32),
-        token_ids=examples.token_ids,
-        token_type_ids=examples.token_type_ids.astype(np.uint8),
+        emptied=len(selected.kept) - len(rows.texts),
+        first_text=shown(spelled(rows.texts[0])) if rows.texts else "",
+        labels=labels,
+        examples=examples,
         text_keys=row_keys(compared or ()),
         leak_keys=row_keys(leak_keys(rows)),
     )
@@ -118,6 +130,13 @@ def row_keys(texts: Iterable[tuple[Any, Any]]) -> np.ndarray:
 def held_out_keys(rows: Iterable[Rows]) -> np.ndarray:
     """The leak keys of all rows that judge a model."""
     return np.concatenate([row_keys(leak_keys(of_table)) for of_table in rows])
+
+
+def _label_names(of_rows: Sequence[tuple[str, ...]]) -> LabelNames:
+    names = in_order({name for of_row in of_rows for name in of_row})
+    index = {name: i for i, name in enumerate(names)}
+    codes = np.array([index[name] for of_row in of_rows for name in of_row], np.int32)
+    return LabelNames(names, codes, np.array([len(of_row) for of_row in of_rows], np.int32))
 
 
 @lru_cache(maxsize=1)

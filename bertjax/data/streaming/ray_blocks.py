@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bertjax.data.bad_rows import BadRow
+from bertjax.data.bad_rows import PLACE, BadRow
 from bertjax.data.sources import File, read_frames
 from bertjax.data.streaming.encode import EncodedRows, Recipe, encode_rows
-from bertjax.errors import DataError
+from bertjax.errors import DataError, UserError
 
 BLOCK_ROWS = 2**13
 _BLOCK_BYTES = 2**20  # what Ray joins small values to; these rows are about as many, so that a task has one value
@@ -100,7 +100,7 @@ def _encode_parts(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
         encoded, mistake = None, part.mistake
         try:
             encoded = encode_rows(part.frame, source, recipe)
-        except DataError as error:
+        except UserError as error:
             mistake = str(error)
         yield _block(FileBlock(part.file, part.columns, part.broken, encoded, mistake))
 
@@ -116,7 +116,8 @@ def _read_parts(file: File, recipe: Recipe, block_rows: int) -> Iterator[Any]:
     try:
         for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
             # A record of JSON lines may lack a key that others have.
-            cells = frame.reindex(columns=list(recipe.columns))
+            places = [PLACE] if PLACE in frame.columns else []
+            cells = frame.reindex(columns=[*recipe.columns, *places])
             yield _block(_Part(file.name, tuple(map(str, frame.columns)), cells, tuple(broken)))
             broken.clear()
         rest, mistake = tuple(broken), ""

@@ -146,7 +146,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     if lost:
         logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, lost)
     reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
-    return Examples(*windows.tokens, labels, truncated=0, reference=reference)
+    return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference)
 
 
 def _cut(tokenizer: PreTrainedTokenizerFast, questions: Sequence[str], longest: int) -> list[str]:

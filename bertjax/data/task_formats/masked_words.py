@@ -38,6 +38,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         labels=np.full(len(words), UNLABELLED, np.int32),
         truncated=0,
         labels_of="tokens",
+        row_of=windows.text_of,
         masking=DynamicMasking(
             words,
             encoding.masking.mask_share,

@@ -64,8 +64,8 @@ def _read_several(cells: Mapping[str, Any], table: Table) -> Row:
     return Row(*texts, tuple(label for label in dict.fromkeys(labels) if label))
 
 
-def _several_vocabulary(labels: Iterable[tuple[str, ...]], table: Table) -> tuple[str, ...]:
-    found = {name for names in labels for name in names}
+def _several_vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
+    found = set(names)
     if not found:
         raise DataError(f"multi_label needs a label or more, the training rows of {table.train} have none")
     return table.labels or in_order(found)
@@ -93,7 +93,8 @@ CLASSIFICATION = TaskFormat(
     read_row=_read_class,
     encode=_encode_classes,
     names=lambda label: (label,),
-    vocabulary=lambda labels, table: label_vocabulary(labels),
+    vocabulary=lambda names, table: label_vocabulary(names),
+    indexed=True,
     classes=True,
 )
 
@@ -121,6 +122,7 @@ MULTI_LABEL = TaskFormat(
     encode=_encode_several,
     names=lambda labels: labels,
     vocabulary=_several_vocabulary,
+    indexed=True,
     usual={"label": (("labels",), ("tags",))},
 )
 
@@ -128,6 +130,6 @@ REGRESSION = TaskFormat(
     columns=lambda table: (*text_columns(table), *_label_columns(table)),
     read_row=_read_numbers,
     encode=_encode_numbers,
-    vocabulary=lambda labels, table: _label_columns(table),
+    vocabulary=lambda names, table: _label_columns(table),
     usual={"label": (("score",),)},
 )

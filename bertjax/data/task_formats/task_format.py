@@ -39,7 +39,8 @@ class TaskFormat(NamedTuple):
       read_row: (cells by column, table) -> the row; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
       names: a label -> the label names in it; all of them must occur in training.
-      vocabulary: (labels of the training rows, table) -> the label names in index order; empty where there are none.
+      vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
+      indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
       optional: columns that are read where they are there.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
       positions: labels point at words or characters of the text, so nothing may change it.
@@ -50,7 +51,8 @@ class TaskFormat(NamedTuple):
     read_row: Callable[[Mapping[str, Any], Table], Row]
     encode: Callable[[Rows, str, Encoding], Examples]
     names: Callable[[Any], Iterable[str]] = lambda label: ()
-    vocabulary: Callable[[Iterable[Any], Table], tuple[str, ...]] = lambda labels, table: ()
+    vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
+    indexed: bool = False
     optional: tuple[str, ...] = ()
     classes: bool = False
     positions: bool = False

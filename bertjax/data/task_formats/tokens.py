@@ -63,8 +63,8 @@ def _check_bio(words: list[str], tags: tuple[str, ...]) -> None:
             )
 
 
-def _vocabulary(labels: Iterable[tuple[str, ...]], table: Table) -> tuple[str, ...]:
-    found = {tag for tags in labels for tag in tags}
+def _vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
+    found = set(names)
     if is_bio(found):
         # What begins may go on, whether or not the training rows have a case of it.
         found |= {f"{sign}-{tag[2:]}" for tag in found if tag != "O" for sign in "BI"} | {"O"}
@@ -90,7 +90,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
                 seen.add((text, word))
                 labels.append(tags[text][word])
     return Examples(
-        *windows.tokens, np.array(labels, np.int32), truncated=0, labels_of="tokens", reference=windows.text_of
+        *windows.tokens, np.array(labels, np.int32), truncated=0, labels_of="tokens", row_of=windows.text_of
     )
 
 
@@ -100,6 +100,7 @@ TOKEN_CLASSIFICATION = TaskFormat(
     encode=_encode,
     names=lambda tags: tags,
     vocabulary=_vocabulary,
+    indexed=True,
     positions=True,
     usual={
         "text": (("tokens",), ("words",)),

@@ -1,0 +1,242 @@
+"""`Gathered`: what a pass over training rows must remember of them all, a few numbers a row and no text."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from bertjax.data.bad_rows import BadRow
+from bertjax.data.examples import Examples
+from bertjax.data.intake import TableIntake
+from bertjax.data.masking import DynamicMasking
+from bertjax.data.rows import FirstOfKind, check_one_kind, count_of, nothing_left
+from bertjax.data.sources import check_same_columns, listing, stop
+from bertjax.data.split import preprocessing_of
+from bertjax.data.streaming.encode import EncodedRows, LabelNames
+from bertjax.data.streaming.ray_blocks import FileBlock
+from bertjax.data.streaming.spill import Spill, SpilledExamples, consecutive
+from bertjax.data.table import Table
+from bertjax.data.task_formats import TaskFormat
+from bertjax.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class Gathered:
+    """The rows of a table, as the pass over them has met them.
+
+    Attributes:
+      emptied: rows in which the preprocessing left no text.
+      names: of the labels, in the order in which they were met; codes are places in them.
+    """
+
+    def __init__(self, table: Table, task_format: TaskFormat, spill: Spill, vocabulary_size: int):
+        self._table, self._format, self._spill = table, task_format, spill
+        self._token = np.min_scalar_type(vocabulary_size - 1)
+        self._first_file: tuple[str, dict[str, None]] | None = None
+        self._file: tuple[str, dict[str, None]] | None = None
+        self._kinds: dict[str, FirstOfKind] = {}
+        self._skipped: list[BadRow] = []
+        self._num_read = self._num_usable = self.num_rows = self._truncated = self.emptied = 0
+        self._texts: int | None = None
+        self._index: dict[str, int] = {}
+        self._masking: DynamicMasking | None = None
+        self._token_labels = hashlib.sha256()
+        self._columns: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the labels, in the order in which they were met; a code is a place in them."""
+        return list(self._index)
+
+    def add(self, block: FileBlock) -> None:
+        """Takes a block in.
+
+        Raises:
+          DataError: what a worker met, or a bad row where one ends the run.
+        """
+        if self._file is None or block.file != self._file[0]:
+            self._check_file()
+            self._file = (block.file, {})
+        self._file[1].update(dict.fromkeys(block.columns))
+        self._skip(block.broken)
+        if block.mistake:
+            raise DataError(block.mistake)
+        encoded = block.encoded
+        if encoded is None:
+            return
+        for kind, first in encoded.kinds.items():
+            self._kinds.setdefault(kind, first._replace(row=first.row + self._num_read))
+        check_one_kind(self._kinds, self._table.label, self._table.train)
+        # Rows of a format that knows their lines are named by these.
+        self._skip([b._replace(line=b.line + self._num_read) if b.unit == "row" else b for b in encoded.bad])
+        self._num_read += encoded.num_rows
+        self._num_usable += encoded.num_rows - len(encoded.bad)
+        self.emptied += encoded.emptied
+        if encoded.examples is not None:
+            self._add_examples(encoded, encoded.examples)
+
+    def _add_examples(self, encoded: EncodedRows, examples: Examples) -> None:
+        self._check_texts(encoded, examples)
+        codes = self._codes(encoded.labels.names)
+        num_rows = len(encoded.labels.counts)
+        self.num_rows += num_rows
+        self._truncated += examples.truncated
+        self._keep("lengths", examples.lengths.astype(np.int32))
+        self._keep("text_keys", encoded.text_keys)
+        self._keep("leak_keys", encoded.leak_keys)
+        self._keep("codes", codes[encoded.labels.codes])
+        if not self._format.classes:
+            self._keep("counts", encoded.labels.counts)
+        if examples.row_of is not None:
+            self._keep("examples", np.bincount(examples.row_of, minlength=num_rows).astype(np.int32))
+        if examples.text_lengths is not None:
+            self._keep("text_lengths", examples.text_lengths.astype(np.int32))
+        spilled = {
+            "token_ids": examples.token_ids.astype(self._token),
+            "token_type_ids": examples.token_type_ids.astype(np.uint8),
+        }
+        if examples.masking is not None:
+            self._masking = examples.masking._replace(words=np.empty(0, np.int32))
+            spilled["words"] = examples.masking.words
+        elif examples.labels_of == "tokens":
+            labels = examples.labels
+            spilled["labels"] = np.where(labels < 0, labels, codes[np.maximum(labels, 0)]).astype(np.int32)
+            self._token_labels.update(spilled["labels"].tobytes())
+        elif not self._format.indexed:
+            self._keep("labels", examples.labels)
+        self._spill.append(**spilled)
+
+    def finish(self) -> None:
+        """Whether anything is left.
+
+        Raises:
+          DataError: nothing is.
+        """
+        self._check_file()
+        source = self._table.train
+        if not self._num_read:
+            but = f" but {listing(self._skipped)}" if self._skipped else ""
+            raise DataError(f"{source} has no rows{but}")
+        if not self._num_usable:
+            raise DataError(f"{source} has no row that can be used; the first is {self._skipped[0]}")
+        if not self.num_rows:
+            raise nothing_left(source, preprocessing_of(self._table), count_of(self._num_usable, "row"))
+        if self._skipped:
+            logger.warning("%s: left out %s", source, listing(self._skipped))
+        if self.emptied:
+            logger.info("the preprocessing left no text in %d rows, which were dropped", self.emptied)
+
+    def column(self, name: str) -> np.ndarray | None:
+        """What the blocks have told of one thing, end to end; None where they told nothing of it."""
+        arrays = self._columns.get(name)
+        if arrays is None:
+            return None
+        if len(arrays) > 1:
+            whole = np.concatenate(arrays)
+            arrays[:] = [whole]  # the parts would take as much memory again
+        return arrays[0]
+
+    def intake(self) -> TableIntake:
+        """What was read of the table."""
+        return TableIntake(self._table.train, self._num_usable, tuple(self._skipped))
+
+    def labels_of(self, rows: np.ndarray) -> LabelNames:
+        """The label names of some rows."""
+        codes, counts = self.column("codes"), self.column("counts")
+        assert codes is not None
+        if counts is None:
+            return LabelNames(tuple(self.names), codes[rows], np.ones(len(rows), np.int32))
+        begins = np.cumsum(counts, dtype=np.int64) - counts
+        return LabelNames(tuple(self.names), codes[consecutive(begins[rows], counts[rows])], counts[rows])
+
+    def names_of(self, rows: np.ndarray) -> set[str]:
+        """The label names that some rows have."""
+        names = self.names
+        return {names[code] for code in np.unique(self.labels_of(rows).codes).tolist()}
+
+    def digest(self, rows: np.ndarray) -> str:
+        """16 hexadecimal digits that change with the texts and labels of these rows, and with their order."""
+        keys, labels = self.column("text_keys"), self.column("labels")
+        assert keys is not None
+        content = self._token_labels.copy()
+        for array in (keys[rows], self.labels_of(rows).codes, *(() if labels is None else (labels,))):
+            content.update(array.tobytes())
+        content.update(repr(self.names).encode())
+        return content.hexdigest()[:16]
+
+    def examples(self, rows: np.ndarray, vocabulary: Sequence[str]) -> SpilledExamples:
+        """The examples of some rows, in the order of these.
+
+        Args:
+          rows: their places among those that are left.
+          vocabulary: the label names, in index order.
+        """
+        lengths, per_row, text_lengths = self.column("lengths"), self.column("examples"), self.column("text_lengths")
+        assert lengths is not None
+        places, row_of = rows, None
+        if per_row is not None:
+            begins = np.cumsum(per_row, dtype=np.int64) - per_row
+            places = consecutive(begins[rows], per_row[rows])
+            row_of = np.repeat(np.arange(len(rows)), per_row[rows])
+        index = {name: i for i, name in enumerate(vocabulary)}
+        label_of_code = np.array([index.get(name, -1) for name in self.names], np.int32)
+        of_tokens = self._masking is not None or "labels" in self._spill
+        return SpilledExamples(
+            self._spill,
+            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            places,
+            None if of_tokens else self._labels(rows, places, label_of_code, len(vocabulary)),
+            self._truncated,
+            text_lengths=None if text_lengths is None else text_lengths[places],
+            masking=self._masking,
+            token_labels=label_of_code if "labels" in self._spill else None,
+            row_of=row_of,
+        )
+
+    def _labels(
+        self, rows: np.ndarray, places: np.ndarray, label_of_code: np.ndarray, size: int
+    ) -> np.ndarray | csr_array:
+        labels = self.column("labels")
+        if labels is not None:
+            return labels[places]
+        of_rows = self.labels_of(rows)
+        indices = label_of_code[of_rows.codes]
+        if self._format.classes:
+            return indices
+        ends = np.concatenate([[0], np.cumsum(of_rows.counts, dtype=np.int64)])
+        return csr_array((np.ones(len(indices), np.bool_), indices, ends), shape=(len(rows), size))
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        self._columns.setdefault(name, []).append(values)
+
+    def _codes(self, names: Sequence[str]) -> np.ndarray:
+        return np.array([self._index.setdefault(name, len(self._index)) for name in names], np.int32)
+
+    def _skip(self, rows: Sequence[BadRow]) -> None:
+        for row in rows:
+            if self._table.on_bad_row == "stop":
+                stop(row)
+            self._skipped.append(row)
+
+    def _check_texts(self, encoded: EncodedRows, examples: Examples) -> None:
+        """Whether all questions have as many candidates."""
+        if examples.text_lengths is None:
+            return
+        texts = examples.text_lengths.shape[1]
+        if self._texts not in (None, texts):
+            raise DataError(
+                f"{self._table.train}: the question {encoded.first_text} has {texts} candidates, those before have "
+                f"{self._texts}; all questions of a table need as many"
+            )
+        self._texts = texts
+
+    def _check_file(self) -> None:
+        """Whether the file that has ended has the columns of the first, as far as either has rows."""
+        if self._file is None or not self._file[1]:
+            return
+        if self._first_file is None:
+            self._first_file = self._file
+        check_same_columns(*self._first_file, *self._file)
