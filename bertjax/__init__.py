@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from bertjax.training.finetune import FineTuneResult as FineTuneResult
     from bertjax.training.finetune import finetune as finetune
     from bertjax.training.options import Optimizer as Optimizer
+    from bertjax.training.seeds import SeedsResult as SeedsResult
+    from bertjax.training.seeds import finetune_seeds as finetune_seeds
 
 __version__ = "0.1.0"
 
@@ -45,10 +47,12 @@ _HOME = {
     "Model": "bertjax.tasks",
     "Optimizer": "bertjax.training.options",
     "Predictor": "bertjax.inference.predictor",
+    "SeedsResult": "bertjax.training.seeds",
     "Sweep": "bertjax.sweeps.config",
     "Table": "bertjax.data.table",
     "UserError": "bertjax.errors",
     "finetune": "bertjax.training.finetune",
+    "finetune_seeds": "bertjax.training.seeds",
     "from_pretrained": "bertjax.model_folder",
     "make_model": "bertjax.tasks",
     "pack_batch": "bertjax.data.packing",

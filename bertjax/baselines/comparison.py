@@ -67,7 +67,7 @@ def compare(
     require(bool(seeds) and len(set(seeds)) == len(seeds), "seeds must be distinct, one or more", list(seeds))
     config = replace(config.resolved(), seed=0)
     _check_names(config, out)
-    check_folder(out, config, resume, overwrite)
+    check_folder(out, flatten(config), resume, overwrite)
     labels = _check_input(config, frameworks, seeds[0])
     new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
     runs = [(framework, seed) for seed in seeds for framework in frameworks]  # taking turns

@@ -82,9 +82,3 @@ def verdict(paired: Paired, first: str, second: str, greater_is_better: bool | N
     if greater_is_better is None:
         return f"{first if paired.mean > 0 else second} higher"
     return f"{first if (paired.mean > 0) == greater_is_better else second} better"
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and the sample standard deviation, None for a single value."""
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return float(np.mean(values)), spread

@@ -9,7 +9,8 @@ import numpy as np
 from bertjax.baselines.agreement import agreement
 from bertjax.baselines.frameworks import FRAMEWORKS
 from bertjax.baselines.results import Result
-from bertjax.baselines.statistics import Paired, mean_and_deviation, paired_difference, verdict
+from bertjax.baselines.statistics import Paired, paired_difference, verdict
+from bertjax.evaluation.spread import Spread, flat, spreads
 from bertjax.tasks import Metric
 
 STEPS = (20, 100)  # updates over which the distance of two loss curves is told
@@ -27,7 +28,7 @@ class Side(NamedTuple):
     """One framework over its seeds. Speeds, times and bytes are medians, None where nothing was trained.
 
     Attributes:
-      scores: metric -> (mean, standard deviation or None).
+      scores: of each metric.
       seconds_to_first_step: from the prepared input to the end of the first update.
       peak_bytes: most memory held while training and answering, over what was held before.
       own_agreement: that of two seeds with each other, mean over their pairs; None with one seed.
@@ -35,7 +36,7 @@ class Side(NamedTuple):
 
     framework: str
     seeds: tuple[int, ...]
-    scores: Mapping[str, tuple[float, float | None]]
+    scores: Mapping[str, Spread]
     examples_per_second: float | None
     real_tokens_per_second: float | None
     padding_share: float | None
@@ -97,10 +98,7 @@ class Summary(NamedTuple):
         """Numbers under flat keys, such as `jax/accuracy_mean` and `jax-torch/accuracy_difference`."""
         values: dict[str, float] = {}
         for side in self.sides:
-            for name, (mean, deviation) in side.scores.items():
-                values[f"{side.framework}/{name}_mean"] = mean
-                if deviation is not None:
-                    values[f"{side.framework}/{name}_sd"] = deviation
+            values |= flat({f"{side.framework}/{name}": found for name, found in side.scores.items()})
             measured = ("examples_per_second", "real_tokens_per_second", "padding_share", "seconds_to_first_step",
                         "answers_per_second", "peak_bytes", "own_agreement")  # fmt: skip
             for name in measured:
@@ -170,7 +168,7 @@ def _side(framework: str, runs: Sequence[Result]) -> Side:
     return Side(
         framework=framework,
         seeds=tuple(run.seed for run in runs),
-        scores={name: mean_and_deviation([score[name] for score in scores]) for name in scores[0]},
+        scores=spreads(scores),
         examples_per_second=median(lambda run: run.examples_per_second) if trains else None,
         real_tokens_per_second=median(lambda run: run.real_tokens_per_second) if trains else None,
         padding_share=median(lambda run: run.padding_share) if trains else None,

@@ -10,10 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bertjax.cli.finetune import JobFlags
+from bertjax.cli.finetune import INCOMPLETE, JobFlags
 from bertjax.cli.flags import parse
-
-INCOMPLETE = 1  # exit status when a run has failed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What an experiment file calls: its config over some seeds, and the published score beside the result."""
 
-import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +37,9 @@ class Arguments:
     epochs: int | None = None
     """Passes over the training rows; default: the experiment's own."""
 
+    resume: bool = False
+    """Keep the runs that are there, continue the one that was stopped, and run what is missing."""
+
     overwrite: bool = False
     """Replace runs that are there."""
 
@@ -56,30 +58,20 @@ def main(name: str, config: FineTuneConfig, anchor: Anchor) -> None:
 
 def _run_seeds(name: str, config: FineTuneConfig, anchor: Anchor, arguments: Arguments) -> int:
     from rich.console import Console
-    from rich.table import Table
 
-    from bertjax.training.finetune import finetune
+    from bertjax.evaluation.spread import spread_table
     from bertjax.training.progress import progress_for_stderr
+    from bertjax.training.seeds import finetune_seeds
 
     if arguments.epochs is not None:
         config = replace(config, epochs=arguments.epochs)
-    results = [
-        finetune(
-            replace(config, seed=seed),
-            arguments.out / f"seed-{seed}",
-            overwrite=arguments.overwrite,
-            progress=progress_for_stderr(),
-        )
-        for seed in arguments.seeds
-    ]
-    table = Table(title=f"{name}, published: {anchor.source}", title_justify="left")
-    for column in ("metric", "published", "mean", "sd", *(f"seed {seed}" for seed in arguments.seeds)):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, published in anchor.metrics.items():
-        scores = [result.metrics[metric] for result in results]
-        spread = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-        table.add_row(
-            metric, f"{published:.4f}", f"{statistics.mean(scores):.4f}", spread, *(f"{score:.4f}" for score in scores)
-        )
-    Console().print(table)
+    result = finetune_seeds(
+        config,
+        arguments.seeds,
+        arguments.out,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        new_progress=progress_for_stderr,
+    )
+    Console().print(spread_table(f"{name}, published: {anchor.source}", result.scores, {"published": anchor.metrics}))
     return 0

@@ -1,20 +1,27 @@
 """`bertjax finetune`: the main job."""
 
+import itertools
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from bertjax.cli.environment import make_deterministic
-from bertjax.cli.flags import parse
+from bertjax.cli.flags import given, parse
 from bertjax.data.table import Table
+from bertjax.errors import ConfigError
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.options import Optimizer, Workers
+
+if TYPE_CHECKING:
+    from bertjax.training.finetune import FineTuneResult
+
+INCOMPLETE = 1  # exit status where some runs have failed, and others not
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,10 @@ class Arguments(JobFlags):
     overwrite: bool = False
     """Replace the run in --out."""
 
+    seeds: tuple[int, ...] | None = None
+    """Several seeds in the place of --seed: a whole run each, in folders of their own below --out, and the mean and
+    standard deviation of their scores."""
+
     workers: Workers = field(default_factory=Workers)
     """Processes that share the run."""
 
@@ -115,62 +126,91 @@ def repeating(command: str, arguments: Sequence[str]) -> str:
 
     >>> repeating("finetune", ["--seed", "1", "--out", "runs/a", "--resume"])
     'bertjax finetune --seed 1'
+
+    Seeds are left out where there are several: what is repeated may be one of them.
+
+    >>> repeating("finetune", ["--seeds", "0", "1", "--epochs", "2"])
+    'bertjax finetune --epochs 2'
     """
     words = list(arguments)
     if "--out" in words:
         place = words.index("--out")
         del words[place : place + 2]
+    if "--seeds" in words:
+        place = words.index("--seeds")
+        values = itertools.takewhile(str.isdecimal, words[place + 1 :])
+        del words[place : place + 1 + len(list(values))]
     once = ("--resume", "--overwrite", "--allow-changed")
     return shlex.join(["bertjax", command, *(word for word in words if word not in once)])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the job and prints the scores of the test rows."""
-    return run(parse(Arguments, arguments, "bertjax finetune"), repeating("finetune", arguments))
+    return run(parse(Arguments, arguments, "bertjax finetune"), "finetune", arguments)
 
 
-def run(parsed: Arguments, command: str) -> int:
-    """Runs the job of these flags and prints the scores of the test rows; returns the exit status.
+def run(parsed: Arguments, command: str, words: Sequence[str]) -> int:
+    """Runs the job of some flags and prints the scores of the test rows; returns the exit status.
 
     Args:
       parsed: the flags.
-      command: that does the same again.
+      command: whose they are.
+      words: as they were given.
     """
     if parsed.deterministic:
         make_deterministic()
+    from bertjax.training.loop import Interrupted
+    from bertjax.training.run_folder import default_folder
+
+    out = parsed.out or default_folder(parsed.config)
+    if parsed.seeds is not None:
+        _check_seeds(parsed, words)
+    if parsed.workers.num_workers:
+        return _run_on_workers(parsed, out, repeating(command, words))
+    stop = StopSignal()
+    try:
+        if parsed.seeds is not None:
+            return _run_seeds(parsed, parsed.seeds, out, repeating(command, words), stop)
+        return _run_one(parsed, out, repeating(command, words), stop)
+    except Interrupted as interruption:
+        print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
+        # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it goes on elsewhere.
+        preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
+        return 0 if preempted else 128 + stop.number
+
+
+def _run_one(parsed: Arguments, out: Path, command: str, stop: StopSignal) -> int:
+    from bertjax.training.finetune import finetune
+    from bertjax.training.progress import progress_for_stderr
+
+    result = finetune(
+        parsed.config,
+        out,
+        resume=parsed.resume,
+        overwrite=parsed.overwrite,
+        allow_changed=parsed.allow_changed,
+        command=command,
+        progress=progress_for_stderr(),
+        should_stop=stop,
+    )
+    _show(result, command)
+    return 0
+
+
+def _run_on_workers(parsed: Arguments, out: Path, command: str) -> int:
+    from bertjax.training.workers import finetune_on_workers
+
+    result = finetune_on_workers(parsed.config, out, parsed.workers, resume=parsed.resume, overwrite=parsed.overwrite)
+    _show(result, command)
+    return 0
+
+
+def _show(result: "FineTuneResult", command: str) -> None:
     from rich.console import Console
 
     from bertjax.evaluation.report import console_table
     from bertjax.training.environment import with_variables
-    from bertjax.training.finetune import finetune
-    from bertjax.training.loop import Interrupted
-    from bertjax.training.progress import progress_for_stderr
-    from bertjax.training.run_folder import default_folder
 
-    out = parsed.out or default_folder(parsed.config)
-    resume, overwrite = parsed.resume, parsed.overwrite
-    if parsed.workers.num_workers:
-        from bertjax.training.workers import finetune_on_workers
-
-        result = finetune_on_workers(parsed.config, out, parsed.workers, resume=resume, overwrite=overwrite)
-    else:
-        stop = StopSignal()
-        try:
-            result = finetune(
-                parsed.config,
-                out,
-                resume=resume,
-                overwrite=overwrite,
-                allow_changed=parsed.allow_changed,
-                command=command,
-                progress=progress_for_stderr(),
-                should_stop=stop,
-            )
-        except Interrupted as interruption:
-            print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
-            # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it goes on elsewhere.
-            preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
-            return 0 if preempted else 128 + stop.number
     Console().print(console_table(result.report, "test"))
     metrics = result.metrics
     print(
@@ -180,4 +220,42 @@ def run(parsed: Arguments, command: str) -> int:
         f"{metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
     )
     print(f"the same again: {with_variables(command)}")
-    return 0
+
+
+def _check_seeds(parsed: Arguments, words: Sequence[str]) -> None:
+    """Whether several seeds go with the other flags.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    if given("seed", words):
+        raise ConfigError("--seed and --seeds exclude each other; give one of them")
+    if parsed.workers.num_workers:
+        raise ConfigError("--seeds are run in this process, and --num-workers share a single run; give one of them")
+    if parsed.resume and parsed.out is None:
+        raise ConfigError("--resume needs --out, the folder of the runs to continue")
+
+
+def _run_seeds(parsed: Arguments, seeds: Sequence[int], out: Path, command: str, stop: StopSignal) -> int:
+    from rich.console import Console
+
+    from bertjax.evaluation.spread import spread_table
+    from bertjax.training.progress import progress_for_stderr
+    from bertjax.training.seeds import finetune_seeds
+
+    result = finetune_seeds(
+        parsed.config,
+        seeds,
+        out,
+        resume=parsed.resume,
+        overwrite=parsed.overwrite,
+        allow_changed=parsed.allow_changed,
+        command=command,
+        new_progress=progress_for_stderr,
+        should_stop=stop,
+    )
+    Console().print(spread_table(f"{len(result.runs)} seeds", result.scores))
+    print(f"the runs and their models are in {result.folder}")
+    for seed, error in result.failures.items():
+        print(f"bertjax: seed {seed} failed: {error}", file=sys.stderr)
+    return INCOMPLETE if result.failures else 0

@@ -40,6 +40,15 @@ def parse(wanted: type[T], arguments: Sequence[str], program: str, default: Any 
         raise ConfigError(f"{_one_line(complaint.getvalue())} (see {program} --help)") from None
 
 
+def given(flag: str, words: Sequence[str]) -> bool:
+    """Whether a flag stands on the command line, whatever its value.
+
+    >>> given("seed", ["--seed=3"]), given("seed", ["--seeds", "3"])
+    (True, False)
+    """
+    return any(word == f"--{flag}" or word.startswith(f"--{flag}=") for word in words)
+
+
 def _one_line(boxed: str) -> str:
     """tyro's complaint without the box around it, which is drawn in ASCII where the terminal has no better."""
     lines = (re.sub(r"[\u2500-\u257f]+|-{4,}|^\s*[|+]|[|+]\s*$", " ", line).strip() for line in boxed.splitlines())

@@ -53,4 +53,4 @@ class Arguments(finetune.Arguments):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the job and prints loss and perplexity on the held-out text."""
-    return finetune.run(parse(Arguments, arguments, "bertjax pretrain"), finetune.repeating("pretrain", arguments))
+    return finetune.run(parse(Arguments, arguments, "bertjax pretrain"), "pretrain", arguments)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -35,7 +35,7 @@ from bertjax.training.environment import describe_environment, package_versions,
 from bertjax.training.goal import VALIDATION, check_metric, choose_goal
 from bertjax.training.loop import Course, Interrupted, Listeners, fit, predict
 from bertjax.training.optimizer import make_optimizer
-from bertjax.training.parallel import Engine
+from bertjax.training.parallel import Devices, Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
 from bertjax.training.record import RunRecord
@@ -101,13 +101,53 @@ def finetune(
       UserError: anything about the input or the folder that the user can mend; nothing has been written then.
       Interrupted: `should_stop` said so.
     """
+    job = ready(config, out, resume=resume, overwrite=overwrite, allow_changed=allow_changed)
+    return conduct(job, command=command, tracker=tracker, progress=progress, should_stop=should_stop)
+
+
+class Job(NamedTuple):
+    """A run that may begin: everything about it has been checked, and nothing has been written.
+
+    Attributes:
+      folder, config, resume: where it writes, what it does, and whether it goes on with what is there.
+      devices: that it runs on.
+      prepared: its input.
+      made_from: its settings and hashes, flat.
+      step: pure.
+      state, record: where it has come to; the state on the host.
+      started: `time.perf_counter()` when it was asked for.
+    """
+
+    folder: Path
+    config: FineTuneConfig
+    resume: bool
+    devices: Devices
+    prepared: Prepared
+    made_from: Mapping[str, Any]
+    step: TrainStep
+    state: TrainState
+    record: RunRecord
+    started: float
+
+    def open_checkpoints(self) -> Checkpoints | SharedCheckpoints:
+        """The checkpoints in the run's folder."""
+        return _checkpoints(self.folder, self.config, self.prepared.model, self.made_from)
+
+
+def ready(
+    config: FineTuneConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changed: bool = False,
+) -> Job:
+    """Reads and checks all that a run needs; arguments and errors are those of `finetune`."""
     started = time.perf_counter()
     config = config.resolved()
-    writes = parallel.is_first_process()
     folder = _folder(config, out, resume, overwrite, allow_changed)
     devices = parallel.all_devices(config.engine)
     prepared = prepare(config, devices.count)
-    made_from = flatten(config) | _hashes(prepared)
     step = make_train_step(
         prepared.model,
         make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),
@@ -116,37 +156,52 @@ def finetune(
         freeze=config.freeze,
         accumulate=config.accumulate,
     )
-    state, record = step.init(prepared.params, jax.random.PRNGKey(config.seed)), RunRecord()
-    open_checkpoints = partial(_checkpoints, folder, config, prepared.model, made_from)
-    if resume:
-        with open_checkpoints() as checkpoints:
-            state, record = _resumed(folder, checkpoints, state, made_from, allow_changed)
+    state, made_from = step.init(prepared.params, jax.random.PRNGKey(config.seed)), flatten(config) | _hashes(prepared)
+    job = Job(folder, config, resume, devices, prepared, made_from, step, state, RunRecord(), started)
+    if not resume:
+        return job
+    with job.open_checkpoints() as checkpoints:
+        state, record = _resumed(folder, checkpoints, state, made_from, allow_changed)
+    return job._replace(state=state, record=record)
 
+
+def conduct(
+    job: Job,
+    *,
+    command: str | None = None,
+    tracker: Tracker | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FineTuneResult:
+    """Runs a job to its end; arguments and errors are those of `finetune`."""
+    folder, config, prepared, record, devices = job.folder, job.config, job.prepared, job.record, job.devices
+    writes = parallel.is_first_process()
     tracker = (tracker or MlflowTracker(config.experiment)) if writes else NullTracker()
-    state = devices.place(state)
+    state = devices.place(job.state)
     shapes = _in_order_of_need(prepared.train, int(state.step))
-    engine = Engine(devices, prepared.model, step, state, shapes)  # compiles while the tracker connects
+    engine = Engine(devices, prepared.model, job.step, state, shapes)  # compiles while the tracker connects
     status: Status = "FAILED"
     try:
         tracker.connect()
-        course = _course(config, prepared, engine, step, state)
+        course = _course(config, prepared, engine, job.step, state)
         environment = _environment(command or f"bertjax.finetune({config!r})", config.seed) | _hashes(prepared)
         if writes:
-            run_folder.open_folder(folder, config, resume, environment | {"packages": package_versions()})
+            run_folder.open_folder(folder, flatten(config), job.resume, environment | {"packages": package_versions()})
         run_id = _begin(tracker, folder, config, prepared, environment)
-        with open_checkpoints() as checkpoints:
-            if parallel.several_processes() and not resume:
+        with job.open_checkpoints() as checkpoints:
+            if parallel.several_processes() and not job.resume:
                 checkpoints.save(state, asdict(record))  # another process may die before the first epoch ends
             told = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
             state = fit(engine, state, prepared.train, course, record, told)
             final = _final(config, checkpoints, record, state)
         params, last_step = devices.place(evaluation_params(final)), int(state.step)
         report = _evaluate(engine, params, prepared.test, prepared.model)
-        metrics = report.flat("test") | _training_metrics(record, engine, started) | prepared.intake.metrics()
+        metrics = report.flat("test") | record.validation_at(int(final.step), prepared.train.plan.steps_per_epoch)
+        metrics |= _training_metrics(record, engine, job.started) | prepared.intake.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if writes:
             _write_model(folder, config, prepared, params)
-        metrics["train/seconds"] = time.perf_counter() - started
+        metrics["train/seconds"] = time.perf_counter() - job.started
         if writes:
             shown = flatten(config) | {"command": environment["command"]}
             _write_results(folder, config, shown, prepared.intake, report, metrics, record, tracker, last_step)
@@ -166,7 +221,7 @@ def _folder(config: FineTuneConfig, out: str | Path | None, resume: bool, overwr
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     if parallel.is_first_process():
-        run_folder.check_folder(folder, config, resume, overwrite, allow_changed)
+        run_folder.check_folder(folder, flatten(config), resume, overwrite, allow_changed)
     return folder
 
 

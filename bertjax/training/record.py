@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertjax.data.batches import LaidOut
-from bertjax.training.goal import Standing
+from bertjax.training.goal import VALIDATION, Standing
 
 
 @dataclass
@@ -72,6 +72,11 @@ class RunRecord:
         """The mean loss of the last finished epoch, or of what was done of the first."""
         finished = [row["epoch/train_loss"] for row in self.history if "epoch/train_loss" in row]
         return finished[-1] if finished else self.epoch_loss_sum / max(self.epoch_examples, 1)
+
+    def validation_at(self, step: int, steps_per_epoch: int) -> dict[str, float]:
+        """What validation said after that step; empty where it was not asked."""
+        rows = (row for row in self.history if row["epoch"] == step / steps_per_epoch)
+        return {name: value for row in rows for name, value in row.items() if name.startswith(f"{VALIDATION}/")}
 
     @property
     def examples_per_second(self) -> float:

@@ -8,6 +8,8 @@ contract.json   what the tables promised and whether it holds; where the run has
 tracking.jsonl  what the tracker was told, and how much of it the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
 report.html     the same for people
+
+Where several seeds were run, `seed-0/` and so on are such folders, and the one around them has what they say together.
 """
 
 import json
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import RunFolderError
-from bertjax.settings import differences, flatten
+from bertjax.settings import differences
 from bertjax.tracking import journal
 from bertjax.training.config import FineTuneConfig
 
@@ -38,9 +40,9 @@ def default_folder(config: FineTuneConfig) -> Path:
 
 
 def check_folder(
-    folder: Path, config: FineTuneConfig, resume: bool, overwrite: bool, allow_changed: bool = False
+    folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool, allow_changed: bool = False
 ) -> None:
-    """Whether a run may be written there. Changes nothing.
+    """Whether a run of these flat settings may be written there. Changes nothing.
 
     Raises:
       RunFolderError: the folder holds another run, files that are no run, or nothing to resume.
@@ -50,7 +52,7 @@ def check_folder(
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; --out must be a folder")
     if resume:
-        _check_same_settings(folder, config, allow_changed)
+        check_unchanged(folder, stored_settings(folder), settings, allow_changed)
     elif folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIG).is_file():
             raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
@@ -66,23 +68,43 @@ def has_checkpoint(folder: Path) -> bool:
     return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
 
 
-def open_folder(folder: Path, config: FineTuneConfig, resume: bool, environment: Mapping[str, Any]) -> None:
+def seed_folder(folder: Path, seed: int) -> Path:
+    """The run of one seed, where a folder holds several."""
+    return folder / f"seed-{seed}"
+
+
+def open_folder(folder: Path, settings: Mapping[str, Any], resume: bool, environment: Mapping[str, Any]) -> None:
     """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go.
 
     Args:
-      folder, config, resume: as in `check_folder`.
+      folder, settings, resume: as in `check_folder`.
       environment: what this start of the run runs on; it is added to those of earlier starts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         for name in (METRICS, REPORT, CONTRACT, ENVIRONMENT, journal.FILE, CONFIG):
             (folder / name).unlink(missing_ok=True)
-        for name in (CHECKPOINTS, MODEL):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    write_json(folder / CONFIG, flatten(config))
+        for path in (folder / CHECKPOINTS, folder / MODEL, *folder.glob("seed-*")):
+            shutil.rmtree(path, ignore_errors=True)
+    write_json(folder / CONFIG, settings)
     earlier = folder / ENVIRONMENT
     starts = json.loads(earlier.read_text(encoding="utf-8"))["starts"] if earlier.is_file() else []
     write_json(earlier, {"starts": [*starts, environment]})
+
+
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """The flat settings of the run in a folder.
+
+    Raises:
+      RunFolderError: it holds none.
+    """
+    try:
+        stored: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
+    return stored
 
 
 def check_unchanged(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], allow_changed: bool) -> None:
@@ -112,13 +134,3 @@ def write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.tmp")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
-
-
-def _check_same_settings(folder: Path, config: FineTuneConfig, allow_changed: bool) -> None:
-    try:
-        stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
-    check_unchanged(folder, stored, flatten(config), allow_changed)

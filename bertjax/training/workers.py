@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.errors import ConfigError, UserError, WorkerError
+from bertjax.settings import flatten
 from bertjax.tracking.mlflow import tracking_address
 from bertjax.training import run_folder
 from bertjax.training.config import FineTuneConfig
@@ -66,7 +67,7 @@ def finetune_on_workers(
     from ray.train.v2.jax import JaxTrainer
 
     folder = Path(out).absolute()
-    run_folder.check_folder(folder, config, resume, overwrite)
+    run_folder.check_folder(folder, flatten(config), resume, overwrite)
     if not ray.is_initialized():
         _start_ray(workers)
     variables = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}

@@ -214,6 +214,11 @@ def test_imbalance_where_there_are_no_classes(run, tmp_path_factory):
         (["--register", "a/b"], "register is a name without / : @ and ', got 'a/b'"),
         (["--topology", "4x4"], "--topology 4x4 needs --accelerator, such as TPU-V6E"),
         (["--use-gpu"], "are for workers; give --num-workers too"),
+        (["--seeds"], "seeds must be one or more, got []"),
+        (["--seeds", "0", "1", "0"], "seeds must be distinct; given twice, got [0]"),
+        (["--seeds", "0", "-1"], "seed must not be negative, got -1"),
+        (["--seeds", "0", "1", "--seed", "0"], "--seed and --seeds exclude each other; give one of them"),
+        (["--seeds", "0", "1", "--num-workers", "2"], "--num-workers share a single run; give one of them"),
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )

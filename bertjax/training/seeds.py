@@ -1,0 +1,212 @@
+"""Several seeds of one config: a whole run each, and what they say together.
+
+OUT/config.json     the settings and the seeds, written first
+OUT/seed-0/         the run of a seed, a run folder like any other, recorded under the run of them all
+OUT/metrics.json    mean and standard deviation over the seeds, written last
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import ConfigError, RunFolderError
+from bertjax.evaluation.spread import flat, spreads
+from bertjax.settings import flatten, require
+from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.tracker import Status, Tracker
+from bertjax.training import parallel, run_folder
+from bertjax.training.config import FineTuneConfig
+from bertjax.training.environment import describe_environment, package_versions, with_variables
+from bertjax.training.finetune import Job, conduct, ready
+from bertjax.training.goal import VALIDATION
+from bertjax.training.loop import Diverged, Interrupted
+from bertjax.training.progress import NoProgress, Progress
+from bertjax.training.run_folder import seed_folder
+
+logger = logging.getLogger(__name__)
+
+_SCORES = ("test/", f"{VALIDATION}/")
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """What the runs of several seeds leave.
+
+    Attributes:
+      folder: of all of them; `seed-0` and so on in it are the runs.
+      runs: seed -> the metrics of its run, in the order in which the seeds were given.
+      failures: seed -> why its run came to no end.
+      metrics: flat, such as `test/accuracy_mean` and `test/accuracy_sd`; the content of `metrics.json`.
+      run_id: of the tracker's run that has the others under it.
+    """
+
+    folder: Path
+    runs: Mapping[int, Mapping[str, float]]
+    failures: Mapping[int, str]
+    metrics: Mapping[str, float]
+    run_id: str
+
+    @property
+    def scores(self) -> dict[int, dict[str, float]]:
+        """Seed -> its metrics on test and validation rows."""
+        return {seed: _scores_of(metrics) for seed, metrics in self.runs.items()}
+
+    def model_dir(self, seed: int) -> Path:
+        """The model that one seed left."""
+        return seed_folder(self.folder, seed) / run_folder.MODEL
+
+
+def finetune_seeds(
+    config: FineTuneConfig,
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changed: bool = False,
+    command: str | None = None,
+    new_tracker: Callable[[str | None], Tracker] | None = None,
+    new_progress: Callable[[], Progress] = NoProgress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SeedsResult:
+    """Fine-tunes with several seeds, and says mean and standard deviation of every score.
+
+    A seed whose training diverges leaves the others as they are.
+
+    Args:
+      config: what to do; its seed is replaced.
+      seeds: distinct.
+      out: folder of the runs; default: a new one under `runs/`.
+      resume: keep the runs in `out` that have ended, continue the one that has not, and run the seeds that are missing.
+      overwrite: replace what is in `out`.
+      allow_changed: see `finetune`.
+      command: that does the same without its seeds, for the records.
+      new_tracker: id of the run that a run is a part of, if any -> its tracker; default: MLflow.
+      new_progress: makes what shows the steps of a run.
+      should_stop: see `finetune`.
+
+    Raises:
+      UserError: what `finetune` raises; nothing has been written then, unless a later seed has a mistake of its own.
+      Diverged: every seed did.
+      Interrupted: `should_stop` said so; `resume` continues.
+    """
+    config = config.resolved()
+    check_seeds(config, seeds)
+    folder = Path(out) if out is not None else run_folder.default_folder(config)
+    settings = flatten(config) | {"seeds": list(seeds)}
+    del settings["seed"]
+    _check_folder(folder, settings, resume, overwrite, allow_changed)
+
+    def get_ready(seed: int) -> Job:
+        own = seed_folder(folder, seed)
+        goes_on = resume and (own / run_folder.CONFIG).exists()
+        # What is overwritten goes with the folder around it.
+        return ready(replace(config, seed=seed), own, resume=goes_on, overwrite=overwrite, allow_changed=allow_changed)
+
+    runs = {seed: found for seed in seeds if resume and (found := _finished(seed_folder(folder, seed)))}
+    left = [seed for seed in seeds if seed not in runs]
+    checked = {seed: get_ready(seed) for seed in left[:1]}  # before anything is written
+    if new_tracker is None:
+        new_tracker = partial(MlflowTracker, config.experiment)
+    tracker = new_tracker(None)
+    tracker.connect()
+    environment = describe_environment() | {"command": with_variables(_command(command, config, seeds))}
+    run_folder.open_folder(folder, settings, resume, environment | {"packages": package_versions()})
+    run_id = tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
+
+    def run(seed: int) -> Mapping[str, float]:
+        logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
+        return conduct(
+            checked.pop(seed, None) or get_ready(seed),
+            command=f"{command} --seed {seed}" if command else None,
+            tracker=new_tracker(run_id),
+            progress=new_progress(),
+            should_stop=should_stop,
+        ).metrics
+
+    status: Status = "FAILED"
+    try:
+        more, failures = _each(left, run)
+        runs = {seed: {**runs, **more}[seed] for seed in seeds if seed not in failures}
+        if not runs:
+            raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
+        metrics = _together(runs)
+        run_folder.write_json(folder / run_folder.METRICS, metrics)
+        tracker.log_metrics(metrics, len(runs))  # a second start has more of them
+        for name in (run_folder.CONFIG, run_folder.METRICS):
+            tracker.log_artifact(folder / name)
+        status = "FAILED" if failures else "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)
+    return SeedsResult(folder, runs, failures, metrics, run_id)
+
+
+def _each(
+    seeds: Sequence[int], run: Callable[[int], Mapping[str, float]]
+) -> tuple[dict[int, Mapping[str, float]], dict[int, str]]:
+    """The metrics of each seed, and why the others have none."""
+    runs: dict[int, Mapping[str, float]] = {}
+    failures: dict[int, str] = {}
+    for seed in seeds:
+        try:
+            runs[seed] = run(seed)
+        except Diverged as error:
+            logger.warning("seed %d: %s", seed, error)
+            failures[seed] = str(error)
+    return runs, failures
+
+
+def _command(command: str | None, config: FineTuneConfig, seeds: Sequence[int]) -> str:
+    """What does it all again."""
+    if command is None:
+        return f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
+    return f"{command} --seeds {' '.join(map(str, seeds))}"
+
+
+def check_seeds(config: FineTuneConfig, seeds: Sequence[int]) -> None:
+    """Whether these seeds can be run.
+
+    Raises:
+      ConfigError: there are none, one comes twice, or one is no seed.
+    """
+    require(len(seeds) > 0, "seeds must be one or more", list(seeds))
+    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+    require(not twice, "seeds must be distinct; given twice", twice)
+    for seed in seeds:
+        replace(config, seed=seed)
+    if parallel.several_processes():
+        raise ConfigError("several processes share one run, and several seeds are several; start each seed by itself")
+
+
+def _check_folder(
+    folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool, allow_changed: bool
+) -> None:
+    """As for a single run, but a second start may name other seeds."""
+    if resume:
+        stored = run_folder.stored_settings(folder)
+        if "seeds" not in stored:
+            raise RunFolderError(f"{folder} holds the run of a single seed; choose another --out")
+        settings = {**settings, "seeds": stored["seeds"]}
+    run_folder.check_folder(folder, settings, resume, overwrite, allow_changed)
+
+
+def _finished(folder: Path) -> Mapping[str, float] | None:
+    """The metrics of a run that has ended."""
+    path = folder / run_folder.METRICS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
+
+
+def _together(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    scores = flat(spreads([_scores_of(metrics) for metrics in runs.values()]))
+    return scores | {"seeds": len(runs), "train/seconds": sum(metrics["train/seconds"] for metrics in runs.values())}
