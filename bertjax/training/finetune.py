@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -105,7 +105,8 @@ def finetune(
     return conduct(job, command=command, tracker=tracker, progress=progress, should_stop=should_stop)
 
 
-class Job(NamedTuple):
+@dataclass
+class Job:
     """A run that may begin: everything about it has been checked, and nothing has been written.
 
     Attributes:
@@ -114,7 +115,7 @@ class Job(NamedTuple):
       prepared: its input.
       made_from: its settings and hashes, flat.
       step: pure.
-      state, record: where it has come to; the state on the host.
+      state, record: where it has come to; the state not yet placed.
       started: `time.perf_counter()` when it was asked for.
     """
 
@@ -125,9 +126,15 @@ class Job(NamedTuple):
     prepared: Prepared
     made_from: Mapping[str, Any]
     step: TrainStep
-    state: TrainState
+    state: TrainState | None
     record: RunRecord
     started: float
+
+    def hand_over(self) -> TrainState:
+        """The state, which nobody keeps: training would hold it twice."""
+        assert self.state is not None, "it was handed over before"
+        state, self.state = self.state, None
+        return state
 
     def open_checkpoints(self) -> Checkpoints | SharedCheckpoints:
         """The checkpoints in the run's folder."""
@@ -161,8 +168,8 @@ def ready(
     if not resume:
         return job
     with job.open_checkpoints() as checkpoints:
-        state, record = _resumed(folder, checkpoints, state, made_from, allow_changed)
-    return job._replace(state=state, record=record)
+        job.state, job.record = _resumed(folder, checkpoints, state, made_from, allow_changed)
+    return job
 
 
 def conduct(
@@ -177,7 +184,7 @@ def conduct(
     folder, config, prepared, record, devices = job.folder, job.config, job.prepared, job.record, job.devices
     writes = parallel.is_first_process()
     tracker = (tracker or MlflowTracker(config.experiment)) if writes else NullTracker()
-    state = devices.place(job.state)
+    state = devices.place(job.hand_over())
     shapes = _in_order_of_need(prepared.train, int(state.step))
     engine = Engine(devices, prepared.model, job.step, state, shapes)  # compiles while the tracker connects
     status: Status = "FAILED"

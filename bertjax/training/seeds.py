@@ -121,7 +121,7 @@ def finetune_seeds(
     def run(seed: int) -> Mapping[str, float]:
         logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
         return conduct(
-            checked.pop(seed, None) or get_ready(seed),
+            checked.pop(seed) if seed in checked else get_ready(seed),
             command=f"{command} --seed {seed}" if command else None,
             tracker=new_tracker(run_id),
             progress=new_progress(),
