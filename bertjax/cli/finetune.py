@@ -200,7 +200,15 @@ def _run_one(parsed: Arguments, out: Path, command: str, stop: StopSignal) -> in
 def _run_on_workers(parsed: Arguments, out: Path, command: str) -> int:
     from bertjax.training.workers import finetune_on_workers
 
-    result = finetune_on_workers(parsed.config, out, parsed.workers, resume=parsed.resume, overwrite=parsed.overwrite)
+    result = finetune_on_workers(
+        parsed.config,
+        out,
+        parsed.workers,
+        resume=parsed.resume,
+        overwrite=parsed.overwrite,
+        allow_changed=parsed.allow_changed,
+        command=command,
+    )
     _show(result, command)
     return 0
 

@@ -20,7 +20,7 @@ from bertjax.tracking.journal import Journal
 from bertjax.tracking.mlflow import MlflowTracker, send_rest
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.tracker import Status
-from bertjax.training import run_folder
+from bertjax.training import cluster, run_folder
 from bertjax.training.run_folder import CHECKPOINTS, MODEL
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def run_sweep(sweep: Sweep, out: str | Path, *, resume: bool = False, address: s
       sweep: what to do.
       out: folder of the sweep.
       resume: continue the sweep in `out`: trials that have ended stay, the others go on.
-      address: of a Ray cluster; default: Ray on this machine.
+      address: of a Ray cluster, as in `training.cluster.join`.
 
     Returns:
       What is known of every trial.
@@ -237,16 +237,12 @@ class _ray:  # noqa: N801 (a context manager, read as one)
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and the sweep has lines of its own
         if ray.is_initialized():
             return
-        try:
-            ray.init(
-                self._address,
-                include_dashboard=None if self._address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": self._environment},
-            )
-        except ConnectionError as error:
-            raise ConfigError(f"no Ray cluster answers at {self._address}: {str(error).splitlines()[0]}") from None
+        cluster.join(
+            self._address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": self._environment},
+        )
         self._started = True
 
     def __exit__(self, *exception: Any) -> None:

@@ -211,6 +211,9 @@ class Workers:
     accelerator: str | None = None
     """Kind of TPU or GPU that workers are placed on, such as TPU-V6E."""
 
+    address: str | None = None
+    """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
+
     max_failures: int = 3
     """How often the workers are started again after one died; -1 is without end."""
 
@@ -221,8 +224,10 @@ class Workers:
             raise ConfigError(f"--topology {self.topology} needs --accelerator, such as TPU-V6E")
         if self.use_tpu and self.use_gpu:
             raise ConfigError(f"--use-gpu and --accelerator {self.accelerator} exclude each other")
-        if (self.use_gpu or self.topology or self.accelerator) and not self.num_workers:
-            raise ConfigError("--use-gpu, --topology and --accelerator are for workers; give --num-workers too")
+        if (self.use_gpu or self.topology or self.accelerator or self.address) and not self.num_workers:
+            raise ConfigError(
+                "--use-gpu, --topology, --accelerator and --address are for workers; give --num-workers too"
+            )
 
     @property
     def use_tpu(self) -> bool:

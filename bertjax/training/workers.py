@@ -10,13 +10,14 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.errors import ConfigError, UserError, WorkerError
 from bertjax.settings import flatten
 from bertjax.tracking.mlflow import tracking_address
-from bertjax.training import run_folder
+from bertjax.training import cluster, run_folder
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import FineTuneResult, finetune
 from bertjax.training.options import Workers
@@ -30,6 +31,7 @@ class _Job(NamedTuple):
     """What a worker needs to know.
 
     Attributes:
+      command: that repeats the run.
       directory: the current folder of whoever started the run; relative paths of the settings count from there.
       notes: a folder that the workers share while the run lasts.
     """
@@ -38,28 +40,35 @@ class _Job(NamedTuple):
     folder: Path
     resume: bool
     overwrite: bool
+    allow_changed: bool
+    command: str
     directory: Path
     notes: Path
 
 
 def finetune_on_workers(
-    config: FineTuneConfig, out: str | Path, workers: Workers, *, resume: bool = False, overwrite: bool = False
+    config: FineTuneConfig,
+    out: str | Path,
+    workers: Workers,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changed: bool = False,
+    command: str | None = None,
 ) -> FineTuneResult:
     """`finetune` on several workers: the same folder, one MLflow run, the same numbers but for rounding.
 
-    Runs on the Ray cluster of this process, on the one that `RAY_ADDRESS` names, or on one that it starts on this
-    machine.
+    Runs on the Ray cluster of this process, or on the one that `workers.address` means.
 
     Args:
       config: what to do.
       out: folder of the run, on a file system that all workers share.
       workers: how many, on what.
-      resume: continue the run in `out` from its last checkpoint.
-      overwrite: replace the run in `out`.
+      resume, overwrite, allow_changed, command: as in `finetune`.
 
     Raises:
       UserError: what `finetune` raises.
-      ConfigError: more workers than this machine has room for.
+      ConfigError: no cluster at the address, or more workers than this machine has room for.
       WorkerError: workers died more often than `workers.max_failures` allows.
     """
     import ray
@@ -67,9 +76,11 @@ def finetune_on_workers(
     from ray.train.v2.jax import JaxTrainer
 
     folder = Path(out).absolute()
-    run_folder.check_folder(folder, flatten(config), resume, overwrite)
-    if not ray.is_initialized():
-        _start_ray(workers)
+    run_folder.check_folder(folder, flatten(config), resume, overwrite, allow_changed)
+    if not ray.is_initialized() and not cluster.join(workers.address):
+        check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
+    command = command or f"bertjax.training.workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
+    job = partial(_Job, config, folder, resume, overwrite, allow_changed, command, Path.cwd())
     variables = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
@@ -79,7 +90,7 @@ def finetune_on_workers(
         notes = Path(shared)
         trainer = JaxTrainer(
             _work,
-            train_loop_config={"job": _Job(config, folder, resume, overwrite, Path.cwd(), notes)},
+            train_loop_config={"job": job(notes)},
             scaling_config=ScalingConfig(
                 num_workers=workers.num_workers,
                 use_gpu=workers.use_gpu,
@@ -108,15 +119,6 @@ def finetune_on_workers(
     return result
 
 
-def _start_ray(workers: Workers) -> None:
-    """Joins the cluster that `RAY_ADDRESS` names, or starts one here, which cannot grow: Ray would wait for ever."""
-    import ray
-
-    ray.init(include_dashboard=False)
-    if "RAY_ADDRESS" not in os.environ:
-        check_room(workers, ray.cluster_resources())
-
-
 def check_room(workers: Workers, resources: Mapping[str, float]) -> None:
     """Whether a machine with these resources of Ray's has room for the workers.
 
@@ -128,7 +130,7 @@ def check_room(workers: Workers, resources: Mapping[str, float]) -> None:
     if workers.num_workers > there_are:
         raise ConfigError(
             f"--num-workers {workers.num_workers} takes as many {kind}s, and this machine has {there_are}; give fewer, "
-            f"or name a cluster with RAY_ADDRESS"
+            f"or the --address of a cluster"
         )
 
 
@@ -181,6 +183,8 @@ def _run(job: _Job, again: bool) -> FineTuneResult:
         job.folder,
         resume=job.resume or continued,
         overwrite=(job.overwrite or again) and not continued and not job.resume,
+        allow_changed=job.allow_changed,
+        command=job.command,
         progress=LineProgress(),
     )
 

@@ -1,0 +1,52 @@
+"""The Ray cluster that a job runs on: one at an address, the one that `RAY_ADDRESS` names, or Ray on this machine."""
+
+import os
+import socket
+from typing import Any
+
+from bertjax.errors import ConfigError
+
+_PATIENCE = 5.0  # seconds; Ray itself asks an address that does not answer for a quarter of an hour
+_ANY = "auto"  # Ray's word for the cluster that this machine is a node of
+
+
+def join(address: str | None, **settings: Any) -> bool:
+    """Connects this process with Ray.
+
+    Args:
+      address: of a cluster, HOST:PORT, or `auto` for the one that this machine is a node of; default: the one that
+        `RAY_ADDRESS` names, or else Ray started on this machine.
+      settings: for `ray.init`.
+
+    Returns:
+      Whether it is a cluster that was there before.
+
+    Raises:
+      ConfigError: no cluster answers there.
+    """
+    import ray
+
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    if wanted == "local":
+        ray.init(wanted, include_dashboard=False, **settings)
+        return False
+    try:
+        _knock(wanted)
+        ray.init(wanted, **settings)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {wanted} ({str(error).splitlines()[0]}); give the --address of one, or leave "
+            f"it out to use this machine"
+        ) from None
+    return True
+
+
+def _knock(address: str) -> None:
+    """Whether somebody listens at HOST:PORT; an address of another kind is Ray's to judge.
+
+    Raises:
+      OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if address != _ANY and host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
