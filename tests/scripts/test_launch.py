@@ -136,7 +136,8 @@ sys.exit(3)
 
 def slurm(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = ["bash", str(LAUNCH / "slurm.sh"), *arguments]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    everything = os.environ | environment
+    return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.ray

@@ -2,6 +2,8 @@
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError, UserError
+from bertjax.errors import ConfigError, RunFolderError, UserError, WorkerError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.config import FineTuneConfig
@@ -96,19 +98,47 @@ def kill_a_worker(folder: Path, killed: list[bool]) -> None:
     killed.append(not (folder / "metrics.json").exists())
 
 
-def test_a_run_survives_the_death_of_a_worker(config, undisturbed, tmp_path):
+@contextmanager
+def a_worker_dies(folder: Path) -> Iterator[None]:
+    """What runs inside loses a worker before it is done."""
     killed: list[bool] = []
-    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "run", killed), daemon=True)
+    killer = threading.Thread(target=kill_a_worker, args=(folder, killed), daemon=True)
     killer.start()
-    result = finetune_on_workers(config, tmp_path / "run", replace(TWO, max_failures=1))
+    yield
     killer.join()
     assert killed == [True]
+
+
+def test_a_run_survives_the_death_of_a_worker(config, undisturbed, tmp_path):
+    with a_worker_dies(tmp_path / "run"):
+        result = finetune_on_workers(config, tmp_path / "run", replace(TWO, max_failures=1))
     assert losses(result.folder) == losses(undisturbed)
     assert jax.tree.all(jax.tree.map(np.array_equal, params_of(result.folder), params_of(undisturbed)))
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["run", "undisturbed"]
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_one_death_too_many_and_what_goes_on_from_there(config, one_device_a_worker, tmp_path):
+    """The run says how it goes on; it then does so with other settings, if it is told to, and says how to repeat it."""
+    folder = tmp_path / "run"
+    with a_worker_dies(folder), pytest.raises(WorkerError, match=f"died more than 0 times .*--resume --out {folder}"):
+        finetune_on_workers(config, folder, replace(TWO, max_failures=0))
+    assert not (folder / "metrics.json").exists()
+    before = losses(folder)
+    changed = replace(config, optimizer=Optimizer(learning_rate=5e-4))
+    with pytest.raises(RunFolderError, match=r"optimizer.learning_rate .*--allow-changed continues"):
+        finetune_on_workers(changed, folder, TWO, resume=True)
+    command = "bertjax finetune --learning-rate 5e-4"
+    finetune_on_workers(changed, folder, TWO, resume=True, allow_changed=True, command=command)
+    after = losses(folder)
+    assert after[:6] == before[:6]  # the epoch that was saved
+    assert [step for step, _ in after] == list(range(1, 49))
+    starts = json.loads((folder / "environment.json").read_text())["starts"]
+    assert starts[0]["command"].startswith("XLA_FLAGS=")
+    assert "finetune_on_workers(FineTuneConfig(" in starts[0]["command"]
+    assert starts[-1]["command"].endswith(f" {command}")
 
 
 def test_a_mistake_in_the_data_is_told_as_one(config, one_device_a_worker, tmp_path):
