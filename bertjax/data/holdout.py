@@ -4,7 +4,6 @@ Every function gives each row to one of the two sides, and gives the same sides 
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,11 +25,35 @@ class Sides(NamedTuple):
     test: np.ndarray
 
 
-def stratified(labels: Sequence[str], test_size: float, seed: int, source: str, side: str = "test") -> Sides:
+class Strata(NamedTuple):
+    """The class of each row, in numbers.
+
+    Attributes:
+      names: of the classes, sorted.
+      codes: [N] places in them.
+    """
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows of each class that has some."""
+        counts = np.bincount(self.codes, minlength=len(self.names)).tolist()
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
+
+
+def strata_of(labels: Sequence[str]) -> Strata:
+    """The labels of rows as strata."""
+    names, codes = np.unique(np.asarray(labels), return_inverse=True)
+    return Strata(tuple(names.tolist()), codes)
+
+
+def stratified(strata: Strata, test_size: float, seed: int, source: str, side: str = "test") -> Sides:
     """Holds out rows so that each class has the same share on both sides.
 
     Args:
-      labels: one a row.
+      strata: the class of each row.
       test_size: a count of rows (1 or more), or a share of them.
       seed: of the shuffle.
       source, side: named in the error; which rows are held out, "test" or "validation".
@@ -38,7 +61,7 @@ def stratified(labels: Sequence[str], test_size: float, seed: int, source: str, 
     Raises:
       DataError: a class with one row, or a size that leaves a side without some class.
     """
-    counts = Counter(labels)
+    counts, labels = strata.counts, strata.codes
     lonely = sorted(label for label, count in counts.items() if count < 2)
     if lonely and len(counts) > 1:
         raise DataError(
@@ -59,7 +82,7 @@ def stratified(labels: Sequence[str], test_size: float, seed: int, source: str, 
 
 
 def grouped(
-    labels: Sequence[str], groups: Sequence[str], test_size: float, seed: int, source: str, side: str = "test"
+    strata: Strata, groups: Sequence[Any] | np.ndarray, test_size: float, seed: int, source: str, side: str = "test"
 ) -> Sides:
     """Holds out whole groups, so that no value of `groups` is on both sides.
 
@@ -67,8 +90,8 @@ def grouped(
     single move or swap would bring the number of rows nearer to what is asked for.
 
     Args:
-      labels: one a row.
-      groups: one a row.
+      strata: the class of each row.
+      groups: one a row, or a key of it.
       test_size: a count of rows (1 or more), or a share of them.
       seed: of the deal.
       source, side: named in the error; which rows are held out.
@@ -78,8 +101,8 @@ def grouped(
     """
     values, group_of_row = np.unique(np.asarray(groups), return_inverse=True)
     if len(values) < 2:
-        raise DataError(f"{source}: a grouped split needs two groups or more, all rows are of {str(values[0])!r}")
-    most_rows = max(Counter(labels).values())
+        raise DataError(f"{source}: a grouped split needs two groups or more, all rows are of one")
+    labels, most_rows = strata.codes, max(strata.counts.values())
     if most_rows < 2:
         raise DataError(f"{source}: every class has a single row, which cannot be on both sides of a split; add rows")
     held_out = _count_between_sides(test_size, len(labels), source, side)
@@ -95,7 +118,7 @@ def grouped(
     return _sides(is_out[group_of_row])
 
 
-def by_time(times: Sequence[Any], test_size: float, source: str, side: str = "test") -> Sides:
+def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, side: str = "test") -> Sides:
     """Holds out the latest rows; rows of the same time are never parted, so the order of rows has no say.
 
     Args:
@@ -110,19 +133,20 @@ def by_time(times: Sequence[Any], test_size: float, source: str, side: str = "te
       DataError: one time only, or a size that leaves a side empty.
     """
     held_out = _count_between_sides(test_size, len(times), source, side)
-    order = np.array(sorted(range(len(times)), key=times.__getitem__))
-    cuts = np.array([i for i in range(1, len(order)) if times[order[i - 1]] != times[order[i]]], int)
+    times = np.asarray(times)
+    order = np.argsort(times, kind="stable")
+    cuts = 1 + np.flatnonzero(times[order[1:]] != times[order[:-1]])
     if not cuts.size:
         raise DataError(f"{source}: a time split needs two times or more, all rows have {times[0]}")
     cut = cuts[np.abs(cuts - (len(times) - held_out)).argmin()]
     return Sides(order[:cut], order[cut:])
 
 
-def kfold(labels: Sequence[str], folds: int, fold: int, seed: int, source: str) -> Sides:
+def kfold(strata: Strata, folds: int, fold: int, seed: int, source: str) -> Sides:
     """Deals the rows into `folds` parts, each class evenly, and holds one out; every row is in exactly one part.
 
     Args:
-      labels: one a row.
+      strata: the class of each row.
       folds: number of parts, 2 or more.
       fold: the part to hold out, counted from 0.
       seed: of the shuffle.
@@ -131,14 +155,14 @@ def kfold(labels: Sequence[str], folds: int, fold: int, seed: int, source: str) 
     Raises:
       DataError: a class with fewer rows than folds.
     """
-    label, rows = min(Counter(labels).items(), key=lambda item: (item[1], item[0]))
+    label, rows = min(strata.counts.items(), key=lambda item: (item[1], item[0]))
     if folds > rows:
         what = repr(label) if label else "the table"
         raise DataError(
             f"{source}: {what} has {rows} {'row' if rows == 1 else 'rows'}, which cannot be in each of {folds} "
             f"folds; choose fewer --folds or drop the class"
         )
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(strata.codes)), strata.codes)
     return Sides(*list(parts)[fold])
 
 

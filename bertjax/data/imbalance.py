@@ -54,20 +54,23 @@ def _positive(setting: str, number: str) -> float:
     return weight
 
 
-def oversampled(labels: Sequence[str], seed: int) -> list[int]:
+def oversampled(labels: Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
     """Rows so that each class has as many as the largest: every row, then whole rounds and a random share of a round of
     the smaller classes, so that no row comes more than once oftener than another of its class.
 
     Args:
-      labels: one a row.
+      labels: one a row, or numbers in the order of their names.
       seed: of the share.
+
+    Returns:
+      [M] indices of rows.
     """
     rng = np.random.default_rng(seed)
-    array = np.asarray(labels)
-    rows_of = {label: np.flatnonzero(array == label) for label in sorted(set(labels))}
-    most = max(map(len, rows_of.values()))
-    indices = list(range(len(labels)))
-    for rows in rows_of.values():
+    _, codes = np.unique(np.asarray(labels), return_inverse=True)
+    rows_of = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    most = max(map(len, rows_of))
+    indices = [np.arange(len(codes))]
+    for rows in rows_of:
         rounds, rest = divmod(most - len(rows), len(rows))
-        indices += [*np.tile(rows, rounds).tolist(), *rng.permutation(rows)[:rest].tolist()]
-    return indices
+        indices += [np.tile(rows, rounds), rng.permutation(rows)[:rest]]
+    return np.concatenate(indices)

@@ -1,10 +1,53 @@
 """The label vocabulary: which class has which index. Sorted, so it never depends on the order of rows."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.errors import DataError
+
+
+class LabelNames(NamedTuple):
+    """The label names of some rows, in numbers.
+
+    Attributes:
+      names: in whatever order.
+      codes: [total] int32 places in `names`, those of a row after those of the row before.
+      counts: [n] int32 names of each row.
+    """
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+    counts: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "LabelNames":
+        """Those of some rows, in their order."""
+        begins = np.cumsum(self.counts, dtype=np.int64) - self.counts
+        return LabelNames(self.names, self.codes[consecutive(begins[rows], self.counts[rows])], self.counts[rows])
+
+    def present(self) -> set[str]:
+        """The names that some row has."""
+        return {self.names[code] for code in np.unique(self.codes).tolist()}
+
+
+def label_names(of_rows: Iterable[Iterable[str]]) -> LabelNames:
+    """The distinct label names of each row."""
+    distinct = [tuple(dict.fromkeys(of_row)) for of_row in of_rows]
+    names = in_order({name for of_row in distinct for name in of_row})
+    index = {name: i for i, name in enumerate(names)}
+    codes = np.array([index[name] for of_row in distinct for name in of_row], np.int32)
+    return LabelNames(names, codes, np.array([len(of_row) for of_row in distinct], np.int32))
+
+
+def consecutive(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers `start, start + 1, ...` of each run, end to end.
+
+    >>> consecutive(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def label_vocabulary(labels: Iterable[str]) -> tuple[str, ...]:

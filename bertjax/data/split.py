@@ -8,13 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bertjax.data import holdout
 from bertjax.data.contract import Finding, check, complaint
 from bertjax.data.contract_file import read_contract
+from bertjax.data.held_out import Known, hold_out, test_size
 from bertjax.data.intake import Intake, TableIntake
+from bertjax.data.keys import keys_of
+from bertjax.data.labels import label_names
 from bertjax.data.leaks import leaked_rows
 from bertjax.data.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
-from bertjax.data.rows import Rows, Selected, check_one_kind, drop_duplicates, kinds_of, preprocess, select_rows
+from bertjax.data.rows import (
+    Rows,
+    Selected,
+    check_one_kind,
+    count_of,
+    drop_duplicates,
+    kinds_of,
+    preprocess,
+    select_rows,
+)
 from bertjax.data.sources import Read, listing, read_table
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat, format_of
@@ -22,10 +33,6 @@ from bertjax.data.times import sortable_times
 from bertjax.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
-
-# Rows to hold out of a catalog data set whose own test rows are not in its package.
-CATALOG_TEST_ROWS = {"trec": 500}
-DEFAULT_TEST_SHARE = 0.2
 
 
 class Splits(NamedTuple):
@@ -82,7 +89,7 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     if "test" in rows:
         test = rows["test"]
     else:
-        train, test = _split(table, task_format, train, _test_size(table), "test")
+        train, test = _split(table, task_format, train, test_size(table), "test")
     validation = rows.get("validation")
     if table.validation_size is not None:
         train, validation = _split(table, task_format, train, table.validation_size, "validation")
@@ -192,59 +199,49 @@ def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: s
 
 def _order(table: Table, frame: pd.DataFrame) -> list[Any] | None:
     """The group or time of each row, where the split goes by one."""
-    column = table.group or table.time
+    column = table.order_column
     if column is None:
         return None
-    if column not in frame.columns:
+    check_order_column(table, frame.columns)
+    missing = np.flatnonzero(is_blank(frame[column]))
+    if len(missing):
+        raise not_ordered(table, len(missing), int(missing[0]))
+    return frame[column].astype(str).tolist() if table.group else sortable_times(frame[column], table.train).tolist()
+
+
+def check_order_column(table: Table, columns: Iterable[str]) -> None:
+    """Whether the column that the split goes by is there.
+
+    Raises:
+      DataError: it is not.
+    """
+    there = list(columns)
+    if table.order_column is not None and table.order_column not in there:
         raise DataError(
-            f"{table.train} has no column {column!r} to split by; its columns are {', '.join(map(str, frame.columns))}"
+            f"{table.train} has no column {table.order_column!r} to split by; its columns are "
+            f"{', '.join(map(str, there))}"
         )
-    cells = frame[column]
-    missing = (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy()
-    if missing.any():
-        raise DataError(
-            f"{table.train}: {missing.sum()} {'row' if missing.sum() == 1 else 'rows'} without a value in column "
-            f"{column!r} (the first is row {missing.argmax() + 1}), by which it is split; fill or remove them"
-        )
-    return cells.astype(str).tolist() if table.group else sortable_times(cells, table.train)
+
+
+def is_blank(cells: pd.Series) -> np.ndarray:
+    """Which cells are missing or hold white space alone: [n] bool."""
+    return (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy(bool)
+
+
+def not_ordered(table: Table, count: int, first: int) -> DataError:
+    """What to say where rows lack the group or time that the split goes by; the first one is counted from 0."""
+    return DataError(
+        f"{table.train}: {count_of(count, 'row')} without a value in column {table.order_column!r} (the first is row "
+        f"{first + 1}), by which it is split; fill or remove them"
+    )
 
 
 def _split(table: Table, task_format: TaskFormat, rows: Rows, size: float, side: str) -> tuple[Rows, Rows]:
     """Training rows, and those that are held out for the other side."""
-    seed, source = table.split_seed, table.train
-    # What has no classes is one class: a stratified split of it is a random one.
-    strata = rows.labels if task_format.classes else [""] * len(rows.labels)
-    asked, kind = f"asked for {holdout.rows_to_hold_out(size, len(strata))}", str(table.split)
-    if table.split == "kfold" and side == "test":
-        sides = holdout.kfold(strata, table.folds, table.fold, seed, source)
-        asked = f"fold {table.fold} of {table.folds}"
-    elif rows.order is None:
-        sides, kind = holdout.stratified(strata, size, seed, source, side), "stratified"
-        if not task_format.classes:
-            kind, sides = "random", _without_news(sides, rows, task_format)
-    elif table.split == "grouped":
-        sides = holdout.grouped(strata, rows.order, size, seed, source, side)
-    else:
-        sides = holdout.by_time(rows.order, size, source, side)
-    logger.info(
-        "%s: the %s split holds out %d of %d rows for %s (%s)",
-        source, kind, len(sides.test), len(strata), side, asked,
-    )  # fmt: skip
-    train, test = rows.take(sides.train), rows.take(sides.test)
-    gone = _names(rows, task_format) - _names(train, task_format)
-    if gone:
-        raise DataError(
-            f"{source}: the {kind} split holds out every row of {', '.join(map(repr, sorted(gone)))}, so training "
-            f"would never see it; choose another --{side}-size or --split-seed, or drop the class"
-        )
-    return train, test
-
-
-def _without_news(sides: holdout.Sides, rows: Rows, task_format: TaskFormat) -> holdout.Sides:
-    """The same sides, but rows that hold out the only ones of a label name stay in training."""
-    known = {name for i in sides.train for name in task_format.names(rows.labels[i])}
-    is_new = np.array([not known.issuperset(task_format.names(rows.labels[i])) for i in sides.test], bool)
-    return holdout.Sides(np.concatenate([sides.train, sides.test[is_new]]), sides.test[~is_new])
+    order = None if rows.order is None else keys_of(rows.order) if table.group else np.array(rows.order)
+    known = Known(label_names(map(task_format.names, rows.labels)), order)
+    sides = hold_out(table, task_format, known, size, side)
+    return rows.take(sides.train), rows.take(sides.test)
 
 
 def _without(train: Rows, leaks: list[int], table: Table, task_format: TaskFormat) -> Rows:
@@ -270,11 +267,3 @@ def all_leaked(table: Table, names: Iterable[str]) -> DataError:
 
 def _names(rows: Rows, task_format: TaskFormat) -> set[str]:
     return {name for label in rows.labels for name in task_format.names(label)}
-
-
-def _test_size(table: Table) -> float:
-    if table.test_size is not None:
-        if table.test_size <= 0:
-            raise ConfigError(f"--test-size must be positive, got {table.test_size}")
-        return table.test_size
-    return CATALOG_TEST_ROWS.get(table.train, DEFAULT_TEST_SHARE)

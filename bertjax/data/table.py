@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
 
 
@@ -102,3 +103,8 @@ class Table:
 
     contract: str | None = None
     """A JSON file of what the tables promise: columns, types, unique keys, labels, lengths; checked before training."""
+
+    @property
+    def order_column(self) -> str | None:
+        """The column that the split goes by, of groups or of times."""
+        return self.group or self.time

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bertjax.errors import DataError
@@ -23,7 +24,7 @@ def as_datetimes(column: pd.Series) -> pd.Series:
     return min((_read(cells, how) for how in _WAYS_TO_READ), key=lambda times: int(times.isna().sum()))
 
 
-def sortable_times(column: pd.Series, source: str) -> list[Any]:
+def sortable_times(column: pd.Series, source: str) -> np.ndarray:
     """One number or datetime a row, of the same kind throughout.
 
     Args:
@@ -31,7 +32,7 @@ def sortable_times(column: pd.Series, source: str) -> list[Any]:
       source: named in the error.
 
     Returns:
-      Numbers or datetimes in UTC.
+      [n] numbers, or datetimes in UTC.
 
     Raises:
       DataError: a cell that is neither; the first one is named. Missing cells are the caller's to refuse.
@@ -49,7 +50,7 @@ def sortable_times(column: pd.Series, source: str) -> list[Any]:
             f"{source}: column {column.name!r} orders the rows, but row {first + 1} holds {column.iloc[first]!r}, "
             f"neither a number nor a time; write times as 2024-05-31 or 2024-05-31T18:00"
         )
-    return times.tolist()
+    return (times.dt.tz_localize(None) if isinstance(times.dtype, pd.DatetimeTZDtype) else times).to_numpy()
 
 
 def _read(cells: pd.Series, how: dict[str, Any]) -> pd.Series:

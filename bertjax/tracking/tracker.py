@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from bertjax.data.table import Side
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-Side = Literal["train", "validation", "test"]
 
 
 class Dataset(NamedTuple):

@@ -19,6 +19,7 @@ from bertjax.data.rows import Rows
 from bertjax.data.split import Splits, preprocessing_of, read_splits
 from bertjax.data.streaming.spill import SpilledExamples
 from bertjax.data.streaming.splits import StreamedSplits, stream_splits
+from bertjax.data.table import Side
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
 from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
@@ -26,7 +27,7 @@ from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import TASKS, Model, Params, make_model
 from bertjax.tracking.registry import find_model
-from bertjax.tracking.tracker import Dataset, Side
+from bertjax.tracking.tracker import Dataset
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.environment import weights_digest
 
@@ -90,14 +91,17 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     )
     model = _with_dropout(model, config.dropout_rate)
     encoding = Encoding(tokenizer, vocabulary, config.max_length, table, masking=config.masking, seed=config.seed)
-    validation = None
-    if splits.validation is not None:
-        source = table.validation or table.train
-        validation = task_format.encode(splits.validation, source, encoding).fixed(table.split_seed)
-    test = task_format.encode(splits.test, table.test or table.train, encoding).fixed(table.split_seed)
+
+    def judging(rows: Rows | SpilledExamples, source: str) -> Examples:
+        if isinstance(rows, Rows):
+            return task_format.encode(rows, source, encoding).fixed(table.split_seed)
+        return rows.take(np.arange(rows.num_examples)).fixed(table.split_seed)
+
+    validation = None if splits.validation is None else judging(splits.validation, table.validation or table.train)
+    test = judging(splits.test, table.test or table.train)
     train: Examples | SpilledExamples
     if isinstance(splits, StreamedSplits):
-        train = _weighted(config, splits.train, vocabulary)
+        train = _balanced_stream(config, splits.train, vocabulary)
     else:
         train = _balanced(
             config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary
@@ -141,27 +145,24 @@ def _datasets(splits: Splits | StreamedSplits) -> tuple[Dataset, ...]:
     """The rows of each side, as they are used: cleaned, split, without duplicates and leaks."""
     table = splits.table
 
-    def dataset(side: Side, source: str, digest: str, count: int) -> Dataset:
-        where = str(Path(source).absolute()) if Path(source).exists() else source
-        return Dataset(side, where, digest, count)
+    sides: tuple[tuple[Side, str, Rows | SpilledExamples | None], ...] = (
+        ("train", table.train, splits.train),
+        ("validation", table.validation or table.train, splits.validation),
+        ("test", table.test or table.train, splits.test),
+    )
 
-    if isinstance(splits, StreamedSplits):
-        train = dataset("train", table.train, splits.digest, splits.train.num_examples)
-    else:
-        train = dataset("train", table.train, splits.train.digest(), len(splits.train.texts))
-    test = dataset("test", table.test or table.train, splits.test.digest(), len(splits.test.texts))
-    if splits.validation is None:
-        return (train, test)
-    rows = splits.validation
-    return (train, dataset("validation", table.validation or table.train, rows.digest(), len(rows.texts)), test)
+    def dataset(side: Side, source: str, rows: Rows | SpilledExamples) -> Dataset:
+        where = str(Path(source).absolute()) if Path(source).exists() else source
+        if isinstance(rows, Rows):
+            return Dataset(side, where, rows.digest(), len(rows.texts))
+        assert isinstance(splits, StreamedSplits)
+        return Dataset(side, where, splits.digests[side], rows.num_examples)
+
+    return tuple(dataset(side, source, rows) for side, source, rows in sides if rows is not None)
 
 
 def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:
     settings = config.imbalance
-    if settings.oversample and config.data.reader == "ray":
-        raise ConfigError(
-            "--oversample repeats rows in memory, where --reader ray has none; weigh with --class-weights"
-        )
     if (settings.class_weights or settings.oversample) and not task_format.classes:
         name = "--class-weights" if settings.class_weights else "--oversample"
         raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
@@ -184,14 +185,21 @@ def _balanced(
     return examples._replace(weights=np.array([weights[label] for label in rows.labels], np.float32))
 
 
-def _weighted(config: FineTuneConfig, examples: SpilledExamples, vocabulary: tuple[str, ...]) -> SpilledExamples:
-    """The streamed examples, with the weights of their classes."""
-    settings = config.imbalance.class_weights
-    if not settings:
+def _balanced_stream(config: FineTuneConfig, examples: SpilledExamples, vocabulary: tuple[str, ...]) -> SpilledExamples:
+    """The streamed examples, with what is done about classes of very different size."""
+    settings = config.imbalance
+    if not settings.oversample and not settings.class_weights:
         return examples
     assert isinstance(examples.labels, np.ndarray)  # one class a row
-    weights = class_weights(settings, [vocabulary[i] for i in examples.labels], vocabulary)
-    return examples.weighted(np.array([weights[name] for name in vocabulary], np.float32)[examples.labels])
+    names = vocabulary or tuple(map(str, range(int(examples.labels.max()) + 1)))
+    if settings.oversample:
+        by_name = sorted(range(len(names)), key=names.__getitem__)
+        examples = examples.at(oversampled(np.argsort(by_name)[examples.labels], config.seed))
+    if not settings.class_weights:
+        return examples
+    labels = np.asarray(examples.labels)
+    weights = class_weights(settings.class_weights, [names[label] for label in labels], names)
+    return examples.weighted(np.array([weights[name] for name in names], np.float32)[labels])
 
 
 def _with_dropout(model: Model, rate: float | None) -> Model:

@@ -45,7 +45,7 @@ def test_refuses(settings, message):
 
 @given(LABELS, st.integers(0, 5))
 def test_oversampling_evens_the_classes_and_loses_no_row(labels, seed):
-    indices = oversampled(labels, seed)
+    indices = oversampled(labels, seed).tolist()
     most = max(Counter(labels).values())
     assert set(Counter(labels[i] for i in indices).values()) == {most}
     assert indices[: len(labels)] == list(range(len(labels)))
@@ -53,4 +53,4 @@ def test_oversampling_evens_the_classes_and_loses_no_row(labels, seed):
     for label in set(labels):
         of_class = [times[i] for i, other in enumerate(labels) if other == label]
         assert max(of_class) - min(of_class) <= 1
-    assert indices == oversampled(labels, seed)
+    assert indices == oversampled(labels, seed).tolist()

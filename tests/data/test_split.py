@@ -87,9 +87,9 @@ def test_no_group_is_on_both_sides_and_the_size_is_near(rows, share, seed):
     assume(len(set(groups)) > 1 and max(map(labels.count, labels)) > 1)
     wanted = round(share * len(rows))
     assume(wanted >= 1)
-    sides = holdout.grouped(labels, groups, share, seed, "t")
+    sides = holdout.grouped(holdout.strata_of(labels), groups, share, seed, "t")
     assert_whole(sides, len(rows))
-    assert_equal_sides(sides, holdout.grouped(labels, groups, share, seed, "t"))
+    assert_equal_sides(sides, holdout.grouped(holdout.strata_of(labels), groups, share, seed, "t"))
     held, kept = ({groups[i] for i in side} for side in (sides.test, sides.train))
     assert not held & kept
     assert held
@@ -127,7 +127,7 @@ def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, colu
 def test_groups_keep_the_shares_of_classes_where_they_can():
     groups = [f"g{i // 5}" for i in range(500)]
     labels = ["rare" if i // 5 < 20 else "common" for i in range(500)]
-    held = holdout.grouped(labels, groups, 0.2, 0, "t").test
+    held = holdout.grouped(holdout.strata_of(labels), groups, 0.2, 0, "t").test
     assert len(held) == 100
     assert sum(labels[i] == "rare" for i in held) == 20
 
@@ -183,7 +183,7 @@ def test_times_are_ordered_as_times(tmp_path, times):
 @given(st.lists(st.sampled_from("xyz"), min_size=4, max_size=40), st.integers(2, 5), st.integers(0, 5))
 def test_every_row_is_in_exactly_one_fold(labels, folds, seed):
     assume(min(map(labels.count, labels)) >= folds)
-    parts = [holdout.kfold(labels, folds, fold, seed, "t") for fold in range(folds)]
+    parts = [holdout.kfold(holdout.strata_of(labels), folds, fold, seed, "t") for fold in range(folds)]
     for part in parts:
         assert_whole(part, len(labels))
     assert sorted(i for part in parts for i in part.test) == list(range(len(labels)))
@@ -287,7 +287,7 @@ USER = {"user": list("aabb")}
         (XY, {"when": [5] * 4}, {"split": "time", "time": "when"}, "needs two times or more, all rows have 5"),
         (XY, {"when": range(4)}, {"split": "time", "time": "when", "test_size": 2}, "every row of 'y', so training"),
         (XY, {"when": range(4)}, {"split": "time", "time": "when", "test_size": 4}, "of 4 rows leaves a side empty"),
-        (XY, {"user": ["a"] * 4}, {"split": "grouped", "group": "user"}, "two groups or more, all rows are of 'a'"),
+        (XY, {"user": ["a"] * 4}, {"split": "grouped", "group": "user"}, "two groups or more, all rows are of one"),
         (["x", "y"], {"user": ["a", "b"]}, {"split": "grouped", "group": "user"}, "every class has a single row"),
         (XY, USER, {"split": "grouped", "group": "user"}, "the grouped split holds out every row of '[xy]'"),
         (XY, USER, {"split": "grouped", "group": "user", "test_size": 0.01}, "holding out 0 of 4 rows leaves a side"),

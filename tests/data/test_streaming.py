@@ -95,10 +95,16 @@ def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
         assert assert_same(data, tiny_model, "regression").intake.emptied == 2
 
 
-@pytest.mark.parametrize("task", [task for task in TABLES if task not in ("classification", "regression")])
+def names_late_first(row):
+    return str(row.get("label", row.get("labels", row.get("tags"))))
+
+
+@pytest.mark.parametrize("task", TABLES)
 def test_every_task(tiny_model, tmp_path, ray_session, task):
-    """One row repeats another, one is in the test rows too; label names come in another order than the vocabulary's."""
-    records = list(reversed(TABLES[task]))
+    """Label names come in another order than the vocabulary's; a row repeats, another is in the test rows too. Then
+    test and validation rows are held out, but where answers are judged, which takes their texts.
+    """
+    records = sorted(TABLES[task], key=names_late_first, reverse=True)
     for name, rows in (("a", records[:30]), ("b", [*records[30:], records[4]]), ("test", records[5:6])):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     table = Table(str(tmp_path / "?.jsonl"), test=str(tmp_path / "test.jsonl"), **COLUMNS.get(task, {}))
@@ -106,17 +112,54 @@ def test_every_task(tiny_model, tmp_path, ray_session, task):
         table = replace(table, label_delimiter="|")
     stream = assert_same(table, tiny_model, task)
     assert (stream.intake.duplicates, stream.intake.leaks_removed) == (1, 1)
+    if task != "question_answering":
+        held = assert_same(replace(table, test=None, validation_size=9), tiny_model, task)
+        assert held.train.num_examples > held.validation.num_examples > 0
+
+
+def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
+    """Groups, times and folds; leaks into what is held out; a row without a group, a time that is none."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"text": [f"{'film' * (i % 7)} {i}" for i in range(80)], "label": list("yyxz") * 20})
+    frame["user"], frame["when"] = [f"u{n}" for n in rng.integers(0, 9, 80)], rng.permutation(80)
+    frame["date"] = pd.to_datetime("2024-01-01") + pd.to_timedelta(frame.when // 3, "D")
+    frame.loc[9, "text"] = frame.loc[60, "text"].upper()
+    frame[:50].to_csv(tmp_path / "a.csv", index=False)
+    frame[50:].to_csv(tmp_path / "b.csv", index=False)
+    frame.to_parquet(tmp_path / "c.parquet", row_group_size=11)
+    for settings in (
+        {"split": "grouped", "group": "user", "validation_size": 0.2},
+        {"split": "time", "time": "when", "test_size": 9},
+        {"split": "time", "time": "date", "validation_size": 5},
+        {"split": "kfold", "folds": 4, "fold": 2, "leaks": "report"},
+    ):
+        for source in ("[ab].csv", "c.parquet"):
+            stream = assert_same(Table(str(tmp_path / source), **settings), tiny_model)
+            assert stream.digests.keys() >= {"train", "test"}
+    frame.loc[[30, 70], "user"] = None
+    frame.assign(when=[*range(79), "spring"]).to_csv(tmp_path / "d.csv", index=False)
+    for settings, message in [
+        ({"split": "grouped", "group": "user"}, r"2 rows without a value in column 'user' \(the first is row 31\), by"),
+        ({"split": "time", "time": "when"}, "column 'when' orders the rows, but row 80 holds 'spring', neither"),
+        ({"split": "grouped", "group": "who"}, "has no column 'who' to split by; its columns are text, label, user"),
+        ({"test_size": 79}, "holding out 79 of 80 rows leaves a side with fewer rows than the 3 classes"),
+    ]:
+        table = Table(str(tmp_path / "d.csv"), **settings)
+        for read in (read_splits, lambda table: streamed(table, tiny_model)):
+            with pytest.raises(DataError, match=message):
+                read(table)
 
 
 def test_other_files(tiny_model, tmp_path, ray_session):
     """Sentences and questions that a worker reads whole, texts of several lines, and places of rows that are bad."""
-    (tmp_path / "a.conll").write_text("the O\nfilm B-X\n\nbook I-X\n\nwhat O\na O\n\nsong B-X\nplot I-X\n" * 3)
+    sentences = "the O\nfilm B-X\n\nbook I-X\n\nwhat O\na O\n\nsong B-X\nplot I-X\n"
+    (tmp_path / "a.conll").write_text("the O\n\n" * 8 + sentences * 3)
     (tmp_path / "b.txt").write_text("a film\n\nthe book , and so very good and dull and great and bad and not it\n")
     (tmp_path / "c.txt").write_text("the plot\nwho")
     (tmp_path / "d.json").write_text(json.dumps(squad(*QUESTIONS, version="v2.0")))
     conll = Table(str(tmp_path / "a.conll"), test=str(tmp_path / "a.conll"), leaks="report", on_bad_row="skip")
     stream = assert_same(conll, tiny_model, "token_classification")
-    assert [row.line for row in stream.intake.tables[0].skipped] == [4, 14, 24]
+    assert [row.line for row in stream.intake.tables[0].skipped] == [20, 30, 40]
     texts = Table(str(tmp_path / "[bc].txt"), test=str(tmp_path / "c.txt"), leaks="report", documents="file")
     assert assert_same(texts, tiny_model, "masked_lm").train.num_examples == 3
     questions = Table(str(tmp_path / "d.json"), test=str(tmp_path / "d.json"), leaks="report")
@@ -189,9 +232,16 @@ def test_files_with_different_columns(table, tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "task", "message"),
     [
-        ({"test": None}, "classification", "--reader ray holds no rows out .* name them with --test"),
-        ({"test": None, "split": "grouped", "group": "g"}, "classification", "name them with --test"),
-        ({"validation_size": 0.1}, "classification", "--validation-size looks at all training rows at once"),
+        (
+            {"test": None},
+            "question_answering",
+            "no texts of training rows, by which question_answering is judged",
+        ),
+        (
+            {"validation_size": 0.1},
+            "question_answering",
+            "name its rows with --test and --validation, or use --re",
+        ),
         ({"contract": "c.json"}, "classification", "--contract looks at all training rows at once"),
         ({"train": "trec"}, "classification", "fits in memory; leave --reader ray out"),
     ],

@@ -7,37 +7,49 @@ import numpy as np
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
 from bertjax.training.options import Imbalance
+from bertjax.training.prepare import prepare
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture
-def config(tiny_model, reviews) -> FineTuneConfig:
-    table = Table(str(reviews), test=str(reviews), text=("title", "body"), label="stars", leaks="report")
-    weights = Imbalance(class_weights=("good=2",))
-    return FineTuneConfig(str(tiny_model), table, max_length=48, batch_size=8, epochs=2, imbalance=weights)
+def config(tiny_model, reviews, tmp_path) -> FineTuneConfig:
+    """More rows of one class than of the other, some of them held out."""
+    rows = reviews.read_text().splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([*rows[:31], *(row for row in rows[31:] if "good" in row)]))
+    table = Table(str(tmp_path / "t.csv"), text=("title", "body"), label="stars", test_size=9, validation_size=0.2)
+    return FineTuneConfig(str(tiny_model), table, max_length=48, batch_size=8, epochs=2)
 
 
 def test_the_same_bits(config, tmp_path, ray_session):
+    """With rows that are repeated."""
+    config = replace(config, imbalance=Imbalance(oversample=True))
     streamed = replace(config, data=replace(config.data, reader="ray"))
     memory, stream = (
         finetune(which, tmp_path / which.data.reader, tracker=MemoryTracker()) for which in (config, streamed)
     )
     left, right = (from_pretrained(result.model_dir)[1] for result in (memory, stream))
     assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
-    same = [name for name in memory.metrics if name.startswith(("test/", "data/"))]
+    same = [name for name in memory.metrics if name.startswith(("test/", "validation/", "data/"))]
     assert {name: memory.metrics[name] for name in same} == {name: stream.metrics[name] for name in same}
     assert memory.metrics["train/loss"] == stream.metrics["train/loss"]
 
 
-def test_rows_that_are_not_in_memory_cannot_be_repeated(config, tmp_path):
-    streamed = replace(config, data=replace(config.data, reader="ray"), imbalance=Imbalance(oversample=True))
-    with pytest.raises(ConfigError, match="--oversample repeats rows in memory, where --reader ray has none"):
-        finetune(streamed, tmp_path / "run", tracker=MemoryTracker())
-    assert not (tmp_path / "run").exists()
+def test_the_same_weights(config, ray_session):
+    config = replace(config, imbalance=Imbalance(class_weights=("good=2",)))
+    streamed = replace(config, data=replace(config.data, reader="ray"))
+    memory, stream = (prepare(which, 1) for which in (config, streamed))
+    assert [(dataset.side, dataset.num_rows) for dataset in stream.datasets] == [
+        (dataset.side, dataset.num_rows) for dataset in memory.datasets
+    ]
+    seen: set[float] = set()
+    for left, right in zip(memory.train.batches(), stream.train.batches(), strict=True):
+        seen |= set(left.batch.example_weights.ravel().tolist())
+        for one, other in zip(left.batch, right.batch, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert {1.0, 2.0} <= seen

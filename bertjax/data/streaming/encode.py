@@ -1,11 +1,10 @@
 """What a worker does with some rows: reads their cells, preprocesses, tokenizes, and hands back arrays alone."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,16 +13,15 @@ from transformers import PreTrainedTokenizerFast
 from bertjax.data.bad_rows import BadRow
 from bertjax.data.cells import shown
 from bertjax.data.examples import Examples
-from bertjax.data.labels import in_order
+from bertjax.data.keys import keys_of
+from bertjax.data.labels import LabelNames, label_names
 from bertjax.data.leaks import leak_keys
 from bertjax.data.masking_settings import Masking
 from bertjax.data.rows import FirstOfKind, Rows, kinds_of, preprocess_rows, read_rows, spelled
-from bertjax.data.split import preprocessing_of
+from bertjax.data.split import is_blank, preprocessing_of
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
 from bertjax.data.tokenize import load_tokenizer
-
-_KEY_BYTES = 8  # of a hash: among 5 million rows, two different ones share a key with a probability of 7e-7
 
 
 class Recipe(NamedTuple):
@@ -48,20 +46,6 @@ class Recipe(NamedTuple):
     seed: int
 
 
-class LabelNames(NamedTuple):
-    """The label names of some rows.
-
-    Attributes:
-      names: in whatever order.
-      codes: [total] int32 places in `names`, those of a row after those of the row before.
-      counts: [n] int32 names of each row.
-    """
-
-    names: tuple[str, ...]
-    codes: np.ndarray
-    counts: np.ndarray
-
-
 class EncodedRows(NamedTuple):
     """Some rows of a table as arrays.
 
@@ -75,6 +59,8 @@ class EncodedRows(NamedTuple):
       examples: what they became, with places in those names; None where no row is left.
       text_keys: [n] uint64, equal where what `drop_duplicates` compares is.
       leak_keys: [n] uint64, equal where the texts are but for case, width and spaces.
+      unordered: places among the usable rows of those without the group or time that the split goes by.
+      order: [n] the times, or a key of each group; None where the split goes by neither.
     """
 
     num_rows: int
@@ -86,6 +72,8 @@ class EncodedRows(NamedTuple):
     examples: Examples | None
     text_keys: np.ndarray
     leak_keys: np.ndarray
+    unordered: tuple[int, ...]
+    order: pd.Series | None
 
 
 def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows | None:
@@ -100,8 +88,10 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
         return None
     table, task_format = recipe.table, format_of(recipe.task)
     selected = read_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
-    rows, compared = preprocess_rows(selected.rows, preprocessing_of(table))
-    labels = _label_names([tuple(dict.fromkeys(task_format.names(label))) for label in rows.labels])
+    numbered = selected.rows._replace(order=selected.kept)
+    rows, compared = preprocess_rows(numbered, preprocessing_of(table))
+    order = None if table.order_column is None else frame[table.order_column]
+    labels = label_names(map(task_format.names, rows.labels))
     examples = None
     if rows.texts:
         tokenizer = _tokenizer(recipe.tokenizer)
@@ -116,27 +106,21 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
         first_text=shown(spelled(rows.texts[0])) if rows.texts else "",
         labels=labels,
         examples=examples,
-        text_keys=row_keys(compared or ()),
-        leak_keys=row_keys(leak_keys(rows)),
+        text_keys=keys_of(compared or ()),
+        leak_keys=keys_of(leak_keys(rows)),
+        unordered=() if order is None else tuple(np.flatnonzero(is_blank(order.iloc[selected.kept])).tolist()),
+        order=None if order is None else _order_of(order.iloc[np.array(rows.order, int)], table),
     )
 
 
-def row_keys(texts: Iterable[tuple[Any, Any]]) -> np.ndarray:
-    """A hash of each text, or pair of texts: [n] uint64, the same in every process."""
-    digests = (hashlib.blake2b(repr(text).encode(), digest_size=_KEY_BYTES).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), np.uint64)
+def _order_of(cells: pd.Series, table: Table) -> pd.Series:
+    """Times as they are; of groups, which are equal is enough."""
+    return pd.Series(keys_of(cells.astype(str))) if table.group else cells
 
 
 def held_out_keys(rows: Iterable[Rows]) -> np.ndarray:
     """The leak keys of all rows that judge a model."""
-    return np.concatenate([row_keys(leak_keys(of_table)) for of_table in rows])
-
-
-def _label_names(of_rows: Sequence[tuple[str, ...]]) -> LabelNames:
-    names = in_order({name for of_row in of_rows for name in of_row})
-    index = {name: i for i, name in enumerate(names)}
-    codes = np.array([index[name] for of_row in of_rows for name in of_row], np.int32)
-    return LabelNames(names, codes, np.array([len(of_row) for of_row in of_rows], np.int32))
+    return np.concatenate([keys_of(leak_keys(of_table)) for of_table in rows])
 
 
 @lru_cache(maxsize=1)

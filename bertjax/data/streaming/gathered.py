@@ -5,20 +5,24 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 
 from bertjax.data.bad_rows import BadRow
 from bertjax.data.examples import Examples
+from bertjax.data.held_out import Known
 from bertjax.data.intake import TableIntake
+from bertjax.data.labels import LabelNames, consecutive
 from bertjax.data.masking import DynamicMasking
 from bertjax.data.rows import FirstOfKind, check_one_kind, count_of, nothing_left
 from bertjax.data.sources import check_same_columns, listing, stop
-from bertjax.data.split import preprocessing_of
-from bertjax.data.streaming.encode import EncodedRows, LabelNames
+from bertjax.data.split import not_ordered, preprocessing_of
+from bertjax.data.streaming.encode import EncodedRows
 from bertjax.data.streaming.ray_blocks import FileBlock
-from bertjax.data.streaming.spill import Spill, SpilledExamples, consecutive
+from bertjax.data.streaming.spill import Spill, SpilledExamples
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
+from bertjax.data.times import sortable_times
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,8 @@ class Gathered:
         self._num_read = self._num_usable = self.num_rows = self._truncated = self.emptied = 0
         self._texts: int | None = None
         self._index: dict[str, int] = {}
+        self._order: list[pd.Series] = []
+        self._unordered: list[int] = []
         self._masking: DynamicMasking | None = None
         self._token_labels = hashlib.sha256()
         self._columns: dict[str, list[np.ndarray]] = {}
@@ -73,6 +79,7 @@ class Gathered:
         # Rows of a format that knows their lines are named by these.
         self._skip([b._replace(line=b.line + self._num_read) if b.unit == "row" else b for b in encoded.bad])
         self._num_read += encoded.num_rows
+        self._unordered += [self._num_usable + place for place in encoded.unordered]
         self._num_usable += encoded.num_rows - len(encoded.bad)
         self.emptied += encoded.emptied
         if encoded.examples is not None:
@@ -87,6 +94,8 @@ class Gathered:
         self._keep("lengths", examples.lengths.astype(np.int32))
         self._keep("text_keys", encoded.text_keys)
         self._keep("leak_keys", encoded.leak_keys)
+        if encoded.order is not None:
+            self._order.append(encoded.order)
         self._keep("codes", codes[encoded.labels.codes])
         if not self._format.classes:
             self._keep("counts", encoded.labels.counts)
@@ -149,13 +158,22 @@ class Gathered:
         assert codes is not None
         if counts is None:
             return LabelNames(tuple(self.names), codes[rows], np.ones(len(rows), np.int32))
-        begins = np.cumsum(counts, dtype=np.int64) - counts
-        return LabelNames(tuple(self.names), codes[consecutive(begins[rows], counts[rows])], counts[rows])
+        return LabelNames(tuple(self.names), codes, counts).take(rows)
 
-    def names_of(self, rows: np.ndarray) -> set[str]:
-        """The label names that some rows have."""
-        names = self.names
-        return {names[code] for code in np.unique(self.labels_of(rows).codes).tolist()}
+    def known_of(self, rows: np.ndarray) -> Known:
+        """What a split of some rows may go by.
+
+        Raises:
+          DataError: rows lack it, or hold something else.
+        """
+        if self._unordered:
+            raise not_ordered(self._table, len(self._unordered), self._unordered[0])
+        if not self._order:
+            return Known(self.labels_of(rows), None)
+        order = pd.concat(self._order, ignore_index=True).iloc[rows].reset_index(drop=True)
+        return Known(
+            self.labels_of(rows), order.to_numpy() if self._table.group else sortable_times(order, self._table.train)
+        )
 
     def digest(self, rows: np.ndarray) -> str:
         """16 hexadecimal digits that change with the texts and labels of these rows, and with their order."""

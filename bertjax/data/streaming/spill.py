@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from bertjax.batch import UNLABELLED, LabelKind
 from bertjax.data.examples import Examples
+from bertjax.data.labels import consecutive
 from bertjax.data.masking import DynamicMasking
 from bertjax.errors import DataError
 
@@ -193,13 +194,3 @@ class SpilledExamples:
             for name, array in arrays.items():
                 array[target] = self._spill.read(name, int(first), int(last))[source]
         return arrays
-
-
-def consecutive(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers `start, start + 1, ...` of each run, end to end.
-
-    >>> consecutive(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)

@@ -6,22 +6,24 @@ or test rows too.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from bertjax import catalog
+from bertjax.data.held_out import hold_out, test_size
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.data.masking_settings import Masking
 from bertjax.data.rows import Rows, check_columns, preprocess
 from bertjax.data.sources import File, files_of, read_frames, read_table
-from bertjax.data.split import all_leaked, check_settings, preprocessing_of, select
+from bertjax.data.split import all_leaked, check_order_column, check_settings, preprocessing_of, select
 from bertjax.data.streaming.encode import Recipe, held_out_keys
 from bertjax.data.streaming.gathered import Gathered
 from bertjax.data.streaming.ray_blocks import BLOCK_ROWS, encoded_blocks
 from bertjax.data.streaming.spill import Spill, SpilledExamples
-from bertjax.data.table import Table
+from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat, format_of
 from bertjax.errors import ConfigError
 
@@ -35,16 +37,17 @@ class StreamedSplits(NamedTuple):
 
     Attributes:
       train: encoded; their tokens are on the disk.
-      digest: 16 hexadecimal digits that change with any of their texts, pairs and labels, and with their order.
+      validation, test: the rows of tables of their own, or what is held out, encoded.
+      digests: of what is encoded, 16 hexadecimal digits that change with any text, pair and label, and with the order.
       vocabulary: the label names of the training rows, in index order; empty where labels have no names.
       table: the settings that were followed, with the columns that were found.
       intake: what was read, dropped and removed on the way.
     """
 
     train: SpilledExamples
-    digest: str
-    validation: Rows | None
-    test: Rows
+    validation: Rows | SpilledExamples | None
+    test: Rows | SpilledExamples
+    digests: Mapping[Side, str]
     vocabulary: tuple[str, ...]
     table: Table
     intake: Intake
@@ -62,10 +65,11 @@ def stream_splits(
 ) -> StreamedSplits:
     """What `read_splits` does, and the encoding of the training rows besides, with bounded memory.
 
-    Validation and test rows are read into memory. Texts with the same hash of 64 bits count as the same text.
+    Validation and test tables are read into memory; what is held out instead are the rows that `read_splits` holds out.
+    Texts with the same hash of 64 bits count as the same text.
 
     Args:
-      table: with a test table.
+      table: its settings.
       task: the name of a task format.
       tokenizer: the folder of the model.
       vocabulary_size: of the tokenizer.
@@ -76,7 +80,7 @@ def stream_splits(
 
     Raises:
       DataError: whatever the table's sources, columns, texts or labels get wrong, or a full disk.
-      ConfigError: settings that contradict each other, or that need all training rows in memory.
+      ConfigError: settings that contradict each other, or that need the texts of training rows.
     """
     task_format, source = format_of(task), table.train
     _check_streamed(table, task, task_format)
@@ -85,10 +89,13 @@ def stream_splits(
     table = task_format.with_usual_columns(table, columns)
     needed = task_format.columns(table)
     check_columns(columns, needed, files[0].name)
-    judged = {name: _judged(table, task_format, name) for name in (table.validation, table.test) if name}
+    check_order_column(table, columns)
+    sources: dict[Side, str | None] = {"validation": table.validation, "test": table.test}
+    judged = {side: _judged(table, task_format, name) for side, name in sources.items() if name}
 
     optional = tuple(column for column in task_format.optional if column in columns)
-    recipe = Recipe(task, table, (*needed, *optional), tokenizer, max_length, masking, seed)
+    order = () if table.order_column is None else (table.order_column,)
+    recipe = Recipe(task, table, (*needed, *optional, *order), tokenizer, max_length, masking, seed)
     found = Gathered(table, task_format, Spill(catalog.cache_folder() / "streams"), vocabulary_size)
     for block in encoded_blocks(files, source, recipe, block_rows):
         found.add(block)
@@ -98,12 +105,14 @@ def stream_splits(
     assert text_keys is not None
     assert leak_keys is not None
     kept = np.sort(np.unique(text_keys, return_index=True)[1])
-    names = found.names_of(kept)
+    names = found.labels_of(kept).present()
     vocabulary = task_format.vocabulary(names, table)
-    leaks = np.isin(leak_keys[kept], held_out_keys(rows for rows, _, _ in judged.values()))
+    train, sides = _split(table, task_format, found, kept)
+    judging = [held_out_keys([rows]) for rows, _, _ in judged.values()] + [leak_keys[rows] for rows in sides.values()]
+    leaks = np.isin(leak_keys[train], np.concatenate(judging))
     removed = leaks if table.leaks == "remove" else np.zeros_like(leaks)
-    train = kept[~removed]
-    gone = names - found.names_of(train)
+    train = train[~removed]
+    gone = names - found.labels_of(train).present()
     if gone or not len(train):
         raise all_leaked(table, gone if len(train) else set())
     if leaks.any():
@@ -111,6 +120,8 @@ def stream_splits(
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
             source, leaks.sum(), removed.sum(),
         )  # fmt: skip
+    sides["train"] = train
+    streamed = {side: found.examples(rows, vocabulary) for side, rows in sides.items()}
     intake = Intake(
         (found.intake(), *(intake for _, intake, _ in judged.values())),
         found.num_rows - len(kept),
@@ -118,29 +129,42 @@ def stream_splits(
         int(removed.sum()),
         found.emptied + sum(emptied for *_, emptied in judged.values()),
     )
-    assert table.test is not None
-    validation = judged[table.validation][0] if table.validation else None
+    named = {side: rows for side, (rows, _, _) in judged.items()}
     return StreamedSplits(
-        found.examples(train, vocabulary),
-        found.digest(train),
-        validation,
-        judged[table.test][0],
+        streamed["train"],
+        named.get("validation", streamed.get("validation")),
+        named["test"] if "test" in named else streamed["test"],
+        {side: found.digest(rows) for side, rows in sides.items()},
         vocabulary,
         table,
         intake,
     )
 
 
+def _split(
+    table: Table, task_format: TaskFormat, found: Gathered, rows: np.ndarray
+) -> tuple[np.ndarray, dict[Side, np.ndarray]]:
+    """Training rows, and those of each side that is held out of them."""
+    sizes: dict[Side, float] = {} if table.test else {"test": test_size(table)}
+    if table.validation_size is not None:
+        sizes["validation"] = table.validation_size
+    held: dict[Side, np.ndarray] = {}
+    known = found.known_of(rows)
+    for side, size in sizes.items():
+        sides = hold_out(table, task_format, known, size, side)
+        held[side], rows, known = rows[sides.test], rows[sides.train], known.take(sides.train)
+    return rows, held
+
+
 def _check_streamed(table: Table, task: str, task_format: TaskFormat) -> None:
     check_settings(table, task, task_format)
-    if not table.test:
+    if task_format.judged_by_texts and (not table.test or table.validation_size is not None):
         raise ConfigError(
-            "--reader ray holds no rows out of a table that is not in memory; name them with --test, or use "
-            "--reader pandas"
+            f"--reader ray keeps no texts of training rows, by which {task} is judged; name its rows with --test and "
+            f"--validation, or use --reader pandas"
         )
-    for flag, given in (("--validation-size", table.validation_size), ("--contract", table.contract)):
-        if given is not None:
-            raise ConfigError(f"{flag} looks at all training rows at once, which --reader ray never has; leave it out")
+    if table.contract is not None:
+        raise ConfigError("--contract looks at all training rows at once, which --reader ray never has; leave it out")
     if table.train in catalog.names("data") and not Path(table.train).exists():
         raise ConfigError(f"{table.train} is a data set of the catalog, which fits in memory; leave --reader ray out")
 

@@ -183,5 +183,6 @@ QUESTION_ANSWERING = TaskFormat(
     read_row=_read,
     encode=_encode,
     positions=True,
+    judged_by_texts=True,
     usual={"text": (("question",),), "text_pair": (("context",),), "label": (("answers",),)},
 )

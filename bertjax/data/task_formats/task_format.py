@@ -44,6 +44,7 @@ class TaskFormat(NamedTuple):
       optional: columns that are read where they are there.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
       positions: labels point at words or characters of the text, so nothing may change it.
+      judged_by_texts: predictions are, so texts must be at hand.
       usual: the names that columns go by where the default of a setting is not there.
     """
 
@@ -56,6 +57,7 @@ class TaskFormat(NamedTuple):
     optional: tuple[str, ...] = ()
     classes: bool = False
     positions: bool = False
+    judged_by_texts: bool = False
     usual: Mapping[Literal["text", "text_pair", "label", "candidates"], tuple[tuple[str, ...], ...]] = {}
 
     def with_usual_columns(self, table: Table, columns: Iterable[str]) -> Table:
