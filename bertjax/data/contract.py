@@ -3,18 +3,19 @@
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bertjax.data.cells import label_texts
+from bertjax.data.cells import is_missing, label_texts
+from bertjax.data.keys import exact_keys_of
 from bertjax.data.table import Table
 from bertjax.data.times import as_datetimes
 
 ColumnType = Literal["text", "integer", "number", "datetime"]
-_EXAMPLES = 3  # rows that are shown of a broken expectation
+EXAMPLES = 3  # rows that are shown of a broken expectation
 _EXAMPLE_CHARACTERS = 60
 
 
@@ -63,6 +64,32 @@ class Finding(NamedTuple):
     examples: tuple[str, ...] = ()
 
 
+class Broken(NamedTuple):
+    """Rows that break an expectation.
+
+    Attributes:
+      rows: how many.
+      first: the first of them, their numbers counted from 1 and what they hold.
+    """
+
+    rows: int
+    first: tuple[tuple[int, str], ...]
+
+
+class CheckedRows(NamedTuple):
+    """What can be said of a part of a table.
+
+    Attributes:
+      num_rows: of the part.
+      broken: the broken expectations of single rows.
+      keys: of each unique key, [num_rows, 2] that are equal where the rows are.
+    """
+
+    num_rows: int
+    broken: Mapping[str, Broken]
+    keys: tuple[np.ndarray, ...]
+
+
 class _Rule(NamedTuple):
     """An expectation of values.
 
@@ -91,26 +118,82 @@ def check(contract: Contract, frame: pd.DataFrame, table: Table) -> tuple[Findin
       One finding an expectation: the columns, their values, the number of rows.
     """
     rules = _rules(contract, table)
-    columns = list(dict.fromkeys([*contract.columns, *(column for rule in rules for column in rule.columns)]))
+    columns = _columns(contract, rules)
     missing = {column for column in columns if column not in frame.columns}
     # The index becomes positions; columns of which nothing is expected would only cost time.
     expected = frame[[column for column in columns if column not in missing]].reset_index(drop=True)
     broken = _broken(expected, columns, [rule for rule in rules if not missing & set(rule.columns)], contract.min_rows)
+    return _findings(contract, rules, list(frame.columns), len(frame), broken)
 
+
+def columns_of(contract: Contract, table: Table) -> tuple[str, ...]:
+    """All columns of which something is expected."""
+    return _columns(contract, _rules(contract, table))
+
+
+def check_rows(contract: Contract, frame: pd.DataFrame, table: Table) -> CheckedRows:
+    """Checks a part of a table, as far as that can be done without the rest.
+
+    Args:
+      contract: what to expect.
+      frame: with all `columns_of` the contract.
+      table: says which columns are text and label.
+    """
+    rules = _rules(replace(contract, unique=()), table, iso_only=True)
+    expected = frame[list(columns_of(contract, table))].reset_index(drop=True)
+    keys = tuple(
+        exact_keys_of(zip(*(map(_comparable, expected[column].tolist()) for column in key), strict=True))
+        for key in contract.unique
+    )
+    return CheckedRows(len(frame), _broken(expected, list(expected.columns), rules, 0), keys)
+
+
+def findings_of(
+    contract: Contract, table: Table, columns: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
+) -> tuple[Finding, ...]:
+    """What became of the expectations of a table that was checked in parts.
+
+    Args:
+      contract: what was expected.
+      table: says which columns are text and label.
+      columns: that the table has.
+      num_rows: of all parts.
+      broken: the expectations that single rows break, in any part.
+    """
+    rules = _rules(contract, table, iso_only=True)
+    told = dict(broken)
+    told |= {_is_there(column): Broken(0, ()) for column in _columns(contract, rules) if column not in columns}
+    if num_rows < contract.min_rows:
+        told[_has_rows(contract.min_rows)] = Broken(0, ())
+    return _findings(contract, rules, columns, num_rows, told)
+
+
+def unique_expectation(key: Sequence[str]) -> str:
+    """What is expected of a unique key."""
+    return f"{' and '.join(map(repr, key))} never repeat{'s' if len(key) == 1 else ' together'}"
+
+
+def _columns(contract: Contract, rules: Iterable[_Rule]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*contract.columns, *(column for rule in rules for column in rule.columns)]))
+
+
+def _findings(
+    contract: Contract, rules: Sequence[_Rule], there: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
+) -> tuple[Finding, ...]:
     def of_table(expectation: str, found: str) -> Finding:
         return Finding(expectation, False, 0, (found,)) if expectation in broken else Finding(expectation, True)
 
     def of_rows(rule: _Rule) -> Finding:
-        if missing & set(rule.columns):
+        if not set(rule.columns) <= set(there):
             return Finding(rule.expectation, None)
-        rows = broken.get(rule.expectation, ())
-        examples = tuple(_example(expected, row, rule.columns) for row in rows[:_EXAMPLES])
-        return Finding(rule.expectation, not rows, len(rows), examples)
+        rows, first = broken.get(rule.expectation, (0, ()))
+        return Finding(rule.expectation, not rows, rows, tuple(f"row {row}: {cells}" for row, cells in first))
 
+    columns = _columns(contract, rules)
     return (
-        *(of_table(_is_there(column), f"the columns are {', '.join(map(str, frame.columns))}") for column in columns),
+        *(of_table(_is_there(column), f"the columns are {', '.join(map(str, there))}") for column in columns),
         *map(of_rows, rules),
-        of_table(_has_rows(contract.min_rows), f"it has {len(frame)}"),
+        of_table(_has_rows(contract.min_rows), f"it has {num_rows}"),
     )
 
 
@@ -131,14 +214,14 @@ def complaint(findings: Iterable[Finding]) -> str:
     return "; ".join(parts)
 
 
-def _rules(contract: Contract, table: Table) -> list[_Rule]:
+def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Rule]:
+    """What is expected of values; of a table in parts, datetimes in ISO 8601, since no part tells another format."""
     rules = []
     for column, kind in contract.columns.items():
-        plural, holds = _TYPES[kind]
+        plural, holds = _ISO_DATETIMES if iso_only and kind == "datetime" else _TYPES[kind]
         rules.append(_Rule(f"{column!r} holds {plural}", (column,), holds))
     for key in contract.unique:
-        sentence = f"{' and '.join(map(repr, key))} never repeat{'s' if len(key) == 1 else ' together'}"
-        rules.append(_Rule(sentence, key, _is_first, sees_missing=True))
+        rules.append(_Rule(unique_expectation(key), key, _is_first, sees_missing=True))
     for column in contract.not_null:
         rules.append(_Rule(f"{column!r} misses no cell", (column,), lambda cells: cells.notna(), sees_missing=True))
     if contract.labels and not table.labels:
@@ -156,10 +239,8 @@ def _rules(contract: Contract, table: Table) -> list[_Rule]:
     return rules
 
 
-def _broken(
-    frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule], min_rows: int
-) -> dict[str, tuple[int, ...]]:
-    """The broken expectations, each with the positions of the rows that break it.
+def _broken(frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule], min_rows: int) -> dict[str, Broken]:
+    """The broken expectations, each with the rows that break it.
 
     Args:
       frame: with an index of positions.
@@ -183,7 +264,8 @@ def _broken(
         {name: pandera.Column(nullable=True, checks=checks) for name, checks in of_column.items()},
         checks=[*of_frame, enough],
     )
-    broken: dict[str, tuple[int, ...]] = {}
+    columns_by_rule = {rule.expectation: rule.columns for rule in rules}
+    broken: dict[str, Broken] = {}
     try:
         # Variables of the environment can turn pandera off; a contract that is named is always checked.
         with config_context(validation_enabled=True, validation_depth="SCHEMA_AND_DATA"):
@@ -191,11 +273,13 @@ def _broken(
     except SchemaErrors as errors:
         for error in errors.schema_errors:
             if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-                broken[_is_there(error.failure_cases)] = ()
+                broken[_is_there(error.failure_cases)] = Broken(0, ())
             elif error.reason_code is SchemaErrorReason.DATAFRAME_CHECK:
                 kept = error.check_output
                 positions = kept.index[~kept].tolist() if isinstance(kept, pd.Series) else []
-                broken[error.check.name] = tuple(positions)
+                looked_at = columns_by_rule.get(error.check.name, ())
+                first = tuple((row + 1, _shown(frame, row, looked_at)) for row in positions[:EXAMPLES])
+                broken[error.check.name] = Broken(len(positions), first)
             else:
                 raise error from None  # a rule that failed itself is a mistake of this file
     return broken
@@ -209,11 +293,11 @@ def _has_rows(least: int) -> str:
     return f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
 
 
-def _example(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
+def _shown(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
     shown = ", ".join(repr(frame[column].iloc[[row]].tolist()[0]) for column in columns)
     if len(shown) > _EXAMPLE_CHARACTERS:
         shown = f"{shown[:_EXAMPLE_CHARACTERS]}..."
-    return f"row {row + 1}: {shown}"
+    return shown
 
 
 def _each(holds: Callable[[Any], bool]) -> Callable[[pd.Series], pd.Series]:
@@ -224,6 +308,15 @@ def _each(holds: Callable[[Any], bool]) -> Callable[[pd.Series], pd.Series]:
 def _is_first(cells: Any) -> pd.Series:
     # Cells of JSON and parquet may be lists, which pandas cannot compare.
     return ~cells.map(lambda cell: cell if isinstance(cell, Hashable) else repr(cell)).duplicated()
+
+
+def _comparable(cell: Any) -> Any:
+    """What is written alike where `_is_first` takes cells for equal."""
+    if is_missing(cell):
+        return None
+    if isinstance(cell, bool | np.bool_ | int | float | np.number):
+        return int(cell) if math.isfinite(cell) and cell == int(cell) else float(cell)
+    return cell
 
 
 def _is_integer(cell: Any) -> bool:
@@ -249,3 +342,4 @@ _TYPES: Mapping[ColumnType, tuple[str, Callable[[pd.Series], pd.Series]]] = {
     "number": ("numbers", _each(_is_number)),
     "datetime": ("datetimes", lambda cells: as_datetimes(cells).notna()),
 }
+_ISO_DATETIMES = ("datetimes in ISO 8601", lambda cells: as_datetimes(cells, iso_only=True).notna())

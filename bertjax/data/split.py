@@ -27,7 +27,7 @@ from bertjax.data.rows import (
     select_rows,
 )
 from bertjax.data.sources import Read, listing, read_table
-from bertjax.data.table import Table
+from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat, format_of
 from bertjax.data.times import sortable_times
 from bertjax.errors import ConfigError, DataError
@@ -61,13 +61,13 @@ def read_splits(table: Table, task: str = "classification") -> Splits:
     """
     task_format = format_of(task)
     check_settings(table, task, task_format)
-    named = {"train": table.train, "validation": table.validation, "test": table.test}
+    named: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
     sources = {side: source for side, source in named.items() if source}
     reads = {
         side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
     }
     table = task_format.with_usual_columns(table, reads["train"].frame.columns)
-    findings = _check_contract(table, sources, reads)
+    findings = check_contract(table, sources, reads)
     selected = {side: select(reads[side].frame, table, task_format, source) for side, source in sources.items()}
     tables = tuple(
         TableIntake(source, len(selected[side].kept), reads[side].skipped + selected[side].skipped, findings[side])
@@ -158,23 +158,34 @@ def _check_folds(table: Table) -> None:
         raise ConfigError(f"--fold counts from 0 to {table.folds - 1}, got {table.fold}")
 
 
-def _check_contract(
-    table: Table, sources: Mapping[str, str], reads: Mapping[str, Read]
-) -> dict[str, tuple[Finding, ...]]:
-    """What became of the contract in each table; every table's broken expectations are one error."""
+def check_contract(
+    table: Table, sources: Mapping[Side, str], reads: Mapping[Side, Read]
+) -> dict[Side, tuple[Finding, ...]]:
+    """What became of the contract in each table; every table's broken expectations are one error.
+
+    Raises:
+      ConfigError: the contract cannot be read.
+      DataError: it is broken.
+    """
     if not table.contract:
         return dict.fromkeys(sources, ())
     contract = read_contract(table.contract)
-    findings, complaints = {}, []
+    findings: dict[Side, tuple[Finding, ...]] = {}
+    complaints = []
     for side, source in sources.items():
         # How many rows it takes is a question of training; the other tables may be small.
         expected = contract if side == "train" else replace(contract, min_rows=1)
         findings[side] = check(expected, reads[side].frame, table)
         if broken := complaint(findings[side]):
-            complaints.append(f"{source} breaks the contract {table.contract}: {broken}")
+            complaints.append(broken_contract(table, source, broken))
     if complaints:
         raise DataError("; ".join(complaints))
     return findings
+
+
+def broken_contract(table: Table, source: str, broken: str) -> str:
+    """What to say of a table that breaks its contract."""
+    return f"{source} breaks the contract {table.contract}: {broken}"
 
 
 def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:

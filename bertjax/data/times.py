@@ -11,17 +11,22 @@ from bertjax.errors import DataError
 _WAYS_TO_READ: tuple[dict[str, Any], ...] = ({"format": "ISO8601"}, {"dayfirst": False}, {"dayfirst": True})
 
 
-def as_datetimes(column: pd.Series) -> pd.Series:
+def as_datetimes(column: pd.Series, iso_only: bool = False) -> pd.Series:
     """The cells as datetimes in UTC, NaT where one is missing or cannot be read.
 
     Text is ISO 8601, or has one format throughout, of those that pandas recognises. Where every row's day could be its
     month as well, the month is first. A time without a zone counts as UTC.
+
+    Args:
+      column: of a table, or a part of one.
+      iso_only: reads no text but ISO 8601, so that a part is read as the whole would be.
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.to_datetime(column, utc=True)
     # A date or a datetime inside an object column writes itself in ISO 8601.
     cells = column.astype(str).where(column.notna())
-    return min((_read(cells, how) for how in _WAYS_TO_READ), key=lambda times: int(times.isna().sum()))
+    ways = _WAYS_TO_READ[:1] if iso_only else _WAYS_TO_READ
+    return min((_read(cells, how) for how in ways), key=lambda times: int(times.isna().sum()))
 
 
 def sortable_times(column: pd.Series, source: str) -> np.ndarray:

@@ -242,10 +242,66 @@ def test_files_with_different_columns(table, tiny_model, tmp_path):
             "question_answering",
             "name its rows with --test and --validation, or use --re",
         ),
-        ({"contract": "c.json"}, "classification", "--contract looks at all training rows at once"),
         ({"train": "trec"}, "classification", "fits in memory; leave --reader ray out"),
     ],
 )
 def test_what_cannot_stream(table, tiny_model, settings, task, message):
     with pytest.raises(ConfigError, match=message):
         streamed(replace(table, **settings), tiny_model, task)
+
+
+def test_a_contract(tiny_model, tmp_path, ray_session):
+    """What is expected holds or breaks as in memory, with the same rows; keys too, across files and blocks."""
+    frame = pd.DataFrame({"id": range(30), "text": [f"text {i}" for i in range(30)], "label": ["x", "y", "10"] * 10})
+    frame["when"], frame["part"] = "2024-05-31", frame["id"] % 2
+    frame.loc[4, "when"] = None
+    promises = {
+        "columns": {"id": "integer", "when": "datetime", "text": "text", "part": "number"},
+        "unique": [["id"], ["part", "text"]],
+        "not_null": ["label"],
+        "labels": ["x", "y", 10],
+        "max_characters": 8,
+        "min_rows": 30,
+    }
+
+    def table(rows, **changes):
+        (tmp_path / "c.json").write_text(json.dumps(promises | changes))
+        rows[:13].to_csv(tmp_path / "a.csv", index=False)
+        rows[13:].to_csv(tmp_path / "b.csv", index=False)
+        return Table(str(tmp_path / "[ab].csv"), contract=str(tmp_path / "c.json"), test_size=6)
+
+    def complaint(read, data):
+        with pytest.raises(DataError) as caught:
+            read(data)
+        return str(caught.value)
+
+    def stream(data):
+        return streamed(data, tiny_model)
+
+    kept = table(frame, columns={"id": "integer", "text": "text"})
+    findings = assert_same(kept, tiny_model).intake.tables[0].findings
+    assert [finding.holds for finding in findings] == [True] * 12
+    stream(table(frame))
+    table(frame, columns={"id": "integer", "text": "text"}, unique=[["id"]])
+    assert_same(replace(kept, test=str(tmp_path / "a.csv"), test_size=None, leaks="report"), tiny_model)
+
+    broken = frame.assign(id=frame["id"].astype(str))
+    broken.loc[[3, 20, 21, 22], ["id", "label"]] = [["three", "z"], ["x", None], ["20.5", "x"], ["", "y"]]
+    broken.loc[29, "text"] = "a long text"
+    for changes in ({"columns": {"id": "integer", "text": "text"}, "min_rows": 31}, {"columns": {"who": "text"}}):
+        data = table(broken, **changes)
+        assert "breaks the contract" in complaint(stream, data)
+        assert complaint(stream, data) == complaint(read_splits, data)
+    data = replace(table(broken), test=str(tmp_path / "b.csv"), test_size=None)
+    assert "b.csv breaks the contract" in complaint(stream, data)
+
+    repeated = table(frame.assign(id=[*range(29), 3], text=[*frame["text"][:-1], "text 27"]))
+    assert complaint(stream, repeated).endswith(
+        "'id' never repeats, but not in 1 row (the first is row 30: as in row 4); "
+        "'part' and 'text' never repeat together, but not in 1 row (the first is row 30: as in row 28)"
+    )
+    assert "'id' never repeats, but not in 1 row (the first is row 30: '3')" in complaint(read_splits, repeated)
+    written = table(frame.assign(when="31/05/2024"))
+    assert "'when' holds datetimes in ISO 8601, but not in 30 rows (the first is row 1: '31/05/2024')" in complaint(
+        stream, written
+    )

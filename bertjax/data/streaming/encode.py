@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.bad_rows import BadRow
 from bertjax.data.cells import shown
+from bertjax.data.contract import CheckedRows, Contract, check_rows, columns_of
 from bertjax.data.examples import Examples
 from bertjax.data.keys import keys_of
 from bertjax.data.labels import LabelNames, label_names
@@ -35,6 +36,7 @@ class Recipe(NamedTuple):
       max_length: longest example, in tokens.
       masking: how words are hidden.
       seed: of that.
+      contract: what the rows promise.
     """
 
     task: str
@@ -44,6 +46,13 @@ class Recipe(NamedTuple):
     max_length: int
     masking: Masking
     seed: int
+    contract: Contract | None = None
+
+    @property
+    def frame_columns(self) -> tuple[str, ...]:
+        """All columns that are looked at."""
+        promised = columns_of(self.contract, self.table) if self.contract else ()
+        return tuple(dict.fromkeys([*self.columns, *promised]))
 
 
 class EncodedRows(NamedTuple):
@@ -61,6 +70,7 @@ class EncodedRows(NamedTuple):
       leak_keys: [n] uint64, equal where the texts are but for case, width and spaces.
       unordered: places among the usable rows of those without the group or time that the split goes by.
       order: [n] the times, or a key of each group; None where the split goes by neither.
+      checked: what the rows tell of the contract, where there is one.
     """
 
     num_rows: int
@@ -74,6 +84,7 @@ class EncodedRows(NamedTuple):
     leak_keys: np.ndarray
     unordered: tuple[int, ...]
     order: pd.Series | None
+    checked: CheckedRows | None
 
 
 def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows | None:
@@ -109,6 +120,7 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
         text_keys=keys_of(compared or ()),
         leak_keys=keys_of(leak_keys(rows)),
         unordered=() if order is None else tuple(np.flatnonzero(is_blank(order.iloc[selected.kept])).tolist()),
+        checked=check_rows(recipe.contract, frame, table) if recipe.contract else None,
         order=None if order is None else _order_of(order.iloc[np.array(rows.order, int)], table),
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from bertjax.data.bad_rows import BadRow
+from bertjax.data.contract import Contract, Finding, complaint
 from bertjax.data.examples import Examples
 from bertjax.data.held_out import Known
 from bertjax.data.intake import TableIntake
@@ -16,8 +17,9 @@ from bertjax.data.labels import LabelNames, consecutive
 from bertjax.data.masking import DynamicMasking
 from bertjax.data.rows import FirstOfKind, check_one_kind, count_of, nothing_left
 from bertjax.data.sources import check_same_columns, listing, stop
-from bertjax.data.split import not_ordered, preprocessing_of
+from bertjax.data.split import broken_contract, not_ordered, preprocessing_of
 from bertjax.data.streaming.encode import EncodedRows
+from bertjax.data.streaming.promises import Promises
 from bertjax.data.streaming.ray_blocks import FileBlock
 from bertjax.data.streaming.spill import Spill, SpilledExamples
 from bertjax.data.table import Table
@@ -36,7 +38,18 @@ class Gathered:
       names: of the labels, in the order in which they were met; codes are places in them.
     """
 
-    def __init__(self, table: Table, task_format: TaskFormat, spill: Spill, vocabulary_size: int):
+    def __init__(
+        self,
+        table: Table,
+        task_format: TaskFormat,
+        spill: Spill,
+        vocabulary_size: int,
+        contract: Contract | None = None,
+    ):
+        self._promises = None if contract is None else Promises(contract)
+        self._findings: tuple[Finding, ...] = ()
+        self._bad: BadRow | None = None
+        self._all_columns: dict[str, None] = {}
         self._table, self._format, self._spill = table, task_format, spill
         self._token = np.min_scalar_type(vocabulary_size - 1)
         self._first_file: tuple[str, dict[str, None]] | None = None
@@ -67,6 +80,7 @@ class Gathered:
             self._check_file()
             self._file = (block.file, {})
         self._file[1].update(dict.fromkeys(block.columns))
+        self._all_columns.update(dict.fromkeys(block.columns))
         self._skip(block.broken)
         if block.mistake:
             raise DataError(block.mistake)
@@ -76,8 +90,14 @@ class Gathered:
         for kind, first in encoded.kinds.items():
             self._kinds.setdefault(kind, first._replace(row=first.row + self._num_read))
         check_one_kind(self._kinds, self._table.label, self._table.train)
+        if self._promises and encoded.checked:
+            self._promises.add(encoded.checked)
         # Rows of a format that knows their lines are named by these.
-        self._skip([b._replace(line=b.line + self._num_read) if b.unit == "row" else b for b in encoded.bad])
+        bad = [row._replace(line=row.line + self._num_read) if row.unit == "row" else row for row in encoded.bad]
+        if self._promises and bad and self._table.on_bad_row == "stop":
+            self._bad = self._bad or bad[0]  # a contract, which is about the whole table, comes before its rows
+        else:
+            self._skip(bad)
         self._num_read += encoded.num_rows
         self._unordered += [self._num_usable + place for place in encoded.unordered]
         self._num_usable += encoded.num_rows - len(encoded.bad)
@@ -129,6 +149,12 @@ class Gathered:
         if not self._num_read:
             but = f" but {listing(self._skipped)}" if self._skipped else ""
             raise DataError(f"{source} has no rows{but}")
+        if self._promises:
+            self._findings = self._promises.findings(self._table, list(self._all_columns))
+            if broken := complaint(self._findings):
+                raise DataError(broken_contract(self._table, source, broken))
+        if self._bad:
+            stop(self._bad)
         if not self._num_usable:
             raise DataError(f"{source} has no row that can be used; the first is {self._skipped[0]}")
         if not self.num_rows:
@@ -150,7 +176,7 @@ class Gathered:
 
     def intake(self) -> TableIntake:
         """What was read of the table."""
-        return TableIntake(self._table.train, self._num_usable, tuple(self._skipped))
+        return TableIntake(self._table.train, self._num_usable, tuple(self._skipped), self._findings)
 
     def labels_of(self, rows: np.ndarray) -> LabelNames:
         """The label names of some rows."""

@@ -117,7 +117,7 @@ def _read_parts(file: File, recipe: Recipe, block_rows: int) -> Iterator[Any]:
         for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
             # A record of JSON lines may lack a key that others have.
             places = [PLACE] if PLACE in frame.columns else []
-            cells = frame.reindex(columns=[*recipe.columns, *places])
+            cells = frame.reindex(columns=[*recipe.frame_columns, *places])
             yield _block(_Part(file.name, tuple(map(str, frame.columns)), cells, tuple(broken)))
             broken.clear()
         rest, mistake = tuple(broken), ""

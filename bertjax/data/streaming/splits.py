@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax import catalog
+from bertjax.data.contract_file import read_contract
 from bertjax.data.held_out import hold_out, test_size
 from bertjax.data.intake import Intake, TableIntake
 from bertjax.data.masking_settings import Masking
 from bertjax.data.rows import Rows, check_columns, preprocess
 from bertjax.data.sources import File, files_of, read_frames, read_table
-from bertjax.data.split import all_leaked, check_order_column, check_settings, preprocessing_of, select
+from bertjax.data.split import all_leaked, check_contract, check_order_column, check_settings, preprocessing_of, select
 from bertjax.data.streaming.encode import Recipe, held_out_keys
 from bertjax.data.streaming.gathered import Gathered
 from bertjax.data.streaming.ray_blocks import BLOCK_ROWS, encoded_blocks
@@ -88,15 +89,16 @@ def stream_splits(
     columns = _columns(files[0], table)
     table = task_format.with_usual_columns(table, columns)
     needed = task_format.columns(table)
+    contract = read_contract(table.contract) if table.contract else None
     check_columns(columns, needed, files[0].name)
     check_order_column(table, columns)
     sources: dict[Side, str | None] = {"validation": table.validation, "test": table.test}
-    judged = {side: _judged(table, task_format, name) for side, name in sources.items() if name}
+    judged = {side: _judged(table, task_format, side, name) for side, name in sources.items() if name}
 
     optional = tuple(column for column in task_format.optional if column in columns)
     order = () if table.order_column is None else (table.order_column,)
-    recipe = Recipe(task, table, (*needed, *optional, *order), tokenizer, max_length, masking, seed)
-    found = Gathered(table, task_format, Spill(catalog.cache_folder() / "streams"), vocabulary_size)
+    recipe = Recipe(task, table, (*needed, *optional, *order), tokenizer, max_length, masking, seed, contract)
+    found = Gathered(table, task_format, Spill(catalog.cache_folder() / "streams"), vocabulary_size, contract)
     for block in encoded_blocks(files, source, recipe, block_rows):
         found.add(block)
     found.finish()
@@ -163,8 +165,6 @@ def _check_streamed(table: Table, task: str, task_format: TaskFormat) -> None:
             f"--reader ray keeps no texts of training rows, by which {task} is judged; name its rows with --test and "
             f"--validation, or use --reader pandas"
         )
-    if table.contract is not None:
-        raise ConfigError("--contract looks at all training rows at once, which --reader ray never has; leave it out")
     if table.train in catalog.names("data") and not Path(table.train).exists():
         raise ConfigError(f"{table.train} is a data set of the catalog, which fits in memory; leave --reader ray out")
 
@@ -174,10 +174,11 @@ def _columns(file: File, table: Table) -> list[str]:
     return list(next(read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)).columns)
 
 
-def _judged(table: Table, task_format: TaskFormat, source: str) -> tuple[Rows, TableIntake, int]:
+def _judged(table: Table, task_format: TaskFormat, side: Side, source: str) -> tuple[Rows, TableIntake, int]:
     """The rows of a table that judges the model, what was read of it, and how many rows lost all their text."""
     read = read_table(source, table.encoding, table.on_bad_row, table.documents)
+    findings = check_contract(table, {side: source}, {side: read})[side]
     selected = select(read.frame, table, task_format, source)
     rows = preprocess(selected.rows, preprocessing_of(table), source).rows
-    intake = TableIntake(source, len(selected.kept), read.skipped + selected.skipped)
+    intake = TableIntake(source, len(selected.kept), read.skipped + selected.skipped, findings)
     return rows, intake, len(selected.kept) - len(rows.texts)
