@@ -127,6 +127,7 @@ def save_pretrained(
     card: str | None = None,
     preprocessing: Preprocessing | None = None,
     max_length: int | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
@@ -138,6 +139,7 @@ def save_pretrained(
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
       max_length: of the texts it was trained on, in tokens, for `stored_max_length`.
+      reading: settings by which the rows it was trained on were read, for `stored_reading`.
 
     Raises:
       DiskError: the folder cannot be written; nothing is left of it.
@@ -154,6 +156,7 @@ def save_pretrained(
             "pooling": model.pooling,
             **({"preprocessing": preprocessing.to_json()} if preprocessing and preprocessing.steps else {}),
             **({"max_length": max_length} if max_length else {}),
+            **({"reading": dict(reading)} if reading else {}),
         },
     }
     tensors = to_hugging_face(params)
@@ -231,6 +234,11 @@ def stored_max_length(stored: Mapping[str, Any]) -> int:
     return int(
         stored.get("bertjax", {}).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
     )
+
+
+def stored_reading(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by which the rows of a `config.json`'s model were read; none where it was saved without."""
+    return dict(stored.get("bertjax", {}).get("reading", {}))
 
 
 def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:

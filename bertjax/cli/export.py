@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertjax.cli.flags import parse
+from bertjax.cli.out import check_replaceable
 from bertjax.config import read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         save_pretrained,
         stored_max_length,
         stored_preprocessing,
+        stored_reading,
     )
     from bertjax.tracking.registry import find_model
 
@@ -60,7 +62,14 @@ def main(arguments: Sequence[str]) -> int:
     card = model_card(model, _scores(folder))
     stored = read_config_json(folder)
     save_pretrained(
-        parsed.out, model, params, load_tokenizer(folder), card, stored_preprocessing(stored), stored_max_length(stored)
+        parsed.out,
+        model,
+        params,
+        load_tokenizer(folder),
+        card,
+        stored_preprocessing(stored),
+        stored_max_length(stored),
+        stored_reading(stored),
     )
     print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
@@ -70,10 +79,7 @@ def _check_out(parsed: Arguments, folder: Path) -> None:
     out = parsed.out
     if out.exists() and out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {out} is the checkpoint itself; give another folder")
-    if out.exists() and not out.is_dir():
-        raise RunFolderError(f"--out {out} is a file; give a folder")
-    if out.exists() and any(out.iterdir()) and not parsed.overwrite:
-        raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
+    check_replaceable(out, parsed.overwrite)
 
 
 def _scores(folder: Path) -> dict[str, float]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
+    "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
     "sweep": "a search over configs, resumable",
     "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
@@ -29,7 +30,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "sweep", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "evaluate", "sweep", "parity", "compare")
 
 USAGE_ERROR = 2
 # A disk that is full or not ours to write: no fault of the program.

@@ -45,7 +45,7 @@ def render_report(
       title: of the page.
       report: of the test rows.
       metrics: flat, shown except those by class and of the data, which have their tables.
-      history: metrics of each epoch and evaluation; rows may differ in what they have.
+      history: metrics of each epoch and evaluation; rows may differ in what they have; none where nothing was trained.
       settings: flat config.
       intake: what was read, dropped and removed, and what became of the contract.
     """

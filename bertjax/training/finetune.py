@@ -38,6 +38,7 @@ from bertjax.training.optimizer import make_optimizer
 from bertjax.training.parallel import Devices, Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
+from bertjax.training.reading import reading_of
 from bertjax.training.record import RunRecord
 from bertjax.training.rhythm import rhythm
 from bertjax.training.schedules import after_evaluation
@@ -376,6 +377,7 @@ def _write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, param
         prepared.tokenizer,
         preprocessing=prepared.preprocessing,
         max_length=config.max_length,
+        reading=reading_of(config, prepared.table),
     )
 
 

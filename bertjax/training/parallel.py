@@ -117,11 +117,31 @@ def text_from_first_process(text: str) -> str:
     return bytes(from_first_process(np.resize(encoded, length))).decode()
 
 
+class Forward:
+    """A forward pass on all devices: what evaluation reads of a batch. Compiles when it meets a new shape."""
+
+    def __init__(self, devices: Devices, model: Model):
+        self.devices = devices
+        self._model = model
+        self._compiled: dict[tuple[int, ...], Compiled] = {}
+
+    def __call__(self, params: Params, batch: Batch) -> Any:
+        """(placed parameters, batch) -> what is read of all rows (`Task.scores`), such as logits [B, E, L]."""
+        check_batch(self._model.config, batch)  # compiled code cannot
+        dealt = self.devices.deal(batch)
+        shape = batch.token_ids.shape
+        if shape not in self._compiled:
+            forward = self.devices.map(_forward(self._model), summed=False)
+            self._compiled[shape] = forward.lower(params, dealt).compile()
+        return self.devices.collect(self._compiled[shape](params, dealt))
+
+
 class Engine:
     """A step and a forward pass on all devices; each batch shape compiles behind the training that needs others first.
 
     Attributes:
       devices: what it runs on.
+      predict: the forward pass.
       compiles: batch shapes that the training step is compiled for.
       first_step_done: `time.perf_counter()` when the first step had been computed; None before.
     """
@@ -147,7 +167,7 @@ class Engine:
         self.first_step_done: float | None = None
         self._model = model
         self._compilations = Compilations()
-        self._forward: dict[tuple[int, ...], Compiled] = {}
+        self.predict = Forward(devices, model)
         gradient = devices.map(step.gradient, summed=True)
         update = jax.jit(step.update, donate_argnums=0, out_shardings=devices.everywhere)
 
@@ -174,19 +194,6 @@ class Engine:
             jax.block_until_ready(update_metrics)
             self.first_step_done = time.perf_counter()
         return state, loss_metrics | update_metrics
-
-    def predict(self, params: Params, batch: Batch) -> Any:
-        """(placed parameters, batch) -> what evaluation reads of all rows (`Task.scores`), such as logits [B, E, L].
-
-        Compiles when it meets a new shape.
-        """
-        check_batch(self._model.config, batch)
-        dealt = self.devices.deal(batch)
-        shape = batch.token_ids.shape
-        if shape not in self._forward:
-            forward = self.devices.map(_forward(self._model), summed=False)
-            self._forward[shape] = forward.lower(params, dealt).compile()
-        return self.devices.collect(self._forward[shape](params, dealt))
 
     def wait(self) -> None:
         """Until the step is compiled for every shape; nobody needs to, but a stopwatch does."""

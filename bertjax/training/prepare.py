@@ -19,7 +19,7 @@ from bertjax.data.rows import Rows
 from bertjax.data.split import Splits, preprocessing_of, read_splits
 from bertjax.data.streaming.spill import SpilledExamples
 from bertjax.data.streaming.splits import StreamedSplits, stream_splits
-from bertjax.data.table import Side
+from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat, format_of
 from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError
@@ -42,6 +42,7 @@ class Prepared(NamedTuple):
       model: with the label vocabulary and the dropout rates of the run.
       params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
       preprocessing: of the rows that it was trained on.
+      table: the settings that were followed, with the columns that were found.
       intake: what was read, dropped and removed on the way.
       datasets: which rows are used for what.
       weights: digest of those that the run starts from.
@@ -54,6 +55,7 @@ class Prepared(NamedTuple):
     params: Params
     tokenizer: PreTrainedTokenizerBase
     preprocessing: Preprocessing
+    table: Table
     intake: Intake
     datasets: tuple[Dataset, ...]
     weights: str
@@ -135,6 +137,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         params,
         tokenizer,
         preprocessing_of(table),
+        table,
         splits.intake,
         datasets,
         weights_digest(folder),

@@ -32,5 +32,5 @@ def format_of(task: str) -> TaskFormat:
       ConfigError: nothing can be fine-tuned for that task.
     """
     if task not in FORMATS:
-        raise ConfigError(f"task {task!r} cannot be fine-tuned; bertjax has {', '.join(FORMATS)}")
+        raise ConfigError(f"task {task!r} cannot be fine-tuned or judged; bertjax has {', '.join(FORMATS)}")
     return FORMATS[task]

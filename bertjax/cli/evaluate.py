@@ -1,0 +1,120 @@
+"""`bertjax evaluate`: a model on a labelled table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bertjax.cli.flags import parse
+from bertjax.cli.out import check_replaceable
+from bertjax.config import Execution
+from bertjax.data.table import Table
+
+if TYPE_CHECKING:
+    from bertjax.inference.evaluate import Evaluation
+
+METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
+# Flag -> the setting of a table that it changes.
+_COLUMNS = {
+    "text_columns": "text",
+    "pair_columns": "text_pair",
+    "label_column": "label",
+    "label_columns": "labels",
+    "label_delimiter": "label_delimiter",
+    "candidates": "candidates",
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Judge a model on a labelled table, by the metrics that finetune has for its test rows, under the same names.
+
+    The rows are read, cleaned and cut as those that the model was trained on.
+    """
+
+    model: str
+    """The model: a folder (such as `model/` of a run), a hub id, or models:/NAME@ALIAS of MLflow's registry."""
+
+    data: str
+    """The table: a file, a pattern of several, an address, or a data set of the catalog."""
+
+    text_columns: tuple[str, ...] | None = None
+    """Columns with the text; default: those of the training rows."""
+
+    pair_columns: tuple[str, ...] | None = None
+    """Columns with the second text of a pair; default: those of the training rows."""
+
+    label_column: str | None = None
+    """Column with the label; default: that of the training rows."""
+
+    label_columns: tuple[str, ...] | None = None
+    """Columns with one label each; default: those of the training rows."""
+
+    label_delimiter: str | None = None
+    """What stands between the labels of a cell; default: as in the training rows."""
+
+    candidates: tuple[str, ...] | None = None
+    """Columns with the candidates of a multiple choice; default: those of the training rows."""
+
+    encoding: str = Table.encoding
+    """Encoding of text files."""
+
+    on_bad_row: Literal["stop", "skip"] = Table.on_bad_row
+    """What a broken row does: end with its line, or be left out, counted and listed."""
+
+    execution: Execution = field(default_factory=Execution)
+
+    out: Path | None = None
+    """Folder to write: metrics.json, report.html, and predictions.jsonl where the task says something of each row."""
+
+    overwrite: bool = False
+    """Replace the folder if it is there."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the scores."""
+    parsed = parse(Arguments, arguments, "bertjax evaluate")
+    if parsed.out is not None:
+        check_replaceable(parsed.out, parsed.overwrite)
+    from rich.console import Console
+
+    from bertjax.evaluation.report import console_table
+    from bertjax.inference.evaluate import evaluate
+
+    columns = {
+        setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
+    }
+    if parsed.label_column is not None:
+        columns.setdefault("labels", ())
+    evaluation = evaluate(
+        parsed.model,
+        parsed.data,
+        columns,
+        encoding=parsed.encoding,
+        on_bad_row=parsed.on_bad_row,
+        execution=parsed.execution,
+    )
+    if parsed.out is not None:
+        _write(parsed.out, parsed.model, evaluation)
+    Console().print(console_table(evaluation.report, "test"))
+    print(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
+    return 0
+
+
+def _write(out: Path, name: str, evaluation: "Evaluation") -> None:
+    from bertjax.evaluation.report import render_report
+    from bertjax.pretrained.files import written_at_once
+    from bertjax.settings import flatten
+
+    table, report = evaluation.table, evaluation.report
+    metrics = report.flat("test")
+    shown: dict[str, Any] = {"model": name, "task": evaluation.model.task}
+    shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
+    html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.intake)
+    with written_at_once(out) as scratch:
+        (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (scratch / REPORT).write_text(html, encoding="utf-8")
+        if predictions := evaluation.predictions():
+            lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
+            (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")

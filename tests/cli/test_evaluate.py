@@ -1,0 +1,71 @@
+"""`bertjax evaluate`: a model's folder says how a table is read; what is written agrees with itself and the model."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bertjax.cli.main import main
+from bertjax.inference.predictor import Predictor
+
+
+@pytest.fixture
+def evaluate(finished_run, tmp_path, capsys):
+    """(table, flags...) -> status, what went to stdout, what went to stderr."""
+
+    def evaluate(data, *flags, model=finished_run.model_dir):
+        status = main(["evaluate", "--model", str(model), "--data", str(data), *flags])
+        return status, *capsys.readouterr()
+
+    return evaluate
+
+
+def test_what_it_writes(evaluate, finished_run, reviews, tmp_path):
+    """One row has only markup, which the model's preprocessing removes: it is left out, and the others keep their
+    numbers."""
+    frame = pd.concat([pd.DataFrame([{"title": "<br>", "body": None, "stars": "good"}]), pd.read_csv(reviews)])
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    out = tmp_path / "judged"
+    status, shown, _ = evaluate(tmp_path / "table.csv", "--out", str(out))
+    assert status == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"test: accuracy {metrics['test/accuracy']:.4f}" in shown
+    predictions = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [prediction["row"] for prediction in predictions] == list(range(2, 62))
+    right = [prediction["label"] == prediction["true"] for prediction in predictions]
+    assert sum(right) / len(right) == metrics["test/accuracy"]
+    said = Predictor.load(finished_run.model_dir)([prediction["text"] for prediction in predictions])
+    assert [prediction["label"] for prediction in predictions] == [answer["label"] for answer in said]
+    page = (out / "report.html").read_text()
+    assert "Rows are true labels, columns predictions" in page
+    assert "rows in which the preprocessing left no text</td><td>1<" in page
+    assert "Epochs" not in page
+
+    renamed = frame.rename(columns={"title": "t", "body": "b", "stars": "s"}).to_json(orient="records", lines=True)
+    (tmp_path / "other.jsonl").write_text(renamed)
+    flags = ("--text-columns", "t", "b", "--label-column", "s", "--out", str(out))
+    status, _, complaint = evaluate(tmp_path / "other.jsonl", *flags)
+    assert (status, complaint) == (2, f"bertjax: --out {out} is not empty; --overwrite replaces it\n")
+    assert evaluate(tmp_path / "other.jsonl", *flags, "--overwrite")[0] == 0
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+
+
+def test_what_cannot_be_judged_is_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):
+    strange, out = tmp_path / "strange.csv", str(tmp_path / "judged")
+    strange.write_text("title,body,stars\nthe film,good .,superb\nthe book,bad .,bad\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
+    wrong = {
+        "has labels that training never saw: 'superb'; training has 'bad', 'good'": evaluate(
+            strange, "--out", str(out)
+        ),
+        "has no column 'verdict'": evaluate(reviews, "--label-column", "verdict"),
+        "task 'encoder' cannot be": evaluate(reviews, model=tiny_model),
+        "models:/reviews@champion is not in": evaluate(reviews, model="models:/reviews@champion"),
+        "nowhere.csv": evaluate(tmp_path / "nowhere.csv"),
+    }
+    for complaint, (status, _, shown) in wrong.items():
+        assert status == 2
+        assert complaint in shown.splitlines()[-1]
+        assert shown.count("bertjax:") == 1
+    assert not Path(out).exists()
