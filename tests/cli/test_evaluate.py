@@ -56,9 +56,7 @@ def test_what_cannot_be_judged_is_one_line(evaluate, reviews, tiny_model, tmp_pa
     strange.write_text("title,body,stars\nthe film,good .,superb\nthe book,bad .,bad\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")
     wrong = {
-        "has labels that training never saw: 'superb'; training has 'bad', 'good'": evaluate(
-            strange, "--out", str(out)
-        ),
+        "has labels that training never saw: 'superb'; training has 'bad', 'good'": evaluate(strange, "--out", out),
         "has no column 'verdict'": evaluate(reviews, "--label-column", "verdict"),
         "task 'encoder' cannot be": evaluate(reviews, model=tiny_model),
         "models:/reviews@champion is not in": evaluate(reviews, model="models:/reviews@champion"),

@@ -106,7 +106,7 @@ def test_a_run_of_a_task(config_of, tmp_path, task):
     for path, rows in ((train, TABLES[task][:36]), (Path(test), TABLES[task][36:])):
         path.write_text("\n".join(map(json.dumps, rows)))
     config = config_of(task)
-    config = replace(config, data=replace(config.data, train=str(train), test=test), masking=Masking(whole_words=True))
+    config = replace(config, data=replace(config.data, train=str(train), test=test), masking=Masking(mask_share=0.4))
     result = finetune(config, tmp_path / "run", tracker=MemoryTracker())
     assert evaluate(str(result.model_dir), test).report.flat("test").items() <= result.metrics.items()
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == result.metrics
