@@ -49,7 +49,7 @@ def hold_out(table: Table, task_format: TaskFormat, known: Known, size: float, s
       DataError: a split that cannot be made, or that holds out every row of a label name.
     """
     seed, source = table.split_seed, table.train
-    num_rows = len(known.labels.counts)
+    num_rows = known.labels.num_rows
     strata = _strata(known.labels) if task_format.classes else Strata(("",), np.zeros(num_rows, np.int32))
     asked, kind = f"asked for {holdout.rows_to_hold_out(size, num_rows)}", str(table.split)
     if table.split == "kfold" and side == "test":
@@ -92,13 +92,14 @@ def test_size(table: Table) -> float:
 def _strata(labels: LabelNames) -> Strata:
     """Classes in the order of their names, on which a seeded split depends."""
     by_name = np.array(sorted(range(len(labels.names)), key=labels.names.__getitem__), np.int32)
-    return Strata(tuple(labels.names[code] for code in by_name), np.argsort(by_name)[labels.codes])
+    return Strata(tuple(labels.names[code] for code in by_name), np.argsort(by_name).astype(np.int32)[labels.codes])
 
 
 def _without_news(sides: Sides, labels: LabelNames) -> Sides:
     """The same sides, but rows that hold out the only ones of a label name stay in training."""
     train, test = labels.take(sides.train), labels.take(sides.test)
     is_unseen = ~np.isin(test.codes, train.codes)
-    of_row = np.repeat(np.arange(len(test.counts)), test.counts)
-    is_new = np.bincount(of_row, weights=is_unseen, minlength=len(test.counts)) > 0
+    rows = np.arange(test.num_rows)
+    of_row = rows if test.counts is None else np.repeat(rows, test.counts)
+    is_new = np.bincount(of_row, weights=is_unseen, minlength=len(rows)) > 0
     return Sides(np.concatenate([sides.train, sides.test[is_new]]), sides.test[~is_new])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from bertjax.errors import DataError
 
@@ -77,8 +77,8 @@ def stratified(strata: Strata, test_size: float, seed: int, source: str, side: s
             f"{source}: holding out {held_out} of {len(labels)} rows leaves a side with fewer rows than the "
             f"{len(counts)} classes; choose another --{side}-size or give a --{side} table"
         )
-    train, test = train_test_split(np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels)
-    return Sides(train, test)
+    dealer = StratifiedShuffleSplit(1, test_size=held_out, train_size=len(labels) - held_out, random_state=seed)
+    return Sides(*next(dealer.split(labels, labels)))
 
 
 def grouped(

@@ -14,15 +14,22 @@ class LabelNames(NamedTuple):
     Attributes:
       names: in whatever order.
       codes: [total] int32 places in `names`, those of a row after those of the row before.
-      counts: [n] int32 names of each row.
+      counts: [n] int32 names of each row; None where each has one, which many rows would spend memory on.
     """
 
     names: tuple[str, ...]
     codes: np.ndarray
-    counts: np.ndarray
+    counts: np.ndarray | None
+
+    @property
+    def num_rows(self) -> int:
+        """n."""
+        return len(self.codes if self.counts is None else self.counts)
 
     def take(self, rows: np.ndarray) -> "LabelNames":
         """Those of some rows, in their order."""
+        if self.counts is None:
+            return LabelNames(self.names, self.codes[rows], None)
         begins = np.cumsum(self.counts, dtype=np.int64) - self.counts
         return LabelNames(self.names, self.codes[consecutive(begins[rows], self.counts[rows])], self.counts[rows])
 

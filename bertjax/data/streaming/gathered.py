@@ -108,7 +108,7 @@ class Gathered:
     def _add_examples(self, encoded: EncodedRows, examples: Examples) -> None:
         self._check_texts(encoded, examples)
         codes = self._codes(encoded.labels.names)
-        num_rows = len(encoded.labels.counts)
+        num_rows = encoded.labels.num_rows
         self.num_rows += num_rows
         self._truncated += examples.truncated
         self._keep("lengths", examples.lengths.astype(np.int32))
@@ -117,7 +117,7 @@ class Gathered:
         if encoded.order is not None:
             self._order.append(encoded.order)
         self._keep("codes", codes[encoded.labels.codes])
-        if not self._format.classes:
+        if not self._format.classes and encoded.labels.counts is not None:
             self._keep("counts", encoded.labels.counts)
         if examples.row_of is not None:
             self._keep("examples", np.bincount(examples.row_of, minlength=num_rows).astype(np.int32))
@@ -182,8 +182,6 @@ class Gathered:
         """The label names of some rows."""
         codes, counts = self.column("codes"), self.column("counts")
         assert codes is not None
-        if counts is None:
-            return LabelNames(tuple(self.names), codes[rows], np.ones(len(rows), np.int32))
         return LabelNames(tuple(self.names), codes, counts).take(rows)
 
     def known_of(self, rows: np.ndarray) -> Known:
@@ -250,6 +248,7 @@ class Gathered:
         indices = label_of_code[of_rows.codes]
         if self._format.classes:
             return indices
+        assert of_rows.counts is not None
         ends = np.concatenate([[0], np.cumsum(of_rows.counts, dtype=np.int64)])
         return csr_array((np.ones(len(indices), np.bool_), indices, ends), shape=(len(rows), size))
 

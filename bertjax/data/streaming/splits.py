@@ -106,7 +106,9 @@ def stream_splits(
     text_keys, leak_keys = found.column("text_keys"), found.column("leak_keys")
     assert text_keys is not None
     assert leak_keys is not None
-    kept = np.sort(np.unique(text_keys, return_index=True)[1])
+    # Half the memory, as long as it is enough.
+    place = np.int32 if len(text_keys) < 2**31 else np.int64
+    kept = np.sort(np.unique(text_keys, return_index=True)[1]).astype(place)
     names = found.labels_of(kept).present()
     vocabulary = task_format.vocabulary(names, table)
     train, sides = _split(table, task_format, found, kept)
