@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from bertjax import Predictor
 from bertjax.errors import AssetError
+from bertjax.inference.evaluate import evaluate
 from bertjax.pretrained.files import read_tensors
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.registry import find_model
@@ -90,7 +91,7 @@ print(json.dumps(model.predict(frame).to_dict("records")))
             os.killpg(server.pid, 15)
 
 
-def test_versions_and_their_aliases(log, in_store, finished_run):
+def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     runs = [log(name, "reviews") for name in ("first", "second", "third")]
     client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
     versions = {alias: client.get_model_version_by_alias("reviews", alias) for alias in ("champion", "challenger")}
@@ -112,6 +113,8 @@ def test_versions_and_their_aliases(log, in_store, finished_run):
         found, own = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
         assert all((found[name] == own[name]).all() for name in own)
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
+    judged, own = (evaluate(str(model), str(reviews)) for model in ("models:/reviews@champion", finished_run.model_dir))
+    assert judged.report.flat("test") == own.report.flat("test")
 
 
 def test_a_model_that_is_not_there(log):
