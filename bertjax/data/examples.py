@@ -24,6 +24,7 @@ class Examples(NamedTuple):
       row_of: [N] which row of the table each is of, ascending; None where each row is one example.
       reference: what judges predictions where labels do not suffice, by the task.
       ids: [N] their numbers in the set that they were taken from; None where they are all of it.
+      unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
     """
 
     token_ids: np.ndarray
@@ -38,6 +39,7 @@ class Examples(NamedTuple):
     row_of: np.ndarray | None = None
     reference: Any = None
     ids: np.ndarray | None = None
+    unlearnable: int = 0
 
     @property
     def num_examples(self) -> int:

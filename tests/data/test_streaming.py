@@ -150,20 +150,25 @@ def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
                 read(table)
 
 
-def test_other_files(tiny_model, tmp_path, ray_session):
+def test_other_files(tiny_model, tmp_path, ray_session, caplog):
     """Sentences and questions that a worker reads whole, texts of several lines, and places of rows that are bad."""
     sentences = "the O\nfilm B-X\n\nbook I-X\n\nwhat O\na O\n\nsong B-X\nplot I-X\n"
     (tmp_path / "a.conll").write_text("the O\n\n" * 8 + sentences * 3)
     (tmp_path / "b.txt").write_text("a film\n\nthe book , and so very good and dull and great and bad and not it\n")
     (tmp_path / "c.txt").write_text("the plot\nwho")
-    (tmp_path / "d.json").write_text(json.dumps(squad(*QUESTIONS, version="v2.0")))
+    long = ("q4", "what ?", "so great; what a plot! And the song was very bad")
+    (tmp_path / "d.json").write_text(json.dumps(squad(*QUESTIONS, long, version="v2.0")))
     conll = Table(str(tmp_path / "a.conll"), test=str(tmp_path / "a.conll"), leaks="report", on_bad_row="skip")
     stream = assert_same(conll, tiny_model, "token_classification")
     assert [row.line for row in stream.intake.tables[0].skipped] == [20, 30, 40]
     texts = Table(str(tmp_path / "[bc].txt"), test=str(tmp_path / "c.txt"), leaks="report", documents="file")
     assert assert_same(texts, tiny_model, "masked_lm").train.num_examples == 3
+    caplog.clear()
     questions = Table(str(tmp_path / "d.json"), test=str(tmp_path / "d.json"), leaks="report")
     assert_same(questions, tiny_model, "question_answering")
+    lost = [record.getMessage() for record in caplog.records if "longer than a window" in record.getMessage()]
+    assert len(lost) == 2
+    assert len(set(lost)) == 1
 
 
 def test_questions_with_other_numbers_of_candidates(tiny_model, tmp_path, ray_session):

@@ -24,6 +24,7 @@ from bertjax.data.streaming.ray_blocks import FileBlock
 from bertjax.data.streaming.spill import Spill, SpilledExamples
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
+from bertjax.data.task_formats.answers import tell_unlearnable
 from bertjax.data.times import sortable_times
 from bertjax.errors import DataError
 
@@ -56,7 +57,7 @@ class Gathered:
         self._file: tuple[str, dict[str, None]] | None = None
         self._kinds: dict[str, FirstOfKind] = {}
         self._skipped: list[BadRow] = []
-        self._num_read = self._num_usable = self.num_rows = self._truncated = self.emptied = 0
+        self._num_read = self._num_usable = self.num_rows = self._truncated = self._unlearnable = self.emptied = 0
         self._texts: int | None = None
         self._index: dict[str, int] = {}
         self._order: list[pd.Series] = []
@@ -111,6 +112,7 @@ class Gathered:
         num_rows = encoded.labels.num_rows
         self.num_rows += num_rows
         self._truncated += examples.truncated
+        self._unlearnable += examples.unlearnable
         self._keep("lengths", examples.lengths.astype(np.int32))
         self._keep("text_keys", encoded.text_keys)
         self._keep("leak_keys", encoded.leak_keys)
@@ -161,6 +163,7 @@ class Gathered:
             raise nothing_left(source, preprocessing_of(self._table), count_of(self._num_usable, "row"))
         if self._skipped:
             logger.warning("%s: left out %s", source, listing(self._skipped))
+        tell_unlearnable(source, self._unlearnable)
         if self.emptied:
             logger.info("the preprocessing left no text in %d rows, which were dropped", self.emptied)
 

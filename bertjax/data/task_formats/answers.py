@@ -143,10 +143,15 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     labels = _labels(windows, characters, rows.labels)
     found = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
     lost = sum(bool(question.answers) and i not in found for i, question in enumerate(rows.labels))
-    if lost:
-        logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, lost)
+    tell_unlearnable(source, lost)
     reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
-    return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference)
+    return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference, unlearnable=lost)
+
+
+def tell_unlearnable(source: str, count: int) -> None:
+    """Says how many answers are in none of the windows."""
+    if count:
+        logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, count)
 
 
 def _cut(tokenizer: PreTrainedTokenizerFast, questions: Sequence[str], longest: int) -> list[str]:
