@@ -13,6 +13,7 @@ from bertjax.config import read_config_json
 from bertjax.data.batches import evaluation_batches
 from bertjax.data.buckets import bucketed_batches
 from bertjax.data.labels import label_ids
+from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.split import read_splits
 from bertjax.data.table import Table
 from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
@@ -94,6 +95,13 @@ def test_a_pair_is_two_segments(finished_run, predictor):
     expected = model.apply(params, None, batch).logits[0]
     np.testing.assert_allclose(predictor.logits([("good film", "bad plot")]), expected, atol=ATOL, rtol=0)
     assert np.abs(predictor.logits(["good film bad plot"]) - expected).max() > 10 * ATOL
+    tokenizer = load_tokenizer(finished_run.model_dir)
+    of_columns = Preprocessing(("join",), text=("a",), text_pair=("b", "c"))
+    row = {"a": "good film", "b": "bad", "c": "plot"}
+    found = Predictor(model, params, tokenizer, of_columns, 48).logits([row])
+    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+    with pytest.raises(DataError, match="saved without the names of its columns; give texts instead of rows"):
+        Predictor(model, params, tokenizer, Preprocessing(), 48).logits([row])
 
 
 @pytest.mark.parametrize(
