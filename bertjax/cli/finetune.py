@@ -88,6 +88,9 @@ class Arguments(JobFlags):
     """Several seeds in the place of --seed: a whole run each, in folders of their own below --out, and the mean and
     standard deviation of their scores."""
 
+    stack_seeds: bool = False
+    """Train the seeds side by side in one program, where memory allows; the numbers are the same but for rounding."""
+
     workers: Workers = field(default_factory=Workers)
     """Processes that share the run."""
 
@@ -140,7 +143,7 @@ def repeating(command: str, arguments: Sequence[str]) -> str:
         place = words.index("--seeds")
         values = itertools.takewhile(str.isdecimal, words[place + 1 :])
         del words[place : place + 1 + len(list(values))]
-    once = ("--resume", "--overwrite", "--allow-changed")
+    once = ("--resume", "--overwrite", "--allow-changed", "--stack-seeds")
     return shlex.join(["bertjax", command, *(word for word in words if word not in once)])
 
 
@@ -165,6 +168,8 @@ def run(parsed: Arguments, command: str, words: Sequence[str]) -> int:
     out = parsed.out or default_folder(parsed.config)
     if parsed.seeds is not None:
         _check_seeds(parsed, words)
+    elif parsed.stack_seeds:
+        raise ConfigError("--stack-seeds needs --seeds, the seeds to train side by side")
     if parsed.workers.num_workers:
         return _run_on_workers(parsed, out, repeating(command, words))
     stop = StopSignal()
@@ -255,6 +260,7 @@ def _run_seeds(parsed: Arguments, seeds: Sequence[int], out: Path, command: str,
         parsed.config,
         seeds,
         out,
+        stack=parsed.stack_seeds,
         resume=parsed.resume,
         overwrite=parsed.overwrite,
         allow_changed=parsed.allow_changed,

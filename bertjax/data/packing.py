@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, LabelKind, empty_batch
 
 Row = list[int]
 
@@ -136,6 +136,32 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
         labels=jax.tree.map(of_either, batch.labels),
         example_weights=jax.tree.map(of_either, batch.example_weights),
     )
+
+
+def layout_of(batch: Batch) -> Layout:
+    """The shape of a batch."""
+    rows, row_length = batch.token_ids.shape
+    return Layout(rows, row_length, batch.example_starts.shape[1])
+
+
+def widened(batch: Batch, layout: Layout, kind: LabelKind, parts: int = 1) -> Batch:
+    """The same batch in a larger shape.
+
+    Args:
+      batch: on the host.
+      layout: the shape, which holds it.
+      kind: of its labels.
+      parts: equal shares of the rows, each of which gets its own empty rows: who computes a share has the same
+        examples as before.
+    """
+
+    def padded(leaf: np.ndarray, target: np.ndarray) -> np.ndarray:
+        shares = leaf.reshape(parts, -1, *leaf.shape[1:])
+        wanted = (parts, len(target) // parts, *target.shape[1:])
+        room = [(0, new - old) for old, new in zip(shares.shape, wanted, strict=True)]
+        return np.pad(shares, room).reshape(target.shape)
+
+    return batch if layout_of(batch) == layout else jax.tree.map(padded, batch, empty_batch(*layout, kind))
 
 
 def unpacked(lengths: Sequence[int]) -> list[Row]:

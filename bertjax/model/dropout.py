@@ -1,10 +1,11 @@
 """Dropout (Srivastava et al. 2014) with masks from a counter-based generator that fuses into its surroundings.
 
 JAX's own generator, Threefry, is a cryptographic cipher: masks drawn with it add a third to a training step on a CPU.
-A mask needs no cipher. Here the bits of element i are an avalanche hash of i and of the 64-bit key, the finaliser
-`lowbias32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend, nothing is
-kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from Threefry
-(`split`, `fold_in`), so two layers, steps or devices never share a mask.
+A mask needs no cipher. Here the bits of an element are an avalanche hash of its place and of the 64-bit key, the
+finaliser `lowbias32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
+nothing is kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from
+Threefry (`split`, `fold_in`), so two layers, steps or devices never share a mask. Places are counted without regard to
+the shape, so padding along any axis leaves the bits of what was there before as they were.
 """
 
 import haiku as hk
@@ -14,6 +15,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt32
 
+# The place (.., k, j, i) counts i + j m + k m^2 + .., modulo 2**32. A multiplier that passes the spectral test (Knuth,
+# volume 2, section 3.3.4: nearest points 68,725, 1,708 and 260 apart in 2 to 4 dimensions) keeps the counts of a tensor
+# apart.
+_MULTIPLIER = 0xADB4A92D
 _GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: consecutive counters land far apart
 
 
@@ -30,17 +35,15 @@ def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"]) -> Float[Arr
 
 
 def random_bits(rng_key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """32 uniform bits for each element of `shape`, a pure function of the key and the element's index."""
+    """32 uniform bits for each element of `shape`, a pure function of the key and the element's place."""
     words = jax.random.key_data(rng_key) if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else rng_key
     # Two scalars that differ everywhere between neighbouring keys: where the counter starts, and what joins it halfway.
     start = _avalanche(words[0] + _avalanche(words[1] + _GOLDEN))
     halfway = _avalanche(words[1] + start)
     # Built from one iota an axis and not from one reshaped: fusion stays elementwise.
     counter = jnp.zeros(shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(len(shape))):
-        counter += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= shape[axis]
+    for power, axis in enumerate(reversed(range(len(shape)))):
+        counter += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
     return _avalanche(counter * _GOLDEN + start, halfway)
 
 

@@ -5,7 +5,8 @@ Everything that can be wrong with the input is found before the folder is touche
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,10 @@ import jax
 from bertjax.batch import Batch
 from bertjax.data.batches import BatchSource
 from bertjax.data.examples import Examples
-from bertjax.data.intake import Intake
-from bertjax.errors import CheckpointError, ConfigError
+from bertjax.errors import CheckpointError, ConfigError, UserError
 from bertjax.evaluation.judges import JUDGES
-from bertjax.evaluation.report import render_report
 from bertjax.evaluation.reports import Report
 from bertjax.losses import Loss, imbalanced_cross_entropy
-from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
 from bertjax.tasks import TASKS, Model, Params
 from bertjax.tracking.mlflow import MlflowTracker
@@ -33,17 +31,18 @@ from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.environment import describe_environment, package_versions, with_variables
 from bertjax.training.goal import VALIDATION, check_metric, choose_goal
-from bertjax.training.loop import Course, Interrupted, Listeners, fit, predict
+from bertjax.training.lockstep import Steps, in_lockstep
+from bertjax.training.loop import Course, Interrupted, Listeners, Seat, fit, predict
 from bertjax.training.optimizer import make_optimizer
 from bertjax.training.parallel import Devices, Engine
 from bertjax.training.prepare import Prepared, prepare
 from bertjax.training.progress import NoProgress, Progress
-from bertjax.training.reading import reading_of
 from bertjax.training.record import RunRecord
+from bertjax.training.results import training_metrics, write_model, write_results
 from bertjax.training.rhythm import rhythm
 from bertjax.training.schedules import after_evaluation
 from bertjax.training.shared_checkpoints import SharedCheckpoints
-from bertjax.training.step import TrainState, TrainStep, make_train_step, not_finite_parameters
+from bertjax.training.step import Metrics, TrainState, TrainStep, make_train_step, not_finite_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def finetune(
       Interrupted: `should_stop` said so.
     """
     job = ready(config, out, resume=resume, overwrite=overwrite, allow_changed=allow_changed)
-    return conduct(job, command=command, tracker=tracker, progress=progress, should_stop=should_stop)
+    return run_alone(job, command=command, tracker=tracker, progress=progress, should_stop=should_stop)
 
 
 @dataclass
@@ -165,6 +164,8 @@ def ready(
         accumulate=config.accumulate,
     )
     state, made_from = step.init(prepared.params, jax.random.PRNGKey(config.seed)), flatten(config) | _hashes(prepared)
+    # Of the parameters, the shapes are enough from here on; the values are in the state.
+    prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
     job = Job(folder, config, resume, devices, prepared, made_from, step, state, RunRecord(), started)
     if not resume:
         return job
@@ -173,7 +174,7 @@ def ready(
     return job
 
 
-def conduct(
+def run_alone(
     job: Job,
     *,
     command: str | None = None,
@@ -181,44 +182,87 @@ def conduct(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FineTuneResult:
-    """Runs a job to its end; arguments and errors are those of `finetune`."""
-    folder, config, prepared, record, devices = job.folder, job.config, job.prepared, job.record, job.devices
+    """Runs a job to its end on an engine of its own; arguments and errors are those of `finetune`."""
+    state = job.devices.place(job.hand_over())
+    shapes = _in_order_of_need(job.prepared.train, int(state.step))
+    # It compiles while the tracker connects.
+    seat = _OwnSeat(Engine(job.devices, job.prepared.model, job.step, state, shapes), state)
+    del state  # the first step gives it up
+    with closing(seat.engine):
+        run = conduct(job, seat, command=command, tracker=tracker, progress=progress, should_stop=should_stop)
+        (outcome,) = in_lockstep([run], seat.train)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+@dataclass
+class _OwnSeat:
+    """The place of a run that shares its engine with nobody."""
+
+    engine: Engine
+    state: TrainState
+
+    def train(self, batches: Sequence[Batch | None]) -> list[Metrics]:
+        """The metrics of a step of the one run."""
+        (batch,) = batches
+        assert batch is not None, "it has not ended"
+        self.state, metrics = self.engine.train(self.state, batch)
+        return [metrics]
+
+
+def conduct(
+    job: Job,
+    seat: Seat,
+    *,
+    name: str = "",
+    command: str | None = None,
+    tracker: Tracker | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Steps[FineTuneResult]:
+    """A run from its first step to what it leaves; whoever takes the steps computes them (see `fit`).
+
+    Args:
+      job: what to do.
+      seat: where it is computed, with the state that the job has handed over.
+      name: of the run in the log, where there are several at a time.
+      command, tracker, progress, should_stop: as for `finetune`.
+    """
+    folder, config, prepared, record, engine = job.folder, job.config, job.prepared, job.record, seat.engine
     writes = parallel.is_first_process()
     tracker = (tracker or MlflowTracker(config.experiment)) if writes else NullTracker()
-    state = devices.place(job.hand_over())
-    shapes = _in_order_of_need(prepared.train, int(state.step))
-    engine = Engine(devices, prepared.model, job.step, state, shapes)  # compiles while the tracker connects
     status: Status = "FAILED"
     try:
         tracker.connect()
-        course = _course(config, prepared, engine, job.step, state)
+        course = _course(job, seat)
         environment = _environment(command or f"bertjax.finetune({config!r})", config.seed) | _hashes(prepared)
         if writes:
             run_folder.open_folder(folder, flatten(config), job.resume, environment | {"packages": package_versions()})
         run_id = _begin(tracker, folder, config, prepared, environment)
         with job.open_checkpoints() as checkpoints:
             if parallel.several_processes() and not job.resume:
-                checkpoints.save(state, asdict(record))  # another process may die before the first epoch ends
-            told = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop)
-            state = fit(engine, state, prepared.train, course, record, told)
+                # Another process may die before the first epoch ends.
+                checkpoints.save(seat.state, asdict(record))
+            told = Listeners(tracker, progress or NoProgress(), checkpoints, should_stop, name)
+            state = yield from fit(seat, prepared.train, course, record, told)
             final = _final(config, checkpoints, record, state)
-        params, last_step = devices.place(evaluation_params(final)), int(state.step)
+        params, last_step = engine.devices.place(evaluation_params(final)), int(state.step)
         report = _evaluate(engine, params, prepared.test, prepared.model)
         metrics = report.flat("test") | record.validation_at(int(final.step), prepared.train.plan.steps_per_epoch)
-        metrics |= _training_metrics(record, engine, job.started) | prepared.intake.metrics()
+        metrics |= training_metrics(record, engine, job.started) | prepared.intake.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if writes:
-            _write_model(folder, config, prepared, params)
+            write_model(folder, config, prepared, params)
         metrics["train/seconds"] = time.perf_counter() - job.started
         if writes:
             shown = flatten(config) | {"command": environment["command"]}
-            _write_results(folder, config, shown, prepared.intake, report, metrics, record, tracker, last_step)
+            write_results(folder, config, shown, prepared.intake, report, metrics, record, tracker, last_step)
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
         raise
     finally:
-        engine.close()
         tracker.finish(status)
     return FineTuneResult(folder, metrics, report, run_id)
 
@@ -233,20 +277,20 @@ def _folder(config: FineTuneConfig, out: str | Path | None, resume: bool, overwr
     return folder
 
 
-def _course(config: FineTuneConfig, prepared: Prepared, engine: Engine, step: TrainStep, state: TrainState) -> Course:
-    goal = choose_goal(config.evaluating, config.stopping, validates=prepared.validation is not None)
-    validate = _validation(engine, prepared)
+def _course(job: Job, seat: Seat) -> Course:
+    config, plan = job.config, job.prepared.train.plan
+    goal = choose_goal(config.evaluating, config.stopping, validates=job.prepared.validation is not None)
+    validate = _validation(seat.engine, job.prepared)
     if goal is not None and goal.metric is not None:
-        names = validate(state.params) if validate is not None else {}
+        names = validate(seat.state.params) if validate is not None else {}
         check_metric(goal, [*names, "epoch/train_loss"])
-    plan = prepared.train.plan
     return Course(
         rhythm(config.evaluating, config.saving, plan.steps_per_epoch, plan.total_steps),
         goal,
         config.stopping.max_skipped_steps,
         validate,
         partial(after_evaluation, config.optimizer),
-        partial(not_finite_parameters, step.trainable(prepared.params)),
+        partial(not_finite_parameters, job.step.trainable(job.prepared.params)),
     )
 
 
@@ -351,57 +395,3 @@ def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[s
     if examples is None:
         return None
     return lambda params: _evaluate(engine, params, examples, prepared.model).flat(VALIDATION)
-
-
-def _training_metrics(record: RunRecord, engine: Engine, started: float) -> dict[str, float]:
-    """How the training went, under the keys of `metrics.json`; where no step was left to do, no first one is named."""
-    first_step = engine.first_step_done
-    return {
-        **({} if first_step is None else {"train/seconds_to_first_step": first_step - started}),
-        "train/loss": record.train_loss,
-        "train/examples_per_second": record.examples_per_second,
-        "train/tokens_per_second": record.tokens_per_second,
-        "train/real_token_share": record.real_token_share,
-        "train/skipped_steps": record.skipped_steps,
-        "train/data_wait_share": record.data_wait_share,
-        "train/compiles": engine.compiles,
-        "train/compile_seconds": engine.compile_seconds,
-    }
-
-
-def _write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params) -> None:
-    save_pretrained(
-        folder / run_folder.MODEL,
-        prepared.model,
-        params,
-        prepared.tokenizer,
-        preprocessing=prepared.preprocessing,
-        max_length=config.max_length,
-        reading=reading_of(config, prepared.table),
-    )
-
-
-def _write_results(
-    folder: Path,
-    config: FineTuneConfig,
-    shown: Mapping[str, Any],
-    intake: Intake,
-    report: Report,
-    metrics: Mapping[str, float],
-    record: RunRecord,
-    tracker: Tracker,
-    step: int,
-) -> None:
-    title = f"{config.model} on {config.data.train}"
-    html = render_report(title, report, metrics, record.history, shown, intake)
-    run_folder.write_text(folder / run_folder.REPORT, html)
-    artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
-    if config.data.contract:
-        findings = {"contract": config.data.contract, "tables": intake.contract_report()}
-        run_folder.write_json(folder / run_folder.CONTRACT, findings)
-        artifacts.append(run_folder.CONTRACT)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
-    tracker.log_metrics(metrics, step)
-    for name in artifacts:
-        tracker.log_artifact(folder / name)
-    tracker.log_model(folder / run_folder.MODEL, config.register)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from bertjax.tracking.tracker import Tracker
 from bertjax.training.averaging import evaluation_params
 from bertjax.training.checkpoints import Checkpoints
 from bertjax.training.goal import Goal
+from bertjax.training.lockstep import Steps
 from bertjax.training.parallel import Engine
 from bertjax.training.progress import Progress, Reading
 from bertjax.training.record import RunRecord
@@ -50,13 +51,34 @@ class Interrupted(UserError):
         self.saved_step = saved_step
 
 
+class Seat(Protocol):
+    """The place of a run at an engine, which other runs may share.
+
+    Attributes:
+      engine: what computes.
+      state: of the run after its last step, placed; reading it may copy it.
+    """
+
+    engine: Engine
+    state: TrainState
+
+
 class Listeners(NamedTuple):
-    """Who hears of a run, and who may end it."""
+    """Who hears of a run, and who may end it.
+
+    Attributes:
+      name: of the run in the log, where there are several at a time.
+    """
 
     tracker: Tracker
     progress: Progress
     checkpoints: Checkpoints | SharedCheckpoints
     should_stop: Callable[[], bool]
+    name: str = ""
+
+    def log(self, text: str, *values: object) -> None:
+        """A line of the log."""
+        logger.info("%s" + text, f"{self.name}: " if self.name else "", *values)
 
 
 class Diverged(UserError):
@@ -91,19 +113,13 @@ class _Pending(NamedTuple):
     laid_out: LaidOut
 
 
-def fit(
-    engine: Engine,
-    state: TrainState,
-    source: BatchSource,
-    course: Course,
-    record: RunRecord,
-    listeners: Listeners,
-) -> TrainState:
-    """Trains from `state.step` to the end of the course, or until the goal is given up.
+def fit(seat: Seat, source: BatchSource, course: Course, record: RunRecord, listeners: Listeners) -> Steps[TrainState]:
+    """Trains from the seat's step to the end of the course, or until the goal is given up.
+
+    Whoever takes these steps computes them: it is given the batch of each, and sends back its metrics.
 
     Args:
-      engine: the step on the devices.
-      state: placed on them.
+      seat: has the state, which is that after the step when the metrics come.
       source: the batches to train on.
       course: when to evaluate, save and end.
       record: brought up to date in place.
@@ -116,15 +132,15 @@ def fit(
       Interrupted: `should_stop` said so; the state is saved.
       Diverged: too many steps in a row were skipped.
     """
-    step, rhythm = int(state.step), course.rhythm
+    step, rhythm = int(seat.state.step), course.rhythm
     if record.stopped_early:
-        return state
+        return seat.state
     pending: _Pending | None = None
     with listeners.progress, closing(prefetched(source.batches(source.plan.position(step)))) as batches:
         mark = time.perf_counter()
         for laid_out in batches:
             record.wait_seconds += time.perf_counter() - mark
-            state, metrics = engine.train(state, laid_out.batch)
+            metrics = yield laid_out.batch
             step += 1
             _read(pending, course, record, listeners)
             pending = _Pending(step, metrics, laid_out)
@@ -135,16 +151,16 @@ def fit(
             record.count(laid_out, time.perf_counter() - mark)
             best_before = record.standing.best_step
             if due.epoch or due.evaluation:
-                state = _measure(state, step, due, course, record, listeners)
+                _measure(seat, step, due, course, record, listeners)
             if due.save or stop or record.stopped_early or record.standing.best_step != best_before:
-                listeners.checkpoints.save(state, asdict(record), record.standing.best_step or None)
+                listeners.checkpoints.save(seat.state, asdict(record), record.standing.best_step or None)
             if record.stopped_early:
                 break
             if stop and step < rhythm.total_steps:
                 listeners.checkpoints.wait()
                 raise Interrupted(step, rhythm.total_steps, listeners.checkpoints.latest_step)
             mark = time.perf_counter()
-    return state
+    return seat.state
 
 
 def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners: Listeners) -> None:
@@ -188,10 +204,9 @@ def _diverged(pending: _Pending, course: Course, checkpoints: Checkpoints | Shar
     )
 
 
-def _measure(
-    state: TrainState, step: int, due: Due, course: Course, record: RunRecord, listeners: Listeners
-) -> TrainState:
-    """Adds a row to the history and judges it; returns the state to go on with."""
+def _measure(seat: Seat, step: int, due: Due, course: Course, record: RunRecord, listeners: Listeners) -> None:
+    """Adds a row to the history and judges it, which may change the state to go on with."""
+    state = seat.state
     row = {"epoch": step / course.rhythm.steps_per_epoch}
     if due.epoch:
         row["epoch/train_loss"] = record.end_epoch()
@@ -200,20 +215,21 @@ def _measure(
         row |= course.validate(evaluation_params(state))
     record.history.append(row)
     listeners.tracker.log_metrics(row, step)
-    logger.info(
-        "%s", ", ".join(f"{name.split('/', 1)[-1]} {value:.4g}" for name, value in row.items() if "/class/" not in name)
-    )
+    shown = {name.split("/", 1)[-1]: value for name, value in row.items() if "/class/" not in name}
+    listeners.log("%s", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     if course.goal is not None:
-        _judge(row, step, course.goal, record)
+        _judge(row, step, course.goal, record, listeners)
     cost = (course.goal or _TRAINING_LOSS).cost(row)
-    return state if cost is None else course.after_evaluation(state, cost)
+    after = state if cost is None else course.after_evaluation(state, cost)
+    if after is not state:
+        seat.state = after
 
 
-def _judge(row: Mapping[str, float], step: int, goal: Goal, record: RunRecord) -> None:
+def _judge(row: Mapping[str, float], step: int, goal: Goal, record: RunRecord, listeners: Listeners) -> None:
     record.standing = goal.judge(record.standing, step, row)
     record.stopped_early = goal.given_up(record.standing)
     if record.stopped_early:
-        logger.info(
+        listeners.log(
             "stopping after step %d: %s was best after step %d, %d evaluations ago",
             step, goal.metric_of(row), record.standing.best_step, record.standing.evaluations_since,
         )  # fmt: skip

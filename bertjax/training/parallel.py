@@ -177,7 +177,7 @@ class Engine:
         first, *others = batches
         submit = self._compilations.submit
         self._gradients = {first.token_ids.shape: submit(partial(lowered_gradient, first))}
-        loss = jax.ShapeDtypeStruct((), np.float32, sharding=devices.everywhere)
+        loss = jax.ShapeDtypeStruct(state.step.shape, np.float32, sharding=devices.everywhere)
         self._update = submit(lambda: update.lower(state, step.trainable(state.params), loss))
         needed_first = (self._gradients[first.token_ids.shape], self._update)
         for batch in others:

@@ -8,12 +8,13 @@ OUT/metrics.json    mean and standard deviation over the seeds, written last
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, RunFolderError, UserError
 from bertjax.evaluation.spread import flat, spreads
 from bertjax.settings import flatten, require
 from bertjax.tracking.mlflow import MlflowTracker
@@ -21,11 +22,13 @@ from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.environment import describe_environment, package_versions, with_variables
-from bertjax.training.finetune import Job, conduct, ready
+from bertjax.training.finetune import FineTuneResult, Job, conduct, ready, run_alone
 from bertjax.training.goal import VALIDATION
+from bertjax.training.lockstep import in_lockstep
 from bertjax.training.loop import Diverged, Interrupted
 from bertjax.training.progress import NoProgress, Progress
 from bertjax.training.run_folder import seed_folder
+from bertjax.training.stacking import Stack
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ def finetune_seeds(
     seeds: Sequence[int],
     out: str | Path | None = None,
     *,
+    stack: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     allow_changed: bool = False,
@@ -75,12 +79,14 @@ def finetune_seeds(
 ) -> SeedsResult:
     """Fine-tunes with several seeds, and says mean and standard deviation of every score.
 
-    A seed whose training diverges leaves the others as they are.
+    One after the other, or side by side in one program, to the same numbers but for rounding. A seed whose training
+    diverges, or which stops early, leaves the others as they are.
 
     Args:
       config: what to do; its seed is replaced.
       seeds: distinct.
       out: folder of the runs; default: a new one under `runs/`.
+      stack: side by side: all states are in the devices' memory at once.
       resume: keep the runs in `out` that have ended, continue the one that has not, and run the seeds that are missing.
       overwrite: replace what is in `out`.
       allow_changed: see `finetune`.
@@ -90,6 +96,7 @@ def finetune_seeds(
       should_stop: see `finetune`.
 
     Raises:
+      ConfigError: the stacked seeds do not fit in the devices' memory.
       UserError: what `finetune` raises; nothing has been written then, unless a later seed has a mistake of its own.
       Diverged: every seed did.
       Interrupted: `should_stop` said so; `resume` continues.
@@ -109,7 +116,7 @@ def finetune_seeds(
 
     runs = {seed: found for seed in seeds if resume and (found := _finished(seed_folder(folder, seed)))}
     left = [seed for seed in seeds if seed not in runs]
-    checked = {seed: get_ready(seed) for seed in left[:1]}  # before anything is written
+    checked = {seed: get_ready(seed) for seed in (left if stack else left[:1])}  # before anything is written
     if new_tracker is None:
         new_tracker = partial(MlflowTracker, config.experiment)
     tracker = new_tracker(None)
@@ -118,20 +125,26 @@ def finetune_seeds(
     run_folder.open_folder(folder, settings, resume, environment | {"packages": package_versions()})
     run_id = tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
 
-    def run(seed: int) -> Mapping[str, float]:
+    def listeners(seed: int, shown: bool = True) -> dict[str, Any]:
+        return {
+            "command": f"{command} --seed {seed}" if command else None,
+            "tracker": new_tracker(run_id),
+            "progress": new_progress() if shown else None,
+            "should_stop": should_stop,
+        }
+
+    def run(seed: int) -> FineTuneResult:
         logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
-        return conduct(
-            checked.pop(seed) if seed in checked else get_ready(seed),
-            command=f"{command} --seed {seed}" if command else None,
-            tracker=new_tracker(run_id),
-            progress=new_progress(),
-            should_stop=should_stop,
-        ).metrics
+        return run_alone(checked.pop(seed) if seed in checked else get_ready(seed), **listeners(seed))
 
     status: Status = "FAILED"
     try:
-        more, failures = _each(left, run)
-        runs = {seed: {**runs, **more}[seed] for seed in seeds if seed not in failures}
+        outcomes = _side_by_side(checked, listeners) if stack and left else _one_by_one(left, run)
+        failures = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
+        for seed, outcome in outcomes.items():
+            if isinstance(outcome, FineTuneResult):
+                runs[seed] = outcome.metrics
+        runs = {seed: runs[seed] for seed in seeds if seed in runs}
         if not runs:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
         metrics = _together(runs)
@@ -148,19 +161,42 @@ def finetune_seeds(
     return SeedsResult(folder, runs, failures, metrics, run_id)
 
 
-def _each(
-    seeds: Sequence[int], run: Callable[[int], Mapping[str, float]]
-) -> tuple[dict[int, Mapping[str, float]], dict[int, str]]:
-    """The metrics of each seed, and why the others have none."""
-    runs: dict[int, Mapping[str, float]] = {}
-    failures: dict[int, str] = {}
+def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> dict[int, FineTuneResult | Diverged]:
+    """What each seed's run leaves, or how it diverged."""
+    outcomes: dict[int, FineTuneResult | Diverged] = {}
     for seed in seeds:
         try:
-            runs[seed] = run(seed)
+            outcomes[seed] = run(seed)
         except Diverged as error:
             logger.warning("seed %d: %s", seed, error)
-            failures[seed] = str(error)
-    return runs, failures
+            outcomes[seed] = error
+    return outcomes
+
+
+def _side_by_side(
+    jobs: Mapping[int, Job], listeners: Callable[[int, bool], dict[str, Any]]
+) -> dict[int, FineTuneResult | Diverged]:
+    """The same for jobs of different seeds, in one program.
+
+    Args:
+      jobs: seed -> job.
+      listeners: of a seed, and whether it is the one whose steps are shown -> further arguments of `conduct`.
+    """
+    first, *_ = jobs.values()
+    states, plans = [job.hand_over() for job in jobs.values()], [job.prepared.train.plan for job in jobs.values()]
+    stack = Stack(first.devices, first.prepared.model, first.step, states, plans, first.config.accumulate)
+    states.clear()
+    shown = next(iter(jobs))
+    with closing(stack.engine):
+        runs = [
+            conduct(job, seat, name=f"seed {seed}", **listeners(seed, seed == shown))
+            for (seed, job), seat in zip(jobs.items(), stack.seats, strict=True)
+        ]
+        outcomes = in_lockstep(runs, stack.train)
+    for outcome in outcomes:
+        if isinstance(outcome, UserError) and not isinstance(outcome, Diverged):
+            raise outcome
+    return dict(zip(jobs, outcomes, strict=True))  # type: ignore[arg-type]
 
 
 def _command(command: str | None, config: FineTuneConfig, seeds: Sequence[int]) -> str:

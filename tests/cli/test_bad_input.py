@@ -219,6 +219,7 @@ def test_imbalance_where_there_are_no_classes(run, tmp_path_factory):
         (["--seeds", "0", "-1"], "seed must not be negative, got -1"),
         (["--seeds", "0", "1", "--seed", "0"], "--seed and --seeds exclude each other; give one of them"),
         (["--seeds", "0", "1", "--num-workers", "2"], "--num-workers share a single run; give one of them"),
+        (["--stack-seeds"], "--stack-seeds needs --seeds, the seeds to train side by side"),
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )

@@ -43,6 +43,19 @@ def test_every_bit_is_fair():
         assert abs(((bits >> position) & 1).mean() - 0.5) < 4 * 0.5 / COUNT**0.5
 
 
+def test_padding_changes_no_bit():
+    key = jax.random.PRNGKey(5)
+    wide = random_bits(key, (4, 3, 9, 11))
+    np.testing.assert_array_equal(random_bits(key, (2, 3, 7, 8)), wide[:2, :3, :7, :8])
+
+
+@pytest.mark.parametrize("shape", [(32, 128, 768), (24, 12, 96, 96), (2, 16, 256, 256), (8, 512, 1024)])
+def test_no_two_places_share_their_bits(shape):
+    """The hash of a place is a bijection of its count, so equal bits are equal counts."""
+    bits = np.sort(np.asarray(random_bits(jax.random.PRNGKey(0), shape)).ravel())
+    assert (bits[1:] != bits[:-1]).all()
+
+
 def test_typed_and_raw_keys_give_the_same_bits():
     raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
     np.testing.assert_array_equal(random_bits(raw, (5, 3)), random_bits(typed, (5, 3)))
