@@ -131,27 +131,28 @@ def test_a_stopped_run_continues_to_the_same_bits(config, tmp_path, steps):
 
 
 def test_a_run_stops_when_it_gets_no_better_and_keeps_the_best(config, tmp_path):
-    """The tiny model has all validation rows right after a few steps; from then on nothing is better."""
+    """The tiny model has all validation rows right after a while; from then on nothing is better."""
     patient = replace(
         config,
+        epochs=10,
         evaluating=Evaluating(evaluate_every=3, evaluate_unit="steps", final_weights="best"),
-        stopping=Stopping(patience=3),
+        stopping=Stopping(patience=8),
         saving=Saving(save_every=5, save_unit="steps", keep_checkpoints=1),
     )
     tracker = MemoryTracker()
     result = finetune(patient, tmp_path / "run", tracker=tracker)
     accuracies = {step: row["validation/accuracy"] for step, row in tracker.metrics if "validation/accuracy" in row}
     best = int(result.metrics["train/model_step"])
-    assert list(accuracies) == list(range(3, best + 10, 3))
+    assert list(accuracies) == list(range(3, best + 25, 3))
     assert accuracies[best] == max(accuracies.values()) > max(accuracies[step] for step in accuracies if step < best)
-    assert result.metrics["train/steps"] == best + 9 < 24
+    assert result.metrics["train/steps"] == best + 24 < 60
     saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    assert saved == {str(best), str(best + 9)}
+    assert saved == {str(best), str(best + 24)}
     best_state = ocp.PyTreeCheckpointer().restore(tmp_path / "run" / "checkpoints" / str(best) / "state")
     assert_same(params_of(result), best_state["params"])
 
     again = finetune(patient, tmp_path / "run", resume=True, tracker=MemoryTracker())
-    assert again.metrics["train/steps"] == best + 9  # it was finished
+    assert again.metrics["train/steps"] == best + 24  # it was finished
     assert_same(params_of(result), params_of(again))
 
 
