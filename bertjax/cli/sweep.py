@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bertjax.sweeps.results import Results
 
 
+_CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # what flags may change of a sweep
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -49,6 +50,12 @@ class Arguments:
     concurrency: int | None = None
     """Trials at a time; default: as the sweep says."""
 
+    seeds: tuple[int, ...] | None = None
+    """Seeds that the best config is trained with when the search is done; default: as the sweep says."""
+
+    stack_seeds: bool | None = None
+    """Whether they are trained side by side in one program; default: as the sweep says."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs, continues or shows a sweep."""
@@ -66,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.resume is not None and parsed.out not in (None, parsed.resume):
         raise ConfigError("--resume names the folder; leave --out out")
     sweep = _read(parsed.config) if parsed.config is not None else Ledger(parsed.resume or Path()).sweep()
-    changes = {name: getattr(parsed, name) for name in ("samples", "concurrency") if getattr(parsed, name) is not None}
+    changes = {name: getattr(parsed, name) for name in _CHANGES if getattr(parsed, name) is not None}
     out = parsed.resume or parsed.out or _default_folder(parsed.config or Path("sweep"))
     print(f"the sweep is in {out}; --resume {out} continues it, --show {out} shows it", file=sys.stderr)
     # Ray ends a sweep in order at Ctrl-C, and dies of the other signal.
@@ -83,10 +90,14 @@ def main(arguments: Sequence[str]) -> int:
 def _show(results: "Results") -> None:
     from rich.console import Console
 
+    from bertjax.evaluation.spread import spread_table
     from bertjax.sweeps.driver import REPORT
     from bertjax.sweeps.report import console_table
 
-    Console(width=None if sys.stdout.isatty() else 160).print(console_table(results))
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(console_table(results))
+    if results.seeds:
+        console.print(spread_table(f"the best config with {len(results.seeds)} seeds", results.seeds))
     if results.best is not None:
         print(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
 

@@ -9,7 +9,7 @@ from bertjax.errors import ConfigError
 from bertjax.settings import flatten, override, require
 from bertjax.sweeps import space as spaces
 from bertjax.sweeps.space import Choice, Grid, Space, When, range_of
-from bertjax.training.config import FineTuneConfig
+from bertjax.training.config import FineTuneConfig, check_seeds
 from bertjax.training.goal import Goal, choose_goal
 
 
@@ -68,6 +68,12 @@ class Sweep:
     keep: Literal["best", "all"] = "best"
     """Whose checkpoints and models stay when a trial has ended."""
 
+    seeds: tuple[int, ...] = ()
+    """Seeds that the best config is trained with when the search is done, for the mean and deviation of its scores."""
+
+    stack_seeds: bool = False
+    """Train them side by side in one program."""
+
     def __post_init__(self) -> None:
         for name in ("samples", "grace_epochs", "cpus"):
             require(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
@@ -78,6 +84,7 @@ class Sweep:
         require(self.gpus >= 0, "gpus must not be negative", self.gpus)
         require(self.gpus <= 1 or self.gpus == int(self.gpus), "gpus above 1 must be whole", self.gpus)
         require(self.retries >= 0, "retries must not be negative", self.retries)
+        check_seeds(self.seeds)
         spaces.check_space(self.space, self.base)
         self._check_searcher()
         if self.base.evaluating.evaluate_unit != "epochs":
@@ -138,6 +145,7 @@ def to_json(sweep: Sweep) -> dict[str, Any]:
         "space": spaces.to_json(sweep.space),
         "initial_points": [dict(point) for point in sweep.initial_points],
         "resources": dict(sweep.resources),
+        "seeds": list(sweep.seeds),
     }
 
 
@@ -147,6 +155,7 @@ def from_json(values: Mapping[str, Any]) -> Sweep:
         "base": override(FineTuneConfig(), values["base"]),
         "space": spaces.from_json(values["space"]),
         "initial_points": tuple(values["initial_points"]),
+        "seeds": tuple(values.get("seeds", ())),
     }
     return Sweep(**{**values, **made})
 

@@ -13,7 +13,7 @@ from typing import Any
 from bertjax.errors import ConfigError, RunFolderError, UserError
 from bertjax.settings import differences
 from bertjax.sweeps.config import Sweep, to_json
-from bertjax.sweeps.ledger import SCHEDULER, SWEEP, Ledger, Trial
+from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial
 from bertjax.sweeps.results import Results, experiment_file, read_results
 from bertjax.tracking import journal
 from bertjax.tracking.journal import Journal
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 REPORT, BEST = "report.html", "best.py"
 
 # How much is done, how fast, and what is kept of it: a sweep may be continued with others.
-_MAY_CHANGE = {"samples", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources", "retries", "keep"}
+_MAY_CHANGE = {"samples", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources", "retries", "keep",
+               "seeds", "stack_seeds"}  # fmt: skip
 _MEMORY_OF_A_GPU = 0.9  # what JAX may take of one, shared by the trials on it
 
 
@@ -66,6 +67,7 @@ def run_sweep(sweep: Sweep, out: str | Path, *, resume: bool = False, address: s
         try:
             spent = _tune(sweep, ledger, parent)
             _conclude(ledger, in_budget=not spent)
+            _seeds(sweep, ledger, parent)
             status = "FINISHED"
         finally:
             tracker.finish(status)
@@ -162,6 +164,23 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
     return budget.stop_all() or time.monotonic() > deadline
 
 
+def _seeds(sweep: Sweep, ledger: Ledger, parent: str) -> None:
+    """Trains the best config with the seeds of the sweep, where it names some and a trial has come to its end.
+
+    Raises:
+      SweepStopped: somebody ended it.
+    """
+    from bertjax.sweeps.seeds import train_seeds
+
+    best = read_results(ledger.folder).best
+    if best is None or not sweep.seeds:
+        return
+    try:
+        train_seeds(sweep, ledger, best.trial, parent)
+    except KeyboardInterrupt:
+        raise SweepStopped(f"the sweep in {ledger.folder} was stopped; --resume {ledger.folder} continues it") from None
+
+
 def _resources(sweep: Sweep) -> dict[str, float]:
     """What a trial takes, by Ray's names."""
     own = {"CPU": sweep.cpus, "GPU": sweep.gpus, **sweep.resources}
@@ -210,6 +229,8 @@ def _tidy(results: Results) -> None:
         shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
         if best is None or result.trial.number != best.trial.number:
             shutil.rmtree(run / MODEL, ignore_errors=True)
+    for checkpoints in (results.folder / SEEDS).glob(f"*/*/{CHECKPOINTS}"):
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _flat(sweep: Sweep) -> dict[str, Any]:

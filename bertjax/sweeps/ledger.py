@@ -3,6 +3,7 @@
     sweep.json     the settings, written first: a folder that has it holds a sweep
     trials.jsonl   one line an event of a trial: what it was given, which of Ray's trials runs it, how it ended
     trials/000/    the run of a trial, a run folder like any other
+    seeds/000/     the same config with several seeds, where it was the best
 
 Ray only schedules. A driver that is killed leaves a folder from which the next one goes on: trials that ended tell
 their scores again, the others continue from their own checkpoints.
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from bertjax.errors import RunFolderError
 from bertjax.sweeps.config import Sweep, from_json, to_json
 
-SWEEP, TRIALS, FOLDERS = "sweep.json", "trials.jsonl", "trials"
+SWEEP, TRIALS, FOLDERS, SEEDS = "sweep.json", "trials.jsonl", "trials", "seeds"
 SCHEDULER = "scheduler"  # what Ray writes; of no use to anybody else
 
 Status = Literal["running", "finished", "stopped", "failed"]
@@ -101,3 +102,7 @@ class Ledger:
     def run_folder(self, number: int) -> Path:
         """Where the run of a trial stands."""
         return self.folder / FOLDERS / f"{number:03d}"
+
+    def seeds_folder(self, number: int) -> Path:
+        """Where the config of a trial is run with several seeds."""
+        return self.folder / SEEDS / f"{number:03d}"

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 
+from bertjax.evaluation.spread import spreads
 from bertjax.sweeps.results import Results, encoded, importance, shown
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -55,6 +56,8 @@ def render_report(results: Results) -> str:
         trials=[*results.ranked, *(result for result in results.trials if result.best is None)],
         shown=shown,
         importance=importance(results),
+        seeds=list(results.seeds),
+        scores={name: s for name, s in spreads(list(results.seeds.values())).items() if "/class/" not in name},
         coordinates=_svg(parallel_coordinates(results)) if len(results.ranked) > 1 else None,
         curves=_svg(learning_curves(results)) if results.ranked else None,
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.trial import told_so_far
 from bertjax.training.goal import Goal
 from bertjax.training.run_folder import METRICS
+from bertjax.training.seeds import read_scores
 
 _TREES = 200
 _LEAST_TRIALS = 4  # for which an importance means something
@@ -35,12 +37,17 @@ class TrialResult(NamedTuple):
 
 
 class Results(NamedTuple):
-    """A sweep and its trials, by number."""
+    """A sweep and its trials, by number.
+
+    Attributes:
+      seeds: seed -> scores of the best config with it, for those of the sweep's seeds that have ended.
+    """
 
     folder: Path
     sweep: Sweep
     metric: str
     trials: tuple[TrialResult, ...]
+    seeds: Mapping[int, Mapping[str, float]] = MappingProxyType({})
 
     @property
     def ranked(self) -> list[TrialResult]:
@@ -74,7 +81,10 @@ def read_results(folder: Path) -> Results:
     rows = {trial.number: told_so_far(ledger.run_folder(trial.number), sweep.goal) for trial in ledger.trials()}
     metric = next((sweep.goal.metric_of(row) for told in rows.values() for _, row in told), sweep.goal.metric)
     trials = tuple(_result(ledger, trial, sweep.goal, rows[trial.number]) for trial in ledger.trials())
-    return Results(folder, sweep, metric or "score", trials)
+    results = Results(folder, sweep, metric or "score", trials)
+    if results.best is None:
+        return results
+    return results._replace(seeds=read_scores(ledger.seeds_folder(results.best.trial.number), sweep.seeds))
 
 
 def _result(ledger: Ledger, trial: Trial, goal: Goal, told: list[tuple[int, dict[str, float]]]) -> TrialResult:

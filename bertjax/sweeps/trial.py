@@ -42,7 +42,7 @@ def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, stor
     ledger = Ledger(Path(folder))
     sweep, number = ledger.sweep(), given["number"]
     run = ledger.run_folder(number)
-    with _alone_in(run):
+    with alone_in(run):
         teller = Teller(sweep.goal, reports_of_trial(sweep), _known_to_ray())
         told = told_so_far(run, sweep.goal)
         for step, row in told:
@@ -142,7 +142,7 @@ def _known_to_ray() -> int:
 
 
 @contextmanager
-def _alone_in(run: Path) -> Iterator[None]:
+def alone_in(run: Path) -> Iterator[None]:
     """Waits until no other process works in the folder: one whose driver was killed may not have noticed yet."""
     run.parent.mkdir(parents=True, exist_ok=True)
     with run.with_suffix(".lock").open("w") as lock:

@@ -1,5 +1,6 @@
 """The settings of a fine-tuning run: data only, frozen, and without an import that costs time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -117,3 +118,15 @@ class FineTuneConfig:
     def resolved(self) -> "FineTuneConfig":
         """The same settings, with an optimizer's own in the place of None: what a run uses and records."""
         return replace(self, optimizer=self.optimizer.resolved())
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Whether these are seeds of several runs.
+
+    Raises:
+      ConfigError: one comes twice, or is none.
+    """
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    require(not twice, "seeds must be distinct; given twice", twice)
+    for seed in seeds:
+        FineTuneConfig(seed=seed)

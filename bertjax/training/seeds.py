@@ -20,7 +20,7 @@ from bertjax.settings import flatten, require
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training import parallel, run_folder
-from bertjax.training.config import FineTuneConfig
+from bertjax.training.config import FineTuneConfig, check_seeds
 from bertjax.training.environment import describe_environment, package_versions, with_variables
 from bertjax.training.finetune import FineTuneResult, Job, conduct, ready, run_alone
 from bertjax.training.goal import VALIDATION
@@ -102,7 +102,10 @@ def finetune_seeds(
       Interrupted: `should_stop` said so; `resume` continues.
     """
     config = config.resolved()
-    check_seeds(config, seeds)
+    require(len(seeds) > 0, "seeds must be one or more", list(seeds))
+    check_seeds(seeds)
+    if parallel.several_processes():
+        raise ConfigError("several processes share one run, and several seeds are several; start each seed by itself")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     settings = flatten(config) | {"seeds": list(seeds)}
     del settings["seed"]
@@ -206,21 +209,6 @@ def _command(command: str | None, config: FineTuneConfig, seeds: Sequence[int]) 
     return f"{command} --seeds {' '.join(map(str, seeds))}"
 
 
-def check_seeds(config: FineTuneConfig, seeds: Sequence[int]) -> None:
-    """Whether these seeds can be run.
-
-    Raises:
-      ConfigError: there are none, one comes twice, or one is no seed.
-    """
-    require(len(seeds) > 0, "seeds must be one or more", list(seeds))
-    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
-    require(not twice, "seeds must be distinct; given twice", twice)
-    for seed in seeds:
-        replace(config, seed=seed)
-    if parallel.several_processes():
-        raise ConfigError("several processes share one run, and several seeds are several; start each seed by itself")
-
-
 def _check_folder(
     folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool, allow_changed: bool
 ) -> None:
@@ -231,6 +219,12 @@ def _check_folder(
             raise RunFolderError(f"{folder} holds the run of a single seed; choose another --out")
         settings = {**settings, "seeds": stored["seeds"]}
     run_folder.check_folder(folder, settings, resume, overwrite, allow_changed)
+
+
+def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float]]:
+    """Seed -> its metrics on test and validation rows, for those that have ended in the folder of several."""
+    found = {seed: _finished(seed_folder(folder, seed)) for seed in seeds}
+    return {seed: _scores_of(metrics) for seed, metrics in found.items() if metrics}
 
 
 def _finished(folder: Path) -> Mapping[str, float] | None:

@@ -124,6 +124,29 @@ def test_a_scheduler_ends_a_weak_trial_and_lets_a_strong_one_finish(sweep, in_fo
     assert_nothing_lost_or_doubled(in_folder, 2)
 
 
+def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
+    base = replace(sweep.base, epochs=1)
+    results = run_sweep(replace(sweep, base=base, samples=1, seeds=(3,)), "s")
+    assert list(results.seeds) == [3]
+    run = in_folder / "s" / "seeds" / "000" / "seed-3"
+    used = json.loads((run / "config.json").read_text())
+    assert used["seed"] == 3
+    assert {path: used[path] for path in sweep.space} == dict(results.trials[0].trial.values)
+    finished = (run / "metrics.json").stat().st_mtime_ns
+
+    again = run_sweep(replace(sweep, base=base, samples=1, seeds=(3, 4)), "s", resume=True)
+    assert list(again.seeds) == [3, 4]
+    assert (run / "metrics.json").stat().st_mtime_ns == finished
+    assert "The best config with seeds 3, 4" in (in_folder / "s" / "report.html").read_text()
+    _, runs = runs_of(in_folder)
+    (parent,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "seeds"]
+    (sweep_run,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "sweep"]
+    assert parent.data.tags["mlflow.parentRunId"] == sweep_run.info.run_id
+    children = [r.info.run_name for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(children) == ["seed-3", "seed-4"]
+    assert len(runs) == 5  # with the trial
+
+
 def test_folders_that_hold_something_else(sweep, tmp_path):
     ledger = Ledger(tmp_path / "s")
     with pytest.raises(RunFolderError, match=r"holds no sweep \(it has no sweep.json\)"):
