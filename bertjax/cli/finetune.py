@@ -4,7 +4,7 @@ import itertools
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -225,13 +225,7 @@ def _show(result: "FineTuneResult", command: str) -> None:
     from bertjax.training.environment import with_variables
 
     Console().print(console_table(result.report, "test"))
-    metrics = result.metrics
-    print(
-        f"{metrics['train/examples_per_second']:.0f} training examples/s, "
-        f"{100 * metrics['train/real_token_share']:.1f}% real tokens, compiled shapes: "
-        f"{metrics['train/compiles']:.0f} in {metrics['train/compile_seconds']:.1f} s, "
-        f"{metrics['train/seconds']:.0f} s in all; run and model are in {result.folder}"
-    )
+    print(f"{_course_of(result.metrics)}; run and model are in {result.folder}")
     print(f"the same again: {with_variables(command)}")
 
 
@@ -273,3 +267,18 @@ def _run_seeds(parsed: Arguments, seeds: Sequence[int], out: Path, command: str,
     for seed, error in result.failures.items():
         print(f"bertjax: seed {seed} failed: {error}", file=sys.stderr)
     return INCOMPLETE if result.failures else 0
+
+
+def _course_of(metrics: Mapping[str, float]) -> str:
+    """How the training went, in a line."""
+    first, share = metrics.get("train/seconds_to_first_step"), metrics.get("train/matmul_peak_share")
+    facts = [
+        f"{metrics['train/examples_per_second']:.0f} training examples/s",
+        f"{metrics['train/tokens_per_second']:.0f} tokens/s"
+        + ("" if share is None else f" ({100 * share:.0f}% of matmul peak)"),
+        f"{100 * metrics['train/real_token_share']:.1f}% real tokens",
+        f"compiled shapes: {metrics['train/compiles']:.0f} in {metrics['train/compile_seconds']:.1f} s",
+        *([] if first is None else [f"first step after {first:.1f} s"]),
+        f"{metrics['train/seconds']:.0f} s in all",
+    ]
+    return ", ".join(facts)

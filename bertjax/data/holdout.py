@@ -1,6 +1,8 @@
 """Which rows are held out: from labels, groups or times to two arrays of row indices, whatever the rows say.
 
 Every function gives each row to one of the two sides, and gives the same sides for the same values and seed.
+
+scikit-learn takes a second to import, and only where rows are dealt: a run with a table for each side starts without.
 """
 
 import warnings
@@ -8,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from bertjax.errors import DataError
 
@@ -77,6 +78,8 @@ def stratified(strata: Strata, test_size: float, seed: int, source: str, side: s
             f"{source}: holding out {held_out} of {len(labels)} rows leaves a side with fewer rows than the "
             f"{len(counts)} classes; choose another --{side}-size or give a --{side} table"
         )
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     dealer = StratifiedShuffleSplit(1, test_size=held_out, train_size=len(labels) - held_out, random_state=seed)
     return Sides(*next(dealer.split(labels, labels)))
 
@@ -107,6 +110,8 @@ def grouped(
         raise DataError(f"{source}: every class has a single row, which cannot be on both sides of a split; add rows")
     held_out = _count_between_sides(test_size, len(labels), source, side)
     parts = max(2, min(round(len(labels) / held_out), len(values), most_rows))
+    from sklearn.model_selection import StratifiedGroupKFold
+
     with warnings.catch_warnings():
         # Classes with fewer rows than parts are in fewer parts; the split asks for no more.
         warnings.simplefilter("ignore", UserWarning)
@@ -162,6 +167,8 @@ def kfold(strata: Strata, folds: int, fold: int, seed: int, source: str) -> Side
             f"{source}: {what} has {rows} {'row' if rows == 1 else 'rows'}, which cannot be in each of {folds} "
             f"folds; choose fewer --folds or drop the class"
         )
+    from sklearn.model_selection import StratifiedKFold
+
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(strata.codes)), strata.codes)
     return Sides(*list(parts)[fold])
 

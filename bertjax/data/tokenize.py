@@ -1,12 +1,13 @@
 """Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: padding is the batch's business."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.examples import Examples
 from bertjax.errors import CheckpointError
@@ -46,12 +47,31 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         # transformers would make up a tokenizer without a vocabulary.
         raise CheckpointError(f"{folder} has no tokenizer (neither tokenizer.json nor vocab.txt)")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
+        tokenizer = _class_for(Path(folder)).from_pretrained(str(folder), use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder} has no tokenizer that can be read: {str(error).splitlines()[0]}") from None
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _class_for(folder: Path) -> Any:
+    """What reads the tokenizer of a folder: BERT's own class where that is its class, else a class that finds it.
+
+    The finding imports PyTorch wherever that is installed, which takes a second and 190 MiB.
+    """
+    stored: dict[str, Any] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            stored |= json.loads((folder / name).read_text(encoding="utf-8"))
+    named = stored.get("tokenizer_class") or ("BertTokenizer" if stored.get("model_type") == "bert" else None)
+    if named in ("BertTokenizer", "BertTokenizerFast") and "auto_map" not in stored:
+        from transformers import BertTokenizer
+
+        return BertTokenizer
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def tokenize(

@@ -1,10 +1,12 @@
-"""Classification metrics, by class and averaged, with scikit-learn's definitions: of one label a row, or of several."""
+"""Classification metrics, by class and averaged, with scikit-learn's definitions: of one label a row, or of several.
+
+scikit-learn takes a second to import; it is imported where there is something to score, which is after a run's start.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from bertjax.evaluation.reports import Confusion, ScoreTable
 
@@ -107,6 +109,8 @@ def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Se
       predictions: [N] predicted label indices.
       names: of the labels, in index order; averages are over those that occur among labels or predictions.
     """
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
     present = np.union1d(labels, predictions)
     per_class = precision_recall_fscore_support(labels, predictions, labels=range(len(names)), zero_division=0)
 
@@ -136,6 +140,8 @@ def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Seque
       predictions: [N, L] which it is predicted to have.
       names: of the labels, in index order.
     """
+    from sklearn.metrics import precision_recall_fscore_support
+
     labels, predictions = labels.astype(bool), predictions.astype(bool)
     per_label = precision_recall_fscore_support(labels, predictions, average=None, zero_division=0)
 

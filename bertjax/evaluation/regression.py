@@ -1,12 +1,13 @@
-"""How far numbers are from those that are right: of regression, and of the likeness of two texts."""
+"""How far numbers are from those that are right: of regression, and of the likeness of two texts.
+
+SciPy and scikit-learn are imported where there is something to score, which is after a run's start.
+"""
 
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from bertjax.evaluation.reports import ScoreTable
 
@@ -94,6 +95,9 @@ def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequen
 
 
 def _distances(labels: np.ndarray, predictions: np.ndarray) -> Distances:
+    from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
+    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
     correlated = len(labels) > 1 and np.ptp(labels) > 0 and np.ptp(predictions) > 0
     with warnings.catch_warnings():
         # A column that is constant but for rounding has no correlation worth a warning.

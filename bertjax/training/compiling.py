@@ -34,6 +34,11 @@ class Compilations:
             if future.done() and not future.cancelled() and (error := future.exception()):
                 raise error
 
+    @property
+    def done(self) -> bool:
+        """Whether every program is ready, or has failed."""
+        return all(future.done() for future in self._futures)
+
     def wait(self) -> None:
         """Until every program is ready, or has failed."""
         wait(self._futures)

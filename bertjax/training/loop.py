@@ -142,11 +142,11 @@ def fit(seat: Seat, source: BatchSource, course: Course, record: RunRecord, list
             record.wait_seconds += time.perf_counter() - mark
             metrics = yield laid_out.batch
             step += 1
-            _read(pending, course, record, listeners)
+            _read(pending, course, record, listeners, seat.engine)
             pending = _Pending(step, metrics, laid_out)
             due, stop = rhythm.due(step), listeners.should_stop()
             if any(due) or stop:
-                _read(pending, course, record, listeners)
+                _read(pending, course, record, listeners, seat.engine)
                 pending = None
             record.count(laid_out, time.perf_counter() - mark)
             best_before = record.standing.best_step
@@ -163,7 +163,7 @@ def fit(seat: Seat, source: BatchSource, course: Course, record: RunRecord, list
     return seat.state
 
 
-def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners: Listeners) -> None:
+def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners: Listeners, engine: Engine) -> None:
     """Waits for a step and tells of it."""
     if pending is None:
         return
@@ -187,6 +187,8 @@ def _read(pending: _Pending | None, course: Course, record: RunRecord, listeners
             epochs=rhythm.total_steps // rhythm.steps_per_epoch,
             loss=metrics.get("loss", math.nan),
             examples_per_second=record.examples_per_second,
+            tokens_per_second=record.tokens_per_second,
+            matmul_share=engine.matmul_share(record.real_tokens, record.token_pairs, record.seconds),
         )
     )
 

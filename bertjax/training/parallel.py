@@ -23,6 +23,7 @@ from bertjax.model.inputs import check_batch
 from bertjax.tasks import TASKS, Model, Params
 from bertjax.training.compiling import Compilations, Compiled
 from bertjax.training.step import Metrics, TrainState, TrainStep
+from bertjax.training.utilization import matmul_peak, training_flops
 
 AXIS = "device"
 
@@ -165,6 +166,7 @@ class Engine:
         """
         self.devices, self.compiles = devices, len(batches)
         self.first_step_done: float | None = None
+        self._peak: float | None = None
         self._model = model
         self._compilations = Compilations()
         self.predict = Forward(devices, model)
@@ -187,6 +189,7 @@ class Engine:
         """(state, batch) -> (state, metrics). The state's buffers are given up to the new one."""
         check_batch(self._model.config, batch)  # compiled code cannot
         self._compilations.check()
+        self._measure_peak(state)
         gradient = self._gradients[batch.token_ids.shape].result()
         grads, loss_metrics = gradient(state, self.devices.deal(batch))
         state, update_metrics = self._update.result()(state, grads, loss_metrics["loss"])
@@ -194,6 +197,18 @@ class Engine:
             jax.block_until_ready(update_metrics)
             self.first_step_done = time.perf_counter()
         return state, loss_metrics | update_metrics
+
+    def matmul_share(self, tokens: int, pairs: int, seconds: float) -> float | None:
+        """Share of the devices' measured peak that training has used; None before that is known."""
+        if self._peak is None or not seconds:
+            return None
+        return training_flops(self._model.config, tokens, pairs) / seconds / self._peak
+
+    def _measure_peak(self, state: TrainState) -> None:
+        """Once nothing compiles any more and nothing is being computed."""
+        if self._peak is None and self.first_step_done is not None and self._compilations.done:
+            jax.block_until_ready(state)
+            self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution.precision)
 
     def wait(self) -> None:
         """Until the step is compiled for every shape; nobody needs to, but a stopwatch does."""

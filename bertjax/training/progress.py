@@ -11,7 +11,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Reading(NamedTuple):
-    """What there is to show after a step."""
+    """What there is to show after a step.
+
+    Attributes:
+      tokens_per_second: real ones.
+      matmul_share: of the speed at which the devices multiply large matrices; None before that is measured.
+    """
 
     step: int
     total_steps: int
@@ -19,12 +24,18 @@ class Reading(NamedTuple):
     epochs: int
     loss: float
     examples_per_second: float
+    tokens_per_second: float
+    matmul_share: float | None
+
+    @property
+    def speed(self) -> str:
+        of_peak = "" if self.matmul_share is None else f", {100 * self.matmul_share:.0f}% of matmul peak"
+        return f"{self.examples_per_second:.0f} examples/s, {self.tokens_per_second:.0f} tokens/s{of_peak}"
 
     @property
     def line(self) -> str:
         return (
-            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.total_steps}  loss {self.loss:.4f}  "
-            f"{self.examples_per_second:.0f} examples/s"
+            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.total_steps}  loss {self.loss:.4f}  {self.speed}"
         )
 
 
@@ -80,7 +91,7 @@ class BarProgress(NoProgress):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[speed]:.0f} examples/s"),
+            TextColumn("{task.fields[speed]}"),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -98,7 +109,7 @@ class BarProgress(NoProgress):
         fields: dict[str, Any] = {
             "epoch": f"{reading.epoch}/{reading.epochs}",
             "loss": reading.loss,
-            "speed": reading.examples_per_second,
+            "speed": reading.speed,
         }
         if self._task is None:
             # Steps that an earlier start of this run has done count as done, not as fast.

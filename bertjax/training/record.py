@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bertjax.data.batches import LaidOut
 from bertjax.training.goal import VALIDATION, Standing
 
@@ -15,6 +17,7 @@ class RunRecord:
 
     Attributes:
       examples, real_tokens, computed_tokens: so far; computed ones include padding.
+      token_pairs: of real tokens that see each other, so far.
       seconds: of training steps.
       wait_seconds: of these, spent waiting for the next batch.
       epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
@@ -28,6 +31,7 @@ class RunRecord:
     examples: int = 0
     real_tokens: int = 0
     computed_tokens: int = 0
+    token_pairs: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
     epoch_loss_sum: float = 0.0
@@ -48,6 +52,9 @@ class RunRecord:
         self.examples += laid_out.num_examples
         self.real_tokens += laid_out.num_tokens
         self.computed_tokens += laid_out.batch.token_ids.size
+        batch = laid_out.batch
+        # The first n odd numbers add up to n squared.
+        self.token_pairs += int((2 * batch.position_ids.astype(np.int64) + 1)[batch.segment_ids > 0].sum())
         self.seconds += seconds
 
     def count_loss(self, loss: float, num_examples: int) -> None:

@@ -21,8 +21,10 @@ from bertjax.training.record import RunRecord
 def training_metrics(record: RunRecord, engine: Engine, started: float) -> dict[str, float]:
     """How the training went, under the keys of `metrics.json`; where no step was left to do, no first one is named."""
     first_step = engine.first_step_done
+    share = engine.matmul_share(record.real_tokens, record.token_pairs, record.seconds)
     return {
         **({} if first_step is None else {"train/seconds_to_first_step": first_step - started}),
+        **({} if share is None else {"train/matmul_peak_share": share}),
         "train/loss": record.train_loss,
         "train/examples_per_second": record.examples_per_second,
         "train/tokens_per_second": record.tokens_per_second,

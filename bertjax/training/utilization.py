@@ -1,0 +1,51 @@
+"""How much of what the devices can multiply a run makes use of.
+
+Source: Chowdhery et al. 2022 (arXiv:2204.02311), appendix B, model FLOPs utilization. What counts is what the model
+asks for: the matrix products of the encoder for real tokens, forward and backward. Padding, layers left out or
+computed twice, embeddings, head and optimizer have no say.
+"""
+
+import time
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+
+from bertjax.config import BertConfig
+
+_ROUNDS = 3
+_SIZE, _SIZE_ON_CPU = 8192, 1024  # of square matrices: as large as it takes to keep a device busy
+
+
+def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
+    """Floating point operations of training.
+
+    Args:
+      config: the encoder.
+      tokens: real ones.
+      pairs: of tokens that see each other, the squares of the texts' lengths.
+    """
+    width, inner = config.hidden_size, config.intermediate_size
+    of_token = 4 * width * width + 2 * width * inner  # multiply-adds of query, key, value and output; of the two layers
+    of_pair = 2 * width  # of a score, and of the value that it weighs
+    # A multiply-add is two operations, and the backward pass takes twice the forward pass.
+    return 6.0 * config.num_layers * (tokens * of_token + pairs * of_pair)
+
+
+@cache
+def matmul_peak(devices: tuple[jax.Device, ...], precision: str) -> float:
+    """Operations a second of large matrix products on all devices at once, the best of a few rounds.
+
+    It is measured once in a process, on the devices of that process; they should have nothing else to do.
+    """
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    size = _SIZE_ON_CPU if own[0].platform == "cpu" else _SIZE
+    squares = [jax.device_put(jnp.ones((size, size), precision), device) for device in own]
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready([product(square, square) for square in squares])  # compiles
+    seconds = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        jax.block_until_ready([product(square, square) for square in squares])
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * size**3 * len(devices) / min(seconds)

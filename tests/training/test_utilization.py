@@ -1,0 +1,63 @@
+"""The share of the devices' peak is that of the model's own operations, whatever was computed besides."""
+
+import logging
+
+import jax
+import numpy as np
+
+from bertjax.batch import padded_batch
+from bertjax.config import BertConfig
+from bertjax.data.batches import LaidOut
+from bertjax.tasks import make_model
+from bertjax.training.progress import LineProgress, Reading
+from bertjax.training.record import RunRecord
+from bertjax.training.utilization import matmul_peak, training_flops
+
+WIDE = BertConfig(
+    vocab_size=64, hidden_size=256, num_layers=3, num_heads=4, intermediate_size=1024, max_position_embeddings=128
+)
+
+
+def laid_out(lengths):
+    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    batch = padded_batch(mask, np.full(mask.shape, 7))
+    return LaidOut(batch, np.arange(len(lengths))[:, None], len(lengths), sum(lengths))
+
+
+def test_operations_are_those_that_xla_counts():
+    """XLA counts layer norms, softmax and activations too: a tenth more at this width, never less."""
+    model = make_model(WIDE, "encoder")
+    params = jax.eval_shape(model.init, jax.random.PRNGKey(0))
+    batch = laid_out([128] * 4).batch
+
+    def forward(params):
+        return model.apply(params, None, batch, deterministic=True, return_hidden_states=True).hidden_states[-1]
+
+    counted = jax.jit(forward).lower(params).cost_analysis()["flops"]
+    ours = training_flops(WIDE, tokens=4 * 128, pairs=4 * 128**2) / 3  # the forward pass is a third of a step
+    assert ours < counted < 1.15 * ours
+
+
+def test_pairs_are_the_squares_of_lengths():
+    """Padding sees nobody."""
+    record = RunRecord()
+    record.count(laid_out([2, 5, 3]), seconds=1.0)
+    assert record.token_pairs == 4 + 25 + 9
+    assert record.real_tokens == 10
+
+
+def test_the_peak_is_that_of_matrix_products():
+    """A machine that multiplies less than a billion numbers a second, or more than 10^16, was not measured."""
+    devices = tuple(jax.devices())
+    peak = matmul_peak(devices, "float32")
+    assert 1e9 < peak < 1e16
+    assert matmul_peak(devices, "float32") == peak, "measured once"
+
+
+def test_a_line_says_how_fast(caplog):
+    reading = Reading(3, 3, 1, 1, 0.5, examples_per_second=120, tokens_per_second=1500, matmul_share=None)
+    with caplog.at_level(logging.INFO):
+        LineProgress().show(reading)
+        LineProgress().show(reading._replace(matmul_share=0.314))
+    assert caplog.messages[0].endswith("loss 0.5000  120 examples/s, 1500 tokens/s  0% left")
+    assert "120 examples/s, 1500 tokens/s, 31% of matmul peak" in caplog.messages[1]
