@@ -10,6 +10,11 @@ from bertjax import catalog
 from bertjax.errors import DataError
 
 
+def in_catalog(source: str) -> bool:
+    """Whether a source is a data set of the catalog: a file of that name comes first, a folder is no table."""
+    return source in catalog.names("data") and not Path(source).is_file()
+
+
 def read_catalog(name: str) -> pd.DataFrame:
     """A data set of the catalog; its columns are text and label, and what else its file has.
 

@@ -26,7 +26,7 @@ import pandas as pd
 
 from bertjax import catalog
 from bertjax.data.bad_rows import BadRow, OnBadRow
-from bertjax.data.catalog_tables import read_catalog
+from bertjax.data.catalog_tables import in_catalog, read_catalog
 from bertjax.data.formats import READERS, Reader, read_document
 from bertjax.data.table import Documents
 from bertjax.errors import DataError
@@ -70,7 +70,7 @@ def read_table(
         different columns.
       AssetError: a catalog data set cannot be fetched.
     """
-    if source in catalog.names("data") and not Path(source).exists():
+    if in_catalog(source):
         return Read(read_catalog(source))
     files = files_of(source)
     skipped: list[BadRow] = []

@@ -5,6 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
+from bertjax.data.catalog_tables import in_catalog
 from bertjax.data.labels import label_ids, label_vocabulary
 from bertjax.data.preprocessing import Preprocessing
 from bertjax.data.rows import drop_duplicates, preprocess, select_rows
@@ -53,6 +54,16 @@ def test_catalog_data_sets():
         15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
     )  # fmt: skip
     assert spam["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
+
+
+def test_a_file_comes_before_the_catalog_and_a_folder_does_not(tmp_path, monkeypatch):
+    """A run whose results go to a folder called `trec` must not hide the data set from the next one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sms-spam").mkdir()
+    assert len(read_table("sms-spam").frame) == 5574
+    assert in_catalog("trec")
+    (tmp_path / "trec").write_text("a,b\n")
+    assert not in_catalog("trec")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax import catalog
+from bertjax.data.catalog_tables import in_catalog
 from bertjax.data.contract_file import read_contract
 from bertjax.data.held_out import hold_out, test_size
 from bertjax.data.intake import Intake, TableIntake
@@ -167,7 +168,7 @@ def _check_streamed(table: Table, task: str, task_format: TaskFormat) -> None:
             f"--reader ray keeps no texts of training rows, by which {task} is judged; name its rows with --test and "
             f"--validation, or use --reader pandas"
         )
-    if table.train in catalog.names("data") and not Path(table.train).exists():
+    if in_catalog(table.train):
         raise ConfigError(f"{table.train} is a data set of the catalog, which fits in memory; leave --reader ray out")
 
 
