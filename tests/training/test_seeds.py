@@ -91,14 +91,14 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
     """Nothing diverges for one seed on demand, so the end of its run is made up; all of them diverge for real."""
     from bertjax.training import seeds as module
 
-    conduct = module.conduct
+    run_alone = module.run_alone
 
     def one_diverges(job, **arguments):
         if job.config.seed == 0:
             raise Diverged("too high a rate")
-        return conduct(job, **arguments)
+        return run_alone(job, **arguments)
 
-    monkeypatch.setattr(module, "conduct", one_diverges)
+    monkeypatch.setattr(module, "run_alone", one_diverges)
     trackers = Trackers()
     result = finetune_seeds(replace(config, epochs=1), (0, 1), tmp_path / "out", new_tracker=trackers)
     assert result.failures == {0: "too high a rate"}
