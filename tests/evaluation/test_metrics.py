@@ -67,7 +67,7 @@ def test_page_says_what_became_of_the_data(report):
     tables = (TableIntake("t.csv", 61, rows, findings), TableIntake("v.csv", 67))
     intake = Intake(tables, duplicates=71, leaks=73, leaks_removed=79)
     metrics = report.flat("test") | intake.metrics()
-    page = render_report("t", report, metrics, [], {}, intake)
+    page = render_report("t", report, metrics, [{"epoch": 1.0, "epoch/train_loss": 0.5}], {}, intake)
     rows_of_page = re.findall(r"<tr><td>(.*?)</td></tr>", page)
     shown = [row.split("</td><td>") for row in rows_of_page]
     for row in (
@@ -88,6 +88,9 @@ def test_page_says_what_became_of_the_data(report):
     assert "What t.csv promises" in page
     assert "What v.csv promises" not in page
     assert "data/leaks" not in page  # the same numbers twice would be one too many
+    untrained = render_report("t", report, metrics, [], {}, intake)
+    assert "training rows" not in untrained  # a model that is only judged has none
+    assert "<td>rows of t.csv</td><td>61</td>" in untrained
 
 
 def test_several_labels_by_hand():
