@@ -51,6 +51,13 @@ WORDS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_compiled_programs_left() -> Iterator[None]:
+    """A compiled program takes several maps of memory; Linux gives a process 65530, and all tests would need more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real MiniLM-L6, from the catalog."""

@@ -210,7 +210,17 @@ def _conclude(ledger: Ledger, in_budget: bool) -> None:
 
 
 def _close_run(run: Path, trial: Trial) -> None:
-    """Ends the MLflow run of a trial as the ledger has it: its own process was killed, or knew no better."""
+    """Ends the MLflow run of a trial as the ledger has it: its own process was killed, or knew no better.
+
+    Ray says that a trial is over when it has told its process so; the last word must come after that of the process.
+    """
+    from bertjax.sweeps.trial import alone_in
+
+    with alone_in(run):
+        _record_end(run, trial)
+
+
+def _record_end(run: Path, trial: Trial) -> None:
     path = run / journal.FILE
     if not path.exists():
         return

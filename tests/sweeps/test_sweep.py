@@ -7,8 +7,11 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from mlflow import MlflowClient
@@ -16,10 +19,13 @@ from mlflow import MlflowClient
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.driver import check_folder, run_sweep
-from bertjax.sweeps.ledger import Ledger
+from bertjax.sweeps.driver import _close_run, check_folder, run_sweep
+from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.results import read_results
 from bertjax.sweeps.space import Choice, Grid, LogUniform
+from bertjax.sweeps.trial import alone_in
+from bertjax.tracking import journal
+from bertjax.tracking.journal import Journal
 from bertjax.training.config import FineTuneConfig
 
 pytestmark = pytest.mark.ray
@@ -122,6 +128,30 @@ def test_a_scheduler_ends_a_weak_trial_and_lets_a_strong_one_finish(sweep, in_fo
     assert results.trials[1].trial.cause == "ended early by asha"
     assert results.metric == "epoch/train_loss"
     assert_nothing_lost_or_doubled(in_folder, 2)
+
+
+def test_the_last_word_on_a_trial_comes_after_its_process(tmp_path):
+    """Ray calls a trial stopped while its process still closes the run, as failed: it knows no better."""
+    ledger = Ledger(tmp_path)
+    run = ledger.run_folder(0)
+    run.mkdir(parents=True)
+    trial = Trial(0, {}, {}, status="stopped")
+    began = threading.Event()
+
+    def process():
+        with alone_in(run):
+            began.set()
+            time.sleep(0.3)
+            Journal(run / journal.FILE).record({"status": "FAILED", "time_ms": 0})
+
+    working = threading.Thread(target=process)
+    working.start()
+    began.wait()
+    (run / journal.FILE).touch()
+    with patch("bertjax.sweeps.driver.send_rest"):
+        _close_run(run, trial)
+    working.join()
+    assert [event["status"] for event in journal.events(run / journal.FILE)] == ["FAILED", "FINISHED"]
 
 
 def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
