@@ -8,9 +8,25 @@ from typing import Any, Literal
 from bertjax.errors import ConfigError
 from bertjax.settings import flatten, override, require
 from bertjax.sweeps import space as spaces
-from bertjax.sweeps.space import Choice, Grid, Space, When, range_of
+from bertjax.sweeps.space import Choice, Grid, LogUniform, RandInt, Space, Uniform, When, range_of
 from bertjax.training.config import FineTuneConfig, check_seeds
 from bertjax.training.goal import Goal, choose_goal
+
+# What a population may vary: a run goes on with other values of these, because its saved state has no trace of them.
+PERTURBABLE = (
+    "optimizer.learning_rate",
+    "optimizer.head_learning_rate",
+    "optimizer.layer_decay",
+    "optimizer.final_share",
+    "optimizer.power",
+    "optimizer.weight_decay",
+    "optimizer.b2",
+    "optimizer.eps",
+    "optimizer.momentum",
+    "dropout_rate",
+    "imbalance.label_smoothing",
+    "imbalance.focal_gamma",
+)
 
 
 @dataclass(frozen=True)
@@ -32,14 +48,19 @@ class Sweep:
     initial_points: tuple[Mapping[str, Any], ...] = ()
     """Settings to try first; each names all that is drawn."""
 
-    scheduler: Literal["none", "asha", "hyperband", "median"] = "none"
-    """Who ends trials early: nobody, successive halving (Li et al. 2020), HyperBand, or the median rule."""
+    scheduler: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
+    """Who ends trials early: nobody, successive halving (Li et al. 2020), HyperBand, or the median rule. With pbt
+    nobody does: the trials are a population, of which the worst go on from copies of the best with other settings
+    (Jaderberg et al. 2017)."""
 
     grace_epochs: int = 1
     """Epochs that every trial gets before a scheduler may end it."""
 
     reduction_factor: int = 3
     """Successive halving keeps one of so many trials at each rung."""
+
+    perturbation_epochs: int = 1
+    """Epochs that a population trains from one comparison to the next; each trial waits there for all others."""
 
     max_seconds: float | None = None
     """The sweep ends no trial later than this after it started; trials under way are stopped."""
@@ -75,7 +96,7 @@ class Sweep:
     """Train them side by side in one program."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "grace_epochs", "cpus"):
+        for name in ("samples", "grace_epochs", "perturbation_epochs", "cpus"):
             require(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
         for name in ("max_seconds", "max_epochs", "concurrency"):
             value = getattr(self, name)
@@ -94,6 +115,8 @@ class Sweep:
                 "a sweep judges trials on validation rows, or the test rows would be fitted too; name a validation "
                 "table, or hold some out (data.validation_size)"
             )
+        if self.scheduler == "pbt":
+            self._check_population()
 
     def _check_searcher(self) -> None:
         drawn = self.drawn
@@ -104,6 +127,44 @@ class Sweep:
                 names = ", ".join(drawn) or "nothing"
                 raise ConfigError(f"initial_points: {dict(point)} must name {names}, and only that")
             override(self.base, point)
+
+    def _check_population(self) -> None:
+        if self.searcher != "random":
+            raise ConfigError(f"a population (pbt) starts at random, not with searcher {self.searcher!r}; leave it out")
+        for path, dimension in self.space.items():
+            if not isinstance(dimension, Uniform | LogUniform | RandInt | Choice):
+                raise ConfigError(f"a population (pbt) changes all that it varies, and {path} is a {dimension.kind}")
+            if path not in PERTURBABLE:
+                raise ConfigError(
+                    f"a population (pbt) cannot change {path} in the middle of a run; it can change "
+                    f"{', '.join(PERTURBABLE)}"
+                )
+        require(self.samples >= 2, "a population (pbt) needs samples of 2 or more", self.samples)
+        if self.turn >= self.reports:
+            raise ConfigError(
+                f"with perturbation_epochs {self.perturbation_epochs} nothing ever changes in {self.base.epochs} "
+                f"epochs; give fewer"
+            )
+        if self.base.stopping.patience is not None:
+            raise ConfigError("the trials of a population (pbt) end together; leave out stopping.patience")
+        if self.seeds:
+            raise ConfigError(
+                "a population (pbt) changes settings on the way, no config stands for that; leave out seeds"
+            )
+
+    @property
+    def reports(self) -> int:
+        """Evaluations of a trial that runs to its end."""
+        return self.evaluations_in(self.base.epochs)
+
+    @property
+    def turn(self) -> int:
+        """Evaluations of each trial of a population from one comparison to the next."""
+        return self.evaluations_in(self.perturbation_epochs)
+
+    def evaluations_in(self, epochs: int) -> int:
+        """How many evaluations it takes to train at least so many epochs."""
+        return -(-epochs // self.base.evaluating.evaluate_every)
 
     @property
     def goal(self) -> Goal:

@@ -13,6 +13,7 @@ from typing import Any
 from bertjax.errors import ConfigError, RunFolderError, UserError
 from bertjax.settings import differences
 from bertjax.sweeps.config import Sweep, to_json
+from bertjax.sweeps.handover import clear
 from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial
 from bertjax.sweeps.results import Results, experiment_file, read_results
 from bertjax.tracking import journal
@@ -127,6 +128,7 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
     """Runs the trials that are left; returns whether the sweep's budget has ended them."""
     from ray import tune
 
+    from bertjax.sweeps.population import Population
     from bertjax.sweeps.schedule import EpochBudget, make_scheduler
     from bertjax.sweeps.search import LedgerSearch
     from bertjax.sweeps.trial import COST, run_trial
@@ -137,16 +139,19 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
     here, store = str(Path.cwd()), tracking_address()
     job = partial(run_trial, folder=str(ledger.folder), parent=parent, cwd=here, store=store)
     budget = EpochBudget(sweep.max_epochs, sweep.base.evaluating.evaluate_every)
+    scheduler = make_scheduler(sweep, ledger)
+    population = scheduler if isinstance(scheduler, Population) else None
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
     tuner = tune.Tuner(
         tune.with_resources(job, _resources(sweep)),
         tune_config=tune.TuneConfig(
             metric=COST,
             mode="min",
-            search_alg=LedgerSearch(sweep, ledger, COST),
-            scheduler=make_scheduler(sweep),
+            search_alg=LedgerSearch(sweep, ledger, COST, population and population.has_room),
+            scheduler=scheduler,
             num_samples=sweep.total_trials,
-            max_concurrent_trials=sweep.concurrency,
+            # Tune would count trials of a population that only wait for the others.
+            max_concurrent_trials=None if population else sweep.concurrency,
             time_budget_s=sweep.max_seconds,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -237,6 +242,7 @@ def _tidy(results: Results) -> None:
     for result in results.trials:
         run = results.run_folder(result)
         shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+        clear(run)
         if best is None or result.trial.number != best.trial.number:
             shutil.rmtree(run / MODEL, ignore_errors=True)
     for checkpoints in (results.folder / SEEDS).glob(f"*/*/{CHECKPOINTS}"):

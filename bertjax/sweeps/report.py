@@ -19,9 +19,10 @@ _QUIET, _BEST = "#b8c2cc", "#c0392b"
 
 def console_table(results: Results) -> Table:
     """Every trial, the best first, then those without a score."""
-    paths = list(results.sweep.space)
+    paths, is_population = list(results.sweep.space), results.sweep.scheduler == "pbt"
     table = Table(title=headline(results), title_justify="left")
-    for name in ("trial", results.metric, "evaluations", *paths, "status"):
+    origins = ("went on from",) if is_population else ()
+    for name in ("trial", results.metric, "evaluations", *paths, *origins, "status"):
         table.add_column(name)
     scored = results.ranked
     for result in [*scored, *(result for result in results.trials if result.best is None)]:
@@ -31,6 +32,7 @@ def console_table(results: Results) -> Table:
             "" if result.best is None else f"{result.best:.4f}",
             str(len(result.curve)),
             *(shown(trial.values.get(path)) for path in paths),
+            *((trial.origin,) if is_population else ()),
             trial.status + (f": {trial.cause}" if trial.cause else ""),
         )
     return table
@@ -55,6 +57,7 @@ def render_report(results: Results) -> str:
         paths=list(results.sweep.space),
         trials=[*results.ranked, *(result for result in results.trials if result.best is None)],
         shown=shown,
+        is_population=results.sweep.scheduler == "pbt",
         importance=importance(results),
         seeds=list(results.seeds),
         scores={name: s for name, s in spreads(list(results.seeds.values())).items() if "/class/" not in name},

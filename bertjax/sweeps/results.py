@@ -24,7 +24,8 @@ class TrialResult(NamedTuple):
 
     Attributes:
       curve: (step, value of the goal's metric) at each evaluation.
-      best: of these values; None before the first that is finite.
+      best: of these values, those left out that are of weights the trial has given up; None before the first that is
+        finite.
       cost: the same as what is to become small.
       metrics: the content of its `metrics.json`; empty unless it ran to its end.
     """
@@ -89,7 +90,10 @@ def read_results(folder: Path) -> Results:
 
 def _result(ledger: Ledger, trial: Trial, goal: Goal, told: list[tuple[int, dict[str, float]]]) -> TrialResult:
     curve = tuple((step, row[goal.metric_of(row) or ""]) for step, row in told)
-    costs = [cost if (cost := goal.cost(row)) is not None and np.isfinite(cost) else np.inf for _, row in told]
+    costs = [
+        cost if step > trial.since and (cost := goal.cost(row)) is not None and np.isfinite(cost) else np.inf
+        for step, row in told
+    ]
     least = int(np.argmin(costs)) if costs and np.isfinite(min(costs)) else None
     path = ledger.run_folder(trial.number) / METRICS
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -143,6 +147,11 @@ def shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
+def settings_line(values: Mapping[str, Any]) -> str:
+    """The settings of a trial for people."""
+    return ", ".join(f"{path} {shown(value)}" for path, value in values.items())
+
+
 def experiment_file(results: Results, result: TrialResult) -> str:
     """The config of a trial as a Python file that runs it."""
     from bertjax.settings import flatten
@@ -151,9 +160,11 @@ def experiment_file(results: Results, result: TrialResult) -> str:
     config, default = flatten(results.sweep.trial_config(result.trial.values)), flatten(FineTuneConfig())
     changed = {path: value for path, value in config.items() if value != default[path]}
     lines = "".join(f"        {path!r}: {value!r},\n" for path, value in changed.items())
+    on_the_way = "Settings changed on the way (population-based training); these are the last.\n\n"
     score = "no score" if result.best is None else f"{results.metric} {result.best:.4f}"
     return (
         f'"""The best of {len(results.trials)} trials of a sweep: trial {result.trial.number}, {score}.\n\n'
+        f"{on_the_way if results.sweep.scheduler == 'pbt' else ''}"
         f"Command    python THIS_FILE\n"
         f'"""\n\n'
         f"import bertjax\n"

@@ -1,4 +1,4 @@
-"""Schedulers, all of them Ray's: who ends a trial before its last epoch."""
+"""Schedulers: who ends a trial before its last epoch, which are Ray's, and that of a population, which ends none."""
 
 import math
 from typing import Any
@@ -13,15 +13,16 @@ from ray.tune.schedulers import (
 from ray.tune.stopper import Stopper
 
 from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.trial import reports_of_trial
+from bertjax.sweeps.ledger import Ledger
+from bertjax.sweeps.population import Population
 
 REPORTS = "training_iteration"  # Ray's count of them
 
 
-def make_scheduler(sweep: Sweep) -> TrialScheduler:
+def make_scheduler(sweep: Sweep, ledger: Ledger) -> TrialScheduler:
     """The scheduler of a sweep; metric and mode come from Ray's own settings."""
-    reports, factor = reports_of_trial(sweep), sweep.reduction_factor
-    grace = min(-(-sweep.grace_epochs // sweep.base.evaluating.evaluate_every), reports)
+    reports, factor = sweep.reports, sweep.reduction_factor
+    grace = min(sweep.evaluations_in(sweep.grace_epochs), reports)
     match sweep.scheduler:
         case "asha":
             return AsyncHyperBandScheduler(REPORTS, max_t=reports, grace_period=grace, reduction_factor=factor)
@@ -29,6 +30,8 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler:
             return HyperBandScheduler(REPORTS, max_t=reports, reduction_factor=factor)
         case "median":
             return MedianStoppingRule(REPORTS, grace_period=grace)
+        case "pbt":
+            return Population(sweep, ledger, REPORTS)
         case _:
             return FIFOScheduler()
 

@@ -5,7 +5,7 @@ library. All of them answer through `LedgerSearch`, which puts each answer into 
 first repeats what the ledger has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,17 @@ from bertjax.sweeps.space import Choice, LogUniform, RandInt, Space, Uniform, Va
 class LedgerSearch(Searcher):
     """Gives Ray the trials of a sweep: those of the ledger again, then new ones up to the sweep's number."""
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, metric: str):
-        """A search that makes `metric` small."""
+    def __init__(self, sweep: Sweep, ledger: Ledger, metric: str, has_room: Callable[[], bool] | None = None):
+        """A search.
+
+        Args:
+          sweep: its settings.
+          ledger: of the sweep.
+          metric: what it makes small.
+          has_room: whether another trial may begin now, where Tune does not know it.
+        """
         super().__init__(metric=metric, mode="min")
-        self._sweep, self._ledger = sweep, ledger
+        self._sweep, self._ledger, self._has_room = sweep, ledger, has_room
         self._grid = spaces.grid_points(sweep.grid)
         trials = ledger.trials()
         self._again = [trial for trial in trials if trial.status != "failed"]
@@ -34,7 +41,9 @@ class LedgerSearch(Searcher):
         self._inner = make_searcher(sweep, points, metric, len(trials))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's number, or that there is none."""
+        """The next trial's number; that there is none; or None for not now."""
+        if self._has_room is not None and not self._has_room():
+            return None
         if self._again:
             self._inner.suggest(trial_id)  # its first points are these
             trial = self._again.pop(0)

@@ -38,6 +38,10 @@ class Uniform:
         """
         return self.low + share * (self.high - self.low)
 
+    def perturbed(self, value: float, factor: float) -> float:
+        """The value times the factor, inside of the range."""
+        return min(max(value * factor, self.low), self.high)
+
 
 @dataclass(frozen=True)
 class LogUniform:
@@ -58,6 +62,10 @@ class LogUniform:
     def at(self, share: float) -> float:
         """The value below which this share of the distribution lies."""
         return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+
+    def perturbed(self, value: float, factor: float) -> float:
+        """The value times the factor, inside of the range."""
+        return min(max(value * factor, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,12 @@ class RandInt:
         """The value below which this share of the distribution lies."""
         return self.low + int(share * (self.high - self.low))
 
+    def perturbed(self, value: int, factor: float) -> int:
+        """The value times the factor, at least one away from it, inside of the range."""
+        moved = round(value * factor)
+        moved = max(moved, value + 1) if factor > 1 else min(moved, value - 1)
+        return min(max(moved, self.low), self.high - 1)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -100,6 +114,11 @@ class Choice:
     def at(self, share: float) -> Any:
         """The value below which this share of the distribution lies."""
         return self.options[int(share * len(self.options))]
+
+    def perturbed(self, value: Any, factor: float) -> Any:
+        """The option after this one where the factor is above 1, else the one before; the outermost stay."""
+        place = self.options.index(value) + (1 if factor > 1 else -1)
+        return self.options[min(max(place, 0), len(self.options) - 1)]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """A trial: a whole fine-tuning run in a folder of its own, which tells Ray its score at each evaluation.
 
 What Ray is told comes out of the run's journal, so a trial that is taken up again tells its earlier scores first and
-then goes on; one that has ended tells them and is done.
+then goes on; one that has ended tells them and is done. A trial of a population trains until it is to be compared with
+the others, saves its state, tells, and is taken up again for the next turn.
 """
 
 import fcntl
+import itertools
 import json
 import os
 import tempfile
@@ -14,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.ledger import Ledger
+from bertjax.sweeps.handover import take_over
+from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.tracking import journal
 from bertjax.tracking.mlflow import MlflowTracker
 from bertjax.training.goal import Goal
@@ -29,7 +32,7 @@ def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, stor
     """What Ray calls, in a process of its own.
 
     Args:
-      given: `number` and `values`, from the searcher.
+      given: `number`, from the searcher; the ledger has the values.
       folder: of the sweep.
       parent: the MLflow run of the sweep.
       cwd: of the driver, from which relative paths of the config are meant.
@@ -43,18 +46,19 @@ def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, stor
     sweep, number = ledger.sweep(), given["number"]
     run = ledger.run_folder(number)
     with alone_in(run):
-        teller = Teller(sweep.goal, reports_of_trial(sweep), _known_to_ray())
+        trial, last = ledger.trials()[number], _last_of_turn(sweep, ledger)
+        teller = Teller(sweep.goal, last, _known_to_ray())
         told = told_so_far(run, sweep.goal)
         for step, row in told:
             teller.tell(step, row)
-        if ledger.trials()[number].status == "running" and not (run / METRICS).exists():
-            _train(sweep, given["values"], run, parent, teller, {step for step, _ in told})
+        if trial.status == "running" and not (run / METRICS).exists():
+            _train(sweep, trial, run, parent, teller, {step for step, _ in told}, last)
         teller.finish()
 
 
-def reports_of_trial(sweep: Sweep) -> int:
-    """How often a trial that runs to its end reports: at its evaluations."""
-    return -(-sweep.base.epochs // sweep.base.evaluating.evaluate_every)
+def _last_of_turn(sweep: Sweep, ledger: Ledger) -> int:
+    """The evaluation after which a trial waits for the others, or is done."""
+    return min(ledger.settled() + sweep.turn, sweep.reports) if sweep.scheduler == "pbt" else sweep.reports
 
 
 def told_so_far(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
@@ -67,19 +71,20 @@ def told_so_far(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
 class Teller:
     """Tells Ray the evaluations of a trial, each once and in order.
 
-    Ray may end the process at any of them. So it hears of the last one when the run is done, not before its test.
+    Ray may end the process at any of them. So it hears of the last one when the run is done, not before its test, or
+    when the state of the run is saved that another trial may go on from.
     """
 
-    def __init__(self, goal: Goal, total: int, known: int):
-        """A teller of a trial with `total` evaluations, of which Ray knows the first `known`."""
-        self._goal, self._total, self._known = goal, total, known
+    def __init__(self, goal: Goal, last: int, known: int):
+        """A teller of a trial that trains up to its evaluation `last`, and of which Ray knows the first `known`."""
+        self._goal, self._last, self._known = goal, last, known
         self._count = 0
         self._held: tuple[int, Mapping[str, float]] | None = None
 
     def tell(self, step: int, row: Mapping[str, float]) -> None:
         """Takes the next evaluation."""
         self._count += 1
-        if self._count >= self._total:
+        if self._count >= self._last:
             self._held = (step, row)
         elif self._count > self._known:
             self._report(step, row)
@@ -101,10 +106,11 @@ class Teller:
 class TrialTracker(MlflowTracker):
     """MLflow's tracker, which tells Ray as well; the run is shown under that of the sweep."""
 
-    def __init__(self, experiment: str, parent: str, goal: Goal, teller: Teller, told: set[int]):
+    def __init__(self, trial: Trial, experiment: str, parent: str, goal: Goal, teller: Teller, told: set[int]):
         """A tracker of one trial.
 
         Args:
+          trial: whose run this is.
           experiment: MLflow's name of what belongs together.
           parent: the sweep's run.
           goal: what says which metrics are an evaluation.
@@ -112,7 +118,15 @@ class TrialTracker(MlflowTracker):
           told: steps whose evaluations it has had.
         """
         super().__init__(experiment, parent)
-        self._goal, self._teller, self._told = goal, teller, told
+        self._trial, self._goal, self._teller, self._told = trial, goal, teller, told
+
+    def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
+        """See `Tracker.start`. MLflow's params of a run never change, so what became of them is in its tags."""
+        tags = dict(tags or {})
+        if self._trial.exploits:
+            tags["bertjax.went_on_from"] = self._trial.origin
+            tags |= {f"bertjax.now.{path}": str(value) for path, value in self._trial.values.items()}
+        return super().start(name, params, folder, tags)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker.log_metrics`."""
@@ -122,12 +136,28 @@ class TrialTracker(MlflowTracker):
             self._teller.tell(step, metrics)
 
 
-def _train(sweep: Sweep, values: Mapping[str, Any], run: Path, parent: str, teller: Teller, told: set[int]) -> None:
-    from bertjax.training.finetune import finetune
+def _train(sweep: Sweep, trial: Trial, run: Path, parent: str, teller: Teller, told: set[int], last: int) -> None:
+    """Trains up to an evaluation, and saves the state there; to the end where that is the last of all."""
+    from bertjax.training.finetune import ready, run_alone
+    from bertjax.training.loop import Interrupted
 
-    config = sweep.trial_config(values)
-    tracker = TrialTracker(config.experiment, parent, sweep.goal, teller, told)
-    finetune(config, run, resume=(run / CONFIG).exists(), tracker=tracker)
+    config = sweep.trial_config(trial.values)
+    is_new = bool(trial.exploits) and trial.exploits[-1].evaluation == len(told)  # nothing was measured with it yet
+    if is_new:
+        take_over(run)
+    job = ready(config, run, resume=(run / CONFIG).exists(), allow_changed=is_new)
+    assert job.state is not None, "it was not handed over yet"
+    plan = job.prepared.train.plan
+    start, end = int(job.state.step), last * sweep.base.evaluating.evaluate_every * plan.steps_per_epoch
+    if start == end and last < sweep.reports:
+        return
+    steps = itertools.count(start + 1)
+    tracker = TrialTracker(trial, config.experiment, parent, sweep.goal, teller, told)
+    try:
+        run_alone(job, tracker=tracker, should_stop=lambda: next(steps) == end)
+    except Interrupted as stop:
+        if stop.saved_step != end:
+            raise
 
 
 def _known_to_ray() -> int:

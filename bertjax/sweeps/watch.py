@@ -10,7 +10,7 @@ from ray.tune import Callback
 from bertjax.errors import UserError
 from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.ledger import Ledger
-from bertjax.sweeps.results import shown
+from bertjax.sweeps.results import settings_line
 from bertjax.sweeps.trial import told_so_far
 from bertjax.training.loop import Diverged
 from bertjax.training.run_folder import METRICS
@@ -36,7 +36,7 @@ class Watch(Callback):
             logger.info(
                 "trial %d, epoch %d of %d: %s %.4f  (%s)",
                 known.number, result["training_iteration"] * self._sweep.base.evaluating.evaluate_every,
-                self._sweep.base.epochs, metric, row[metric], settings_line(trial.config["values"]),
+                self._sweep.base.epochs, metric, row[metric], settings_line(known.values),
             )  # fmt: skip
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -62,11 +62,6 @@ class Watch(Callback):
             self._ledger.record(known.number, status="finished", cause="")
         else:
             self._ledger.record(known.number, status="stopped", cause=f"ended early by {self._sweep.scheduler}")
-
-
-def settings_line(values: Mapping[str, Any]) -> str:
-    """The settings of a trial for people."""
-    return ", ".join(f"{path} {shown(value)}" for path, value in values.items())
 
 
 def cause_of(trial: Any) -> str:
