@@ -47,6 +47,13 @@ def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 
     return loss
 
 
+def divergence(first: BertOutput, second: BertOutput) -> Float[Array, "B N"]:
+    """How far two answers to the same batch are apart: the mean of both Kullback-Leibler divergences of their softmax
+    over the last axis (Liang et al. 2021, equation 2)."""
+    p, q = jax.nn.log_softmax(first.logits), jax.nn.log_softmax(second.logits)
+    return ((jnp.exp(p) - jnp.exp(q)) * (p - q)).sum(axis=-1) / 2
+
+
 def binary_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
     """Sigmoid cross-entropy of independent labels [B, E, L], their mean."""
     return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype)).mean(axis=-1)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bertjax.batch import padded_batch
 from bertjax.errors import ConfigError
-from bertjax.losses import cross_entropy, imbalanced_cross_entropy, span_cross_entropy
+from bertjax.losses import cross_entropy, divergence, imbalanced_cross_entropy, span_cross_entropy
 from bertjax.model.heads import BertOutput
 from bertjax.settings import override
 from bertjax.training.config import FineTuneConfig
@@ -39,6 +39,14 @@ def test_focal_loss_weighs_by_what_is_missing_to_1(gamma):
     np.testing.assert_allclose(
         imbalanced_cross_entropy(0.0, gamma)(output, batch)[:, 0], expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_the_divergence_of_two_answers_is_the_mean_of_both_of_torch():
+    first, second = some()[0], some(scale=0.5)[0]
+    p, q = (torch.tensor(np.array(output.logits)).log_softmax(-1) for output in (first, second))
+    both = (functional.kl_div(a, b, reduction="none", log_target=True).sum(-1) for a, b in ((p, q), (q, p)))
+    np.testing.assert_allclose(divergence(first, second), sum(both) / 2, rtol=1e-5)
+    assert not divergence(first, first).any()
 
 
 def test_without_either_it_is_cross_entropy():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bertjax.errors import ConfigError
 from bertjax.tasks import Model, find_task
 from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Optimizer
+from bertjax.training.options import Optimizer, Regularizing
 
 
 class Framework(NamedTuple):
@@ -79,6 +79,7 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
         raise ConfigError("a comparison has no single model to register; leave out --register")
     if any(name != "jax" for name in names):
         check_head(model)
+        _check_regularizing(config.regularizing)
     if any(FRAMEWORKS[name].trains and name != "jax" for name in names):
         _check_optimizer(config.optimizer)
     if any(FRAMEWORKS[name].module == "run_trainer" for name in names):
@@ -99,6 +100,12 @@ def check_head(model: Model) -> None:
             f"transformers' {row.architecture} always reads the pooler: PyTorch has no head for --pooling "
             f"{model.pooling}; compare with --pooling pooler"
         )
+
+
+def _check_regularizing(regularizing: Regularizing) -> None:
+    for flag, value in (("--r-drop", regularizing.r_drop), ("--mixout", regularizing.mixout)):
+        if value:
+            raise ConfigError(f"PyTorch is compared without {flag}, which transformers does not have; leave it out")
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:

@@ -19,7 +19,9 @@ def run(job: Job) -> Trained:
     config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
     watch = Stopwatch()
     optimizer = make_optimizer(config.optimizer, source.plan.total_steps, model)
-    step = make_train_step(model, optimizer, loss_of(config), parallel.AXIS, config.freeze, config.accumulate)
+    step = make_train_step(
+        model, optimizer, loss_of(config), parallel.AXIS, config.freeze, config.accumulate, config.regularizing
+    )
     start = step.init(params, jax.random.PRNGKey(config.seed))
     devices = parallel.all_devices(config.engine)
     state = devices.place(start)

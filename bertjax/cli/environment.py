@@ -19,9 +19,9 @@ from bertjax.catalog import cache_folder
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLES = {
     "hugetlb": "1",  # transparent huge pages for the heap
-    "mmap_max": "0",  # large buffers come from the heap too,
-    "trim_threshold": "8589934592",  # which keeps up to 8 GiB for the next step,
-    "arena_max": "1",  # and there is only one
+    "arena_max": "1",  # of which there is only one,
+    "trim_threshold": "8589934592",  # and which keeps up to 8 GiB for the next step
+    "mmap_threshold": "33554432",  # but for the largest buffers: what is put into the holes they leave would scatter it
 }
 
 _DETERMINISTIC = (

@@ -226,8 +226,13 @@ class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """What writes and reads each item."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    # Weights hardly compress: it costs more than to write them.
-    arrays = _SealedArrays(use_compression=False, multiprocessing_options=_alone())
+    # Nobody else has the copy that is being written; Orbax would copy it once more, and hold the state three times.
+    own = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    arrays = _SealedArrays(
+        use_compression=False,  # weights hardly compress: it costs more than to write them
+        multiprocessing_options=_alone(),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry((np.ndarray, own)),
+    )
     record = _SealedJson(multiprocessing_options=_alone())
     for item, kind, handler in (
         ("state", ocp.args.PyTreeSave, arrays),

@@ -9,7 +9,7 @@ from bertjax.data.masking_settings import Masking
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.settings import require
-from bertjax.training.options import Evaluating, Imbalance, Optimizer, Saving, Stopping
+from bertjax.training.options import Evaluating, Imbalance, Optimizer, Regularizing, Saving, Stopping
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,9 @@ class FineTuneConfig:
 
     imbalance: Imbalance = field(default_factory=Imbalance)
     """What is done about classes of very different size."""
+
+    regularizing: Regularizing = field(default_factory=Regularizing)
+    """What keeps the network from learning its training rows by heart."""
 
     evaluating: Evaluating = field(default_factory=Evaluating)
     """When the run is measured, and by what its weights are judged."""

@@ -162,6 +162,7 @@ def ready(
         axis_name=parallel.AXIS,
         freeze=config.freeze,
         accumulate=config.accumulate,
+        regularizing=config.regularizing,
     )
     state, made_from = step.init(prepared.params, jax.random.PRNGKey(config.seed)), flatten(config) | _hashes(prepared)
     # Of the parameters, the shapes are enough from here on; the values are in the state.

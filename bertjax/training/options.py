@@ -131,6 +131,24 @@ class Imbalance:
             raise ConfigError("oversample and class_weights both make up for small classes; give one of them")
 
 
+@dataclass(frozen=True)
+class Regularizing:
+    """What keeps a network from learning its training rows by heart, besides dropout and weight decay; nothing, unless
+    it is asked for."""
+
+    r_drop: float = 0.0
+    """R-Drop: weight of the divergence between two forward passes with dropout masks of their own, which takes twice
+    the time; 1 to 5 are usual."""
+
+    mixout: float = 0.0
+    """Mixout: share of the layers' weights that each step takes back to where they started from; 0.7 to 0.9, without
+    dropout, are usual."""
+
+    def __post_init__(self) -> None:
+        require(self.r_drop >= 0, "r_drop must not be negative", self.r_drop)
+        require(0 <= self.mixout < 1, "mixout must be in [0, 1)", self.mixout)
+
+
 Unit = Literal["epochs", "steps"]
 
 

@@ -68,7 +68,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
       UserError: whatever is wrong with the table, the model or the settings.
     """
     task_format = format_of(config.task)
-    _check_imbalance(config, task_format)
+    _check_loss(config, task_format)
     folder = find_model(config.model)
     positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
     if config.max_length > positions:
@@ -164,14 +164,19 @@ def _datasets(splits: Splits | StreamedSplits) -> tuple[Dataset, ...]:
     return tuple(dataset(side, source, rows) for side, source, rows in sides if rows is not None)
 
 
-def _check_imbalance(config: FineTuneConfig, task_format: TaskFormat) -> None:
+def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
     settings = config.imbalance
     if (settings.class_weights or settings.oversample) and not task_format.classes:
         name = "--class-weights" if settings.class_weights else "--oversample"
         raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
-    if (settings.label_smoothing or settings.focal_gamma) and TASKS[config.task].loss is not cross_entropy:
-        name = "--label-smoothing" if settings.label_smoothing else "--focal-gamma"
-        raise ConfigError(f"{name} changes a cross-entropy, which {config.task} does not learn by; leave it out")
+    of_cross_entropy = {
+        "--label-smoothing": settings.label_smoothing,
+        "--focal-gamma": settings.focal_gamma,
+        "--r-drop": config.regularizing.r_drop,
+    }
+    given = [flag for flag, value in of_cross_entropy.items() if value]
+    if given and TASKS[config.task].loss is not cross_entropy:
+        raise ConfigError(f"{given[0]} changes a cross-entropy, which {config.task} does not learn by; leave it out")
 
 
 def _balanced(

@@ -24,8 +24,11 @@ from bertjax.losses import Loss
 from bertjax.tasks import Model, Params
 from bertjax.training.freezing import freezing
 from bertjax.training.optimizer_state import LearningRateState, find
+from bertjax.training.options import Regularizing
+from bertjax.training.regularization import anchored, losses_of, mixed
 
 Metrics = dict[str, Array]
+_PLAIN = Regularizing()
 
 
 class TrainState(NamedTuple):
@@ -74,6 +77,7 @@ def make_train_step(
     axis_name: str | None = None,
     freeze: Sequence[str] = (),
     accumulate: int = 1,
+    regularizing: Regularizing = _PLAIN,
 ) -> TrainStep:
     """The step of a model, an optimizer and a loss.
 
@@ -88,11 +92,16 @@ def make_train_step(
       freeze: what stays as it is, see `freezing`; it has no gradient and no optimizer state.
       accumulate: parts that a device computes its rows in, one after the other, so that activations take the memory of
         one part; a device's rows must be a multiple of it.
+      regularizing: what is added to the forward pass.
 
     Raises:
       ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
     """
     is_frozen = freezing(model, freeze)
+    losses = losses_of(model, loss, regularizing.r_drop)
+    mixout = regularizing.mixout
+    if mixout:
+        optimizer = anchored(optimizer)
 
     def split(params: Params) -> tuple[Params, Params]:
         return hk.data_structures.partition(lambda module, name, _: not is_frozen(module, name), params)
@@ -112,9 +121,11 @@ def make_train_step(
         totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
 
         def share_of_mean_loss(moving: Params, rng_key: Array, part: Batch) -> Array:
+            if mixout:
+                rng_key, mixout_key = jax.random.split(rng_key)
+                moving = mixed(moving, state.opt_state, mixout_key, mixout)
             params = hk.data_structures.merge(moving, frozen)
-            output = model.apply(params, rng_key, part, deterministic=False)
-            means = jax.tree.map(_weighted_mean, loss(output, part), part.example_weights, totals)
+            means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), part.example_weights, totals)
             return sum(jax.tree.leaves(means), start=jnp.zeros(()))
 
         share_and_grads = jax.value_and_grad(share_of_mean_loss)

@@ -76,7 +76,7 @@ def finetune_on_workers(
     from ray.train.v2.jax import JaxTrainer
 
     folder = Path(out).absolute()
-    run_folder.check_folder(folder, flatten(config), resume, overwrite, allow_changed)
+    run_folder.check_folder(folder, flatten(config.resolved()), resume, overwrite, allow_changed)
     if not ray.is_initialized() and not cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
     command = command or f"bertjax.training.workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"

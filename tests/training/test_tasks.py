@@ -21,7 +21,7 @@ from bertjax.tasks import TASKS
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import finetune
-from bertjax.training.options import Imbalance, Optimizer
+from bertjax.training.options import Imbalance, Optimizer, Regularizing
 from bertjax.training.prepare import prepare
 
 SUBJECTS = ["film", "book", "plot", "song", "film and book", "the song", "a plot", "very film"]
@@ -169,3 +169,8 @@ def test_every_example_once(config_of, task):
 def test_what_is_for_classes_is_refused_elsewhere(config_of, task, imbalance, message):
     with pytest.raises(ConfigError, match=message):
         prepare(replace(config_of(task), imbalance=imbalance), 1)
+
+
+def test_r_drop_is_refused_where_there_is_no_cross_entropy(config_of):
+    with pytest.raises(ConfigError, match="--r-drop changes a cross-entropy, which regression does not learn by"):
+        prepare(replace(config_of("regression"), regularizing=Regularizing(r_drop=1.0)), 1)
