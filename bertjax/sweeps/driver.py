@@ -153,6 +153,7 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
             # Tune would count trials of a population that only wait for the others.
             max_concurrent_trials=None if population else sweep.concurrency,
             time_budget_s=sweep.max_seconds,
+            reuse_actors=True,  # a process takes seconds to start and to import what a trial needs
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(

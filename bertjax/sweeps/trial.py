@@ -29,7 +29,7 @@ _TOLD = "told.json"  # in what Ray holds for a checkpoint: how many evaluations 
 
 
 def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, store: str) -> None:
-    """What Ray calls, in a process of its own.
+    """What Ray calls, in a process of its own, or in that of a trial that has come to its end.
 
     Args:
       given: `number`, from the searcher; the ledger has the values.
@@ -138,9 +138,12 @@ class TrialTracker(MlflowTracker):
 
 def _train(sweep: Sweep, trial: Trial, run: Path, parent: str, teller: Teller, told: set[int], last: int) -> None:
     """Trains up to an evaluation, and saves the state there; to the end where that is the last of all."""
+    import jax
+
     from bertjax.training.finetune import ready, run_alone
     from bertjax.training.loop import Interrupted
 
+    jax.clear_caches()  # the process may have run another trial, whose programs nobody needs any more
     config = sweep.trial_config(trial.values)
     is_new = bool(trial.exploits) and trial.exploits[-1].evaluation == len(told)  # nothing was measured with it yet
     if is_new:
