@@ -86,6 +86,7 @@ def complaint(capsys) -> str:
         (["--frameworks", "jax", "jax"], "--frameworks names one twice"),
         (["--seeds", "1", "1"], "seeds must be distinct"),
         (["--pooling", "mean"], "PyTorch has no head for --pooling mean"),
+        (["--mixout", "0.5"], "PyTorch is compared without --mixout, which transformers does not have; leave it out"),
         (["--optimizer", "lamb"], "the PyTorch loop has no optimizer.name 'lamb'"),
         (
             ["--frameworks", "jax", "trainer", "--freeze", "embeddings"],
