@@ -227,11 +227,14 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     """What writes and reads each item."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     # Nobody else has the copy that is being written; Orbax would copy it once more, and hold the state three times.
-    own = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    of_types = (
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.get_type_handler(jax.Array)),  # none comes, but Orbax warns without
+    )
     arrays = _SealedArrays(
         use_compression=False,  # weights hardly compress: it costs more than to write them
         multiprocessing_options=_alone(),
-        type_handler_registry=ocp.type_handlers.create_type_handler_registry((np.ndarray, own)),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(*of_types),
     )
     record = _SealedJson(multiprocessing_options=_alone())
     for item, kind, handler in (
