@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -26,6 +27,7 @@ from bertjax.sweeps.ledger import TRIALS, Exploit, Ledger
 from bertjax.sweeps.population import Population, exploited, explored
 from bertjax.sweeps.results import read_results
 from bertjax.sweeps.space import Choice, Grid, LogUniform, RandInt, Uniform, When
+from bertjax.sweeps.trial import Teller, run_trial
 from bertjax.tasks import make_model
 from bertjax.tracking import journal
 from bertjax.training.config import FineTuneConfig
@@ -197,6 +199,79 @@ def test_trials_that_wait_for_the_others_make_room(tmp_path):
     assert [later.on_trial_result(controller, trials[0], {"reports": n}) for n in (1, 2, 3)] == [
         "CONTINUE", "PAUSE", "CONTINUE",
     ]  # fmt: skip
+
+
+def population_at_the_end_of_a_turn(folder, scores):
+    """A population of a new driver, in whose folder each trial has these scores and a checkpoint at its last one."""
+    ledger, sweep = Ledger(folder), Sweep(**SETTINGS)
+    population, trials = Population(sweep, ledger, "reports"), []
+    controller = SimpleNamespace(search_alg=SimpleNamespace(is_finished=lambda: True))
+    for number, told in enumerate(scores):
+        if number == len(ledger.trials()):
+            ledger.record(number, drawn={}, values={"optimizer.learning_rate": 10.0 ** -(number + 2)})
+        run = ledger.run_folder(number)
+        (run / "checkpoints" / str(5 * len(told))).mkdir(parents=True, exist_ok=True)
+        with (run / journal.FILE).open("w") as file:
+            for i, score in enumerate(told, 1):
+                file.write(json.dumps({"metrics": {"validation/accuracy": score}, "step": 5 * i}) + "\n")
+        trials.append(SimpleNamespace(trial_id=str(number), status="RUNNING", config={"number": number}))
+        trials[-1].is_finished = lambda: False
+        population.on_trial_add(controller, trials[-1])
+        for i in range(1, len(told) + 1):
+            decision = population.on_trial_result(controller, trials[-1], {"reports": i})
+        assert decision == "PAUSE"
+        trials[-1].status = "PAUSED"
+    return population, controller, trials
+
+
+def test_a_driver_that_was_killed_while_it_judged_makes_the_same_choice_again_and_never_twice(tmp_path):
+    first = [[0.5], [0.9], [0.1], [0.4]]
+    population, controller, trials = population_at_the_end_of_a_turn(tmp_path, first)
+    assert population.choose_trial_to_run(controller) is trials[0]
+    ledger, lines = Ledger(tmp_path), (tmp_path / TRIALS).read_text().splitlines(keepends=True)
+    after = ledger.trials()
+    assert after[2].exploits == (Exploit(1, 5, 1),)
+    assert (ledger.run_folder(2) / "handed-over" / "5").is_dir()
+    # Killed when all was handed over and the line was half written.
+    (tmp_path / TRIALS).write_text("".join(lines[:-1]) + lines[-1][:20])
+    population, controller, _ = population_at_the_end_of_a_turn(tmp_path, first)
+    population.choose_trial_to_run(controller)
+    assert ledger.trials() == after
+    # Killed after it: the next turn is judged, and the first one is not.
+    second = [[0.5, 0.2], [0.9, 0.8], [0.1, 0.7], [0.4, 0.6]]
+    population, controller, _ = population_at_the_end_of_a_turn(tmp_path, second)
+    population.choose_trial_to_run(controller)
+    assert ledger.settled() == 2
+    assert [[e.evaluation for e in trial.exploits] for trial in ledger.trials()] == [[2], [], [1], []]
+    assert ledger.trials()[0].exploits[0].donor == 1
+
+
+def test_a_trial_tells_the_end_of_its_turn_when_its_state_is_saved(tiny_model, reviews, in_folder, monkeypatch):
+    """Whoever hears of it may hand its weights over, and end its process."""
+    store = f"sqlite:///{in_folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    table = Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.25)
+    base = FineTuneConfig(str(tiny_model), table, epochs=3, max_length=48, batch_size=8, pooling="mean")
+    ledger = Ledger(in_folder / "s")
+    ledger.open(Sweep(base, RATE, samples=4, scheduler="pbt"))
+    ledger.record(0, drawn={}, values={"optimizer.learning_rate": 1e-3})
+    run, told = ledger.run_folder(0), []
+
+    def hear(self, step, row):
+        told.append((step, (run / "checkpoints" / str(step) / "state").is_dir()))
+
+    def start():
+        run_trial({"number": 0}, str(ledger.folder), "0", str(in_folder), store)
+
+    monkeypatch.setattr(Teller, "_report", hear)
+    monkeypatch.setattr("bertjax.sweeps.trial._known_to_ray", lambda: 0)
+    start()
+    shutil.rmtree(run / "checkpoints")  # killed when it had measured, and not yet saved
+    start()
+    start()  # by another driver
+    assert told == [(5, True)] * 3
+    assert sorted(losses_of(run)) == [1, 2, 3, 4, 5]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["5"]
 
 
 @pytest.mark.ray
