@@ -65,13 +65,16 @@ class Population(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> RayTrial | None:
         """The next trial that has not come to the end of the turn."""
         live = [trial for trial in self._members.values() if not trial.is_finished()]
-        waiting = [trial for trial in live if trial.status == RayTrial.PAUSED]
-        if live and len(waiting) == len(live) and tune_controller.search_alg.is_finished():
+        if live and all(map(self._waits, live)) and tune_controller.search_alg.is_finished():
             self._settle([trial.config["number"] for trial in live])
         new = next((trial for trial in live if trial.status == RayTrial.PENDING), None)
         if new is not None or not self.has_room():
             return new
-        return next((trial for trial in waiting if self._evaluations[trial.trial_id] < self._turn_end), None)
+        return next((trial for trial in live if trial.status == RayTrial.PAUSED and not self._waits(trial)), None)
+
+    def _waits(self, trial: RayTrial) -> bool:
+        """Whether a trial is at the end of the turn, and nobody works in its folder."""
+        return trial.status == RayTrial.PAUSED and self._evaluations[trial.trial_id] >= self._turn_end
 
     def _settle(self, numbers: list[int]) -> None:
         """Judges the trials that all wait, and begins the next turn."""

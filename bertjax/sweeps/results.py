@@ -160,12 +160,11 @@ def experiment_file(results: Results, result: TrialResult) -> str:
     config, default = flatten(results.sweep.trial_config(result.trial.values)), flatten(FineTuneConfig())
     changed = {path: value for path, value in config.items() if value != default[path]}
     lines = "".join(f"        {path!r}: {value!r},\n" for path, value in changed.items())
-    on_the_way = "Settings changed on the way (population-based training); these are the last.\n\n"
+    changed_once = "Its settings changed on the way; these are the last.\n\n" if result.trial.exploits else ""
     score = "no score" if result.best is None else f"{results.metric} {result.best:.4f}"
     return (
         f'"""The best of {len(results.trials)} trials of a sweep: trial {result.trial.number}, {score}.\n\n'
-        f"{on_the_way if results.sweep.scheduler == 'pbt' else ''}"
-        f"Command    python THIS_FILE\n"
+        f"{changed_once}Command    python THIS_FILE\n"
         f'"""\n\n'
         f"import bertjax\n"
         f"from bertjax.settings import override\n\n"
