@@ -286,8 +286,8 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
         str(tiny_model), table, epochs=3, max_length=48, batch_size=8, pooling="mean",
         saving=Saving(keep_checkpoints=9), evaluating=Evaluating(best_metric="epoch/train_loss"),
     )  # fmt: skip
-    points = tuple({"optimizer.learning_rate": rate} for rate in (1e-6, 1e-3, 1e-2, 3e-2))
-    sweep = Sweep(base, RATE, samples=4, scheduler="pbt", perturbation_epochs=2, initial_points=points, keep="all")
+    points = tuple({"optimizer.learning_rate": rate} for rate in (1e-6, 1e-2, 3e-2))
+    sweep = Sweep(base, RATE, samples=3, scheduler="pbt", perturbation_epochs=2, initial_points=points, keep="all")
 
     class CtrlC(logging.Handler):
         """Pressed when the first trial of the second turn has come to its end."""
@@ -310,12 +310,12 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
     (weak,) = [result for result in before.trials if result.trial.exploits]
     (exploit,), number = weak.trial.exploits, weak.trial.number
     assert exploit.evaluation == 2
-    assert number == max(range(4), key=lambda i: before.trials[i].curve[1][1])
-    assert exploit.donor == min(range(4), key=lambda i: before.trials[i].curve[1][1])
+    assert number == max(range(3), key=lambda i: before.trials[i].curve[1][1])
+    assert exploit.donor == min(range(3), key=lambda i: before.trials[i].curve[1][1])
 
     results = run_sweep(sweep, "s", resume=True)
-    assert [result.trial.status for result in results.trials] == ["finished"] * 4
-    assert [len(result.curve) for result in results.trials] == [3] * 4
+    assert [result.trial.status for result in results.trials] == ["finished"] * 3
+    assert [len(result.curve) for result in results.trials] == [3] * 3
     for result, stopped in zip(results.trials, before.trials, strict=True):
         assert result.curve[: len(stopped.curve)] == stopped.curve
     assert results.trials[number].best == results.trials[number].curve[-1][1]  # before, it had other weights
@@ -332,7 +332,7 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
     step, runs = exploit.step, {r.trial.number: results.run_folder(r) for r in results.trials}
     seals = {n: (run / "checkpoints" / str(step) / "state" / "seal.json").read_text() for n, run in runs.items()}
     assert seals[number] == seals[exploit.donor]
-    assert len(set(seals.values())) == 3
+    assert len(set(seals.values())) == 2
     # The loss of the next step is that of the same weights, batch and dropout: a rate changes only what follows.
     losses = {n: losses_of(run) for n, run in runs.items()}
     assert losses[number][step] != losses[exploit.donor][step]
@@ -343,7 +343,7 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
     tracked = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     assert {run.info.status for run in tracked} == {"FINISHED"}
     children = {run.info.run_name: run for run in tracked if "mlflow.parentRunId" in run.data.tags}
-    assert sorted(children) == ["000", "001", "002", "003"]
+    assert sorted(children) == ["000", "001", "002"]
     for run in children.values():
         steps = Counter(point.step for point in client.get_metric_history(run.info.run_id, "train/loss"))
         assert set(steps.values()) == {1}
