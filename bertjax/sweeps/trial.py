@@ -25,6 +25,7 @@ from bertjax.training.run_folder import CONFIG, METRICS
 
 COST = "cost"  # what Ray makes small; the goal knows what it stands for
 
+_SECONDS_TO_CLOSE = 600
 _TOLD = "told.json"  # in what Ray holds for a checkpoint: how many evaluations it has been told of
 
 
@@ -42,6 +43,8 @@ def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, stor
     if Path(cwd).is_dir():
         os.chdir(cwd)
     os.environ["MLFLOW_TRACKING_URI"] = store
+    # Ray gives the process to another trial when this one has closed its run, and fails that one if it takes longer.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(_SECONDS_TO_CLOSE)
     ledger = Ledger(Path(folder))
     sweep, number = ledger.sweep(), given["number"]
     run = ledger.run_folder(number)
