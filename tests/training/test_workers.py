@@ -128,7 +128,7 @@ def test_one_death_too_many_and_what_goes_on_from_there(config, one_device_a_wor
     assert not (folder / "metrics.json").exists()
     before = losses(folder)
     changed = replace(config, optimizer=Optimizer(learning_rate=5e-4))
-    with pytest.raises(RunFolderError, match=r"data: optimizer.learning_rate was 0.01, now 0.0005; --allow-changed"):
+    with pytest.raises(RunFolderError, match=r"data: optimizer.learning_rate was 0.001, now 0.0005; --allow-changed"):
         finetune_on_workers(changed, folder, TWO, resume=True)
     command = "bertjax finetune --learning-rate 5e-4"
     finetune_on_workers(changed, folder, TWO, resume=True, allow_changed=True, command=command)
