@@ -79,9 +79,9 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
         raise ConfigError("a comparison has no single model to register; leave out --register")
     if any(name != "jax" for name in names):
         check_head(model)
-        _check_regularizing(config.regularizing)
     if any(FRAMEWORKS[name].trains and name != "jax" for name in names):
         _check_optimizer(config.optimizer)
+        _check_regularizing(config.regularizing)
     if any(FRAMEWORKS[name].module == "run_trainer" for name in names):
         _check_trainer(config, model)
 

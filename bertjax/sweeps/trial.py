@@ -39,7 +39,7 @@ def run_trial(given: Mapping[str, Any], folder: str, parent: str, cwd: str, stor
       cwd: of the driver, from which relative paths of the config are meant.
       store: MLflow's address, as the driver has it.
     """
-    # The process is the trial's own, and Ray has started it anywhere.
+    # Nobody else works in this process now, and Ray has started it anywhere.
     if Path(cwd).is_dir():
         os.chdir(cwd)
     os.environ["MLFLOW_TRACKING_URI"] = store

@@ -38,6 +38,18 @@ class AveragedState(NamedTuple):
     updates: Array
 
 
+class AnchoredState(NamedTuple):
+    """The state of an optimizer beside the weights that a run started from.
+
+    Attributes:
+      inner: of the optimizer.
+      anchor: the weights that mixout may take back; they never change.
+    """
+
+    inner: Any
+    anchor: Params
+
+
 def find(opt_state: Any, kind: type[S]) -> S | None:
     """The first state of that type, or None where there is none."""
     nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kind))

@@ -6,7 +6,7 @@ et al. 2020, equation 6) puts pretrained weights in the place of some weights, w
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,7 @@ from jaxtyping import Array
 from bertjax.batch import Batch
 from bertjax.losses import Loss, divergence
 from bertjax.tasks import Model, Params
-from bertjax.training.optimizer_state import find
-
-
-class AnchoredState(NamedTuple):
-    """The state of an optimizer beside the weights that a run started from.
-
-    Attributes:
-      inner: of the optimizer.
-      anchor: the weights that `mixed` may take back; they never change.
-    """
-
-    inner: Any
-    anchor: Params
+from bertjax.training.optimizer_state import AnchoredState, find
 
 
 def losses_of(model: Model, loss: Loss, r_drop: float) -> Callable[[Params, Array, Batch], Any]:
