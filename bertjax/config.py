@@ -34,8 +34,10 @@ class Execution:
     remat: bool = False
     """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of matrix products and activations; parameters, layer norms and softmax stay in float32."""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """Of matrix products, and with bfloat16 of activations too; parameters, layer norms and softmax stay in float32.
+    float32 is that on every device, as in PyTorch, where JAX's own default is less on a GPU or TPU. tensorfloat32 is
+    fast on both and changes nothing on a CPU."""
 
     attention: Literal["xla", "cudnn"] = "xla"
     """What computes attention: XLA everywhere, or cuDNN's fused kernel on an NVIDIA GPU (bfloat16, without dropout on

@@ -19,7 +19,7 @@ from bertjax.model import heads
 from bertjax.model.bert import Wanted
 from bertjax.model.heads import BertOutput, Pooling, Setup
 from bertjax.model.inputs import check_batch
-from bertjax.model.precision import check_execution, policy_of, to_compute
+from bertjax.model.precision import check_execution, matmul_precision, policy_of, to_compute
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -214,7 +214,8 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     ) -> BertOutput:  # fmt: skip
         check_batch(config, batch)
         wanted = Wanted(deterministic, return_hidden_states, return_attentions)
-        return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, wanted))
+        with matmul_precision(config.execution):
+            return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, wanted))
 
     return Model(init, apply, config, task, setup.pooling, labels)
 

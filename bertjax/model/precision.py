@@ -2,9 +2,13 @@
 
 Parameters and outputs are float32. Matrix products and what lies between them are in the compute dtype; layer norms and
 the softmax go back to float32 on their own (`layers`, `attention`), so their parameters are never rounded.
+
+A matrix product of float32 numbers is a choice of its own: unless told otherwise, JAX lets an NVIDIA GPU round them to
+10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -15,7 +19,7 @@ from jaxtyping import Array
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
 
-_COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_COMPUTE = {"float32": jnp.float32, "tensorfloat32": jnp.float32, "bfloat16": jnp.bfloat16}
 _LAYER_NORM = ("scale", "offset")  # Haiku's names of its parameters
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -24,6 +28,12 @@ Params = Mapping[str, Mapping[str, Any]]
 def policy_of(execution: Execution) -> jmp.Policy:
     """float32 parameters and outputs around the execution's precision."""
     return jmp.Policy(jnp.float32, _COMPUTE[execution.precision], jnp.float32)
+
+
+def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
+    """Within it, matrix products and their gradients are computed as the execution says."""
+    # What is in bfloat16 already has nothing to round.
+    return nullcontext() if execution.precision == "bfloat16" else jax.default_matmul_precision(execution.precision)
 
 
 def to_compute(policy: jmp.Policy, params: Params) -> Params:

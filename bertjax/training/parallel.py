@@ -208,7 +208,7 @@ class Engine:
         """Once nothing compiles any more and nothing is being computed."""
         if self._peak is None and self.first_step_done is not None and self._compilations.done:
             jax.block_until_ready(state)
-            self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution.precision)
+            self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution)
 
     def wait(self) -> None:
         """Until the step is compiled for every shape; nobody needs to, but a stopwatch does."""

@@ -11,7 +11,8 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Execution
+from bertjax.model.precision import matmul_precision, policy_of
 
 _ROUNDS = 3
 _SIZE, _SIZE_ON_CPU = 8192, 1024  # of square matrices: as large as it takes to keep a device busy
@@ -33,19 +34,25 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
 
 
 @cache
-def matmul_peak(devices: tuple[jax.Device, ...], precision: str) -> float:
-    """Operations a second of large matrix products on all devices at once, the best of a few rounds.
+def matmul_peak(devices: tuple[jax.Device, ...], execution: Execution) -> float:
+    """Operations a second of large matrix products on all devices at once, in the network's precision.
 
-    It is measured once in a process, on the devices of that process; they should have nothing else to do.
+    The best of a few rounds, measured once in a process on its own devices; they should have nothing else to do.
     """
     own = [device for device in devices if device.process_index == jax.process_index()]
     size = _SIZE_ON_CPU if own[0].platform == "cpu" else _SIZE
-    squares = [jax.device_put(jnp.ones((size, size), precision), device) for device in own]
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready([product(square, square) for square in squares])  # compiles
+    dtype = policy_of(execution).compute_dtype
+    squares = [jax.device_put(jnp.ones((size, size), dtype), device) for device in own]
+
+    @jax.jit
+    def squared(matrix: jax.Array) -> jax.Array:
+        with matmul_precision(execution):
+            return matrix @ matrix
+
+    jax.block_until_ready([squared(square) for square in squares])  # compiles
     seconds = []
     for _ in range(_ROUNDS):
         started = time.perf_counter()
-        jax.block_until_ready([product(square, square) for square in squares])
+        jax.block_until_ready([squared(square) for square in squares])
         seconds.append(time.perf_counter() - started)
     return 2.0 * size**3 * len(devices) / min(seconds)

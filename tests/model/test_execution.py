@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.lax import Precision
 
 import bertjax.tasks
 from bertjax.batch import UNLABELLED, Batch, padded_batch
@@ -189,6 +190,30 @@ def test_bfloat16_is_for_products_and_never_for_norms_and_softmax(layers):
     assert input_dtypes("exp") == [{"float32"}] * compiled
     assert input_dtypes("rsqrt") == [{"float32"}] * (2 * compiled + 1)  # two norms a layer, one of the embeddings
     assert all("bfloat16" not in dtypes for dtypes in input_dtypes("reduce_sum"))
+
+
+@pytest.mark.parametrize("layers", MODES)
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", Precision.HIGHEST), ("tensorfloat32", Precision.HIGH), ("bfloat16", None)]
+)
+def test_every_product_forward_and_backward_has_the_precision_asked_for(layers, precision, expected):
+    """By default, a GPU rounds what it multiplies to 10 bits and a TPU to 7: that would be no float32."""
+    model, params = network(layers=layers, precision=precision)
+    program = equations_of(lambda params: logits_and_gradient(model, params, packed()), params)
+    products = [eqn for eqn in program if eqn.primitive.name == "dot_general"]
+    assert len(products) >= 3 * (8 * 2 + 2)  # a gradient takes two products for each of the forward pass
+    assert {eqn.params["precision"] for eqn in products} == {expected and (expected, expected)}
+
+
+def test_a_cpu_knows_no_tensorfloat32():
+    exact, params = network()
+    rounded, _ = network(precision="tensorfloat32")
+    for one, other in zip(
+        jax.tree.leaves(logits_and_gradient(exact, params, packed())),
+        jax.tree.leaves(logits_and_gradient(rounded, params, packed())),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("pooling", ["pooler", "mean"])

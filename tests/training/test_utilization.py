@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from bertjax.batch import padded_batch
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Execution
 from bertjax.data.batches import LaidOut
 from bertjax.tasks import make_model
 from bertjax.training.progress import LineProgress, Reading
@@ -49,9 +49,9 @@ def test_pairs_are_the_squares_of_lengths():
 def test_the_peak_is_that_of_matrix_products():
     """A machine that multiplies less than a billion numbers a second, or more than 10^16, was not measured."""
     devices = tuple(jax.devices())
-    peak = matmul_peak(devices, "float32")
+    peak = matmul_peak(devices, Execution())
     assert 1e9 < peak < 1e16
-    assert matmul_peak(devices, "float32") == peak, "measured once"
+    assert matmul_peak(devices, Execution()) == peak, "measured once"
 
 
 def test_a_line_says_how_fast(caplog):
