@@ -2,7 +2,7 @@
 
 JAX's own generator, Threefry, is a cryptographic cipher: masks drawn with it add a third to a training step on a CPU.
 A mask needs no cipher. Here the bits of an element are an avalanche hash of its place and of the 64-bit key, the
-finaliser `lowbias32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
+finaliser `triple32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
 nothing is kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from
 Threefry (`split`, `fold_in`), so two layers, steps or devices never share a mask. Places are counted without regard to
 the shape, so padding along any axis leaves the bits of what was there before as they were.
@@ -48,14 +48,17 @@ def random_bits(rng_key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
 
 def _avalanche(bits: Array, halfway: Array | int = 0) -> Array:
-    """`lowbias32`: every bit of the argument flips every bit of the result with probability one half.
+    """`triple32`: every bit of the argument flips every bit of the result with probability one half, all but exactly.
 
     `halfway` is added between its rounds. Without it, the masks of two keys would be windows of one long sequence.
+    Its lesser, `lowbias32`, has a multiplication less and saves no time: on an H200, where many seeds are cheap, models
+    trained with it scored a little below PyTorch's, and with other masks did not.
     """
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> 15)) + jnp.uint32(halfway)
-    bits = bits * jnp.uint32(0x846CA68B)
-    return bits ^ (bits >> 16)
+    bits = (bits ^ (bits >> 17)) * jnp.uint32(0xED5AD4BB)
+    bits = (bits ^ (bits >> 11)) + jnp.uint32(halfway)
+    bits = bits * jnp.uint32(0xAC4C1B51)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x31848BAB)
+    return bits ^ (bits >> 14)
 
 
 def maybe_dropout(rate: float, x: Float[Array, "*shape"], deterministic: bool) -> Float[Array, "*shape"]:
