@@ -1,4 +1,4 @@
-"""What successive halving saves: the sweep of the projects table with ASHA, against the same trials all run to their end.
+"""What successive halving saves: the sweep of the projects table with ASHA, against the same trials without.
 
 Both draw the same settings, and a trial has the same seed on both sides, so that it learns the same as far as it goes.
 Counted are epochs, which no busy machine distorts, and the best validation score that each side found.
