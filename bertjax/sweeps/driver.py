@@ -194,9 +194,9 @@ def _resources(sweep: Sweep) -> dict[str, float]:
 
 
 def _environment(sweep: Sweep) -> dict[str, str]:
-    """What the processes of trials find in their environment besides the driver's."""
-    shared = 0 < sweep.gpus < 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ
-    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY_OF_A_GPU * sweep.gpus:.3f}"} if shared else {}
+    """What trials find in their environment, on whatever machine: this process's, and their share of a GPU's memory."""
+    share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY_OF_A_GPU * sweep.gpus:.3f}"} if 0 < sweep.gpus < 1 else {}
+    return share | cluster.carried_variables()  # a share that the user has set stays
 
 
 def _conclude(ledger: Ledger, in_budget: bool) -> None:

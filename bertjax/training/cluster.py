@@ -6,6 +6,8 @@ from typing import Any
 
 from bertjax.errors import ConfigError
 
+# Variables of this process that those which work for it need too, on whatever machine.
+_CARRIED = ("BERTJAX_", "GLIBC_TUNABLES", "HF_", "JAX_", "MLFLOW_", "TOKENIZERS_", "XLA_")
 _PATIENCE = 5.0  # seconds; Ray itself asks an address that does not answer for a quarter of an hour
 _ANY = "auto"  # Ray's word for the cluster that this machine is a node of
 
@@ -35,10 +37,15 @@ def join(address: str | None, **settings: Any) -> bool:
         ray.init(wanted, **settings)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"no Ray cluster answers at {wanted} ({str(error).splitlines()[0]}); give the --address of one, or leave "
-            f"it out to use this machine"
+            f"no Ray cluster answers at {wanted} ({str(error).splitlines()[0]}); give the --address of one, with "
+            f"RAY_AUTH_MODE=token where it wants a token, or leave it out to use this machine"
         ) from None
     return True
+
+
+def carried_variables() -> dict[str, str]:
+    """What of this process's environment belongs to the job and not to the machine."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
 
 
 def _knock(address: str) -> None:

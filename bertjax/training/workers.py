@@ -22,8 +22,6 @@ from bertjax.training.config import FineTuneConfig
 from bertjax.training.finetune import FineTuneResult, finetune
 from bertjax.training.options import Workers
 
-# Variables of this process that its workers need too, wherever they run.
-_CARRIED = ("BERTJAX_", "GLIBC_TUNABLES", "HF_", "JAX_", "MLFLOW_", "TOKENIZERS_", "XLA_")
 _MISTAKE, _BEGUN = "mistake", "begun"
 
 
@@ -81,7 +79,7 @@ def finetune_on_workers(
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
     command = command or f"bertjax.training.workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     job = partial(_Job, config, folder, resume, overwrite, allow_changed, command, Path.cwd())
-    variables = {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
+    variables = cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
     with tempfile.TemporaryDirectory(
@@ -102,7 +100,7 @@ def finetune_on_workers(
                 name="ray",
                 storage_path=shared,
                 failure_config=FailureConfig(max_failures=workers.max_failures),
-                worker_runtime_env={"env_vars": {**variables, "MLFLOW_TRACKING_URI": tracking_address()}},
+                worker_runtime_env={"env_vars": variables},
             ),
         )
         try:
