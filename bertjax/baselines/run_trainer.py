@@ -109,6 +109,7 @@ def _arguments(config: FineTuneConfig, folder: str, grouped: bool) -> Any:
         adam_epsilon=settings.eps,
         max_grad_norm=settings.clip_norm or 0.0,
         seed=config.seed,
+        bf16=config.execution.precision == "bfloat16",
         train_sampling_strategy="group_by_length" if grouped else "random",
         logging_steps=1,
         save_strategy="no",

@@ -3,7 +3,7 @@
     N texts   T tokens in a text   C texts in a group   L labels
 
 Its loss is ours, written in torch: a mean over what is labelled, so that weights count, and no answer is looked for in
-the padding.
+the padding. Its precision is ours too: bfloat16 is torch's own mixed precision, TF32 its own switch.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,15 @@ _GROUPS_AT_ONCE = 32  # in evaluation
 
 
 def make_module(model: Model, params: Params) -> torch.nn.Module:
-    """transformers' model with our parameters and the dropout rates of `model`, in float32.
+    """transformers' model with our parameters and the dropout rates of `model`, parameters in float32.
+
+    Tells torch, for the whole process, whether a GPU may round what it multiplies (TF32).
 
     Raises:
       ConfigError: transformers has no such head.
     """
     check_head(model)
+    torch.set_float32_matmul_precision("high" if model.config.execution.precision == "tensorfloat32" else "highest")
     row = find_task(model.task)
     labels = {"num_labels": len(model.labels), "problem_type": row.problem_type} if row.names else {}
     config = transformers.BertConfig(**model.config.to_hugging_face(), **labels)
@@ -94,6 +97,13 @@ def answers_of(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
     return output.logits
 
 
+def _answers_in_precision(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
+    """What `answers_of` returns, computed in the model's precision and then in float32."""
+    with torch.autocast(device().type, torch.bfloat16, enabled=model.config.execution.precision == "bfloat16"):
+        answers = answers_of(module, model, inputs)
+    return Pretraining(*(each.float() for each in answers)) if isinstance(answers, Pretraining) else answers.float()
+
+
 def labels_of(model: Model, batch: Batch, texts: Texts) -> Inputs:
     """The labels of a batch as arguments of the module, for the loss that transformers has of the task."""
 
@@ -126,7 +136,7 @@ def mean_loss(module: torch.nn.Module, model: Model, batch: Batch, texts: Texts,
       imbalance: settings of the loss.
     """
     inputs = inputs_of(model, texts)
-    answers = answers_of(module, model, inputs)
+    answers = _answers_in_precision(module, model, inputs)
 
     def mean(level: Level, losses: Callable[[torch.Tensor], torch.Tensor], labels: Any, weights: Any) -> torch.Tensor:
         wanted, counted = (torch.from_numpy(texts.read(level, leaf)).to(device()) for leaf in (labels, weights))
@@ -215,7 +225,7 @@ def _scored(model: Model, batch: Batch, texts: Texts, answers: Any) -> Any:
 def answer_with(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
     """The module's answers without dropout, as arrays of the host."""
     module.eval()
-    answers = answers_of(module, model, inputs)
+    answers = _answers_in_precision(module, model, inputs)
     if isinstance(answers, Pretraining):
         return Pretraining(*(answer.cpu().numpy() for answer in answers))
     return answers.cpu().numpy()

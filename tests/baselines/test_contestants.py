@@ -14,6 +14,7 @@ from bertjax.baselines import run_jax, run_onnx, run_torch, run_trainer, torch_m
 from bertjax.baselines.contestant import Job
 from bertjax.baselines.examples import packed, random_examples
 from bertjax.baselines.torch_model import answer_with
+from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.evaluation.metrics import classification_report
 from bertjax.model_folder import from_pretrained, save_pretrained
@@ -60,6 +61,16 @@ def test_twenty_steps_without_dropout_have_the_same_losses(config, changes):
     assert ours.losses[0] != pytest.approx(ours.losses[-1], abs=1e-4)  # it learns
     assert ours.speed.real_tokens == theirs.speed.real_tokens
     assert ours.speed.examples == theirs.speed.examples == 48 * 4 - 8
+
+
+def test_every_contestant_computes_in_the_precision_asked_for(config):
+    config = replace(config, batch_size=48, epochs=8, optimizer=Optimizer(learning_rate=1e-2, warmup=0.0))
+    rounded = replace(config, execution=Execution(precision="bfloat16"))
+    exact = run(run_torch, "torch", config).losses
+    for contestant, framework in ((run_jax, "jax"), (run_torch, "torch"), (run_trainer, "trainer")):
+        losses = run(contestant, framework, rounded).losses
+        np.testing.assert_allclose(losses, exact, atol=5e-3)  # 8 bits, 8 updates
+        assert np.abs(np.subtract(losses, exact)).max() > 3e-5, framework  # float32 keeps within 1e-5
 
 
 def test_the_trainer_minimises_the_same_loss(config):
