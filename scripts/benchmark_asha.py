@@ -1,7 +1,8 @@
-"""What successive halving saves: the sweep of the projects table with ASHA, against the same trials without.
+"""What successive halving saves: the sweep of the projects table with ASHA, against its trials all run to their end.
 
-Both draw the same settings, and a trial has the same seed on both sides, so that it learns the same as far as it goes.
-Counted are epochs, which no busy machine distorts, and the best validation score that each side found.
+ASHA's sweep comes first. For the other side, a copy of its folder is continued without a scheduler: the trials that
+ASHA had ended go on from their checkpoints, and become to the bit what they would have been. Counted are epochs, which
+no busy machine distorts, and the best validation score that each side has found.
 
     python scripts/benchmark_asha.py --out asha
 
@@ -11,6 +12,8 @@ A second start with the same folder goes on where the first was ended.
 import argparse
 import json
 import os
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
@@ -18,17 +21,16 @@ from typing import Any
 
 from bertjax.cli.environment import COMPILED_SETTINGS
 from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.driver import run_sweep
-from bertjax.sweeps.ledger import SWEEP
+from bertjax.sweeps.driver import SweepStopped, run_sweep
+from bertjax.sweeps.ledger import SWEEP, Ledger
 from bertjax.sweeps.results import Results
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "sweep_projects.py"
-SIDES = ("asha", "none")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("asha"), help="folder of both sweeps and their MLflow runs")
+    parser.add_argument("--out", type=Path, default=Path("asha"), help="folder of both sides and their MLflow runs")
     parser.add_argument("--samples", type=int, help="trials; default: the experiment's")
     parser.add_argument("--json", type=Path, help="file for the result")
     arguments = parser.parse_args()
@@ -41,26 +43,45 @@ def main() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(out / "compiled"))
     for name, value in COMPILED_SETTINGS.items():
         os.environ.setdefault(name, value)
-    found = {side: run(replace(sweep, scheduler=side), out / side) for side in SIDES}
-    result = compared(found["asha"], found["none"])
+    try:
+        asha = halved(replace(sweep, scheduler="asha", keep="all"), out / "asha")
+        whole = continued(replace(sweep, scheduler="none", keep="all"), asha.folder, out / "whole")
+    except SweepStopped:
+        sys.exit(f"stopped; the same command with --out {arguments.out} goes on")
+    result = compared(asha, whole)
+    epochs, best, trial = result["epochs"], result["best"], result["trial"]
     print(
-        f"{result['trials']} trials: ASHA spent {result['epochs']['asha']} epochs, all of them to the end "
-        f"{result['epochs']['none']}: {100 * result['share']:.0f}%\n"
-        f"best {result['metric']}: ASHA {result['best']['asha']:.4f} (trial {result['trial']['asha']}), all "
-        f"{result['best']['none']:.4f} (trial {result['trial']['none']}): {100 * result['lost']:.2f} points lost"
+        f"{result['trials']} trials: ASHA spent {epochs['asha']} of {epochs['whole']} epochs, {result['share']:.0%}\n"
+        f"best {result['metric']}: ASHA {best['asha']:.4f} (trial {trial['asha']}), all to their end "
+        f"{best['whole']:.4f} (trial {trial['whole']}): {100 * result['lost']:.2f} points lost"
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def run(sweep: Sweep, folder: Path) -> Results:
-    """The sweep, or the rest of it."""
+def halved(sweep: Sweep, folder: Path) -> Results:
+    """The sweep with ASHA, or the rest of it."""
     return run_sweep(sweep, folder, resume=(folder / SWEEP).exists())
+
+
+def continued(sweep: Sweep, halved: Path, folder: Path) -> Results:
+    """The same trials, all of them to their end."""
+    if not folder.exists():
+        scratch = folder.with_name(f".{folder.name}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(halved, scratch)
+        ledger = Ledger(scratch)
+        ledger.open(sweep)
+        for trial in ledger.trials():
+            if trial.status == "stopped":
+                ledger.record(trial.number, status="running", cause="")
+        scratch.rename(folder)
+    return run_sweep(sweep, folder, resume=True)
 
 
 def compared(asha: Results, whole: Results) -> dict[str, Any]:
     """Epochs and best scores of both; scores of the trials that ran to their end, as `best.py` has them."""
-    sides = {"asha": asha, "none": whole}
+    sides = {"asha": asha, "whole": whole}
     best = {side: results.best for side, results in sides.items()}
     scores = {side: result.best for side, result in best.items() if result is not None and result.best is not None}
     epochs = {side: results.reports * whole.sweep.base.evaluating.evaluate_every for side, results in sides.items()}
@@ -68,10 +89,10 @@ def compared(asha: Results, whole: Results) -> dict[str, Any]:
         "trials": len(whole.trials),
         "metric": whole.metric,
         "epochs": epochs,
-        "share": epochs["asha"] / epochs["none"],
+        "share": epochs["asha"] / epochs["whole"],
         "best": scores,
         "trial": {side: result.trial.number for side, result in best.items() if result is not None},
-        "lost": scores["none"] - scores["asha"],
+        "lost": scores["whole"] - scores["asha"],
     }
 
 
