@@ -19,7 +19,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from bertjax.cli.environment import COMPILED_SETTINGS
+from bertjax.cli.environment import COMPILED_SETTINGS, restart_with_huge_pages
 from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.driver import SweepStopped, run_sweep
 from bertjax.sweeps.ledger import SWEEP, Ledger
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="trials; default: the experiment's")
     parser.add_argument("--json", type=Path, help="file for the result")
     arguments = parser.parse_args()
+    restart_with_huge_pages()
     sweep: Sweep = run_path(str(EXPERIMENT))["CONFIG"]
     if arguments.samples:
         sweep = replace(sweep, samples=arguments.samples)
