@@ -26,7 +26,7 @@ BASE = FineTuneConfig(
         label="tag",
         validation_size=0.2,
     ),
-    epochs=6,
+    epochs=9,
     evaluating=Evaluating(best_metric="validation/f1_weighted"),
 )
 CONFIG = Sweep(
