@@ -19,7 +19,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from bertjax.cli.environment import COMPILED_SETTINGS, restart_with_huge_pages
+from bertjax.cli.environment import prepare_process
 from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.driver import SweepStopped, run_sweep
 from bertjax.sweeps.ledger import SWEEP, Ledger
@@ -34,16 +34,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="trials; default: the experiment's")
     parser.add_argument("--json", type=Path, help="file for the result")
     arguments = parser.parse_args()
-    restart_with_huge_pages()
+    prepare_process()
     sweep: Sweep = run_path(str(EXPERIMENT))["CONFIG"]
     if arguments.samples:
         sweep = replace(sweep, samples=arguments.samples)
     out = arguments.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlflow.db'}")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(out / "compiled"))
-    for name, value in COMPILED_SETTINGS.items():
-        os.environ.setdefault(name, value)
     try:
         asha = halved(replace(sweep, scheduler="asha", keep="all"), out / "asha")
         whole = continued(replace(sweep, scheduler="none", keep="all"), asha.folder, out / "whole")

@@ -1,6 +1,7 @@
 """Shared parts of the tests: two CPU devices, shapes checked at run time, a tiny model, the real one."""
 
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -49,6 +50,23 @@ WORDS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "book", "a", "the", "what", "was", "not",
     "very", "plot", "song", "it", "and", "so", "dull", "great", "who", "how", "when", "where", "##s", ".", ",", "?",
 ]  # fmt: skip
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def hub_snapshot(cache: Path, name: str) -> Path:
+    """An empty folder for a model, where a hub client leaves one in its cache; offline, it reads nothing else."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    return snapshot
 
 
 @pytest.fixture(autouse=True, scope="module")

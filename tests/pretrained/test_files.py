@@ -12,6 +12,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.files import read_tensors, resolve_model, written_at_once
+from tests.conftest import hub_snapshot
 
 
 def test_a_folder_wins_over_every_other_name(tmp_path, monkeypatch):
@@ -21,29 +22,18 @@ def test_a_folder_wins_over_every_other_name(tmp_path, monkeypatch):
 
 
 def test_a_hub_id_is_found_in_a_hub_snapshot(tmp_path, monkeypatch):
-    """The layout that a hub client leaves in its cache; offline, the client reads nothing else."""
-    repository = tmp_path / "models--acme--bert-mini"
-    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
-    snapshot.mkdir(parents=True)
+    snapshot = hub_snapshot(tmp_path, "acme/bert-mini")
     (snapshot / "config.json").write_text("{}")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(snapshot.name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert resolve_model("acme/bert-mini") == snapshot
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin"])
 def test_a_hub_snapshot_with_torch_files_only(tmp_path, monkeypatch, name):
-    """As a hub client leaves it in its cache; offline, the client reads nothing else."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "models--acme--bert-mini"
-    snapshot = repository / "snapshots" / commit
-    snapshot.mkdir(parents=True)
+    snapshot = hub_snapshot(tmp_path, "acme/bert-mini")
     (snapshot / "config.json").write_text("{}")
     torch.save({"a": torch.zeros(2)}, snapshot / name)
     (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert resolve_model("acme/bert-mini") == snapshot
     assert list(read_tensors(snapshot)) == ["a"]

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import yaml
 
 from bertjax.cli import finetune, sweep
 from bertjax.cli.flags import parse
+from tests.conftest import free_port
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
 NEEDED = {
@@ -165,12 +165,6 @@ def test_slurm_runs_a_command_on_all_its_nodes(tmp_path):
     assert [step[0] for step in nodes] == ["--nodelist=localhost", "--nodelist=127.0.0.1"]
     assert slurm("bertjax", "sweep").stderr == "slurm.sh: this is a job for Slurm; submit it with sbatch\n"
     assert "give a command, such as: bertjax finetune" in slurm("finetune", **job).stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_scripts_are_bash():

@@ -18,6 +18,7 @@ from bertjax.sweeps.driver import _environment
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.space import Grid
 from bertjax.training.config import FineTuneConfig
+from tests.conftest import free_port, hub_snapshot
 
 SWEEP_FILE = """
 from bertjax import FineTuneConfig, Sweep, Table
@@ -36,9 +37,7 @@ CONFIG = Sweep(
 @contextmanager
 def cluster_without(prefix, **settings):
     """A Ray of its own, with a GPU that nobody uses, started by somebody who has no variables that begin so."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as scratch:  # sockets have short names
         variables = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
         variables |= settings
@@ -67,10 +66,7 @@ def answers(port):
 @pytest.mark.ray
 def test_trials_on_a_cluster_have_the_drivers_variables(tiny_model, reviews, in_folder):
     """The model is in a hub cache that only the driver's environment names."""
-    repository = in_folder / "hub" / "models--acme--bert-tiny"
-    shutil.copytree(tiny_model, repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123456789abcdef0123456789abcdef01234567")
+    shutil.copytree(tiny_model, hub_snapshot(in_folder / "hub", "acme/bert-tiny"), dirs_exist_ok=True)
     (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews)))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with cluster_without("HF_", **token) as address:
