@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from bertjax.batch import padded_batch as padded_batch
     from bertjax.config import BertConfig as BertConfig
     from bertjax.config import Execution as Execution
-    from bertjax.data.packing import pack_batch as pack_batch
+    from bertjax.data.batching.packing import pack_batch as pack_batch
     from bertjax.data.table import Table as Table
     from bertjax.errors import UserError as UserError
     from bertjax.inference.predictor import Predictor as Predictor
     from bertjax.model.heads import BertOutput as BertOutput
     from bertjax.model_folder import from_pretrained as from_pretrained
     from bertjax.model_folder import save_pretrained as save_pretrained
-    from bertjax.sweeps.config import Sweep as Sweep
+    from bertjax.sweeps.sweep_config import Sweep as Sweep
     from bertjax.tasks import Model as Model
     from bertjax.tasks import make_model as make_model
-    from bertjax.training.config import FineTuneConfig as FineTuneConfig
-    from bertjax.training.finetune import FineTuneResult as FineTuneResult
-    from bertjax.training.finetune import finetune as finetune
-    from bertjax.training.options import Optimizer as Optimizer
-    from bertjax.training.seeds import SeedsResult as SeedsResult
-    from bertjax.training.seeds import finetune_seeds as finetune_seeds
+    from bertjax.training.multi.multi_seed import SeedsResult as SeedsResult
+    from bertjax.training.multi.multi_seed import finetune_seeds as finetune_seeds
+    from bertjax.training.run.finetuning import FineTuneResult as FineTuneResult
+    from bertjax.training.run.finetuning import finetune as finetune
+    from bertjax.training.settings.finetune_config import FineTuneConfig as FineTuneConfig
+    from bertjax.training.settings.options import Optimizer as Optimizer
 
 __version__ = "0.1.0"
 
@@ -42,20 +42,20 @@ _HOME = {
     "BertConfig": "bertjax.config",
     "BertOutput": "bertjax.model.heads",
     "Execution": "bertjax.config",
-    "FineTuneConfig": "bertjax.training.config",
-    "FineTuneResult": "bertjax.training.finetune",
+    "FineTuneConfig": "bertjax.training.settings.finetune_config",
+    "FineTuneResult": "bertjax.training.run.finetuning",
     "Model": "bertjax.tasks",
-    "Optimizer": "bertjax.training.options",
+    "Optimizer": "bertjax.training.settings.options",
     "Predictor": "bertjax.inference.predictor",
-    "SeedsResult": "bertjax.training.seeds",
-    "Sweep": "bertjax.sweeps.config",
+    "SeedsResult": "bertjax.training.multi.multi_seed",
+    "Sweep": "bertjax.sweeps.sweep_config",
     "Table": "bertjax.data.table",
     "UserError": "bertjax.errors",
-    "finetune": "bertjax.training.finetune",
-    "finetune_seeds": "bertjax.training.seeds",
+    "finetune": "bertjax.training.run.finetuning",
+    "finetune_seeds": "bertjax.training.multi.multi_seed",
     "from_pretrained": "bertjax.model_folder",
     "make_model": "bertjax.tasks",
-    "pack_batch": "bertjax.data.packing",
+    "pack_batch": "bertjax.data.batching.packing",
     "padded_batch": "bertjax.batch",
     "save_pretrained": "bertjax.model_folder",
 }

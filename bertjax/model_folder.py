@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, Execution, read_config_json
-from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face

@@ -16,8 +16,8 @@ from bertjax.config import BertConfig, Execution
 from bertjax.errors import ConfigError
 from bertjax.losses import Loss
 from bertjax.model import heads
-from bertjax.model.bert import Wanted
-from bertjax.model.heads import BertOutput, Pooling, Setup
+from bertjax.model.bert import ForwardOptions
+from bertjax.model.heads import BertOutput, HeadConfig, Pooling
 from bertjax.model.inputs import check_batch
 from bertjax.model.precision import check_execution, matmul_precision, policy_of, to_compute
 
@@ -55,7 +55,7 @@ class Task(NamedTuple):
         tokens.
     """
 
-    head: Callable[[Setup, Batch, Wanted], BertOutput]
+    head: Callable[[HeadConfig, Batch, ForwardOptions], BertOutput]
     loss: Loss | None
     metric: Metric | None
     architecture: str
@@ -194,10 +194,10 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     """
     row = find_task(task)
     check_execution(config.execution)
-    setup = Setup(config, len(labels), _pooling(task, pooling))
+    setup = HeadConfig(config, len(labels), _pooling(task, pooling))
     policy = policy_of(config.execution)
 
-    def transformed(setup: Setup) -> hk.Transformed:
+    def transformed(setup: HeadConfig) -> hk.Transformed:
         # numpy where a user calls with a batch of the host
         return hk.transform(lambda batch, wanted: row.head(setup, jax.tree.map(jnp.asarray, batch), wanted))
 
@@ -206,14 +206,16 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     network = transformed(setup)
 
     def init(rng_key: Array) -> Params:
-        return plain.init(rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), Wanted())
+        return plain.init(
+            rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
+        )
 
     def apply(
         params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
         return_hidden_states: bool = False, return_attentions: bool = False,
     ) -> BertOutput:  # fmt: skip
         check_batch(config, batch)
-        wanted = Wanted(deterministic, return_hidden_states, return_attentions)
+        wanted = ForwardOptions(deterministic, return_hidden_states, return_attentions)
         with matmul_precision(config.execution):
             return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, wanted))
 

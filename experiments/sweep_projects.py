@@ -10,8 +10,8 @@ Command    bertjax sweep --config experiments/sweep_projects.py
 from pathlib import Path
 
 from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.space import Choice, LogUniform
-from bertjax.training.options import Evaluating
+from bertjax.sweeps.search_space import Choice, LogUniform
+from bertjax.training.settings.options import Evaluation
 
 PUBLIC = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
 COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
@@ -27,7 +27,7 @@ BASE = FineTuneConfig(
         validation_size=0.2,
     ),
     epochs=6,
-    evaluating=Evaluating(best_metric="validation/f1_weighted"),
+    evaluation=Evaluation(best_metric="validation/f1_weighted"),
 )
 CONFIG = Sweep(
     base=BASE,

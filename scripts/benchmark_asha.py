@@ -19,11 +19,11 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from bertjax.cli.environment import prepare_process
-from bertjax.sweeps.config import Sweep
+from bertjax.cli.process_setup import prepare_process
 from bertjax.sweeps.driver import SweepStopped, run_sweep
 from bertjax.sweeps.ledger import SWEEP, Ledger
-from bertjax.sweeps.results import Results
+from bertjax.sweeps.results.sweep_results import Results
+from bertjax.sweeps.sweep_config import Sweep
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "sweep_projects.py"
 
@@ -82,7 +82,7 @@ def compared(asha: Results, whole: Results) -> dict[str, Any]:
     sides = {"asha": asha, "whole": whole}
     best = {side: results.best for side, results in sides.items()}
     scores = {side: result.best for side, result in best.items() if result is not None and result.best is not None}
-    epochs = {side: results.reports * whole.sweep.base.evaluating.evaluate_every for side, results in sides.items()}
+    epochs = {side: results.reports * whole.sweep.base.evaluation.evaluate_every for side, results in sides.items()}
     return {
         "trials": len(whole.trials),
         "metric": whole.metric,

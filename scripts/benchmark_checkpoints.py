@@ -16,25 +16,26 @@ from pathlib import Path
 import jax
 
 from bertjax import FineTuneConfig
-from bertjax.cli.environment import prepare_process
-from bertjax.training import parallel
-from bertjax.training.checkpoints import Checkpoints
-from bertjax.training.finetune import loss_of
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.prepare import prepare
-from bertjax.training.step import make_train_step
+from bertjax.cli.process_setup import prepare_process
+from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run.finetuning import loss_of
+from bertjax.training.run.prepare import prepare
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 
 
 def measure(rounds: int, steps: int) -> dict[str, float | int | list[float]]:
     """Takes turns; returns the cost of a save in seconds and as a share of an epoch, of each turn and the median."""
     config = FineTuneConfig().resolved()
-    devices = parallel.all_devices(config.engine)
+    devices = all_devices(config.engine)
     prepared = prepare(config, devices.count)
     plan = prepared.train.plan
     optimizer = make_optimizer(config.optimizer, plan.total_steps, prepared.model)
-    step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=parallel.AXIS)
+    step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=AXIS)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = parallel.Engine(devices, prepared.model, step, state, plan.empty_batches)
+    engine = Engine(devices, prepared.model, step, state, plan.empty_batches)
     engine.wait()
     batches = prepared.train.batches()
 
@@ -43,8 +44,8 @@ def measure(rounds: int, steps: int) -> dict[str, float | int | list[float]]:
         started = time.perf_counter()
         if checkpoints is not None:
             checkpoints.save(state, {})
-        for _, laid_out in zip(range(steps), batches, strict=False):
-            state, _ = engine.train(state, laid_out.batch)
+        for _, packed_batch in zip(range(steps), batches, strict=False):
+            state, _ = engine.train(state, packed_batch.batch)
         jax.block_until_ready(state)
         if checkpoints is not None:
             checkpoints.wait()

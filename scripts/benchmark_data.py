@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 from bertjax import FineTuneConfig, catalog
-from bertjax.cli.environment import restart_with_huge_pages
-from bertjax.data.batches import StoredBatches
-from bertjax.data.packing import pack
-from bertjax.data.plan import plan_training
-from bertjax.data.prefetch import prefetched
-from bertjax.data.sources import read_table
-from bertjax.data.tokenize import load_tokenizer, tokenize
+from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.batching.packing import pack
+from bertjax.data.batching.prefetch import prefetched
+from bertjax.data.encode.tokenize import load_tokenizer, tokenize
+from bertjax.data.read.sources import read_table
 
 # Beside the checkout, where there is one.
 PROJECTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects" / "dataset.csv"
@@ -77,11 +77,12 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     """Tokenize and pack against training, taking turns; and how long a run waits for its batches."""
     import jax
 
+    from bertjax.prediction.devices import AXIS, all_devices
     from bertjax.tasks import TASKS
-    from bertjax.training import parallel
-    from bertjax.training.optimizer import make_optimizer
-    from bertjax.training.prepare import prepare
-    from bertjax.training.step import make_train_step
+    from bertjax.training.optim.optimizer import make_optimizer
+    from bertjax.training.run.prepare import prepare
+    from bertjax.training.step.engine import Engine
+    from bertjax.training.step.train_step import make_train_step
 
     config = FineTuneConfig()
     prepared = prepare(config, jax.local_device_count())
@@ -89,10 +90,10 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     loss = TASKS[config.task].loss
     assert loss is not None
     optimizer = make_optimizer(config.optimizer, plan.total_steps, prepared.model)
-    step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
-    devices = parallel.all_devices(config.engine)
+    step = make_train_step(prepared.model, optimizer, loss, axis_name=AXIS)
+    devices = all_devices(config.engine)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = parallel.Engine(devices, prepared.model, step, state, plan.empty_batches)
+    engine = Engine(devices, prepared.model, step, state, plan.empty_batches)
     engine.wait()
     texts = read_table("trec").frame["text"].tolist()
     tokenizer = load_tokenizer(catalog.fetch(config.model))
@@ -104,16 +105,16 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
             started = time.perf_counter()
             examples = tokenize(tokenizer, texts, None, labels, config.max_length)
             own = plan_training(examples.lengths, config.batch_size, 1, turn, HIDDEN_SIZE, 1, packed=True)
-            count = sum(laid_out.num_examples for laid_out in StoredBatches(examples, own).batches())
+            count = sum(packed_batch.num_examples for packed_batch in StoredBatches(examples, own).batches())
             making = count / (time.perf_counter() - started)
             started, waiting, count = time.perf_counter(), 0.0, 0
             for _ in range(steps):
                 mark = time.perf_counter()
-                laid_out = next(batches)
+                packed_batch = next(batches)
                 waiting += time.perf_counter() - mark
-                state, metrics = engine.train(state, laid_out.batch)
+                state, metrics = engine.train(state, packed_batch.batch)
                 float(metrics["loss"])
-                count += laid_out.num_examples
+                count += packed_batch.num_examples
             seconds = time.perf_counter() - started
             if turn:  # the first one warms caches and threads
                 made.append(making)
@@ -153,7 +154,7 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 def stream_child(source: str, warm: str, test: str) -> None:
     """Streams a file to the batches of one epoch; what `streaming` starts, so that memory is that of one stream."""
     from bertjax.data.streaming.ray_blocks import ray_session
-    from bertjax.data.streaming.splits import stream_splits
+    from bertjax.data.streaming.stream_splits import stream_splits
     from bertjax.data.table import Table
 
     folder = catalog.fetch("minilm-l6")
@@ -162,7 +163,7 @@ def stream_child(source: str, warm: str, test: str) -> None:
     def batches(path: str) -> Iterator[int]:
         splits = stream_splits(Table(path, test=test, leaks="report"), "classification", folder, vocabulary_size, 128)
         plan = plan_training(splits.train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
-        return (laid_out.num_examples for laid_out in StoredBatches(splits.train, plan).batches())
+        return (packed_batch.num_examples for packed_batch in StoredBatches(splits.train, plan).batches())
 
     with ray_session():
         sum(batches(warm))  # starts the workers

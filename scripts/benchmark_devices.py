@@ -25,22 +25,23 @@ def losses(steps: int, engine: str) -> list[float]:
     import jax
 
     from bertjax import FineTuneConfig
-    from bertjax.training import parallel
-    from bertjax.training.finetune import loss_of
-    from bertjax.training.optimizer import make_optimizer
-    from bertjax.training.prepare import prepare
-    from bertjax.training.step import make_train_step
+    from bertjax.prediction.devices import AXIS, all_devices
+    from bertjax.training.optim.optimizer import make_optimizer
+    from bertjax.training.run.finetuning import loss_of
+    from bertjax.training.run.prepare import prepare
+    from bertjax.training.step.engine import Engine
+    from bertjax.training.step.train_step import make_train_step
 
     config = replace(FineTuneConfig(), dropout_rate=0.0, engine="shard_map" if engine == "shard_map" else "pmap")
-    devices = parallel.all_devices(config.engine)
+    devices = all_devices(config.engine)
     prepared = prepare(config, devices.count)
     optimizer = make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model)
-    step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=parallel.AXIS)
+    step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=AXIS)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    runner = parallel.Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
+    runner = Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
     curve = []
-    for _, laid_out in zip(range(steps), prepared.train.batches(), strict=False):
-        state, metrics = runner.train(state, laid_out.batch)
+    for _, packed_batch in zip(range(steps), prepared.train.batches(), strict=False):
+        state, metrics = runner.train(state, packed_batch.batch)
         curve.append(float(metrics["loss"]))
     return curve
 

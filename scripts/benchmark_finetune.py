@@ -17,13 +17,14 @@ from typing import Any
 import jax
 
 from bertjax import FineTuneConfig
-from bertjax.baselines.run_torch import make_update
-from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.baselines.runners.run_torch import make_update
+from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS
-from bertjax.training import parallel
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.prepare import Prepared, prepare
-from bertjax.training.step import make_train_step
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run.prepare import Prepared, prepare
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 
 Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
 
@@ -34,10 +35,10 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     optimizer = make_optimizer(config.optimizer, total_steps, prepared.model)
     loss = TASKS[config.task].loss
     assert loss is not None
-    step = make_train_step(prepared.model, optimizer, loss, axis_name=parallel.AXIS)
-    devices = parallel.all_devices(config.engine)
+    step = make_train_step(prepared.model, optimizer, loss, axis_name=AXIS)
+    devices = all_devices(config.engine)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = parallel.Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
+    engine = Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
     engine.wait()
     print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
     batches = prepared.train.batches()
@@ -45,11 +46,11 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
 
     def run(steps: int) -> tuple[int, int, int]:
         examples = real = computed = 0
-        for _, laid_out in zip(range(steps), batches, strict=False):
-            current[0], metrics = engine.train(current[0], laid_out.batch)
-            examples += laid_out.num_examples
-            real += laid_out.num_tokens
-            computed += laid_out.batch.token_ids.size
+        for _, packed_batch in zip(range(steps), batches, strict=False):
+            current[0], metrics = engine.train(current[0], packed_batch.batch)
+            examples += packed_batch.num_examples
+            real += packed_batch.num_tokens
+            computed += packed_batch.batch.token_ids.size
         jax.block_until_ready(current[0])
         float(metrics["loss"])
         return examples, real, computed
@@ -65,10 +66,10 @@ def torch_block(config: FineTuneConfig) -> Block:
 
     def run(steps: int) -> tuple[int, int, int]:
         examples = real = computed = 0
-        for _, (number, laid_out) in zip(range(steps), batches, strict=False):
-            _, computed_tokens = update(number, laid_out)
-            examples += laid_out.num_examples
-            real += laid_out.num_tokens
+        for _, (number, packed_batch) in zip(range(steps), batches, strict=False):
+            _, computed_tokens = update(number, packed_batch)
+            examples += packed_batch.num_examples
+            real += packed_batch.num_tokens
             computed += computed_tokens
         return examples, real, computed
 
@@ -105,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     restart_with_huge_pages()
     config = FineTuneConfig().resolved()
-    prepared = prepare(config, parallel.all_devices().count)
+    prepared = prepare(config, all_devices().count)
     blocks = {"torch": torch_block(config), "bertjax": bertjax_block(config, prepared)}
     result = measure(blocks, arguments.rounds, arguments.steps)
     for name in blocks:

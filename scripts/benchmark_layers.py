@@ -20,15 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bertjax.batch import Batch, empty_batch, padded_batch
-from bertjax.cli.environment import restart_with_huge_pages
+from bertjax.cli.process_setup import restart_with_huge_pages
 from bertjax.config import BertConfig, Execution
-from bertjax.data.packing import Layout, pack_batch
+from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.losses import cross_entropy
+from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import make_model
-from bertjax.training import parallel
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.step import make_train_step
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 
 Layers = Literal["unrolled", "stacked"]
 Turn = Callable[[int], float]  # steps -> seconds
@@ -56,11 +57,11 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
     )
     model = make_model(config, "classification", LABELS)
     optimizer = make_optimizer(Optimizer(), total_steps=10_000, model=model)
-    step = make_train_step(model, optimizer, cross_entropy, axis_name=parallel.AXIS)
+    step = make_train_step(model, optimizer, cross_entropy, axis_name=AXIS)
     state = step.init(jax.jit(model.init)(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
-    devices = parallel.all_devices()
+    devices = all_devices()
     state = devices.place(state)
-    engine = parallel.Engine(devices, model, step, state, [empty_batch(*LAYOUT)])
+    engine = Engine(devices, model, step, state, [empty_batch(*LAYOUT)])
     engine.wait()
     batch = make_batch()
     current = [state]

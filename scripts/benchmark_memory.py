@@ -22,8 +22,8 @@ from typing import Any
 import pandas as pd
 
 from bertjax import FineTuneConfig, Table, catalog
-from bertjax.cli.environment import restart_with_huge_pages
-from bertjax.data.catalog_tables import read_catalog
+from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.data.read.catalog_tables import read_catalog
 
 TEXT, LABEL, MODEL = "text", "label", "minilm-l6"
 TEST_ROWS = 128

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from bertjax import FineTuneConfig
 from bertjax.batch import Batch
-from bertjax.cli.environment import restart_with_huge_pages
-from bertjax.training import parallel
-from bertjax.training.finetune import Job, ready
-from bertjax.training.stacking import Stack
+from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.training.multi.stacked_seeds import Stack
+from bertjax.training.run.finetuning import Job, ready
+from bertjax.training.step.engine import Engine
 
 SIDES = ("separate", "stacked")
 Steps = Callable[[int], None]  # steps of every seed
@@ -34,7 +34,7 @@ Steps = Callable[[int], None]  # steps of every seed
 def batches_of(job: Job) -> Iterator[Batch]:
     """The run's own, over and over."""
     while True:
-        yield from (laid_out.batch for laid_out in job.prepared.train.batches())
+        yield from (packed_batch.batch for packed_batch in job.prepared.train.batches())
 
 
 def separate(jobs: list[Job]) -> tuple[Steps, list[float]]:
@@ -43,9 +43,7 @@ def separate(jobs: list[Job]) -> tuple[Steps, list[float]]:
     for job in jobs:
         states.append(job.devices.place(job.hand_over()))
         engines.append(
-            parallel.Engine(
-                job.devices, job.prepared.model, job.step, states[-1], job.prepared.train.plan.empty_batches
-            )
+            Engine(job.devices, job.prepared.model, job.step, states[-1], job.prepared.train.plan.empty_batches)
         )
         engines[-1].wait()
         seconds.append(engines[-1].compile_seconds)

@@ -17,18 +17,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from bertjax.cli.environment import COMPILED_SETTINGS
+from bertjax.cli.process_setup import COMPILED_SETTINGS
 
 # What `bertjax finetune` does, with a progress that says when the first step is done.
 JOB = """
 import sys
 import time
-from bertjax.cli.environment import prepare_process
+from bertjax.cli.process_setup import prepare_process
 prepare_process()
 from bertjax.data.table import Table
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.progress import NoProgress
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.loop.progress import NoProgress
 
 class FirstStep(NoProgress):
     shown = False

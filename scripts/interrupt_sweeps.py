@@ -24,7 +24,7 @@ from interrupt_runs import make_inputs
 TRIALS = 4
 SWEEP_FILE = """
 from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.space import LogUniform
+from bertjax.sweeps.search_space import LogUniform
 
 CONFIG = Sweep(
     base=FineTuneConfig(

@@ -34,9 +34,9 @@ from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import FineTuneResult, finetune
-from bertjax.training.options import Optimizer
+from bertjax.training.run.finetuning import FineTuneResult, finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
 
 # How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
 # a red test is the fault of a change.

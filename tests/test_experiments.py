@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.sweeps.config import Sweep
-from bertjax.training.config import FineTuneConfig
+from bertjax.sweeps.sweep_config import Sweep
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 

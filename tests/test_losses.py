@@ -12,8 +12,8 @@ from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy, divergence, imbalanced_cross_entropy, span_cross_entropy
 from bertjax.model.heads import BertOutput
 from bertjax.settings import override
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Imbalance
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance
 
 
 def some(scale=3.0):

@@ -11,7 +11,7 @@ import pytest
 
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
-from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import CheckpointError, ConfigError, DiskError
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors

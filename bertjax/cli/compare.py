@@ -52,8 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax compare")
     from rich.console import Console
 
-    from bertjax.baselines.comparison import compare
-    from bertjax.baselines.report import console_table
+    from bertjax.baselines.compare.comparison import compare
+    from bertjax.baselines.compare.comparison_report import console_table
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
     config = parsed.config

@@ -12,7 +12,7 @@ from bertjax.config import Execution
 from bertjax.data.table import Table
 
 if TYPE_CHECKING:
-    from bertjax.inference.evaluate import Evaluation
+    from bertjax.inference.evaluate_table import EvaluationResult
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
 # Flag -> the setting of a table that it changes.
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
         check_replaceable(parsed.out, parsed.overwrite)
     from rich.console import Console
 
-    from bertjax.evaluation.report import console_table
-    from bertjax.inference.evaluate import evaluate
+    from bertjax.evaluation.run_report import console_table
+    from bertjax.inference.evaluate_table import evaluate
 
     columns = {
         setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
@@ -102,8 +102,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _write(out: Path, name: str, evaluation: "Evaluation") -> None:
-    from bertjax.evaluation.report import render_report
+def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
+    from bertjax.evaluation.run_report import render_report
     from bertjax.pretrained.files import written_at_once
     from bertjax.settings import flatten
 
@@ -111,7 +111,7 @@ def _write(out: Path, name: str, evaluation: "Evaluation") -> None:
     metrics = report.flat("test")
     shown: dict[str, Any] = {"model": name, "task": evaluation.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
-    html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.intake)
+    html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
     with written_at_once(out) as scratch:
         (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (scratch / REPORT).write_text(html, encoding="utf-8")

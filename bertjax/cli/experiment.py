@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bertjax.cli.environment import prepare_process
 from bertjax.cli.flags import parse
 from bertjax.cli.main import run
-from bertjax.training.config import FineTuneConfig
+from bertjax.cli.process_setup import prepare_process
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def main(name: str, config: FineTuneConfig, anchor: Anchor) -> None:
 def _run_seeds(name: str, config: FineTuneConfig, anchor: Anchor, arguments: Arguments) -> int:
     from rich.console import Console
 
-    from bertjax.evaluation.spread import spread_table
-    from bertjax.training.progress import progress_for_stderr
-    from bertjax.training.seeds import finetune_seeds
+    from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.training.loop.progress import progress_for_stderr
+    from bertjax.training.multi.multi_seed import finetune_seeds
 
     if arguments.epochs is not None:
         config = replace(config, epochs=arguments.epochs)
@@ -73,5 +73,7 @@ def _run_seeds(name: str, config: FineTuneConfig, anchor: Anchor, arguments: Arg
         overwrite=arguments.overwrite,
         new_progress=progress_for_stderr,
     )
-    Console().print(spread_table(f"{name}, published: {anchor.source}", result.scores, {"published": anchor.metrics}))
+    Console().print(
+        aggregate_table(f"{name}, published: {anchor.source}", result.scores, {"published": anchor.metrics})
+    )
     return 0

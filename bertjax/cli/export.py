@@ -40,7 +40,7 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the folder and the class that loads it."""
     parsed = parse(Arguments, arguments, "bertjax export")
-    from bertjax.data.tokenize import load_tokenizer
+    from bertjax.data.encode.tokenize import load_tokenizer
     from bertjax.model_card import auto_class, model_card
     from bertjax.model_folder import (
         departure_from_transformers,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from bertjax.cli.environment import make_deterministic
 from bertjax.cli.flags import given, parse
+from bertjax.cli.process_setup import make_deterministic
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Optimizer, Workers
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer, Workers
 
 if TYPE_CHECKING:
-    from bertjax.training.finetune import FineTuneResult
+    from bertjax.training.run.finetuning import FineTuneResult
 
 INCOMPLETE = 1  # exit status where some runs have failed, and others not
 
@@ -162,8 +162,8 @@ def run(parsed: Arguments, command: str, words: Sequence[str]) -> int:
     """
     if parsed.deterministic:
         make_deterministic()
-    from bertjax.training.loop import Interrupted
-    from bertjax.training.run_folder import default_folder
+    from bertjax.training.loop.fit import Interrupted
+    from bertjax.training.run.run_folder import default_folder
 
     out = parsed.out or default_folder(parsed.config)
     if parsed.seeds is not None:
@@ -185,8 +185,8 @@ def run(parsed: Arguments, command: str, words: Sequence[str]) -> int:
 
 
 def _run_one(parsed: Arguments, out: Path, command: str, stop: StopSignal) -> int:
-    from bertjax.training.finetune import finetune
-    from bertjax.training.progress import progress_for_stderr
+    from bertjax.training.loop.progress import progress_for_stderr
+    from bertjax.training.run.finetuning import finetune
 
     result = finetune(
         parsed.config,
@@ -203,7 +203,7 @@ def _run_one(parsed: Arguments, out: Path, command: str, stop: StopSignal) -> in
 
 
 def _run_on_workers(parsed: Arguments, out: Path, command: str) -> int:
-    from bertjax.training.workers import finetune_on_workers
+    from bertjax.training.multi.ray_workers import finetune_on_workers
 
     result = finetune_on_workers(
         parsed.config,
@@ -221,8 +221,8 @@ def _run_on_workers(parsed: Arguments, out: Path, command: str) -> int:
 def _show(result: "FineTuneResult", command: str) -> None:
     from rich.console import Console
 
-    from bertjax.evaluation.report import console_table
-    from bertjax.training.environment import with_variables
+    from bertjax.evaluation.run_report import console_table
+    from bertjax.training.run.environment import with_variables
 
     Console().print(console_table(result.report, "test"))
     print(f"{_course_of(result.metrics)}; run and model are in {result.folder}")
@@ -246,9 +246,9 @@ def _check_seeds(parsed: Arguments, words: Sequence[str]) -> None:
 def _run_seeds(parsed: Arguments, seeds: Sequence[int], out: Path, command: str, stop: StopSignal) -> int:
     from rich.console import Console
 
-    from bertjax.evaluation.spread import spread_table
-    from bertjax.training.progress import progress_for_stderr
-    from bertjax.training.seeds import finetune_seeds
+    from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.training.loop.progress import progress_for_stderr
+    from bertjax.training.multi.multi_seed import finetune_seeds
 
     result = finetune_seeds(
         parsed.config,
@@ -262,7 +262,7 @@ def _run_seeds(parsed: Arguments, seeds: Sequence[int], out: Path, command: str,
         new_progress=progress_for_stderr,
         should_stop=stop,
     )
-    Console().print(spread_table(f"{len(result.runs)} seeds", result.scores))
+    Console().print(aggregate_table(f"{len(result.runs)} seeds", result.scores))
     print(f"the runs and their models are in {result.folder}")
     for seed, error in result.failures.items():
         print(f"bertjax: seed {seed} failed: {error}", file=sys.stderr)

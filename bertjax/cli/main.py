@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TextIO
 
 from bertjax import __version__
-from bertjax.cli.environment import compiled_folder, prepare_process
+from bertjax.cli.process_setup import compiled_folder, prepare_process
 from bertjax.errors import UserError
 
 # Subcommand -> its one-line help. The module has the same name.

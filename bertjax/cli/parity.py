@@ -13,7 +13,7 @@ from bertjax.config import Execution
 from bertjax.errors import ConfigError, writing
 
 if TYPE_CHECKING:
-    from bertjax.baselines.parity import Comparison
+    from bertjax.baselines.parity.check_parity import Comparison
 
 BROKEN = 1  # exit status when a bound is broken
 
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax parity")
     if find_spec("torch") is None:
         raise ConfigError("parity needs PyTorch: pip install 'bertjax[torch]'")
-    from bertjax.baselines.load import load_pair
-    from bertjax.baselines.parity import check_parity, vanishing_gradients
+    from bertjax.baselines.parity.check_parity import check_parity, vanishing_gradients
+    from bertjax.baselines.torch.load_pair import load_pair
 
     if parsed.json is not None and not parsed.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {parsed.json}: there is no folder {parsed.json.absolute().parent}")

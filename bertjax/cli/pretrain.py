@@ -12,7 +12,7 @@ import tyro
 
 from bertjax.cli import finetune
 from bertjax.cli.flags import parse
-from bertjax.data.masking_settings import Masking
+from bertjax.data.encode.masking_settings import Masking
 
 
 @dataclass(frozen=True)

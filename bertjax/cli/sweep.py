@@ -14,8 +14,8 @@ from bertjax.cli.flags import parse
 from bertjax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bertjax.sweeps.config import Sweep
-    from bertjax.sweeps.results import Results
+    from bertjax.sweeps.results.sweep_results import Results
+    from bertjax.sweeps.sweep_config import Sweep
 
 
 _CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # what flags may change of a sweep
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("give --config FILE to start a sweep, --resume DIR to continue one, or --show DIR")
     from bertjax.sweeps.driver import SweepStopped, run_sweep
     from bertjax.sweeps.ledger import Ledger
-    from bertjax.sweeps.results import read_results
+    from bertjax.sweeps.results.sweep_results import read_results
 
     if parsed.show is not None:
         _show(read_results(parsed.show.absolute()))
@@ -90,14 +90,14 @@ def main(arguments: Sequence[str]) -> int:
 def _show(results: "Results") -> None:
     from rich.console import Console
 
-    from bertjax.evaluation.spread import spread_table
+    from bertjax.evaluation.aggregate import aggregate_table
     from bertjax.sweeps.driver import REPORT
-    from bertjax.sweeps.report import console_table
+    from bertjax.sweeps.results.sweep_report import console_table
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(console_table(results))
     if results.seeds:
-        console.print(spread_table(f"the best config with {len(results.seeds)} seeds", results.seeds))
+        console.print(aggregate_table(f"the best config with {len(results.seeds)} seeds", results.seeds))
     if results.best is not None:
         print(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
 
@@ -108,7 +108,7 @@ def _read(path: Path) -> "Sweep":
     Raises:
       ConfigError: there is no such file, or it has no sweep.
     """
-    from bertjax.sweeps.config import Sweep
+    from bertjax.sweeps.sweep_config import Sweep
 
     if not path.is_file():
         raise ConfigError(f"--config {path} does not exist; give a Python file with a CONFIG")

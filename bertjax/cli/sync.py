@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     folders = parse(Arguments, arguments, "bertjax sync").folders
     if not folders:
         raise ConfigError("give the folders of the runs to send (see bertjax sync --help)")
-    from bertjax.tracking.mlflow import send_rest
+    from bertjax.tracking.mlflow_tracker import send_rest
 
     for folder in folders:
         print(f"{folder}: {send_rest(folder)} records sent")

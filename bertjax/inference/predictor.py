@@ -10,10 +10,10 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import Execution, read_config_json
-from bertjax.data.buckets import bucketed_batches
-from bertjax.data.cells import BadCell, read_texts
-from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.tokenize import load_tokenizer, tokenize
+from bertjax.data.batching.shape_buckets import bucketed_batches
+from bertjax.data.encode.tokenize import load_tokenizer, tokenize
+from bertjax.data.rows.cells import BadCell, read_texts
+from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import DataError
 from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing
 from bertjax.predictions import Prediction, readout_of
@@ -112,10 +112,10 @@ class Predictor:
             np.zeros(len(firsts), np.int32),
             self._max_length,
         )
-        for laid_out in bucketed_batches(examples):
-            computed = np.asarray(self._forward(self._params, laid_out.batch))
-            real = laid_out.example_ids >= 0
-            logits[laid_out.example_ids[real]] = computed[real]
+        for packed_batch in bucketed_batches(examples):
+            computed = np.asarray(self._forward(self._params, packed_batch.batch))
+            real = packed_batch.example_ids >= 0
+            logits[packed_batch.example_ids[real]] = computed[real]
         return logits
 
 

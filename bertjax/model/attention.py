@@ -21,7 +21,7 @@ from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import linear
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
     """What attention returns.
 
     Attributes:
@@ -53,7 +53,7 @@ class SelfAttention(hk.Module):
         mask: Bool[Array, "B T S"],
         deterministic: bool,
         return_weights: bool = False,
-    ) -> Attended:
+    ) -> AttentionOutput:
         c = self.config
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
@@ -65,7 +65,7 @@ class SelfAttention(hk.Module):
         else:
             context, weights = _in_steps(c, query, key, value, mask, deterministic)
         output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
-        return Attended(output, weights if return_weights else None)
+        return AttentionOutput(output, weights if return_weights else None)
 
 
 def _in_steps(

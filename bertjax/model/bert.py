@@ -16,7 +16,7 @@ from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoded, encode
 
 
-class Wanted(NamedTuple):
+class ForwardOptions(NamedTuple):
     """What a caller wants of a forward pass.
 
     Attributes:
@@ -43,21 +43,21 @@ class Bert(hk.Module):
         self.config = config
 
     def __call__(
-        self, batch: Batch, wanted: Wanted, read_at: Int[Array, "B R"] | None = None
+        self, batch: Batch, wanted: ForwardOptions, output_positions: Int[Array, "B R"] | None = None
     ) -> tuple[Encoded, Float[Array, "V D"]]:
         """What the encoder returns, and the table of word embeddings.
 
         Args:
           batch: the input.
           wanted: of the forward pass.
-          read_at: the positions at which the last layer is needed, or None for all.
+          output_positions: the positions at which the last layer is needed, or None for all.
         """
         embedded = Embeddings(self.config)(batch, wanted.deterministic)
         encoded = encode(
             self.config,
             embedded.hidden_states,
             batch.segment_ids,
-            read_at=read_at,
+            output_positions=output_positions,
             deterministic=wanted.deterministic,
             return_hidden_states=wanted.hidden_states,
             return_attentions=wanted.attentions,

@@ -37,14 +37,14 @@ class LayerOutput(NamedTuple):
     attention_weights: Float[Array, "B H R T"] | None
 
 
-class Kept(NamedTuple):
+class LayerOutputs(NamedTuple):
     """What was asked for of a layer, or of several along a leading axis; None where it was not."""
 
     hidden_states: Array | None = None
     attention_weights: Array | None = None
 
 
-Step = Callable[[str, Array], tuple[Array, Kept]]
+Step = Callable[[str, Array], tuple[Array, LayerOutputs]]
 _ANY_LAYER = "layer_any"
 
 
@@ -92,7 +92,7 @@ def encode(
     config: BertConfig,
     embedded: Float[Array, "B T D"],
     segment_ids: Int[Array, "B T"],
-    read_at: Int[Array, "B R"] | None,
+    output_positions: Int[Array, "B R"] | None,
     deterministic: bool,
     return_hidden_states: bool = False,
     return_attentions: bool = False,
@@ -103,7 +103,8 @@ def encode(
       config: the architecture, and how to run it.
       embedded: the embeddings.
       segment_ids: which example each token belongs to; 0 is padding.
-      read_at: positions at which the result is needed, or None for all of them (R = T). Only without the two below.
+      output_positions: positions at which the result is needed, or None for all of them (R = T). Only
+        without the two below.
       deterministic: no dropout.
       return_hidden_states: keep every layer's output.
       return_attentions: keep every layer's attention weights.
@@ -119,18 +120,18 @@ def encode(
 
         return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
 
-    def step(name: str, hidden_states: Array) -> tuple[Array, Kept]:
+    def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
         """A layer that every position passes: its output, and what is kept of it."""
         output, weights = run_layer(name, hidden_states, hidden_states, mask)
-        return output, Kept(output if return_hidden_states else None, weights)
+        return output, LayerOutputs(output if return_hidden_states else None, weights)
 
     run_all = _stacked if config.execution.layers == "stacked" else _unrolled
     hidden_states, kept = run_all(step, last, embedded)
 
     queries_from, last_mask = hidden_states, mask
-    if read_at is not None:
-        queries_from = read_positions(hidden_states, read_at)  # [B, R, D]
-        last_mask = jnp.take_along_axis(mask, read_at[:, :, None], axis=1)  # [B, R, T]
+    if output_positions is not None:
+        queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
+        last_mask = jnp.take_along_axis(mask, output_positions[:, :, None], axis=1)  # [B, R, T]
     output = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
 
     return Encoded(
@@ -140,19 +141,19 @@ def encode(
     )
 
 
-def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, Kept]:
+def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:
     """The first `count` layers, each on its own: the last output, and what each layer kept along a leading axis."""
     kept = []
     for i in range(count):
         hidden_states, of_layer = step(f"layer_{i}", hidden_states)
         kept.append(of_layer)
-    return hidden_states, jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *kept) if kept else Kept()
+    return hidden_states, jax.tree.map(lambda *of_layers: jnp.stack(of_layers), *kept) if kept else LayerOutputs()
 
 
-def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, Kept]:
+def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:
     """The same as one scan."""
     if count == 0:
-        return hidden_states, Kept()
+        return hidden_states, LayerOutputs()
     stack = hk.layer_stack(count, with_per_layer_inputs=True, transparent=True, transparency_map=_LayerNames(count))
     return stack(lambda hidden_states: step(_ANY_LAYER, hidden_states))(hidden_states)
 

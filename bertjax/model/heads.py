@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.batch import Batch, Pretraining
 from bertjax.config import BertConfig
-from bertjax.model.bert import Bert, Wanted
+from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import maybe_dropout
 from bertjax.model.encoder import Encoded
 from bertjax.model.layers import linear, read_positions
@@ -29,7 +29,7 @@ Pooling = Literal["pooler", "cls", "mean"]
 _SMALLEST_NORM = 1e-12  # as torch's normalize has it
 
 
-class Setup(NamedTuple):
+class HeadConfig(NamedTuple):
     """What a head is made from.
 
     Attributes:
@@ -60,16 +60,16 @@ class BertOutput(NamedTuple):
     attentions: Float[Array, "N B H T T"] | None
 
 
-def encoder(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def encoder(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """The bare encoder: one vector an example."""
     return _of_examples(*_pooled(setup, batch, wanted), logits=None)
 
 
-def _pooled(setup: Setup, batch: Batch, wanted: Wanted) -> tuple[Encoded, Float[Array, "B E D"]]:
+def _pooled(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> tuple[Encoded, Float[Array, "B E D"]]:
     """One vector an example slot. Unless more is asked for or needed, the last layer runs at `[CLS]` alone."""
     config, starts = setup.config, batch.example_starts
     everywhere = setup.pooling == "mean" or wanted.every_position
-    encoded, _ = Bert(config)(batch, wanted, read_at=None if everywhere else starts)
+    encoded, _ = Bert(config)(batch, wanted, output_positions=None if everywhere else starts)
     vectors = encoded.last_hidden_states  # [B, T, D], or [B, E, D]
     if setup.pooling == "mean":
         return encoded, mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
@@ -83,7 +83,7 @@ def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Arr
     return jnp.tanh(linear(config, config.hidden_size, "pooler")(first_tokens))
 
 
-def sentence_embedding(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def sentence_embedding(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """Pooled and scaled to length 1, so that a dot product is a cosine (Reimers and Gurevych 2019)."""
     encoded, pooled = _pooled(setup, batch, wanted)
     squared = jnp.square(pooled.astype(jnp.float32)).sum(axis=-1, keepdims=True)
@@ -92,18 +92,18 @@ def sentence_embedding(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput
     return _of_examples(encoded, unit, logits=None)
 
 
-def classification(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def classification(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """Sequence classification: pool, dropout, one linear layer named `classifier` (BERT, section 4.1)."""
     return _classified(setup, setup.num_labels, batch, wanted)
 
 
-def _classified(setup: Setup, num_outputs: int, batch: Batch, wanted: Wanted) -> BertOutput:
+def _classified(setup: HeadConfig, num_outputs: int, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     encoded, pooled = _pooled(setup, batch, wanted)
     features = maybe_dropout(_classifier_dropout(setup.config), pooled, wanted.deterministic)
     return _of_examples(encoded, pooled, linear(setup.config, num_outputs, "classifier")(features))
 
 
-def multiple_choice(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def multiple_choice(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """One score a candidate, and a softmax over the candidates of a group (BERT, section 4.4).
 
     The candidates of a group are consecutive slots of one row; their number follows from the batch, which has one
@@ -114,32 +114,32 @@ def multiple_choice(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
     return output._replace(logits=output.logits.reshape(rows, groups, -1))
 
 
-def next_sentence(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def next_sentence(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """Whether the second text follows the first: label 0 says yes (BERT, section 3.1, task 2)."""
     encoded, pooled = _pooled(setup, batch, wanted)
     return _of_examples(encoded, pooled, linear(setup.config, 2, "next_sentence")(pooled))
 
 
-def token_classification(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def token_classification(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
     encoded, _ = Bert(setup.config)(batch, wanted)
     features = maybe_dropout(_classifier_dropout(setup.config), encoded.last_hidden_states, wanted.deterministic)
     return _of_tokens(encoded, linear(setup.config, setup.num_labels, "classifier")(features))
 
 
-def question_answering(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def question_answering(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
     encoded, _ = Bert(setup.config)(batch, wanted)
     return _of_tokens(encoded, linear(setup.config, 2, "qa_outputs")(encoded.last_hidden_states))
 
 
-def masked_lm(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def masked_lm(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """The word behind each token (BERT, section 3.1, task 1)."""
     encoded, words = Bert(setup.config)(batch, wanted)
     return _of_tokens(encoded, MaskedLanguageModel(setup.config)(encoded.last_hidden_states, words))
 
 
-def pretraining(setup: Setup, batch: Batch, wanted: Wanted) -> BertOutput:
+def pretraining(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
     """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
     config = setup.config
     encoded, words = Bert(config)(batch, wanted)

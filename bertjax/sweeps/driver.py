@@ -12,17 +12,18 @@ from typing import Any
 
 from bertjax.errors import ConfigError, RunFolderError, UserError
 from bertjax.settings import differences
-from bertjax.sweeps.config import Sweep, to_json
-from bertjax.sweeps.handover import clear
 from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial
-from bertjax.sweeps.results import Results, experiment_file, read_results
-from bertjax.tracking import journal
-from bertjax.tracking.journal import Journal
-from bertjax.tracking.mlflow import MlflowTracker, send_rest
+from bertjax.sweeps.pbt.checkpoint_copy import clear
+from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_results
+from bertjax.sweeps.sweep_config import Sweep, to_json
+from bertjax.tracking import event_log
+from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
+from bertjax.tracking.mlflow_tracker import MlflowTracker, send_rest
 from bertjax.tracking.tracker import Status
-from bertjax.training import cluster, run_folder
-from bertjax.training.run_folder import CHECKPOINTS, MODEL
+from bertjax.training.multi import ray_cluster
+from bertjax.training.run import run_folder
+from bertjax.training.run.run_folder import CHECKPOINTS, MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def run_sweep(sweep: Sweep, out: str | Path, *, resume: bool = False, address: s
 
 def write_report(results: Results) -> None:
     """Writes the page of a sweep, and the best config as an experiment file."""
-    from bertjax.sweeps.report import render_report
+    from bertjax.sweeps.results.sweep_report import render_report
 
     run_folder.write_text(results.folder / REPORT, render_report(results))
     if results.best is not None:
@@ -128,17 +129,17 @@ def _tune(sweep: Sweep, ledger: Ledger, parent: str) -> bool:
     """Runs the trials that are left; returns whether the sweep's budget has ended them."""
     from ray import tune
 
-    from bertjax.sweeps.population import Population
-    from bertjax.sweeps.schedule import EpochBudget, make_scheduler
-    from bertjax.sweeps.search import LedgerSearch
+    from bertjax.sweeps.pbt.population import Population
+    from bertjax.sweeps.schedulers import EpochBudget, make_scheduler
+    from bertjax.sweeps.searchers import LedgerSearch
     from bertjax.sweeps.trial import COST, run_trial
-    from bertjax.sweeps.watch import Watch
+    from bertjax.sweeps.tune_callback import Watch
 
     scratch = ledger.folder / SCHEDULER
     shutil.rmtree(scratch, ignore_errors=True)  # an earlier driver's; the ledger knows better
     here, store = str(Path.cwd()), tracking_address()
     job = partial(run_trial, folder=str(ledger.folder), parent=parent, cwd=here, store=store)
-    budget = EpochBudget(sweep.max_epochs, sweep.base.evaluating.evaluate_every)
+    budget = EpochBudget(sweep.max_epochs, sweep.base.evaluation.evaluate_every)
     scheduler = make_scheduler(sweep, ledger)
     population = scheduler if isinstance(scheduler, Population) else None
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
@@ -176,7 +177,7 @@ def _seeds(sweep: Sweep, ledger: Ledger, parent: str) -> None:
     Raises:
       SweepStopped: somebody ended it.
     """
-    from bertjax.sweeps.seeds import train_seeds
+    from bertjax.sweeps.best_config_seeds import train_seeds
 
     best = read_results(ledger.folder).best
     if best is None or not sweep.seeds:
@@ -196,7 +197,7 @@ def _resources(sweep: Sweep) -> dict[str, float]:
 def _environment(sweep: Sweep) -> dict[str, str]:
     """What trials find in their environment, on whatever machine: this process's, and their share of a GPU's memory."""
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY_OF_A_GPU * sweep.gpus:.3f}"} if 0 < sweep.gpus < 1 else {}
-    return share | cluster.carried_variables()  # a share that the user has set stays
+    return share | ray_cluster.carried_variables()  # a share that the user has set stays
 
 
 def _conclude(ledger: Ledger, in_budget: bool) -> None:
@@ -227,13 +228,13 @@ def _close_run(run: Path, trial: Trial) -> None:
 
 
 def _record_end(run: Path, trial: Trial) -> None:
-    path = run / journal.FILE
+    path = run / event_log.FILE
     if not path.exists():
         return
-    statuses = [event["status"] for event in journal.events(path) if "status" in event]
+    statuses = [event["status"] for event in event_log.events(path) if "status" in event]
     ended = "FAILED" if trial.status == "failed" else "FINISHED"
     if statuses[-1:] != [ended]:
-        Journal(path).record({"status": ended, "time_ms": round(time.time() * 1000)})
+        EventLog(path).record({"status": ended, "time_ms": round(time.time() * 1000)})
         send_rest(run)
 
 
@@ -275,7 +276,7 @@ class _ray:  # noqa: N801 (a context manager, read as one)
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # and the sweep has lines of its own
         if ray.is_initialized():
             return
-        cluster.join(
+        ray_cluster.join(
             self._address,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
-from bertjax.sweeps.config import Sweep, from_json, to_json
+from bertjax.sweeps.sweep_config import Sweep, from_json, to_json
 
 SWEEP, TRIALS, FOLDERS, SEEDS = "sweep.json", "trials.jsonl", "trials", "seeds"
 SCHEDULER = "scheduler"  # what Ray writes; of no use to anybody else

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.handover import take_over
 from bertjax.sweeps.ledger import Ledger, Trial
-from bertjax.tracking import journal
-from bertjax.tracking.mlflow import MlflowTracker
-from bertjax.training.goal import Goal
-from bertjax.training.run_folder import CONFIG, METRICS
+from bertjax.sweeps.pbt.checkpoint_copy import take_over
+from bertjax.sweeps.sweep_config import Sweep
+from bertjax.tracking import event_log
+from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.training.loop.early_stopping import Goal
+from bertjax.training.run.run_folder import CONFIG, METRICS
 
 COST = "cost"  # what Ray makes small; the goal knows what it stands for
 
@@ -66,8 +66,10 @@ def _last_of_turn(sweep: Sweep, ledger: Ledger) -> int:
 
 def told_so_far(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
     """The evaluations of a run, from its journal: steps and what was measured, the metric of the goal among it."""
-    path = run / journal.FILE
-    rows = [(e["step"], dict(e["metrics"])) for e in (journal.events(path) if path.exists() else ()) if "metrics" in e]
+    path = run / event_log.FILE
+    rows = [
+        (e["step"], dict(e["metrics"])) for e in (event_log.events(path) if path.exists() else ()) if "metrics" in e
+    ]
     return [(step, row) for step, row in rows if goal.cost(row) is not None]
 
 
@@ -143,8 +145,8 @@ def _train(sweep: Sweep, trial: Trial, run: Path, parent: str, teller: Teller, t
     """Trains up to an evaluation, and saves the state there; to the end where that is the last of all."""
     import jax
 
-    from bertjax.training.finetune import ready, run_alone
-    from bertjax.training.loop import Interrupted
+    from bertjax.training.loop.fit import Interrupted
+    from bertjax.training.run.finetuning import ready, run_alone
 
     jax.clear_caches()  # the process may have run another trial, whose programs nobody needs any more
     config = sweep.trial_config(trial.values)
@@ -154,7 +156,7 @@ def _train(sweep: Sweep, trial: Trial, run: Path, parent: str, teller: Teller, t
     job = ready(config, run, resume=(run / CONFIG).exists(), allow_changed=is_new)
     assert job.state is not None, "it was not handed over yet"
     plan = job.prepared.train.plan
-    start, end = int(job.state.step), last * sweep.base.evaluating.evaluate_every * plan.steps_per_epoch
+    start, end = int(job.state.step), last * sweep.base.evaluation.evaluate_every * plan.steps_per_epoch
     if start == end and last < sweep.reports:
         return
     steps = itertools.count(start + 1)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bertjax.tracking.journal import Journal
+from bertjax.tracking.event_log import EventLog
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _ALWAYS = f"{_PREFIX}cpu_utilization_percentage"
 class SystemMetrics:
     """A thread that measures CPU, memory, disk, network and GPUs every some seconds; steps count the measurements."""
 
-    def __init__(self, journal: Journal, seconds_between: float = 10.0):
+    def __init__(self, journal: EventLog, seconds_between: float = 10.0):
         self._journal = journal
         self._seconds_between = seconds_between
         self._stopping = threading.Event()

@@ -6,15 +6,15 @@ reading a config does not start JAX.
 
 from typing import Any
 
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Optimizer
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
 
 __all__ = ["FineTuneConfig", "Optimizer", "TrainState", "make_optimizer", "make_train_step"]
 
 _LAZY = {
-    "TrainState": "bertjax.training.step",
-    "make_train_step": "bertjax.training.step",
-    "make_optimizer": "bertjax.training.optimizer",
+    "TrainState": "bertjax.training.step.train_step",
+    "make_train_step": "bertjax.training.step.train_step",
+    "make_optimizer": "bertjax.training.optim.optimizer",
 }
 
 

@@ -9,12 +9,12 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from bertjax.baselines.frameworks import check_job
+from bertjax.baselines.runners.frameworks import check_job
 from bertjax.cli.main import main
 from bertjax.errors import ConfigError
 from bertjax.tasks import make_model
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Regularizing
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Regularization
 from tests.conftest import TINY
 
 
@@ -118,7 +118,9 @@ def test_a_test_table_with_other_labels(command, in_folder, tmp_path_factory, ca
 
 @pytest.mark.parametrize(("package", "framework"), [("torch", "torch"), ("onnx", "onnx")])
 def test_a_package_that_is_missing(command, capsys, monkeypatch, package, framework):
-    monkeypatch.setattr("bertjax.baselines.frameworks.find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr(
+        "bertjax.baselines.runners.frameworks.find_spec", lambda name: None if name == package else object()
+    )
     assert main([*command, "--frameworks", "jax", framework]) == 2
     assert complaint(capsys) == f"bertjax: framework '{framework}' needs {package}: pip install 'bertjax[{framework}]'"
 
@@ -126,7 +128,7 @@ def test_a_package_that_is_missing(command, capsys, monkeypatch, package, framew
 def test_what_only_infers_takes_every_regularization():
     """ONNX Runtime answers with what JAX has trained, however that was."""
     model = make_model(TINY, "classification", ("a", "b"))
-    config = FineTuneConfig(regularizing=Regularizing(r_drop=1.0, mixout=0.5))
+    config = FineTuneConfig(regularization=Regularization(r_drop=1.0, mixout=0.5))
     check_job(("jax", "onnx"), config, model)
     with pytest.raises(ConfigError, match="PyTorch is compared without --r-drop"):
         check_job(("jax", "torch"), config, model)

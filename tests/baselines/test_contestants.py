@@ -10,19 +10,20 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from bertjax.baselines import run_jax, run_onnx, run_torch, run_trainer, torch_model
-from bertjax.baselines.contestant import Job
-from bertjax.baselines.examples import packed, random_examples
-from bertjax.baselines.torch_model import answer_with
+from bertjax.baselines.parity.random_examples import packed, random_examples
+from bertjax.baselines.runners import run_jax, run_onnx, run_torch, run_trainer
+from bertjax.baselines.runners.runner import Job
+from bertjax.baselines.torch import torch_model
+from bertjax.baselines.torch.torch_model import answer_with
 from bertjax.config import Execution
 from bertjax.data.table import Table
-from bertjax.evaluation.metrics import classification_report
+from bertjax.evaluation.classification_report import classification_report
 from bertjax.model_folder import from_pretrained, save_pretrained
 from bertjax.tasks import TASKS, make_model
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.loop import predict
-from bertjax.training.options import Imbalance, Optimizer
-from bertjax.training.prepare import prepare
+from bertjax.training.loop.fit import predict
+from bertjax.training.run.prepare import prepare
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance, Optimizer
 from tests.conftest import TINY
 
 torch.set_num_threads(1)

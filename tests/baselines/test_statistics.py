@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertjax.baselines.statistics import Interval, Paired, bootstrap_interval, paired_difference, verdict
+from bertjax.baselines.compare.paired_statistics import Interval, Paired, bootstrap_interval, paired_difference, verdict
 
 
 def test_the_interval_is_as_wide_as_students():

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from bertjax.baselines.agreement import agreement
-from bertjax.baselines.report import console_table, render_comparison
-from bertjax.baselines.results import Result, read_result, write_result
-from bertjax.baselines.summary import Failure, summarise
+from bertjax.baselines.compare.agreement import agreement
+from bertjax.baselines.compare.comparison_report import console_table, render_comparison
+from bertjax.baselines.compare.summary import Failure, summarise
+from bertjax.baselines.runners.runner_result import Result, read_result, write_result
 from bertjax.errors import RunFolderError
 from bertjax.tasks import Metric
 

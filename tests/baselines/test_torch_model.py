@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from bertjax.baselines.examples import packed, padded, random_examples
-from bertjax.baselines.frameworks import check_head
-from bertjax.baselines.texts import texts_of
-from bertjax.baselines.torch_model import answer_with, make_module, mean_loss, params_of, predict
+from bertjax.baselines.parity.random_examples import packed, padded, random_examples
+from bertjax.baselines.runners.frameworks import check_head
+from bertjax.baselines.torch.padded_texts import texts_of
+from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_loss, params_of, predict
 from bertjax.errors import ConfigError
 from bertjax.tasks import TASKS, make_model
-from bertjax.training.options import Imbalance
+from bertjax.training.settings.options import Imbalance
 from tests.conftest import TINY
 
 torch.set_num_threads(1)

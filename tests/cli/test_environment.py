@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.cli.environment import keep_compiled_programs
+from bertjax.cli.process_setup import keep_compiled_programs
 
 # Compiles a step in its two halves as a run does, and prints how many programs came out of the cache and how many not.
 COMPILE = """
-from bertjax.cli.environment import keep_compiled_programs
+from bertjax.cli.process_setup import keep_compiled_programs
 keep_compiled_programs()
 import jax
 from bertjax.batch import empty_batch
-from bertjax.training.parallel import AXIS, Engine, all_devices
-from bertjax.training.step import TrainState, TrainStep
+from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import TrainState, TrainStep
 found = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
 def count(event, **_):
     if event in found:
@@ -55,7 +56,7 @@ def test_the_second_start_finds_the_compiled_step(environment, tmp_path):
 
 def settings_after(environment):
     code = (
-        "import os; from bertjax.cli.environment import keep_compiled_programs; keep_compiled_programs();"
+        "import os; from bertjax.cli.process_setup import keep_compiled_programs; keep_compiled_programs();"
         "print({name: value for name, value in os.environ.items() if name.startswith('JAX_')})"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -88,7 +89,7 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
 def test_the_command_starts_itself_with_huge_pages(environment):
     """Only where the user has not set the variable, and never in a loop."""
     code = (
-        "import os; from bertjax.cli.environment import restart_with_huge_pages; restart_with_huge_pages();"
+        "import os; from bertjax.cli.process_setup import restart_with_huge_pages; restart_with_huge_pages();"
         "print(os.environ['GLIBC_TUNABLES'])"
     )
     variables = {key: value for key, value in environment.items() if key != "GLIBC_TUNABLES"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bertjax.data.sources import read_table
+from bertjax.data.read.sources import read_table
 
 
 @pytest.fixture

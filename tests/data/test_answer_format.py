@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.data.split import read_splits
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.task_formats.answers import NO_CHARACTER, Answer
-from bertjax.data.tokenize import load_tokenizer
+from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.answers import answer_report, best_answers, normalised
+from bertjax.evaluation.answer_report import answer_report, best_answers, normalised
 
 CONTEXT = "The films, so great; what a plot! And the song was very bad, it was dull and not a good book at all."
 
@@ -168,7 +168,7 @@ def test_broken_questions_are_skipped_counted_and_listed(write):
     good = [{"id": f"q{i}", "context": f"a film {i}", "question": "what ?",
              "answers": [{"text": "film", "answer_start": 2}]} for i in range(3)]  # fmt: skip
     table = Table(write(good + broken([{"text": "book", "answer_start": 2}])), on_bad_row="skip", test_size=1)
-    (found,) = read_splits(table, "question_answering").intake.tables
+    (found,) = read_splits(table, "question_answering").data_report.tables
     assert found.rows == 3
     assert "row 4 misplaces an answer to question '57a'" in str(found.skipped[0])
 

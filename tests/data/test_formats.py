@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.bad_rows import BadRow
-from bertjax.data.sources import read_table
+from bertjax.data.read.bad_rows import BadRow
+from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
 from tests.data.conftest import columns_of, zipped
 

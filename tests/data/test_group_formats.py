@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.plan import plan_training
-from bertjax.data.split import read_splits
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError, DataError
 
 CHOICE = {"question": "what was good", "choices": ["the film", "a book", "it"], "answer": 1}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from bertjax.data.imbalance import class_weights, oversampled
+from bertjax.data.split.class_balance import class_weights, oversampled
 from bertjax.errors import ConfigError
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=2, max_size=60)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.batches import StoredBatches
-from bertjax.data.masking_settings import Masking
-from bertjax.data.plan import plan_training
-from bertjax.data.rows import Rows
-from bertjax.data.split import read_splits
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.masking_settings import Masking
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError, DataError
 
 TEXTS = ["the films was very good and great , the songs was dull", "a book", "what a dull plot"] * 20
@@ -122,7 +122,7 @@ def test_text_files_give_a_row_a_line(tmp_path):
     (tmp_path / "b.txt").write_text("a plot\na film\n")
     splits = read_splits(Table(str(tmp_path / "*.txt"), test_size=1), "masked_lm")
     assert sorted(splits.train.texts + splits.test.texts) == ["a film", "a plot", 'the "book", it', "the song"]
-    assert splits.intake.duplicates == 1
+    assert splits.data_report.duplicates == 1
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
         read_splits(Table(str(tmp_path / "empty.txt")), "masked_lm")

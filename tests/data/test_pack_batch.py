@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.baselines.examples import packed, padded, places, random_examples
+from bertjax.baselines.parity.random_examples import packed, padded, places, random_examples
 from bertjax.batch import padded_batch
-from bertjax.data.packing import Layout, pack_batch
+from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.tasks import TASKS, make_model
-from bertjax.training.step import make_train_step
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
 TRAINED = [task for task, row in TASKS.items() if row.loss is not None]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.packing import choose_sizes, pack
+from bertjax.data.batching.packing import choose_sizes, pack
 
 lengths_and_row = st.integers(4, 64).flatmap(
     lambda row: st.tuples(st.lists(st.integers(1, row), min_size=1, max_size=40), st.just(row))

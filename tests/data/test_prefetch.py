@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bertjax.data.prefetch import prefetched
+from bertjax.data.batching.prefetch import prefetched
 
 
 def threads():

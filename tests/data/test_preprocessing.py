@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertjax.data.preprocessing import PRESETS, STEPS, Preprocessing
-from bertjax.data.rows import Rows, drop_duplicates, preprocess
+from bertjax.data.rows.labelled_rows import Rows, drop_duplicates, preprocess
+from bertjax.data.rows.preprocessing import PRESETS, STEPS, Preprocessing
 from bertjax.errors import ConfigError, DataError
 
 NAMES = [f"{name}:2" if step.parameter == "count" else name for name, step in STEPS.items() if step.apply]
@@ -302,7 +302,7 @@ def test_a_saved_one_needs_no_scikit_learn():
     """Nor pandas, nor JAX: what serves a model starts quickly."""
     code = f"""
 import sys
-from bertjax.data.preprocessing import Preprocessing
+from bertjax.data.rows.preprocessing import Preprocessing
 assert Preprocessing.from_json({Preprocessing(("classic",)).to_json()})("The cat.") == "cat"
 print(sorted({{"sklearn", "pandas", "jax", "numpy"}} & set(sys.modules)))
 """

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.data.split import read_splits
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import DataError
 
 
@@ -117,7 +117,7 @@ def test_labels_that_cannot_be_used(write, task, labels, settings, message):
 def test_rows_that_cannot_be_used_are_skipped_counted_and_listed(write):
     path = write("t.jsonl", films([1, "x", 2, None, 3, 4]))
     splits = read_splits(Table(path, label="labels", on_bad_row="skip", test_size=1), "regression")
-    (table,) = splits.intake.tables
+    (table,) = splits.data_report.tables
     assert (table.rows, [str(row) for row in table.skipped]) == (
         4,
         [f"{path}: row 2 holds 'x' in column 'labels', which is no number",

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bertjax.data.sources import read_table
+from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
 from tests.data.conftest import columns_of, zipped
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.examples import Examples
-from bertjax.data.plan import Position, plan_training
-from bertjax.data.streaming.spill import Spill, SpilledExamples
+from bertjax.data.batching.batch_plan import Position, plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.examples import Examples
+from bertjax.data.streaming.disk_store import DiskStore, StoredExamples
 from bertjax.errors import DataError
 
 
@@ -19,14 +19,14 @@ def examples_of(lengths) -> Examples:
     return Examples(ids, ids % 2, offsets, labels, 0, weights=(labels / 7).astype(np.float32))
 
 
-def spilled(examples, rows, folder) -> SpilledExamples:
+def spilled(examples, rows, folder) -> StoredExamples:
     """In blocks of five rows."""
-    spill = Spill(folder)
+    spill = DiskStore(folder)
     for start in range(0, examples.num_examples, 5):
         tokens = slice(examples.offsets[start], examples.offsets[min(start + 5, examples.num_examples)])
         ids, types = examples.token_ids[tokens].astype(np.uint16), examples.token_type_ids[tokens].astype(np.uint8)
         spill.append(token_ids=ids, token_type_ids=types)
-    return SpilledExamples(spill, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
+    return StoredExamples(spill, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
 
 
 def one_by_one(examples, indices) -> Examples:
@@ -73,7 +73,7 @@ def test_batches_and_places_in_them_are_those_of_examples_in_memory(tmp_path):
 
 
 def test_nothing_is_left_in_the_folder(tmp_path):
-    spill = Spill(tmp_path / "new")
+    spill = DiskStore(tmp_path / "new")
     spill.append(token_ids=np.arange(5))
     assert not list((tmp_path / "new").iterdir())
 
@@ -81,6 +81,6 @@ def test_nothing_is_left_in_the_folder(tmp_path):
 def test_a_full_disk(tmp_path, monkeypatch):
     """The kernel's own full device."""
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    spill = Spill(tmp_path)
+    spill = DiskStore(tmp_path)
     with pytest.raises(DataError, match="cannot be kept in .*: No space left on device; make room there, or name"):
         spill.append(token_ids=np.arange(5))

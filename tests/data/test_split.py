@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bertjax.data import holdout
-from bertjax.data.leaks import leaked_rows
-from bertjax.data.rows import Rows
-from bertjax.data.split import read_splits
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.leaks import leaked_rows
+from bertjax.data.split import splitters
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.errors import DataError, UserError
 
@@ -45,7 +45,7 @@ def assert_equal_sides(left, right):
 
 def test_default_split_of_trec():
     splits = read_splits(Table())
-    assert (len(splits.train.texts), len(splits.test.texts), splits.intake.duplicates) == (4881, 500, 10071)
+    assert (len(splits.train.texts), len(splits.test.texts), splits.data_report.duplicates) == (4881, 500, 10071)
     assert not set(splits.train.texts) & set(splits.test.texts)
     assert read_splits(Table()).test == splits.test
 
@@ -87,9 +87,9 @@ def test_no_group_is_on_both_sides_and_the_size_is_near(rows, share, seed):
     assume(len(set(groups)) > 1 and max(map(labels.count, labels)) > 1)
     wanted = round(share * len(rows))
     assume(wanted >= 1)
-    sides = holdout.grouped(holdout.strata_of(labels), groups, share, seed, "t")
+    sides = splitters.grouped(splitters.strata_of(labels), groups, share, seed, "t")
     assert_whole(sides, len(rows))
-    assert_equal_sides(sides, holdout.grouped(holdout.strata_of(labels), groups, share, seed, "t"))
+    assert_equal_sides(sides, splitters.grouped(splitters.strata_of(labels), groups, share, seed, "t"))
     held, kept = ({groups[i] for i in side} for side in (sides.test, sides.train))
     assert not held & kept
     assert held
@@ -127,7 +127,7 @@ def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, colu
 def test_groups_keep_the_shares_of_classes_where_they_can():
     groups = [f"g{i // 5}" for i in range(500)]
     labels = ["rare" if i // 5 < 20 else "common" for i in range(500)]
-    held = holdout.grouped(holdout.strata_of(labels), groups, 0.2, 0, "t").test
+    held = splitters.grouped(splitters.strata_of(labels), groups, 0.2, 0, "t").test
     assert len(held) == 100
     assert sum(labels[i] == "rare" for i in held) == 20
 
@@ -146,7 +146,7 @@ def test_a_grouped_table(tmp_path, caplog):
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=30), st.floats(0.05, 0.9), st.randoms(use_true_random=False))
 def test_the_latest_rows_are_held_out_in_whatever_order_they_stand(times, share, random):
     assume(len(set(times)) > 1 and 1 <= round(share * len(times)) < len(times))
-    sides = holdout.by_time(times, share, "t")
+    sides = splitters.by_time(times, share, "t")
     assert_whole(sides, len(times))
     assert max(times[i] for i in sides.train) < min(times[i] for i in sides.test)
     for side in sides:
@@ -156,7 +156,7 @@ def test_the_latest_rows_are_held_out_in_whatever_order_they_stand(times, share,
     assert abs(len(sides.test) - wanted) == min(abs(size - wanted) for size in sizes)
 
     order = random.sample(range(len(times)), len(times))
-    shuffled = holdout.by_time([times[i] for i in order], share, "t")
+    shuffled = splitters.by_time([times[i] for i in order], share, "t")
     assert sorted(order[i] for i in shuffled.test) == sorted(sides.test)
 
 
@@ -183,7 +183,7 @@ def test_times_are_ordered_as_times(tmp_path, times):
 @given(st.lists(st.sampled_from("xyz"), min_size=4, max_size=40), st.integers(2, 5), st.integers(0, 5))
 def test_every_row_is_in_exactly_one_fold(labels, folds, seed):
     assume(min(map(labels.count, labels)) >= folds)
-    parts = [holdout.kfold(holdout.strata_of(labels), folds, fold, seed, "t") for fold in range(folds)]
+    parts = [splitters.kfold(splitters.strata_of(labels), folds, fold, seed, "t") for fold in range(folds)]
     for part in parts:
         assert_whole(part, len(labels))
     assert sorted(i for part in parts for i in part.test) == list(range(len(labels)))
@@ -216,12 +216,12 @@ def test_leaks_leave_training_and_nothing_else(tmp_path, caplog):
     splits = read_splits(Table(train, validation=validation, test=test))
     assert (splits.train.texts, splits.train.labels) == (["a", "d", "e"], ["x", "y", "x"])
     assert (splits.validation.texts, splits.test.texts) == (["b", "f"], ["C", "g"])
-    assert (splits.intake.leaks, splits.intake.leaks_removed) == (2, 2)
+    assert (splits.data_report.leaks, splits.data_report.leaks_removed) == (2, 2)
     assert "the text of 2 training rows stands in the validation or test rows too; 2 were removed" in caplog.text
 
     reported = read_splits(Table(train, validation=validation, test=test, leaks="report"))
     assert len(reported.train.texts) == 5
-    assert (reported.intake.leaks, reported.intake.leaks_removed) == (2, 0)
+    assert (reported.data_report.leaks, reported.data_report.leaks_removed) == (2, 0)
     assert "; 0 were removed" in caplog.text
 
 
@@ -231,7 +231,7 @@ def test_leaks_of_a_split_are_removed_too(tmp_path):
     splits = read_splits(Table(path, split="time", time="when", test_size=1))
     assert splits.test.texts == ["Spam!"]
     assert "spam!" not in splits.train.texts
-    assert splits.intake.leaks_removed == 1
+    assert splits.data_report.leaks_removed == 1
 
 
 def test_a_class_that_leaks_whole_is_an_error(tmp_path):
@@ -246,10 +246,10 @@ def test_counts_of_what_was_read(tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"text {i // 2},{'xy'[i % 4 // 2]}\n" for i in range(40)))
     (tmp_path / "v.csv").write_text("text,label\na,x\nb,y,z\nc,y\n")
     table = Table(str(tmp_path / "t.csv"), validation=str(tmp_path / "v.csv"), on_bad_row="skip")
-    intake = read_splits(table).intake
-    assert [(of.source, of.rows) for of in intake.tables] == [(table.train, 40), (table.validation, 2)]
-    assert [row.line for row in intake.tables[1].skipped] == [3]
-    assert intake.metrics() == {
+    data_report = read_splits(table).data_report
+    assert [(of.source, of.rows) for of in data_report.tables] == [(table.train, 40), (table.validation, 2)]
+    assert [row.line for row in data_report.tables[1].skipped] == [3]
+    assert data_report.metrics() == {
         "data/rows_read": 42, "data/rows_skipped": 1, "data/duplicates": 20, "data/leaks": 0, "data/leaks_removed": 0,
         "data/emptied": 0,
     }  # fmt: skip

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.plan import plan_training
-from bertjax.data.split import read_splits
-from bertjax.data.streaming.spill import SpilledExamples
-from bertjax.data.streaming.splits import stream_splits
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.read_splits import read_splits
+from bertjax.data.streaming.disk_store import StoredExamples
+from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
-from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError, DataError
 from tests.data.test_answer_format import QUESTIONS, squad
 from tests.training.test_tasks import COLUMNS, TABLES
@@ -49,11 +49,11 @@ def assert_same(table, tiny_model, task="classification"):
     """Streamed and in memory; returns what is streamed."""
     memory, stream = read_splits(table, task), streamed(table, tiny_model, task)
     assert stream.vocabulary == memory.vocabulary
-    assert stream.intake == memory.intake
+    assert stream.data_report == memory.data_report
     encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)
     for side in ("train", "validation", "test"):
         rows, streamed_rows = getattr(memory, side), getattr(stream, side)
-        if not isinstance(streamed_rows, SpilledExamples):
+        if not isinstance(streamed_rows, StoredExamples):
             assert streamed_rows == rows
             continue
         expected = format_of(task).encode(rows, table.train, encoding)
@@ -78,8 +78,8 @@ def assert_same_batches(stream, memory):
 def test_the_same_examples(table, tiny_model):
     stream = assert_same(table, tiny_model)
     assert stream.vocabulary == ("10", "3", "x")
-    assert stream.intake.duplicates > 0
-    assert stream.intake.leaks_removed > 0
+    assert stream.data_report.duplicates > 0
+    assert stream.data_report.leaks_removed > 0
 
 
 def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
@@ -92,7 +92,7 @@ def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
             table, train=str(tmp_path / name), test=str(tmp_path / name), leaks="report", steps=("strip_urls",)
         )
         assert_same(replace(data, text_pair=("pair",)), tiny_model)
-        assert assert_same(data, tiny_model, "regression").intake.emptied == 2
+        assert assert_same(data, tiny_model, "regression").data_report.emptied == 2
 
 
 def names_late_first(row):
@@ -111,7 +111,7 @@ def test_every_task(tiny_model, tmp_path, ray_session, task):
     if task == "multi_label":
         table = replace(table, label_delimiter="|")
     stream = assert_same(table, tiny_model, task)
-    assert (stream.intake.duplicates, stream.intake.leaks_removed) == (1, 1)
+    assert (stream.data_report.duplicates, stream.data_report.leaks_removed) == (1, 1)
     if task != "question_answering":
         held = assert_same(replace(table, test=None, validation_size=9), tiny_model, task)
         assert held.train.num_examples > held.validation.num_examples > 0
@@ -160,7 +160,7 @@ def test_other_files(tiny_model, tmp_path, ray_session, caplog):
     (tmp_path / "d.json").write_text(json.dumps(squad(*QUESTIONS, long, version="v2.0")))
     conll = Table(str(tmp_path / "a.conll"), test=str(tmp_path / "a.conll"), leaks="report", on_bad_row="skip")
     stream = assert_same(conll, tiny_model, "token_classification")
-    assert [row.line for row in stream.intake.tables[0].skipped] == [20, 30, 40]
+    assert [row.line for row in stream.data_report.tables[0].skipped] == [20, 30, 40]
     texts = Table(str(tmp_path / "[bc].txt"), test=str(tmp_path / "c.txt"), leaks="report", documents="file")
     assert assert_same(texts, tiny_model, "masked_lm").train.num_examples == 3
     caplog.clear()
@@ -182,7 +182,7 @@ def test_questions_with_other_numbers_of_candidates(tiny_model, tmp_path, ray_se
 def test_bad_rows_are_left_out_and_listed(table, tiny_model, tmp_path):
     (tmp_path / "a2.csv").write_text("text,label\nfilm,x\nfilm,x,y\n,x\nbook,\nthe book,x\n")
     stream = assert_same(replace(table, on_bad_row="skip"), tiny_model)
-    assert [str(row).split(": ", 1)[1] for row in stream.intake.tables[0].skipped] == [
+    assert [str(row).split(": ", 1)[1] for row in stream.data_report.tables[0].skipped] == [
         "line 3 has 3 fields, the header has 2 (a cell with the separator in it needs quotes)",
         "row 22 has no text in text",
         "row 23 has no label in column 'label'",
@@ -284,7 +284,7 @@ def test_a_contract(tiny_model, tmp_path, ray_session):
         return streamed(data, tiny_model)
 
     kept = table(frame, columns={"id": "integer", "text": "text"})
-    findings = assert_same(kept, tiny_model).intake.tables[0].findings
+    findings = assert_same(kept, tiny_model).data_report.tables[0].findings
     assert [finding.holds for finding in findings] == [True] * 12
     stream(table(frame))
     table(frame, columns={"id": "integer", "text": "text"}, unique=[["id"]])

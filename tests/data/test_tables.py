@@ -5,14 +5,14 @@ import gzip
 import pandas as pd
 import pytest
 
-from bertjax.data.catalog_tables import in_catalog
-from bertjax.data.labels import label_ids, label_vocabulary
-from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.rows import drop_duplicates, preprocess, select_rows
-from bertjax.data.sources import read_table
-from bertjax.data.split import read_splits
+from bertjax.data.read.catalog_tables import in_catalog
+from bertjax.data.read.sources import read_table
+from bertjax.data.rows.label_vocabulary import label_ids, label_vocabulary
+from bertjax.data.rows.labelled_rows import drop_duplicates, preprocess, select_rows
+from bertjax.data.rows.preprocessing import Preprocessing
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
-from bertjax.data.task_formats.sequences import CLASSIFICATION
+from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import DataError
 
 FRAME = pd.DataFrame({"text": ["a b", "c"], "label": ["x", "y"]})

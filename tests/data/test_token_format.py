@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.rows import Rows
-from bertjax.data.split import read_splits
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.tokenize import load_tokenizer
 from bertjax.errors import ConfigError, DataError
 
 CONLL = """-DOCSTART- -X- O O
@@ -134,7 +134,7 @@ def test_broken_lists(write, record, message):
 def test_broken_sentences_are_skipped_counted_and_listed(write):
     path = write("t.conll", "a B-X\n\nb O\nc I-PER\n\nd\n\ne B-X\nf O\n\ng O\n\n")
     splits = read_splits(Table(path, on_bad_row="skip", test_size=1), "token_classification")
-    (table,) = splits.intake.tables
+    (table,) = splits.data_report.tables
     assert [str(row) for row in table.skipped] == [
         f"{path}: line 6 has 1 column, the lines before have 2",
         f"{path}: line 4 labels 'c' (word 2) I-PER, but no PER begins before it: an entity starts with B-PER",

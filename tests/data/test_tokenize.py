@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertjax.data.tokenize import load_tokenizer, tokenize
+from bertjax.data.encode.tokenize import load_tokenizer, tokenize
 from bertjax.errors import CheckpointError
 
 

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.bad_rows import BadRow
-from bertjax.data.contract import Finding
-from bertjax.data.examples import Examples
-from bertjax.data.intake import Intake, TableIntake
-from bertjax.evaluation.choices import choice_report
-from bertjax.evaluation.judges import JUDGES
-from bertjax.evaluation.metrics import classification_report, multi_label_report
-from bertjax.evaluation.regression import regression_report
-from bertjax.evaluation.report import console_table, render_report
-from bertjax.evaluation.tags import tag_report
+from bertjax.data.encode.examples import Examples
+from bertjax.data.read.bad_rows import BadRow
+from bertjax.data.rows.data_report import DataReport, TableReport
+from bertjax.data.validate.contract import Finding
+from bertjax.evaluation.choice_report import choice_report
+from bertjax.evaluation.classification_report import classification_report, multi_label_report
+from bertjax.evaluation.evaluators import EVALUATORS
+from bertjax.evaluation.regression_report import regression_report
+from bertjax.evaluation.run_report import console_table, render_report
+from bertjax.evaluation.tag_report import tag_report
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 1, 1])
 
 
-INTAKE = Intake((TableIntake("t.csv", 6),), duplicates=0, leaks=0, leaks_removed=0)
+INTAKE = DataReport((TableReport("t.csv", 6),), duplicates=0, leaks=0, leaks_removed=0)
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def test_page_and_table(report):
 def test_page_says_what_became_of_the_data(report):
     rows = tuple(BadRow("t.csv", line, "has <3> fields") for line in range(2, 24))
     findings = (Finding("'a' holds <text>", True), Finding("rule", False, 7), Finding("other", None))
-    tables = (TableIntake("t.csv", 61, rows, findings), TableIntake("v.csv", 67))
-    intake = Intake(tables, duplicates=71, leaks=73, leaks_removed=79)
-    metrics = report.flat("test") | intake.metrics()
-    page = render_report("t", report, metrics, [{"epoch": 1.0, "epoch/train_loss": 0.5}], {}, intake)
+    tables = (TableReport("t.csv", 61, rows, findings), TableReport("v.csv", 67))
+    data_report = DataReport(tables, duplicates=71, leaks=73, leaks_removed=79)
+    metrics = report.flat("test") | data_report.metrics()
+    page = render_report("t", report, metrics, [{"epoch": 1.0, "epoch/train_loss": 0.5}], {}, data_report)
     rows_of_page = re.findall(r"<tr><td>(.*?)</td></tr>", page)
     shown = [row.split("</td><td>") for row in rows_of_page]
     for row in (
@@ -88,7 +88,7 @@ def test_page_says_what_became_of_the_data(report):
     assert "What t.csv promises" in page
     assert "What v.csv promises" not in page
     assert "data/leaks" not in page  # the same numbers twice would be one too many
-    untrained = render_report("t", report, metrics, [], {}, intake)
+    untrained = render_report("t", report, metrics, [], {}, data_report)
     assert "training rows" not in untrained  # a model that is only judged has none
     assert "<td>rows of t.csv</td><td>61</td>" in untrained
 
@@ -185,7 +185,7 @@ def test_hidden_words_by_hand():
     labels = np.array([UNLABELLED, 7, UNLABELLED, UNLABELLED, 8, 9])
     examples = Examples(ids, ids, np.array([0, 3, 6]), labels, 0, labels_of="tokens")
     scores = np.array([[99, 1], [1.0, 1], [99, 1], [99, 1], [2.0, 0], [3.0, 0]])  # loss, and whether it is right
-    report = JUDGES["masked_lm"](scores, examples, ())
+    report = EVALUATORS["masked_lm"](scores, examples, ())
     assert report.flat("test") == {
         "test/loss": 2.0, "test/perplexity": pytest.approx(np.exp(2)), "test/accuracy": pytest.approx(1 / 3),
     }  # fmt: skip

@@ -10,15 +10,15 @@ import pytest
 import bertjax
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
-from bertjax.data.batches import evaluation_batches
-from bertjax.data.buckets import bucketed_batches
-from bertjax.data.labels import label_ids
-from bertjax.data.preprocessing import Preprocessing
-from bertjax.data.split import read_splits
+from bertjax.data.batching.collate import evaluation_batches
+from bertjax.data.batching.shape_buckets import bucketed_batches
+from bertjax.data.encode.tokenize import Examples, load_tokenizer, tokenize
+from bertjax.data.rows.label_vocabulary import label_ids
+from bertjax.data.rows.preprocessing import Preprocessing
+from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
-from bertjax.data.tokenize import Examples, load_tokenizer, tokenize
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.metrics import classification_report
+from bertjax.evaluation.classification_report import classification_report
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.predictions import READOUTS
@@ -41,10 +41,10 @@ def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews)
     examples = tokenize(load_tokenizer(finished_run.model_dir), rows.texts, None, labels, 10)
     assert examples.truncated > 0
     expected = np.empty((len(rows.texts), 2), np.float32)
-    for laid_out in evaluation_batches(examples, 1):
-        logits = np.asarray(model.apply(params, None, laid_out.batch).logits)
-        real = laid_out.example_ids >= 0
-        expected[laid_out.example_ids[real]] = logits[real]
+    for packed_batch in evaluation_batches(examples, 1):
+        logits = np.asarray(model.apply(params, None, packed_batch.batch).logits)
+        real = packed_batch.example_ids >= 0
+        expected[packed_batch.example_ids[real]] = logits[real]
 
     raw = read_splits(replace(cleaned, steps=())).test
     found = predictor.logits([f"<b>{text}</b>" for text in raw.texts])
@@ -135,9 +135,9 @@ def test_any_request_has_one_of_a_few_shapes():
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         examples = Examples(np.ones(tokens, np.int32), np.zeros(tokens, np.int32), offsets, np.zeros(len(lengths)), 0)
         seen = []
-        for laid_out in bucketed_batches(examples):
-            shapes.add((*laid_out.batch.token_ids.shape, laid_out.batch.labels.shape[1]))
-            seen += laid_out.example_ids[laid_out.example_ids >= 0].tolist()
+        for packed_batch in bucketed_batches(examples):
+            shapes.add((*packed_batch.batch.token_ids.shape, packed_batch.batch.labels.shape[1]))
+            seen += packed_batch.example_ids[packed_batch.example_ids >= 0].tolist()
         assert sorted(seen) == list(range(len(lengths)))
     assert len(shapes) <= 15
 

@@ -11,12 +11,12 @@ from jax.lax import Precision
 import bertjax.tasks
 from bertjax.batch import UNLABELLED, Batch, padded_batch
 from bertjax.config import Execution
-from bertjax.data.packing import Layout, pack_batch
+from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.errors import ConfigError
 from bertjax.model.precision import policy_of, to_compute
 from bertjax.model_folder import from_pretrained
+from bertjax.prediction.devices import split_rows
 from bertjax.tasks import TASKS, make_model, parameter_shapes
-from bertjax.training.parallel import split_rows
 from tests.conftest import TINY
 
 MODES = ("unrolled", "stacked")

@@ -9,9 +9,10 @@ import pytest
 from bertjax.batch import Batch, empty_batch, padded_batch
 from bertjax.errors import BatchError, UserError
 from bertjax.losses import cross_entropy
+from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import make_model
-from bertjax.training import parallel
-from bertjax.training.step import make_train_step
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b", "c"))  # 64 word pieces, 48 positions, 2 segment types
@@ -136,11 +137,11 @@ def test_a_good_batch_passes(params):
 
 def test_a_compiled_engine_refuses_a_bad_batch(params):
     """Its code is compiled, but its batches come from the host."""
-    step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS)
+    step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=AXIS)
     state = step.init(params, jax.random.PRNGKey(0))
-    devices = parallel.all_devices()
+    devices = all_devices()
     state = devices.place(state)
-    engine = parallel.Engine(devices, MODEL, step, state, [empty_batch(2, 6, 1)])
+    engine = Engine(devices, MODEL, step, state, [empty_batch(2, 6, 1)])
     for leaf, value, limit in OUT_OF_RANGE:
         batch = first_row_with(leaf, value)
         for run in (lambda batch: engine.train(state, batch), lambda batch: engine.predict(state.params, batch)):

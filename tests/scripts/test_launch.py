@@ -124,9 +124,9 @@ STUBS = {
 JOB = """
 import sys, time
 import ray
-from bertjax.training import cluster
+from bertjax.training.multi import ray_cluster
 
-assert cluster.join(sys.argv[-1], log_to_driver=False)
+assert ray_cluster.join(sys.argv[-1], log_to_driver=False)
 while ray.cluster_resources().get("CPU", 0) < 2:
     time.sleep(0.1)
 print("found:", *sys.argv[1:-1], len(ray.nodes()))

@@ -13,16 +13,16 @@ from dataclasses import replace
 
 import pytest
 
-from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.driver import _environment
 from bertjax.sweeps.ledger import Ledger
-from bertjax.sweeps.space import Grid
-from bertjax.training.config import FineTuneConfig
+from bertjax.sweeps.search_space import Grid
+from bertjax.sweeps.sweep_config import Sweep
+from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.conftest import free_port, hub_snapshot
 
 SWEEP_FILE = """
 from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.space import Grid
+from bertjax.sweeps.search_space import Grid
 
 TABLE = Table({reviews!r}, text=("title", "body"), label="stars", validation_size=0.25)
 CONFIG = Sweep(

@@ -20,20 +20,20 @@ from mlflow import MlflowClient
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.settings import override
-from bertjax.sweeps.config import PERTURBABLE, Sweep
 from bertjax.sweeps.driver import SweepStopped, run_sweep
-from bertjax.sweeps.handover import clear, hand_over, take_over
 from bertjax.sweeps.ledger import TRIALS, Exploit, Ledger
-from bertjax.sweeps.population import Population, exploited, explored
-from bertjax.sweeps.results import experiment_file, read_results
-from bertjax.sweeps.space import Choice, Grid, LogUniform, RandInt, Uniform, When
+from bertjax.sweeps.pbt.checkpoint_copy import clear, hand_over, take_over
+from bertjax.sweeps.pbt.population import Population, exploited, explored
+from bertjax.sweeps.results.sweep_results import experiment_file, read_results
+from bertjax.sweeps.search_space import Choice, Grid, LogUniform, RandInt, Uniform, When
+from bertjax.sweeps.sweep_config import PERTURBABLE, Sweep
 from bertjax.sweeps.trial import Teller, run_trial
 from bertjax.tasks import make_model
-from bertjax.tracking import journal
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Evaluating, Optimizer, Saving, Stopping
-from bertjax.training.published import OPTIMIZERS
+from bertjax.tracking import event_log
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
+from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation, Optimizer
 from tests.conftest import TINY
 
 BASE = FineTuneConfig(data=Table("t.csv", validation="v.csv"), epochs=3)
@@ -57,7 +57,7 @@ SETTINGS = {"base": BASE, "space": RATE, "samples": 4, "scheduler": "pbt"}
         ({"samples": 1}, "needs samples of 2 or more, got 1"),
         ({"perturbation_epochs": 0}, "perturbation_epochs must be positive, got 0"),
         ({"perturbation_epochs": 3}, "with perturbation_epochs 3 nothing ever changes in 3 epochs"),
-        ({"base": replace(BASE, stopping=Stopping(patience=1))}, "leave out stopping.patience"),
+        ({"base": replace(BASE, early_stopping=EarlyStopping(patience=1))}, "leave out early_stopping.patience"),
         ({"seeds": (1, 2)}, "no config stands for that; leave out seeds"),
     ],
 )
@@ -211,7 +211,7 @@ def population_at_the_end_of_a_turn(folder, scores):
             ledger.record(number, drawn={}, values={"optimizer.learning_rate": 10.0 ** -(number + 2)})
         run = ledger.run_folder(number)
         (run / "checkpoints" / str(5 * len(told))).mkdir(parents=True, exist_ok=True)
-        with (run / journal.FILE).open("w") as file:
+        with (run / event_log.FILE).open("w") as file:
             for i, score in enumerate(told, 1):
                 file.write(json.dumps({"metrics": {"validation/accuracy": score}, "step": 5 * i}) + "\n")
         trials.append(SimpleNamespace(trial_id=str(number), status="RUNNING", config={"number": number}))
@@ -284,7 +284,7 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
     table = Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.25)
     base = FineTuneConfig(
         str(tiny_model), table, epochs=3, max_length=48, batch_size=8, pooling="mean",
-        saving=Saving(keep_checkpoints=9), evaluating=Evaluating(best_metric="epoch/train_loss"),
+        checkpointing=Checkpointing(keep_checkpoints=9), evaluation=Evaluation(best_metric="epoch/train_loss"),
     )  # fmt: skip
     points = tuple({"optimizer.learning_rate": rate} for rate in (1e-6, 1e-2, 3e-2))
     sweep = Sweep(base, RATE, samples=3, scheduler="pbt", perturbation_epochs=2, initial_points=points, keep="all")
@@ -296,7 +296,7 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
             if "epoch 3 of 3" in record.getMessage():
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ctrl_c, logger = CtrlC(), logging.getLogger("bertjax.sweeps.watch")
+    ctrl_c, logger = CtrlC(), logging.getLogger("bertjax.sweeps.tune_callback")
     logger.addHandler(ctrl_c)
     logger.setLevel(logging.INFO)
     try:
@@ -361,5 +361,5 @@ def test_a_population_that_is_stopped_goes_on_and_its_worst_trials_have_weights_
 
 
 def losses_of(run):
-    events = journal.events(run / journal.FILE)
+    events = event_log.events(run / event_log.FILE)
     return {e["step"]: e["metrics"]["train/loss"] for e in events if "train/loss" in e.get("metrics", {})}

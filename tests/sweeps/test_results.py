@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bertjax.sweeps.results import encoded
+from bertjax.sweeps.results.sweep_results import encoded
 
 
 def test_numbers_over_orders_of_magnitude_are_logarithms():

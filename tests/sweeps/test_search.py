@@ -5,12 +5,12 @@ import json
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.ledger import TRIALS, Ledger
-from bertjax.sweeps.search import LedgerSearch
-from bertjax.sweeps.space import Choice, Grid, LogUniform, When
+from bertjax.sweeps.search_space import Choice, Grid, LogUniform, When
+from bertjax.sweeps.searchers import LedgerSearch
+from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import COST
-from bertjax.training.config import FineTuneConfig
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 SPACE = {"optimizer.learning_rate": LogUniform(1e-5, 1e-1), "pooling": Choice(("cls", "mean"))}
 

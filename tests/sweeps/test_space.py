@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
-from bertjax.sweeps import config as configs
-from bertjax.sweeps import space as spaces
-from bertjax.sweeps.config import Sweep
-from bertjax.sweeps.space import Choice, Grid, LogUniform, RandInt, Uniform, When
-from bertjax.training.config import FineTuneConfig
+from bertjax.sweeps import search_space as spaces
+from bertjax.sweeps import sweep_config as configs
+from bertjax.sweeps.search_space import Choice, Grid, LogUniform, RandInt, Uniform, When
+from bertjax.sweeps.sweep_config import Sweep
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 BASE = FineTuneConfig(data=Table("t.csv", validation="v.csv"))
 RATE = {"optimizer.learning_rate": LogUniform(1e-5, 1e-3)}

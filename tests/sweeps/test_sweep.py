@@ -18,21 +18,21 @@ from mlflow import MlflowClient
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
-from bertjax.sweeps.config import Sweep
 from bertjax.sweeps.driver import _close_run, check_folder, run_sweep
 from bertjax.sweeps.ledger import Ledger, Trial
-from bertjax.sweeps.results import read_results
-from bertjax.sweeps.space import Choice, Grid, LogUniform
+from bertjax.sweeps.results.sweep_results import read_results
+from bertjax.sweeps.search_space import Choice, Grid, LogUniform
+from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import alone_in
-from bertjax.tracking import journal
-from bertjax.tracking.journal import Journal
-from bertjax.training.config import FineTuneConfig
+from bertjax.tracking import event_log
+from bertjax.tracking.event_log import EventLog
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 pytestmark = pytest.mark.ray
 
 SWEEP_FILE = """
 from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.space import Choice, LogUniform
+from bertjax.sweeps.search_space import Choice, LogUniform
 
 TABLE = Table({reviews!r}, text=("title", "body"), label="stars", validation_size=0.25)
 CONFIG = Sweep(
@@ -119,7 +119,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tiny_model, reviews, in_folder):
 
 def test_a_scheduler_ends_a_weak_trial_and_the_next_one_takes_its_process(sweep, in_folder, ray_session):
     base = replace(
-        sweep.base, pooling="mean", evaluating=replace(sweep.base.evaluating, best_metric="epoch/train_loss")
+        sweep.base, pooling="mean", evaluation=replace(sweep.base.evaluation, best_metric="epoch/train_loss")
     )
     space = {"optimizer.learning_rate": Grid((1e-3, 10.0, 1e-6))}  # the second one is far off at once
     halving = Sweep(base, space, searcher="grid", scheduler="asha", reduction_factor=2, concurrency=1)
@@ -143,16 +143,16 @@ def test_the_last_word_on_a_trial_comes_after_its_process(tmp_path):
         with alone_in(run):
             began.set()
             time.sleep(0.3)
-            Journal(run / journal.FILE).record({"status": "FAILED", "time_ms": 0})
+            EventLog(run / event_log.FILE).record({"status": "FAILED", "time_ms": 0})
 
     working = threading.Thread(target=process)
     working.start()
     began.wait()
-    (run / journal.FILE).touch()
+    (run / event_log.FILE).touch()
     with patch("bertjax.sweeps.driver.send_rest"):
         _close_run(run, trial)
     working.join()
-    assert [event["status"] for event in journal.events(run / journal.FILE)] == ["FAILED", "FINISHED"]
+    assert [event["status"] for event in event_log.events(run / event_log.FILE)] == ["FAILED", "FINISHED"]
 
 
 def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
@@ -199,6 +199,6 @@ def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
 
 
 def test_a_metric_that_nobody_reports(sweep, in_folder, ray_session):
-    base = replace(sweep.base, evaluating=replace(sweep.base.evaluating, best_metric="validation/acuracy"))
+    base = replace(sweep.base, evaluation=replace(sweep.base.evaluation, best_metric="validation/acuracy"))
     with pytest.raises(ConfigError, match=r"every trial failed; the first: .*does not report 'validation/acuracy'"):
         run_sweep(replace(sweep, base=base, samples=1, retries=0), "s")

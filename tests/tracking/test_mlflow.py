@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from bertjax.cli.main import main
 from bertjax.errors import ConfigError
-from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Dataset
 
 
@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_and_repeats_steps_leaves_each_once(in_store):
     code = """
 import itertools, sys
 from pathlib import Path
-from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Dataset
 tracker = MlflowTracker("questions", seconds_between_sends=0.05)
 tracker.connect()

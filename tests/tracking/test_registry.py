@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 
 from bertjax import Predictor
 from bertjax.errors import AssetError
-from bertjax.inference.evaluate import evaluate
+from bertjax.inference.evaluate_table import evaluate
 from bertjax.pretrained.files import read_tensors
-from bertjax.tracking.mlflow import MlflowTracker
+from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.registry import find_model
 
 TEXTS = ["the song good and great .", "the song bad and dull ."]

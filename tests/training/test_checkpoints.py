@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bertjax.errors import CheckpointError
-from bertjax.training import checkpoints as module
-from bertjax.training.checkpoints import Checkpoints
-from bertjax.training.step import TrainState
+from bertjax.training.checkpoint import checkpoints as module
+from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.training.step.train_step import TrainState
 
 OWNER = {"task": "classification", "labels": ["bad", "good"]}
 

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from bertjax.errors import ConfigError
-from bertjax.training import cluster
-from bertjax.training.options import Workers
+from bertjax.training.multi import ray_cluster
+from bertjax.training.settings.options import Workers
 
 
 def test_no_cluster_at_the_address():
@@ -14,7 +14,7 @@ def test_no_cluster_at_the_address():
         closed.bind(("127.0.0.1", 0))
         for address in (f"127.0.0.1:{closed.getsockname()[1]}", "nonsense"):
             with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address} .*give the --address of one"):
-                cluster.join(address)
+                ray_cluster.join(address)
 
 
 def test_an_address_is_for_workers():

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from bertjax.training.compiling import Compilations
+from bertjax.training.step.aot_compile import Compilations
 
 
 class Lowered:

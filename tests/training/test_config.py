@@ -4,8 +4,8 @@ import pytest
 
 from bertjax.errors import ConfigError
 from bertjax.settings import flatten, override
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.options import Optimizer
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
 
 
 def test_override_with_its_own_flat_keys_changes_nothing():

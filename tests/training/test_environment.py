@@ -5,7 +5,7 @@ import subprocess
 import jax
 import pytest
 
-from bertjax.training.environment import describe_environment
+from bertjax.training.run.environment import describe_environment
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.loop import Diverged, Interrupted
-from bertjax.training.options import Evaluating, Optimizer, Saving, Stopping
+from bertjax.training.loop.fit import Diverged, Interrupted
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation, Optimizer
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_a_run_stops_when_it_gets_no_better_and_keeps_the_best(config, tmp_path)
     patient = replace(
         config,
         epochs=10,
-        evaluating=Evaluating(evaluate_every=3, evaluate_unit="steps", final_weights="best"),
-        stopping=Stopping(patience=8),
-        saving=Saving(save_every=5, save_unit="steps", keep_checkpoints=1),
+        evaluation=Evaluation(evaluate_every=3, evaluate_unit="steps", final_weights="best"),
+        early_stopping=EarlyStopping(patience=8),
+        checkpointing=Checkpointing(save_every=5, save_unit="steps", keep_checkpoints=1),
     )
     tracker = MemoryTracker()
     result = finetune(patient, tmp_path / "run", tracker=tracker)
@@ -244,8 +244,8 @@ def test_a_run_is_not_continued_with_something_else_unless_that_is_allowed(confi
 def test_a_run_that_diverges_says_where_and_keeps_what_was_good(config, tmp_path):
     """The first step takes the weights so far that no later one is finite."""
     wild = replace(config.optimizer, learning_rate=1e37, warmup=0.0)
-    saving = Saving(save_every=1, save_unit="steps", keep_checkpoints=9)
-    diverging = replace(config, optimizer=wild, saving=saving, stopping=Stopping(max_skipped_steps=3))
+    saving = Checkpointing(save_every=1, save_unit="steps", keep_checkpoints=9)
+    diverging = replace(config, optimizer=wild, checkpointing=saving, early_stopping=EarlyStopping(max_skipped_steps=3))
     tracker = MemoryTracker()
     message = r"3 steps in a row were skipped, the last of them step 4: the gradient of .* is not finite; the check"
     with pytest.raises(Diverged, match=message):

@@ -6,22 +6,23 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.examples import Examples
-from bertjax.data.plan import plan_training
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.examples import Examples
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
+from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training import parallel
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.freezing import freezing
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.step import make_train_step
+from bertjax.training.optim.freezing import freezing
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
 LABELS = ("a", "b", "c")
@@ -108,7 +109,7 @@ def batches_of(count, epochs, devices=1):
     tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
     examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, count).astype(np.int32), 0)
     plan = plan_training(examples.lengths, 8, epochs, 0, 16, devices, packed=True)
-    return [laid_out.batch for laid_out in StoredBatches(examples, plan).batches()], plan.empty_batches
+    return [packed_batch.batch for packed_batch in StoredBatches(examples, plan).batches()], plan.empty_batches
 
 
 def start(freeze, learning_rate=1e-2, total_steps=5, axis_name=None):
@@ -126,12 +127,12 @@ def jitted_run(freeze):
 
 
 def engine_run(freeze):
-    step, state = start(freeze, axis_name=parallel.AXIS)
+    step, state = start(freeze, axis_name=AXIS)
     before = jax.tree.map(np.array, state.params)
     batches, shapes = batches_of(8, epochs=5, devices=2)
-    devices = parallel.all_devices()
+    devices = all_devices()
     state = devices.place(state)
-    engine = parallel.Engine(devices, network(), step, state, shapes)
+    engine = Engine(devices, network(), step, state, shapes)
     for batch in batches:
         state, _ = engine.train(state, batch)
     return before, state

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from bertjax.errors import ConfigError
-from bertjax.training.goal import Goal, Standing, check_metric, choose_goal
-from bertjax.training.options import Evaluating, Saving, Stopping
-from bertjax.training.rhythm import rhythm
+from bertjax.training.loop.early_stopping import Goal, Standing, check_metric, choose_goal
+from bertjax.training.loop.eval_schedule import rhythm
+from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation
 
 
 def judged(goal, *values):
@@ -52,17 +52,17 @@ def test_patience_counts_evaluations_since_the_best():
 
 
 def test_a_goal_needs_rows_to_be_judged_on():
-    assert choose_goal(Evaluating(), Stopping(patience=3), validates=True) == Goal(patience=3)
-    assert choose_goal(Evaluating(), Stopping(), validates=False) is None
-    loss = Evaluating(best_metric="epoch/train_loss", final_weights="best")
-    assert choose_goal(loss, Stopping(patience=1), validates=False) == Goal("epoch/train_loss", patience=1)
-    for evaluating, stopping, wanted in (
-        (Evaluating(best_metric="validation/accuracy"), Stopping(), "--best-metric validation/accuracy"),
-        (Evaluating(), Stopping(patience=1), "--patience"),
-        (Evaluating(final_weights="best"), Stopping(), "--final-weights best"),
+    assert choose_goal(Evaluation(), EarlyStopping(patience=3), validates=True) == Goal(patience=3)
+    assert choose_goal(Evaluation(), EarlyStopping(), validates=False) is None
+    loss = Evaluation(best_metric="epoch/train_loss", final_weights="best")
+    assert choose_goal(loss, EarlyStopping(patience=1), validates=False) == Goal("epoch/train_loss", patience=1)
+    for evaluation, early_stopping, wanted in (
+        (Evaluation(best_metric="validation/accuracy"), EarlyStopping(), "--best-metric validation/accuracy"),
+        (Evaluation(), EarlyStopping(patience=1), "--patience"),
+        (Evaluation(final_weights="best"), EarlyStopping(), "--final-weights best"),
     ):
         with pytest.raises(ConfigError, match=f"^{wanted} needs --validation rows; without them there is"):
-            choose_goal(evaluating, stopping, validates=False)
+            choose_goal(evaluation, early_stopping, validates=False)
 
 
 def test_an_unknown_metric_is_told_the_known_ones():
@@ -74,9 +74,9 @@ def test_an_unknown_metric_is_told_the_known_ones():
 
 def test_steps_and_epochs_give_the_rhythm():
     def due(step, **settings):
-        evaluating = Evaluating(**{key: value for key, value in settings.items() if key.startswith("evaluate")})
-        saving = Saving(**{key: value for key, value in settings.items() if key.startswith("save")})
-        return rhythm(evaluating, saving, steps_per_epoch=6, total_steps=20).due(step)
+        evaluation = Evaluation(**{key: value for key, value in settings.items() if key.startswith("evaluate")})
+        checkpointing = Checkpointing(**{key: value for key, value in settings.items() if key.startswith("save")})
+        return rhythm(evaluation, checkpointing, steps_per_epoch=6, total_steps=20).due(step)
 
     assert due(6) == (True, True, True)
     assert due(6, evaluate_every=2, save_every=4, save_unit="steps") == (True, False, False)

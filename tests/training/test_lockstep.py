@@ -3,7 +3,7 @@
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.training.lockstep import in_lockstep
+from bertjax.training.multi.lockstep import in_lockstep
 
 
 def run(name, steps, told, ending=None):

@@ -12,12 +12,12 @@ import transformers
 
 from bertjax.errors import ConfigError
 from bertjax.tasks import make_model, parameter_shapes
-from bertjax.training.averaging import evaluation_params
-from bertjax.training.optimizer import _DIRECTIONS, decay_mask, learning_rate_shares, make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.published import OPTIMIZERS
-from bertjax.training.schedules import learning_rate_schedule
-from bertjax.training.step import TrainState
+from bertjax.training.optim.ema import evaluation_params
+from bertjax.training.optim.optimizer import _DIRECTIONS, decay_mask, learning_rate_shares, make_optimizer
+from bertjax.training.optim.schedules import learning_rate_schedule
+from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import TrainState
 from tests.conftest import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b"))

@@ -13,10 +13,11 @@ import pytest
 
 from bertjax.batch import empty_batch
 from bertjax.losses import cross_entropy
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.parallel import AXIS, Devices, Engine, all_devices
-from bertjax.training.step import make_train_step
+from bertjax.prediction.devices import AXIS, Devices, all_devices
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 from tests.training.test_step import batches_of, make_examples, network, without_dropout
 
 ENGINES = ("pmap", "shard_map")

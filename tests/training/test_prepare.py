@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from bertjax.config import read_config_json
-from bertjax.data.split import preprocessing_of
+from bertjax.data.split.read_splits import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.model_folder import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.options import Imbalance
-from bertjax.training.prepare import prepare
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.prepare import prepare
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def config(tiny_model, tmp_path) -> FineTuneConfig:
 
 def labels_and_weights(prepared):
     pairs = []
-    for laid_out in prepared.train.batches():
-        filled = laid_out.example_ids >= 0
-        assert not laid_out.batch.example_weights[~filled].any()
+    for packed_batch in prepared.train.batches():
+        filled = packed_batch.example_ids >= 0
+        assert not packed_batch.batch.example_weights[~filled].any()
         pairs += zip(
-            laid_out.batch.labels[filled].tolist(), laid_out.batch.example_weights[filled].tolist(), strict=True
+            packed_batch.batch.labels[filled].tolist(), packed_batch.batch.example_weights[filled].tolist(), strict=True
         )
     return sorted(pairs)
 
@@ -67,5 +67,5 @@ def test_rows_that_preprocessing_empties_are_counted(config, tmp_path):
     path.write_text(path.read_text() + "http://a.b,yes\nhttps://c.d,no\n")
     data = replace(config.data, steps=("strip_urls",))
     prepared = prepare(replace(config, data=data), 1)
-    assert prepared.intake.emptied == 2
+    assert prepared.data_report.emptied == 2
     assert prepared.train.plan.num_examples + len(prepared.test.labels) == 24

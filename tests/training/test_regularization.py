@@ -12,13 +12,13 @@ from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.loop import Interrupted
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer, Regularizing
-from bertjax.training.regularization import mixed
-from bertjax.training.step import make_train_step
+from bertjax.training.loop.fit import Interrupted
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer, Regularization
+from bertjax.training.step.regularization import mixed
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 from tests.training.test_updates import BATCH
 
@@ -34,7 +34,7 @@ def network(dropout=0.0):
 
 
 def loss_and_grads(model, params, **regularizing):
-    step = make_train_step(model, optax.sgd(0.1), cross_entropy, regularizing=Regularizing(**regularizing))
+    step = make_train_step(model, optax.sgd(0.1), cross_entropy, regularization=Regularization(**regularizing))
     grads, metrics = step.gradient(step.init(params, KEY), BATCH)
     return float(metrics["loss"]), grads
 
@@ -64,7 +64,7 @@ def test_r_drop_is_the_mean_of_two_passes_and_their_divergence():
 def stepped(model, params, rate, steps):
     """The step with mixout, and a state whose weights have left where they started from."""
     optimizer = make_optimizer(Optimizer("sgd", learning_rate=0.3, warmup=0.0), 100, model)
-    step = make_train_step(model, optimizer, cross_entropy, regularizing=Regularizing(mixout=rate))
+    step = make_train_step(model, optimizer, cross_entropy, regularization=Regularization(mixout=rate))
     state = step.init(params, KEY)
     for _ in range(steps):
         state, _ = step(state, BATCH)
@@ -106,7 +106,7 @@ def test_a_weight_that_is_taken_back_has_no_gradient():
 @pytest.mark.parametrize("values", [{"r_drop": -1.0}, {"mixout": 1.0}, {"mixout": -0.1}])
 def test_what_is_no_weight_and_no_share_is_refused(values):
     with pytest.raises(ConfigError, match="must"):
-        Regularizing(**values)
+        Regularization(**values)
 
 
 def test_a_run_with_both_is_resumed_to_the_bit(tiny_model, reviews, tmp_path):
@@ -118,7 +118,7 @@ def test_a_run_with_both_is_resumed_to_the_bit(tiny_model, reviews, tmp_path):
         max_length=48,
         batch_size=8,
         optimizer=Optimizer(learning_rate=1e-2),
-        regularizing=Regularizing(r_drop=1.0, mixout=0.5),
+        regularization=Regularization(r_drop=1.0, mixout=0.5),
     )
     whole = MemoryTracker()
     finetune(config, tmp_path / "whole", tracker=whole)

@@ -9,11 +9,11 @@ import torch
 import transformers
 
 from bertjax.tasks import make_model
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.optimizer_state import LearningRateState, find
-from bertjax.training.options import Optimizer
-from bertjax.training.schedules import after_evaluation, learning_rate_schedule
-from bertjax.training.step import TrainState
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.optim.optimizer_state import LearningRateState, find
+from bertjax.training.optim.schedules import after_evaluation, learning_rate_schedule
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import TrainState
 from tests.conftest import TINY
 
 STEPS = 20

@@ -9,14 +9,14 @@ import pytest
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
-from bertjax.evaluation.spread import Spread, spreads
+from bertjax.evaluation.aggregate import Aggregate, aggregates
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.loop import Diverged, Interrupted
-from bertjax.training.options import Optimizer, Stopping
-from bertjax.training.seeds import finetune_seeds
+from bertjax.training.loop.fit import Diverged, Interrupted
+from bertjax.training.multi.multi_seed import finetune_seeds
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import EarlyStopping, Optimizer
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_seeds_are_the_runs_they_would_be_alone_and_a_second_start_runs_what_is_
 
 def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
     """Nothing diverges for one seed on demand, so the end of its run is made up; all of them diverge for real."""
-    from bertjax.training import seeds as module
+    from bertjax.training.multi import multi_seed as module
 
     run_alone = module.run_alone
 
@@ -106,7 +106,9 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
     assert result.metrics["seeds"] == 1
     assert trackers[0][1].status == "FAILED"
     monkeypatch.undo()
-    hopeless = replace(config, optimizer=Optimizer(learning_rate=1e38), stopping=Stopping(max_skipped_steps=1))
+    hopeless = replace(
+        config, optimizer=Optimizer(learning_rate=1e38), early_stopping=EarlyStopping(max_skipped_steps=1)
+    )
     with pytest.raises(Diverged, match="every seed diverged; the first: 1 steps in a row were skipped"):
         finetune_seeds(hopeless, (0,), tmp_path / "other", new_tracker=Trackers())
 
@@ -126,6 +128,6 @@ def test_seeds_that_are_none(config, tmp_path, seeds, message):
 
 
 def test_metrics_that_only_some_runs_have_are_left_out():
-    found = spreads([{"a": 1.0, "b": 2.0}, {"a": 3.0}])
-    assert found == {"a": Spread(2.0, pytest.approx(2**0.5))}
-    assert spreads([]) == {}
+    found = aggregates([{"a": 1.0, "b": 2.0}, {"a": 3.0}])
+    assert found == {"a": Aggregate(2.0, pytest.approx(2**0.5))}
+    assert aggregates([]) == {}

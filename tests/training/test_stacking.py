@@ -7,20 +7,20 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.packing import Layout, layout_of, widened
-from bertjax.data.plan import plan_training
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.batching.packing import Layout, layout_of, widened
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.loop import Interrupted
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Evaluating, Optimizer, Stopping
-from bertjax.training.parallel import Engine
-from bertjax.training.prepare import prepare
-from bertjax.training.seeds import finetune_seeds
-from bertjax.training.step import make_train_step
+from bertjax.training.loop.fit import Interrupted
+from bertjax.training.multi.multi_seed import finetune_seeds
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run.prepare import prepare
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimizer
+from bertjax.training.step.engine import Engine
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import WORDS
 from tests.training.test_seeds import Trackers, stop_after
 from tests.training.test_step import make_examples, network
@@ -99,8 +99,8 @@ def test_evaluations_change_stacked_runs_as_they_do_separate_ones(config, tmp_pa
         config,
         accumulate=2,
         optimizer=Optimizer(learning_rate=1e-2, schedule="reduce_on_plateau", plateau_patience=1),
-        evaluating=Evaluating(evaluate_every=2, evaluate_unit="steps", final_weights="best"),
-        stopping=Stopping(patience=3),
+        evaluation=Evaluation(evaluate_every=2, evaluate_unit="steps", final_weights="best"),
+        early_stopping=EarlyStopping(patience=3),
     )
     apart, together = Trackers(), Trackers()
     separate = finetune_seeds(patient, SEEDS[:2], tmp_path / "apart", new_tracker=apart)

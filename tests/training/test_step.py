@@ -5,14 +5,14 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.examples import Examples
-from bertjax.data.plan import plan_training
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.examples import Examples
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.step import make_train_step
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
 LABELS = ("a", "b", "c")
@@ -37,7 +37,7 @@ def without_dropout():
 
 def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
     plan = plan_training(examples.lengths, batch_size, epochs, 0, 16, devices, packed)
-    return plan, [laid_out.batch for laid_out in StoredBatches(examples, plan).batches()]
+    return plan, [packed_batch.batch for packed_batch in StoredBatches(examples, plan).batches()]
 
 
 def test_packed_and_padded_losses_and_gradients_are_equal():

@@ -9,10 +9,10 @@ import pytest
 from bertjax.data.table import Table
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.options import Imbalance
-from bertjax.training.prepare import prepare
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.prepare import prepare
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance
 
 pytestmark = pytest.mark.ray
 

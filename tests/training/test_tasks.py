@@ -9,20 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.data.batches import evaluation_batches
-from bertjax.data.masking_settings import Masking
+from bertjax.data.batching.collate import evaluation_batches
+from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS
 from bertjax.errors import ConfigError
-from bertjax.evaluation.judges import JUDGES
-from bertjax.inference.evaluate import evaluate
+from bertjax.evaluation.evaluators import EVALUATORS
+from bertjax.inference.evaluate_table import evaluate
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import TASKS
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.options import Imbalance, Optimizer, Regularizing
-from bertjax.training.prepare import prepare
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.prepare import prepare
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance, Optimizer, Regularization
 
 SUBJECTS = ["film", "book", "plot", "song", "film and book", "the song", "a plot", "very film"]
 OPENINGS = ["the", "a very", "it was a", "so , the", "what a", "and the"]
@@ -95,7 +95,11 @@ def config_of(tiny_model, tmp_path):
 
 def test_each_task_that_can_be_named_is_in_every_table():
     assert (
-        set(get_args(get_type_hints(FineTuneConfig)["task"])) == set(FORMATS) == set(JUDGES) == set(TABLES) == set(KEYS)
+        set(get_args(get_type_hints(FineTuneConfig)["task"]))
+        == set(FORMATS)
+        == set(EVALUATORS)
+        == set(TABLES)
+        == set(KEYS)
     )
 
 
@@ -150,9 +154,9 @@ def test_every_example_once(config_of, task):
     batches = list(prepared.train.batches())
     for epoch in range(plan.epochs):
         of_epoch = batches[epoch * plan.steps_per_epoch : (epoch + 1) * plan.steps_per_epoch]
-        seen = np.concatenate([laid_out.example_ids[laid_out.example_ids >= 0] for laid_out in of_epoch])
+        seen = np.concatenate([packed_batch.example_ids[packed_batch.example_ids >= 0] for packed_batch in of_epoch])
         assert sorted(seen) == list(range(plan.num_examples))
-    judged = [laid_out.example_ids for laid_out in evaluation_batches(prepared.test, 1)]
+    judged = [packed_batch.example_ids for packed_batch in evaluation_batches(prepared.test, 1)]
     seen = np.concatenate([ids[ids >= 0] for ids in judged])
     assert sorted(seen) == list(range(prepared.test.num_examples))
 
@@ -173,4 +177,4 @@ def test_what_is_for_classes_is_refused_elsewhere(config_of, task, imbalance, me
 
 def test_r_drop_is_refused_where_there_is_no_cross_entropy(config_of):
     with pytest.raises(ConfigError, match="--r-drop changes a cross-entropy, which regression does not learn by"):
-        prepare(replace(config_of("regression"), regularizing=Regularizing(r_drop=1.0)), 1)
+        prepare(replace(config_of("regression"), regularization=Regularization(r_drop=1.0)), 1)

@@ -8,17 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.data.batches import StoredBatches
-from bertjax.data.plan import plan_training
-from bertjax.data.tokenize import Examples
+from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.collate import StoredBatches
+from bertjax.data.encode.tokenize import Examples
 from bertjax.losses import cross_entropy
+from bertjax.prediction.devices import AXIS, split_rows
 from bertjax.tasks import make_model
-from bertjax.training import parallel
-from bertjax.training.averaging import evaluation_params
-from bertjax.training.optimizer import make_optimizer
-from bertjax.training.options import Optimizer
-from bertjax.training.published import OPTIMIZERS
-from bertjax.training.step import make_train_step, not_finite_parameters
+from bertjax.training.optim.ema import evaluation_params
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import make_train_step, not_finite_parameters
 from tests.conftest import TINY
 
 MODEL = make_model(
@@ -43,12 +43,10 @@ BATCH = batch_in_rows(8)
 
 
 def gradient_on(num_devices, accumulate):
-    step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=parallel.AXIS, accumulate=accumulate)
+    step = make_train_step(MODEL, optax.sgd(0.1), cross_entropy, axis_name=AXIS, accumulate=accumulate)
     devices = jax.devices()[:num_devices]
-    gradient = jax.pmap(step.gradient, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
-    grads, metrics = gradient(
-        step.init(PARAMS, KEY), jax.tree.map(lambda leaf: parallel.split_rows(leaf, num_devices), BATCH)
-    )
+    gradient = jax.pmap(step.gradient, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+    grads, metrics = gradient(step.init(PARAMS, KEY), jax.tree.map(lambda leaf: split_rows(leaf, num_devices), BATCH))
     return jax.device_get((grads, metrics["loss"]))
 
 

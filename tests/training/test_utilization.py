@@ -7,28 +7,28 @@ import numpy as np
 
 from bertjax.batch import padded_batch
 from bertjax.config import BertConfig, Execution
-from bertjax.data.batches import LaidOut
+from bertjax.data.batching.collate import PackedBatch
 from bertjax.tasks import make_model
-from bertjax.training.progress import LineProgress, Reading
-from bertjax.training.record import RunRecord
-from bertjax.training.utilization import matmul_peak, training_flops
+from bertjax.training.loop.progress import LineProgress, Reading
+from bertjax.training.loop.train_metrics import RunRecord
+from bertjax.training.step.mfu import matmul_peak, training_flops
 
 WIDE = BertConfig(
     vocab_size=64, hidden_size=256, num_layers=3, num_heads=4, intermediate_size=1024, max_position_embeddings=128
 )
 
 
-def laid_out(lengths):
+def packed_batch(lengths):
     mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
     batch = padded_batch(mask, np.full(mask.shape, 7))
-    return LaidOut(batch, np.arange(len(lengths))[:, None], len(lengths), sum(lengths))
+    return PackedBatch(batch, np.arange(len(lengths))[:, None], len(lengths), sum(lengths))
 
 
 def test_operations_are_those_that_xla_counts():
     """XLA counts layer norms, softmax and activations too: a tenth more at this width, never less."""
     model = make_model(WIDE, "encoder")
     params = jax.eval_shape(model.init, jax.random.PRNGKey(0))
-    batch = laid_out([128] * 4).batch
+    batch = packed_batch([128] * 4).batch
 
     def forward(params):
         return model.apply(params, None, batch, deterministic=True, return_hidden_states=True).hidden_states[-1]
@@ -41,7 +41,7 @@ def test_operations_are_those_that_xla_counts():
 def test_pairs_are_the_squares_of_lengths():
     """Padding sees nobody."""
     record = RunRecord()
-    record.count(laid_out([2, 5, 3]), seconds=1.0)
+    record.count(packed_batch([2, 5, 3]), seconds=1.0)
     assert record.token_pairs == 4 + 25 + 9
     assert record.real_tokens == 10
 

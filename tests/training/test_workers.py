@@ -17,10 +17,10 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError, UserError, WorkerError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.config import FineTuneConfig
-from bertjax.training.finetune import finetune
-from bertjax.training.options import Optimizer, Workers
-from bertjax.training.workers import check_room, finetune_on_workers
+from bertjax.training.multi.ray_workers import check_room, finetune_on_workers
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer, Workers
 
 TWO = Workers(num_workers=2)
 

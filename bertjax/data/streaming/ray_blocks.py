@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bertjax.data.bad_rows import PLACE, BadRow
-from bertjax.data.sources import File, read_frames
-from bertjax.data.streaming.encode import EncodedRows, Recipe, encode_rows
+from bertjax.data.read.bad_rows import PLACE, BadRow
+from bertjax.data.read.sources import File, read_frames
+from bertjax.data.streaming.encode_rows import EncodedRows, Recipe, encode_rows
 from bertjax.errors import DataError, UserError
 
 BLOCK_ROWS = 2**13

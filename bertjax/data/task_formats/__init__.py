@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from bertjax.data.task_formats.answers import QUESTION_ANSWERING
-from bertjax.data.task_formats.groups import MULTIPLE_CHOICE, SENTENCE_EMBEDDING
-from bertjax.data.task_formats.masked_words import MASKED_LM
-from bertjax.data.task_formats.sequences import CLASSIFICATION, MULTI_LABEL, NEXT_SENTENCE, REGRESSION
+from bertjax.data.task_formats.answer_format import QUESTION_ANSWERING
+from bertjax.data.task_formats.group_formats import MULTIPLE_CHOICE, SENTENCE_EMBEDDING
+from bertjax.data.task_formats.masked_lm_format import MASKED_LM
+from bertjax.data.task_formats.sequence_formats import CLASSIFICATION, MULTI_LABEL, NEXT_SENTENCE, REGRESSION
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
-from bertjax.data.task_formats.tokens import TOKEN_CLASSIFICATION
+from bertjax.data.task_formats.token_format import TOKEN_CLASSIFICATION
 from bertjax.errors import ConfigError
 
 __all__ = ["FORMATS", "Encoding", "TaskFormat", "format_of"]

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from bertjax.data.examples import Examples
-from bertjax.data.masking_settings import Masking
-from bertjax.data.rows import Row, Rows
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.masking_settings import Masking
+from bertjax.data.rows.labelled_rows import Row, Rows
 from bertjax.data.table import Table
 
 

@@ -1,0 +1,1 @@
+"""A comparison of frameworks over several seeds: statistics, verdicts, report."""

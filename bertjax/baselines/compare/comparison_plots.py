@@ -1,0 +1,125 @@
+"""The pictures of a comparison, as SVG that stands in a page."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bertjax.baselines.compare.summary import Pair, Summary, scores_of
+from bertjax.baselines.runners.frameworks import FRAMEWORKS
+from bertjax.baselines.runners.runner_result import Result
+
+# Told apart by people who see colours differently (Okabe and Ito 2008), and by their lines in grey.
+_COLORS = {
+    "jax": "#0072b2", "torch": "#d55e00", "trainer": "#009e73", "trainer-grouped": "#cc79a7", "onnx": "#56b4e9",
+}  # fmt: skip
+_LINES = {"jax": "-", "torch": (0, (4, 2)), "trainer": "-.", "trainer-grouped": ":", "onnx": "-"}
+_STYLE: Any = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e8ec",
+    "axes.edgecolor": "#5b6876",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # no font is needed where it is shown
+    "svg.hashsalt": "bertjax",  # the same picture is the same file
+}
+_WINDOWS = 50  # averages along a curve
+
+
+def plots(summary: Summary, results: Sequence[Result]) -> dict[str, str]:
+    """SVG by name: `loss`, `score`, `speed`, and `trajectory` where losses can be compared update by update."""
+    figures: dict[str, str] = {}
+    trained = [result for result in results if len(result.losses)]
+    with matplotlib.rc_context(_STYLE):
+        if trained:
+            figures["loss"] = _drawn(lambda axes: _losses(axes, trained), 7.2, 3.2)
+            figures["speed"] = _drawn(lambda axes: _speeds(axes, trained), 3.5, 2.6)
+        figures["score"] = _drawn(lambda axes: _scores(axes, summary.metric, results), 3.5, 2.6)
+        compared = [pair for pair in summary.pairs if pair.trajectory is not None]
+        if compared:
+            figures["trajectory"] = _drawn(lambda axes: _trajectories(axes, compared), 7.2, 3.0)
+    return figures
+
+
+def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    draw(figure.subplots())
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    svg = file.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _by_framework(results: Sequence[Result]) -> Mapping[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.framework, []).append(result)
+    return found
+
+
+def _losses(axes: Axes, results: Sequence[Result]) -> None:
+    for name, runs in _by_framework(results).items():
+        for run in runs:
+            axes.plot(*_averaged(run.losses), color=_COLORS[name], alpha=0.25, linewidth=0.7)
+        mean = np.mean([run.losses for run in runs], axis=0)
+        title = FRAMEWORKS[name].title
+        axes.plot(*_averaged(mean), color=_COLORS[name], linestyle=_LINES[name], linewidth=1.8, label=title)
+    axes.set(xlabel="update", ylabel="training loss")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _averaged(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve as the means of windows side by side, and where their middles are."""
+    windows = np.array_split(np.arange(len(losses)), min(_WINDOWS, len(losses)))
+    return (
+        np.array([window.mean() + 1 for window in windows]),
+        np.array([losses[window].mean() for window in windows]),
+    )
+
+
+def _scores(axes: Axes, metric: str, results: Sequence[Result]) -> None:
+    _paired(axes, results, {id(result): scores_of(result)[metric] for result in results})
+    axes.set(ylabel=metric.replace("_", " "))
+
+
+def _speeds(axes: Axes, results: Sequence[Result]) -> None:
+    _paired(axes, results, {id(result): result.examples_per_second for result in results})
+    axes.set(ylabel="training examples / s")
+    axes.set_ylim(bottom=0)
+
+
+def _paired(axes: Axes, results: Sequence[Result], values: Mapping[int, float]) -> None:
+    """One column a framework, one dot a seed, the dots of a seed joined, the mean a bar."""
+    columns = list(_by_framework(results).items())
+    for seed in sorted({result.seed for result in results}):
+        at = [(x, values[id(run)]) for x, (_, runs) in enumerate(columns) for run in runs if run.seed == seed]
+        axes.plot(*zip(*at, strict=True), color="#b8c0c8", linewidth=0.8, zorder=1)
+    for x, (name, runs) in enumerate(columns):
+        heights = [values[id(run)] for run in runs]
+        axes.scatter([x] * len(runs), heights, s=16, color=_COLORS[name], zorder=2)
+        axes.hlines(float(np.mean(heights)), x - 0.18, x + 0.18, color=_COLORS[name], linewidth=2)
+    axes.set_xticks(range(len(columns)), [FRAMEWORKS[name].title for name, _ in columns])
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+
+
+def _trajectories(axes: Axes, pairs: Sequence[Pair]) -> None:
+    floor = 1e-9  # of a logarithmic axis, for losses that are equal to the last bit
+    for pair in pairs:
+        assert pair.trajectory is not None
+        steps = np.arange(1, pair.trajectory.shape[1] + 1)
+        for distances in pair.trajectory:
+            axes.plot(steps, np.maximum(distances, floor), color=_COLORS[pair.second], alpha=0.3, linewidth=0.7)
+        worst = np.maximum(pair.trajectory.max(axis=0), floor)
+        names = f"{FRAMEWORKS[pair.first].title}, {FRAMEWORKS[pair.second].title}: worst seed"
+        axes.plot(steps, worst, color=_COLORS[pair.second], linewidth=1.2, label=names)
+    axes.set(xlabel="update", ylabel="|difference of losses|", yscale="log")
+    axes.legend()

@@ -1,0 +1,81 @@
+"""The report of a comparison: a table for the terminal and a self-contained HTML page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from rich.table import Table
+
+from bertjax.baselines.compare.comparison_plots import plots
+from bertjax.baselines.compare.paired_statistics import CONFIDENCE
+from bertjax.baselines.compare.summary import STEPS, Summary, scores_of
+from bertjax.baselines.runners.runner_result import Result
+
+_TEMPLATE = Path(__file__).with_name("comparison.html.jinja")
+_MEBIBYTE = 2**20
+
+
+def console_table(summary: Summary) -> Table:
+    """One line a framework."""
+    table = Table()
+    table.add_column("framework")
+    columns = (f"{summary.metric} ± sd", "examples/s", "real tokens/s", "padding", "first step", "peak MiB", "verdict")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "verdict" else "right")
+    verdicts = {pair.second: pair.verdicts[summary.metric] for pair in summary.pairs}
+    for side in summary.sides:
+        table.add_row(
+            side.title,
+            shown_score(*side.scores[summary.metric]),
+            _shown(side.examples_per_second, "{:.1f}"),
+            _shown(side.real_tokens_per_second, "{:.0f}"),
+            _shown(side.padding_share, "{:.1%}"),
+            _shown(side.seconds_to_first_step, "{:.1f} s"),
+            f"{side.peak_bytes / _MEBIBYTE:.0f}",
+            verdicts.get(side.framework, ""),
+        )
+    return table
+
+
+def shown_score(mean: float, deviation: float | None) -> str:
+    """A mean with its standard deviation.
+
+    >>> shown_score(0.94567, 0.00123), shown_score(0.5, None)
+    ('0.9457 ± 0.0012', '0.5000')
+    """
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _shown(value: float | None, pattern: str) -> str:
+    return "" if value is None else pattern.format(value)
+
+
+def render_comparison(title: str, summary: Summary, results: Sequence[Result], settings: Mapping[str, Any]) -> str:
+    """An HTML page that needs nothing but itself.
+
+    Args:
+      title: of the page.
+      summary: of the results.
+      results: of finished runs, in the order in which they took turns.
+      settings: flat.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    versions = {name: version for result in results for name, version in result.versions.items()}
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        summary=summary,
+        results=results,
+        plots=plots(summary, results) if results else {},
+        settings=settings,
+        versions=versions,
+        devices=sorted({result.device for result in results}),
+        seeds=sorted({result.seed for result in results}),
+        test_rows=len(results[0].answers) if results else 0,
+        confidence=CONFIDENCE,
+        score=shown_score,
+        shown=_shown,
+        scores_of=scores_of,
+        mebibyte=_MEBIBYTE,
+        steps=STEPS,
+    )

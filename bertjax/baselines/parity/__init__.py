@@ -1,0 +1,1 @@
+"""Parity: how far the network departs from the torch model of the same checkpoint."""

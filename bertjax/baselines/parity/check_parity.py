@@ -1,0 +1,281 @@
+"""Parity: how far the network departs from transformers' torch model of the same checkpoint, part by part.
+
+Forward (embeddings, each attention, each layer, pooled output, logits), loss, the gradient of every parameter, then
+training runs of both without dropout. Each on padded and on packed batches; torch has the padded ones alone.
+
+Some parameters have a gradient that is zero in exact arithmetic (`vanishing_gradients`). What either side computes for
+them is rounding noise. Gradient descent leaves it noise; Adam divides it by its own size and makes full steps of it.
+They are compared with the size of the whole gradient, and named and left out where parameters are compared after AdamW.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+import torch
+
+from bertjax.baselines.parity.random_examples import Examples, Located, Places, packed, padded, places, random_examples
+from bertjax.baselines.torch import reference
+from bertjax.batch import Batch
+from bertjax.model.heads import BertOutput
+from bertjax.pretrained.convert import to_hugging_face
+from bertjax.tasks import Model, Params, find_task, make_model
+from bertjax.training.optim.optimizer import decay_mask, make_optimizer
+from bertjax.training.optim.schedules import learning_rate_schedule
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import Metrics, TrainState, TrainStep, make_train_step
+
+FORWARD_BOUND = 1e-5  # absolute, each number of each layer
+LOSS_BOUND = 1e-5  # absolute
+LOGITS_BOUND = 1e-4  # absolute, at every step of a training run
+GRADIENT_BOUND = 1e-4  # relative to a parameter's largest gradient
+VANISHING_BOUND = 1e-6  # relative to the norm of the whole gradient, where the exact gradient is zero
+SGD_BOUND = 1e-5  # absolute, each parameter after the run
+ADAMW_BOUND = 1e-4  # the same; a tenth of what the run's learning rates add up to
+STEPS = 20
+
+_EXAMPLES = 8
+_LONGEST = 48  # tokens in a text
+_SETS = 4  # different batches in a training run, taken in turn
+_SGD_RATE = 1e-2
+_KEY: Any = np.zeros(2, np.uint32)  # of the dropout that there is not
+
+Layout = Literal["padded", "packed"]
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table.
+
+    Attributes:
+      section: forward, loss, gradient, sgd or adamw.
+      layout: of our batch.
+      name: what was compared.
+      absolute: largest absolute difference.
+      relative: `absolute` over the largest number of the reference.
+      bound: what must not be exceeded, or None where the difference is only told.
+      bounded: which of the two the bound is for.
+    """
+
+    section: str
+    layout: Layout
+    name: str
+    absolute: float
+    relative: float
+    bound: float | None
+    bounded: Literal["absolute", "relative"] = "absolute"
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within its bound; a NaN is not."""
+        return self.bound is None or bool(getattr(self, self.bounded) <= self.bound)
+
+
+def compare(
+    section: str,
+    layout: Layout,
+    name: str,
+    ours: Any,
+    theirs: Any,
+    bound: float | None,
+    bounded: Literal["absolute", "relative"] = "absolute",
+    scale: float | None = None,
+) -> Comparison:
+    """The difference of two arrays (or numbers) of one shape; `scale` replaces the reference's largest number."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{name}: shapes {ours.shape} and {theirs.shape}")
+    absolute = float(np.abs(ours - theirs).max())
+    largest = float(np.abs(theirs).max()) if scale is None else scale
+    return Comparison(section, layout, name, absolute, absolute / max(largest, 1e-30), bound, bounded)
+
+
+class _Pair(NamedTuple):
+    """Both networks on the same weights, without dropout, and our programs, each compiled once a shape."""
+
+    model: Model
+    params: Params
+    module: torch.nn.Module
+    forward: Callable[[Params, Batch], BertOutput]
+    gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
+
+
+def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> Iterator[Comparison]:
+    """Compares a network with transformers' model of the checkpoint it was loaded from, in the order of the table.
+
+    Args:
+      model: ours, on whatever execution is to be checked.
+      params: its parameters.
+      folder: the checkpoint.
+      seed: of the examples.
+    """
+    module = reference.load_reference(folder, model, params)
+    pooling: Any = model.pooling if find_task(model.task).pooling == "chosen" else None
+    quiet = make_model(model.config.with_dropout(0.0), model.task, model.labels, pooling)
+    longest = min(_LONGEST, model.config.max_position_embeddings)
+    sets = [random_examples(model, _EXAMPLES, longest, seed + i) for i in range(_SETS)]
+    batches = packed(model, sets)
+    layouts: dict[Layout, Located] = {"padded": padded(model, sets[0]), "packed": batches[0]}
+    loss = find_task(model.task).loss
+
+    def steps(optimizer: optax.GradientTransformation) -> TrainStep:
+        return make_train_step(quiet, optimizer, loss or _no_loss)
+
+    sgd, settings = steps(optax.sgd(_SGD_RATE)), Optimizer().resolved()
+    forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
+    pair = _Pair(quiet, params, module, forward, jax.jit(sgd.gradient))
+    for layout, located in layouts.items():
+        yield from _forward(pair, sets[0], located, layout)
+    if loss is None:
+        return
+    for layout, located in layouts.items():
+        yield from _loss_and_gradient(pair, sgd, sets[0], located, layout)
+    yield from _training("sgd", pair, sgd, reference.make_sgd(module, lambda _: _SGD_RATE), sets, batches)
+
+    masks = to_hugging_face(jax.tree.map(np.asarray, decay_mask(model)(params)))
+    decayed = {name: bool(mask.any()) for name, mask in masks.items()}
+    schedule = learning_rate_schedule(settings, STEPS)
+    update = reference.make_adamw(module, lambda step: float(schedule(step)), decayed, settings)
+    yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS, model)), update, sets, batches)
+
+
+def _no_loss(output: BertOutput, batch: Batch) -> Any:
+    raise AssertionError("a bare encoder is not trained")
+
+
+def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
+    """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
+    reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
+    if model.task == "question_answering":
+        last = rf"bert\.encoder\.layer\.{model.config.num_layers - 1}\.output\.LayerNorm\.bias"
+        reasons |= dict.fromkeys((r"qa_outputs\.bias", last), "adds one number to the scores of all tokens")
+    if model.task == "multiple_choice":
+        reasons[r"classifier\.bias"] = "adds one number to the scores of all candidates"
+    return {name: why for name in names for pattern, why in reasons.items() if re.fullmatch(pattern, name)}
+
+
+def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) -> Iterator[Comparison]:
+    at, theirs_at = places(located, examples.token_ids.shape[1]), _padded_places(examples)
+    ours = jax.device_get(pair.forward(pair.params, located.batch))
+    theirs = reference.forward(pair.module, pair.model, examples)
+
+    def line(name: str, left: np.ndarray, right: np.ndarray) -> Comparison:
+        return compare("forward", layout, name, left, right, FORWARD_BOUND)
+
+    yield line("embeddings", at.of_tokens(ours.hidden_states[0]), theirs_at.of_tokens(theirs.hidden_states[0]))
+    for i in range(pair.model.config.num_layers):
+        yield line(f"layer {i} attention", at.of_pairs(ours.attentions[i]), theirs_at.of_pairs(theirs.attentions[i]))
+        states = at.of_tokens(ours.hidden_states[i + 1]), theirs_at.of_tokens(theirs.hidden_states[i + 1])
+        yield line(f"layer {i}", *states)
+    if theirs.pooled_output is not None:
+        yield line("pooled output", at.of_texts(ours.pooled_output), theirs.pooled_output)
+    if theirs.logits is not None:
+        left, right = _answers(pair.model, at, ours), _reference_answers(pair.model, examples, theirs)
+        yield line("logits", np.concatenate(left), np.concatenate(right))
+
+
+def _padded_places(examples: Examples) -> Places:
+    """Where torch has the examples: every text is a row of its own."""
+    lengths = examples.attention_mask.sum(axis=2).ravel()
+    tokens = [(i, np.arange(length)) for i, length in enumerate(lengths)]
+    return Places(tokens, 1, [(i, 0) for i in range(len(lengths))])
+
+
+def _answers(model: Model, at: Places, output: BertOutput) -> list[np.ndarray]:
+    """Our logits, one array for each thing that is decided: a label, a span's end, a choice."""
+    kind, logits = find_task(model.task).labels, output.logits
+    if output.pooled_output is not None and logits is None:
+        return list(at.of_texts(np.asarray(output.pooled_output)))
+    if kind == "pretraining":
+        return [*at.of_tokens(logits.masked_lm), *at.of_texts(logits.next_sentence)]
+    if kind == "span":
+        return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
+    return list({"tokens": at.of_tokens, "group": at.of_examples, "example": at.of_texts}[kind](logits))
+
+
+def _reference_answers(model: Model, examples: Examples, theirs: reference.Forward) -> list[np.ndarray]:
+    """The reference's, in the same order."""
+    kind, logits, at = find_task(model.task).labels, theirs.logits, _padded_places(examples)
+    if logits is None:
+        return list(theirs.pooled_output)
+    if kind == "pretraining":
+        return [*at.of_tokens(logits.masked_lm), *logits.next_sentence]
+    if kind == "span":
+        return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
+    return list(at.of_tokens(logits) if kind == "tokens" else logits)
+
+
+def _loss_and_gradient(
+    pair: _Pair, step: TrainStep, examples: Examples, located: Located, layout: Layout
+) -> Iterator[Comparison]:
+    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, _KEY)), located.batch)
+    pair.module.zero_grad()
+    loss = reference.loss_of(pair.module, pair.model, examples)
+    loss.backward()
+    yield compare("loss", layout, "loss", metrics["loss"], loss.item(), LOSS_BOUND)
+    ours, theirs = to_hugging_face(grads), reference.gradients_of(pair.module)
+    norm = float(np.sqrt(sum(np.square(theirs[name], dtype=np.float64).sum() for name in ours)))
+    vanishing = vanishing_gradients(pair.model, list(ours))
+    for name, value in ours.items():
+        bound, scale = (VANISHING_BOUND, norm) if name in vanishing else (GRADIENT_BOUND, None)
+        yield compare("gradient", layout, name, value, theirs[name], bound, "relative", scale)
+
+
+def _without_optimizer(state: TrainState) -> TrainState:
+    """What a gradient reads of a state, so that one program serves every optimizer."""
+    return state._replace(opt_state=())
+
+
+def _training(
+    name: str,
+    pair: _Pair,
+    step: TrainStep,
+    update_reference: Callable[[int], None],
+    sets: list[Examples],
+    batches: list[Located],
+) -> Iterator[Comparison]:
+    """Trains both from the same parameters, ours on packed batches; the reference is left as it was."""
+    before = {key: value.clone() for key, value in pair.module.state_dict().items()}
+    pair.module.zero_grad()
+    at, update = places(batches[0], sets[0].token_ids.shape[1]), jax.jit(step.update)
+    state = step.init(pair.params, _KEY)
+    losses: list[tuple[float, float]] = []
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    for number in range(STEPS):
+        grads, metrics = pair.gradient(_without_optimizer(state), batches[number % len(batches)].batch)
+        state, _ = update(state, grads, metrics["loss"])
+        loss = reference.loss_of(pair.module, pair.model, sets[number % len(sets)])
+        loss.backward()
+        update_reference(number)
+        losses.append((float(metrics["loss"]), loss.item()))
+        ours = _answers(pair.model, at, jax.device_get(pair.forward(state.params, batches[0].batch)))
+        theirs = _reference_answers(pair.model, sets[0], reference.forward(pair.module, pair.model, sets[0]))
+        answers.append((_comparable(pair.model, ours), _comparable(pair.model, theirs)))
+    for what, pairs, bound in (("loss at", losses, LOSS_BOUND), ("logits after", answers, LOGITS_BOUND)):
+        left, right = map(np.stack, zip(*pairs, strict=True))
+        yield compare(name, "packed", f"{what} each of {STEPS} steps", left, right, bound)
+    yield _trained_parameters(name, pair, to_hugging_face(jax.device_get(state.params)))
+    pair.module.load_state_dict(before)
+
+
+def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
+    """Answers as one array. A span or a choice is a softmax over scores, to which a number that all share is nothing:
+    it moves with parameters whose gradient vanishes, and is taken off."""
+    if model.task in ("question_answering", "multiple_choice"):
+        answers = [scores - scores.mean() for scores in answers]
+    return np.concatenate(answers)
+
+
+def _trained_parameters(name: str, pair: _Pair, ours: Tensors) -> Comparison:
+    theirs = reference.parameters_of(pair.module)
+    left_out = vanishing_gradients(pair.model, list(ours)) if name == "adamw" else {}
+    kept = [key for key in ours if key not in left_out]
+    worst = max(kept, key=lambda key: float(np.abs(ours[key] - theirs[key]).max()))
+    bound = SGD_BOUND if name == "sgd" else ADAMW_BOUND
+    return compare(name, "packed", f"parameters after {STEPS} steps, worst {worst}", ours[worst], theirs[worst], bound)

@@ -1,0 +1,1 @@
+"""Runners: each trains and measures one framework, in a process of its own."""

@@ -1,0 +1,140 @@
+"""The frameworks that can be compared, one row each; what they need is imported only where they run."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from bertjax.errors import ConfigError
+from bertjax.tasks import Model, find_task
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer, Regularization
+
+
+class Framework(NamedTuple):
+    """A contestant.
+
+    Attributes:
+      title: for people.
+      module: of this folder, with `run(job) -> Trained`.
+      needs: packages outside of bertjax's own requirements, and `extra`, which brings them.
+      same_batches: every update sees the same examples as that of every other such framework.
+      trains: False for one that only answers, from what `jax` has trained with the same seed.
+      packed: whether its input may have several examples in a row.
+    """
+
+    title: str
+    module: str
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    same_batches: bool = True
+    trains: bool = True
+    packed: bool = False
+
+
+_TORCH = ("torch", "accelerate")
+
+FRAMEWORKS: Mapping[str, Framework] = {
+    "jax": Framework("JAX", "run_jax", packed=True),
+    "torch": Framework("PyTorch", "run_torch", ("torch",), "torch"),
+    "trainer": Framework("Trainer", "run_trainer", _TORCH, "torch", same_batches=False),
+    "trainer-grouped": Framework("Trainer, by length", "run_trainer", _TORCH, "torch", same_batches=False),
+    "onnx": Framework("ONNX Runtime", "run_onnx", ("torch", "onnx", "onnxruntime", "onnxscript"), "onnx", trains=False),
+}
+
+
+def check_frameworks(names: Sequence[str]) -> None:
+    """Whether these can be compared here.
+
+    Raises:
+      ConfigError: a name that is unknown or given twice, a package that is missing, or nothing to take weights from.
+    """
+    for name in names:
+        if name not in FRAMEWORKS:
+            raise ConfigError(f"framework {name!r} is unknown; there are {', '.join(FRAMEWORKS)}")
+        framework = FRAMEWORKS[name]
+        absent = [package for package in framework.needs if find_spec(package) is None]
+        if absent:
+            extra = framework.extra
+            raise ConfigError(f"framework {name!r} needs {', '.join(absent)}: pip install 'bertjax[{extra}]'")
+        if not framework.trains and "jax" not in names:
+            raise ConfigError(f"framework {name!r} answers with the weights that jax has trained; compare jax {name}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--frameworks names one twice: {' '.join(names)}")
+
+
+def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> None:
+    """Whether every framework can do a job.
+
+    Args:
+      names: of the frameworks.
+      config: the settings of the job.
+      model: ours, with the task and its head.
+
+    Raises:
+      ConfigError: one lacks the head, or does not know what to do with a setting.
+    """
+    if config.early_stopping.patience is not None or config.evaluation.final_weights == "best":
+        raise ConfigError("a comparison trains to the last step; leave out --patience and --final-weights best")
+    if config.register is not None:
+        raise ConfigError("a comparison has no single model to register; leave out --register")
+    if any(name != "jax" for name in names):
+        check_head(model)
+    if any(FRAMEWORKS[name].trains and name != "jax" for name in names):
+        _check_optimizer(config.optimizer)
+        _check_regularization(config.regularization)
+    if any(FRAMEWORKS[name].module == "run_trainer" for name in names):
+        _check_trainer(config, model)
+
+
+def check_head(model: Model) -> None:
+    """Whether transformers has the head of a model.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    row = find_task(model.task)
+    if row.loss is None:
+        raise ConfigError(f"task {model.task!r} trains nothing, so there is nothing to compare")
+    if row.pooling == "chosen" and model.pooling != "pooler":
+        raise ConfigError(
+            f"transformers' {row.architecture} always reads the pooler: PyTorch has no head for --pooling "
+            f"{model.pooling}; compare with --pooling pooler"
+        )
+
+
+def _check_regularization(regularization: Regularization) -> None:
+    for flag, value in (("--r-drop", regularization.r_drop), ("--mixout", regularization.mixout)):
+        if value:
+            raise ConfigError(f"PyTorch is compared without {flag}, which transformers does not have; leave it out")
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    plain = Optimizer()
+    for name in ("name", "layer_decay", "head_learning_rate", "ema_decay"):
+        if getattr(optimizer, name) != getattr(plain, name):
+            raise ConfigError(f"the PyTorch loop has no optimizer.{name} {getattr(optimizer, name)!r}; leave it out")
+    if optimizer.schedule == "reduce_on_plateau":
+        raise ConfigError("the PyTorch loop does not evaluate while it trains; leave out --schedule reduce_on_plateau")
+
+
+def _check_trainer(config: FineTuneConfig, model: Model) -> None:
+    if model.task == "sentence_embedding":
+        raise ConfigError(f"transformers has no loss for task {model.task!r}, so its Trainer cannot train it")
+    if model.task == "masked_lm":
+        raise ConfigError("the Trainer hides other words than bertjax; compare masked_lm with --frameworks jax torch")
+    imbalance, optimizer = config.imbalance, config.optimizer.resolved()
+    changed = (
+        ("--freeze", config.freeze),
+        ("--class-weights", imbalance.class_weights),
+        ("--label-smoothing", imbalance.label_smoothing),
+        ("--focal-gamma", imbalance.focal_gamma),
+        ("--no-decay", optimizer.no_decay != Optimizer.no_decay),
+        ("--schedule", optimizer.schedule != "linear"),
+        ("--final-share", optimizer.final_share),
+    )
+    flags = [flag for flag, given in changed if given]
+    if flags:
+        raise ConfigError(
+            f"the Trainer is run as it comes, without {', '.join(flags)}; leave that out, or compare --frameworks jax "
+            f"torch"
+        )

@@ -1,0 +1,88 @@
+"""The ONNX contestant: what `jax` trained with the same seed, exported through PyTorch and answered by ONNX Runtime.
+
+It trains nothing. `torch.onnx.export` writes the network for any number of texts of any length.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from bertjax.baselines.runners.runner import Job, Trained
+from bertjax.baselines.runners.runner_result import MODEL, run_folder
+from bertjax.baselines.torch.torch_model import Inputs, answers_of, make_module, predict
+from bertjax.batch import Batch, Pretraining
+from bertjax.errors import ConfigError
+from bertjax.model_folder import from_pretrained
+from bertjax.tasks import Model, Params
+
+_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class _Answers(torch.nn.Module):
+    """The module with the arguments by position, and its answers as a tuple."""
+
+    def __init__(self, module: torch.nn.Module, model: Model):
+        super().__init__()
+        self.module, self._model = module, model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
+        inputs = dict(zip(_NAMES, (input_ids, attention_mask, token_type_ids), strict=True))
+        answers = answers_of(self.module, self._model, inputs)
+        return tuple(answers) if isinstance(answers, Pretraining) else answers
+
+
+def run(job: Job) -> Trained:
+    """Exports and returns what answers."""
+    folder = run_folder(job.out, "jax", job.config.seed) / MODEL
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is missing: onnx answers with what jax has trained, and that run left no model")
+    model, params = from_pretrained(folder)
+    session = make_session(model, params)
+    return Trained(
+        losses=[],
+        speed=None,
+        params=params,
+        predict=partial(_predict, session, model),
+        num_devices=1,
+        device=session.get_providers()[0].removesuffix("ExecutionProvider").lower(),
+    )
+
+
+def make_session(model: Model, params: Params) -> Any:
+    """The network in ONNX Runtime, for texts of any number and length."""
+    network = _Answers(make_module(model, params).cpu(), model).eval()
+    shape = (2, 3, 5) if model.task == "multiple_choice" else (2, 5)
+    axes = dict.fromkeys(range(len(shape)), torch.export.Dim.DYNAMIC)
+    example = tuple(torch.ones(shape, dtype=torch.long) for _ in _NAMES)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        torch.onnx.export(
+            network,
+            example,
+            path,
+            input_names=list(_NAMES),
+            dynamic_shapes=tuple(axes for _ in _NAMES),
+            dynamo=True,
+            external_data=True,
+            verbose=False,
+        )
+        return onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+
+
+def answers(model: Model, params: Params, batch: Batch) -> Any:
+    """What ONNX Runtime says of a batch, laid out as `Task.scores` has it."""
+    return _predict(make_session(model, params), model, batch)
+
+
+def _predict(session: Any, model: Model, batch: Batch) -> Any:
+    return predict(model, batch, partial(_answer, session, model))
+
+
+def _answer(session: Any, model: Model, inputs: Inputs) -> Any:
+    outputs = session.run(None, {name: tensor.cpu().numpy() for name, tensor in inputs.items()})
+    return Pretraining(*outputs) if model.task == "pretraining" else np.asarray(outputs[0])

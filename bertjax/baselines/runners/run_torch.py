@@ -1,0 +1,84 @@
+"""The PyTorch contestant: a plain training loop over transformers' model, fed with our batches in our order.
+
+Same initial parameters, same texts in every update, same loss, same AdamW with the same decay mask, schedule and
+clipping. Each batch is padded to its longest text. What differs is the arithmetic, and the random numbers of dropout.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+import torch
+
+from bertjax.baselines.runners.runner import Job, Stopwatch, Trained
+from bertjax.baselines.torch.padded_texts import texts_of
+from bertjax.baselines.torch.reference import make_adamw
+from bertjax.baselines.torch.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
+from bertjax.data.batching.collate import PackedBatch
+from bertjax.pretrained.convert import to_hugging_face
+from bertjax.tasks import Model, Params
+from bertjax.training.optim.freezing import freezing
+from bertjax.training.optim.optimizer import decay_mask
+from bertjax.training.optim.schedules import learning_rate_schedule
+from bertjax.training.run.prepare import Prepared
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
+
+Update = Callable[[int, PackedBatch], tuple[float, int]]
+"""(number of the update, batch) -> (loss, computed tokens)."""
+
+
+def run(job: Job) -> Trained:
+    """Trains and returns the trained module's parameters and answers."""
+    model = job.prepared.model
+    watch = Stopwatch()
+    module, update = make_update(job.config, job.prepared)
+    for step, packed_batch in enumerate(job.prepared.train.batches()):
+        loss, computed_tokens = update(step, packed_batch)
+        watch.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
+    return Trained(
+        losses=watch.losses,
+        speed=watch.speed,
+        params=params_of(module, model),
+        predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
+        num_devices=1,
+        device=device_name(),
+        device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+    )
+
+
+def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Module, Update]:
+    """transformers' model with the initial parameters, and what trains it in place by one batch."""
+    model, params = prepared.model, prepared.params
+    torch.manual_seed(config.seed)
+    module = make_module(model, params).train()
+    settings = config.optimizer.resolved()
+    schedule = learning_rate_schedule(settings, prepared.train.plan.total_steps)
+    apply_gradients = make_adamw(
+        module,
+        lambda step: float(schedule(step)),
+        decayed_of(model, params, config.freeze, settings.no_decay),
+        settings,
+    )
+
+    def update(step: int, packed_batch: PackedBatch) -> tuple[float, int]:
+        texts = texts_of(model, packed_batch.batch)
+        loss = mean_loss(module, model, packed_batch.batch, texts, config.imbalance)
+        loss.backward()
+        apply_gradients(step)
+        return loss.item(), texts.token_ids.size
+
+    return module, update
+
+
+def decayed_of(
+    model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...] = Optimizer.no_decay
+) -> dict[str, bool]:
+    """Of each parameter that is trained, by the names of our weight table, whether weight decay applies."""
+    is_frozen = freezing(model, freeze)
+    trained = {
+        module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
+        for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
+    }
+    return {name: bool(mask.any()) for name, mask in to_hugging_face(trained).items()}

@@ -1,0 +1,112 @@
+"""What a contestant's run leaves in its folder, and how it is read again.
+
+result.json   framework, seed, metrics, speed, memory, versions; written last: a folder that has it holds a finished run
+arrays.npz    losses of every update, what was said of each test row, the labels
+error.txt     one line, where the run failed
+log.txt       what the process said
+model/        the trained model, where it was asked for
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bertjax.errors import RunFolderError
+from bertjax.training.run.run_folder import write_json, write_text
+
+_ARRAYS = ("losses", "answers", "offsets")
+RESULT, ARRAYS, ERROR, LOG, MODEL = "result.json", "arrays.npz", "error.txt", "log.txt", "model"
+
+
+class Result(NamedTuple):
+    """A finished run of one framework with one seed.
+
+    Attributes:
+      framework: a row of `FRAMEWORKS`.
+      task: a row of `TASKS`.
+      labels: the label vocabulary.
+      metrics: of the test rows, flat.
+      measured: seconds, counts and bytes, by name.
+      device: what computed.
+      versions: of the packages that did.
+      losses: [updates] float64; empty where nothing was trained.
+      answers: what was said of the test rows, [N, ...] or one a token (`Task.scores`).
+      offsets: [N + 1] where the tokens of each test row begin.
+    """
+
+    framework: str
+    seed: int
+    task: str
+    labels: tuple[str, ...]
+    metrics: dict[str, float]
+    measured: dict[str, float]
+    device: str
+    versions: dict[str, str]
+    losses: np.ndarray
+    answers: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training speed, without the first update."""
+        return self.measured["examples"] / self.measured["seconds"]
+
+    @property
+    def real_tokens_per_second(self) -> float:
+        """The same in tokens that are not padding."""
+        return self.measured["real_tokens"] / self.measured["seconds"]
+
+    @property
+    def peak_bytes(self) -> float:
+        """Most memory held: on the accelerator, else by the process over what it held before."""
+        held = self.measured["memory_peak_bytes"] - self.measured["memory_before_bytes"]
+        return self.measured.get("device_peak_bytes", held)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the computed training tokens that are padding."""
+        return 1 - self.measured["real_tokens"] / self.measured["computed_tokens"]
+
+
+def run_folder(out: Path, framework: str, seed: int) -> Path:
+    """The folder of one run inside of a comparison's."""
+    return out / f"{framework}-{seed}"
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Writes a result, the file that makes it finished last."""
+    with (folder / ARRAYS).open("wb") as file:
+        np.savez_compressed(file, **{name: getattr(result, name) for name in _ARRAYS})
+    values: dict[str, Any] = {name: value for name, value in result._asdict().items() if name not in _ARRAYS}
+    write_json(folder / RESULT, values)
+
+
+def write_error(folder: Path, line: str) -> None:
+    """Leaves why a run failed."""
+    write_text(folder / ERROR, line + "\n")
+
+
+def read_error(folder: Path) -> str | None:
+    """Why a run failed, or None."""
+    return (folder / ERROR).read_text(encoding="utf-8").strip() if (folder / ERROR).is_file() else None
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result in a folder, or None where no run was finished.
+
+    Raises:
+      RunFolderError: files that cannot be read.
+    """
+    if not (folder / RESULT).is_file():
+        return None
+    try:
+        values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        with np.load(folder / ARRAYS) as arrays:
+            return Result(**values | {"labels": tuple(values["labels"])}, **{name: arrays[name] for name in _ARRAYS})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(
+            f"{folder} holds a result that cannot be read ({str(error).splitlines()[0]}); delete the folder, and "
+            f"--resume runs it again"
+        ) from None

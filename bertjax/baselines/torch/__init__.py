@@ -1,0 +1,1 @@
+"""transformers' torch models with our weights, on our batches."""

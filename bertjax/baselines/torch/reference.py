@@ -1,0 +1,205 @@
+"""transformers' torch model of a task: loaded on its own from the same checkpoint, run, differentiated and trained.
+
+It shares nothing with our loader: only what the checkpoint does not have is copied from our parameters.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from torch.nn import functional
+
+from bertjax.baselines.parity.random_examples import Examples
+from bertjax.batch import Pretraining
+from bertjax.pretrained.convert import canonical_name, to_hugging_face
+from bertjax.tasks import Model, Params, find_task
+
+Tensors = dict[str, np.ndarray]
+
+
+def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Module:
+    """transformers' model of a checkpoint, in float32, with attention computed as written in the paper.
+
+    Args:
+      folder: of the checkpoint.
+      model: ours, for the task and the number of labels.
+      params: ours, for what the checkpoint lacks.
+    """
+    row = find_task(model.task)
+    transformers.utils.logging.disable_progress_bar()
+    quiet = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # what is missing is filled in below
+    try:
+        module, info = getattr(transformers, row.architecture).from_pretrained(
+            folder,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **({"num_labels": len(model.labels), "problem_type": row.problem_type} if row.names else {}),
+        )
+    finally:
+        transformers.utils.logging.set_verbosity(quiet)
+    # A tensor of another shape (the head of other labels) is reported as (name, its shape, the wanted shape).
+    absent = {*info["missing_keys"], *(mismatch[0] for mismatch in info["mismatched_keys"])}
+    ours = to_hugging_face(params)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name in absent and canonical_name(name) in ours:
+                parameter.copy_(torch.tensor(ours[canonical_name(name)]))
+    return module.eval()  # without dropout
+
+
+def parameters_of(module: torch.nn.Module) -> Tensors:
+    """Its parameters by the names of our weight table; a tied one once."""
+    return {canonical_name(name): value.detach().numpy().copy() for name, value in module.named_parameters()}
+
+
+def gradients_of(module: torch.nn.Module) -> Tensors:
+    """The gradients that `backward` left, 0 where it left none."""
+    return {
+        canonical_name(name): np.zeros(value.shape, np.float32) if value.grad is None else value.grad.numpy().copy()
+        for name, value in module.named_parameters()
+    }
+
+
+class Forward(NamedTuple):
+    """What the model computes of padded texts.
+
+    Attributes:
+      hidden_states: for the embeddings and each layer [N C, T, D].
+      attentions: for each layer [N C, H, T, T].
+      pooled_output: [N C, D], or None where the head reads tokens.
+      logits: as the task has them, or None.
+    """
+
+    hidden_states: list[np.ndarray]
+    attentions: list[np.ndarray]
+    pooled_output: Any
+    logits: Any
+
+
+def forward(module: torch.nn.Module, model: Model, examples: Examples) -> Forward:
+    """Runs the model on padded texts."""
+    encoder: Any = getattr(module, "bert", module)
+    pooled: list[torch.Tensor] = []
+    reads_pooler = model.pooling == "pooler" and find_task(model.task).pooling is not None
+    hook = encoder.pooler.register_forward_hook(lambda *call: pooled.append(call[-1])) if reads_pooler else None
+    with torch.no_grad():
+        output = module(**_inputs(model, examples), output_hidden_states=True, output_attentions=True)
+        logits = _logits(model, output)
+        if not reads_pooler and find_task(model.task).pooling is not None:
+            pooled.append(_pooled(model, output.hidden_states[-1], examples))
+    if hook is not None:
+        hook.remove()
+    return Forward(
+        [state.numpy() for state in output.hidden_states],
+        [weights.numpy() for weights in output.attentions],
+        pooled[0].numpy() if pooled else None,
+        logits,
+    )
+
+
+def loss_of(module: torch.nn.Module, model: Model, examples: Examples) -> torch.Tensor:
+    """transformers' own loss of the task, where it has one."""
+    if model.task == "sentence_embedding":
+        hidden = module(**_inputs(model, examples)).last_hidden_state
+        vectors = _pooled(model, hidden, examples)
+        cosines = (vectors[0::2] * vectors[1::2]).sum(-1)
+        return functional.mse_loss(cosines, torch.tensor(examples.labels))
+    if model.task == "question_answering":
+        # Its softmax runs over padding as well, so each text is given without.
+        return torch.stack([_span_loss(module, model, examples, i) for i in range(len(examples.token_ids))]).mean()
+    return module(**_inputs(model, examples), **_label_arguments(examples.labels)).loss
+
+
+def _span_loss(module: torch.nn.Module, model: Model, examples: Examples, i: int) -> torch.Tensor:
+    start, end = torch.tensor(np.asarray(examples.labels[i])).long()
+    alone = {name: value[i : i + 1, : examples.lengths[i]] for name, value in _inputs(model, examples).items()}
+    return module(**alone, start_positions=start[None], end_positions=end[None]).loss
+
+
+def _inputs(model: Model, examples: Examples) -> dict[str, torch.Tensor]:
+    """[N, C, T] for multiple choice, else [N C, T]."""
+    names = {
+        "input_ids": examples.token_ids,
+        "attention_mask": examples.attention_mask,
+        "token_type_ids": examples.token_type_ids,
+    }
+    flat = model.task != "multiple_choice"
+    return {
+        name: torch.tensor(value.reshape(-1, value.shape[-1]) if flat else value).long()
+        for name, value in names.items()
+    }
+
+
+def _label_arguments(labels: np.ndarray | Pretraining) -> dict[str, torch.Tensor]:
+    if isinstance(labels, Pretraining):
+        return {
+            "labels": torch.tensor(labels.masked_lm).long(),
+            "next_sentence_label": torch.tensor(labels.next_sentence).long(),
+        }
+    return {"labels": torch.tensor(labels) if labels.dtype.kind == "f" else torch.tensor(labels).long()}
+
+
+def _logits(model: Model, output: Any) -> Any:
+    if model.task == "pretraining":
+        return Pretraining(output.prediction_logits.numpy(), output.seq_relationship_logits.numpy())
+    if model.task == "question_answering":
+        return torch.stack([output.start_logits, output.end_logits], dim=-1).numpy()
+    return output.logits.numpy() if "logits" in output else None
+
+
+def _pooled(model: Model, hidden: torch.Tensor, examples: Examples) -> torch.Tensor:
+    """The poolings that transformers leaves to its user."""
+    if model.pooling == "cls":
+        return hidden[:, 0]
+    mask = torch.tensor(examples.attention_mask.reshape(-1, examples.attention_mask.shape[-1]))[..., None].float()
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    return functional.normalize(mean, dim=-1) if model.task == "sentence_embedding" else mean
+
+
+def make_sgd(module: torch.nn.Module, learning_rate: Callable[[int], float]) -> Callable[[int], None]:
+    """Plain gradient descent: step number -> one update from the gradients at hand."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    return lambda step: _update(optimizer, learning_rate(step))
+
+
+def make_adamw(
+    module: torch.nn.Module,
+    learning_rate: Callable[[int], float],
+    decayed: Mapping[str, bool],
+    settings: Any,
+) -> Callable[[int], None]:
+    """AdamW with clipping: step number -> one update from the gradients at hand.
+
+    Args:
+      module: to train.
+      learning_rate: step -> rate.
+      decayed: by the names of our weight table, whether weight decay applies.
+      settings: bertjax's `Optimizer`.
+    """
+    named = [(canonical_name(name), parameter) for name, parameter in module.named_parameters()]
+    named = [(name, parameter) for name, parameter in named if name in decayed]
+    groups = [
+        {"params": [parameter for name, parameter in named if decayed[name]], "weight_decay": settings.weight_decay},
+        {"params": [parameter for name, parameter in named if not decayed[name]], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(settings.b1, settings.b2), eps=settings.eps)
+
+    def update(step: int) -> None:
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], settings.clip_norm)
+        _update(optimizer, learning_rate(step))
+
+    return update
+
+
+def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()

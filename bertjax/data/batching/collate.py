@@ -1,0 +1,190 @@
+"""Batches: examples laid out in the few fixed shapes of a plan.
+
+Everything here is a pure function of the examples, the plan and the step, so a run can be taken up at any step.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from bertjax.batch import UNLABELLED, Batch, empty_batch
+from bertjax.data.batching.batch_plan import Plan, Position
+from bertjax.data.batching.packing import Layout, Row, pack, unpacked
+from bertjax.data.encode.examples import Examples
+
+_EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of examples does not matter there
+_EVALUATION_CHUNK = 2048  # examples packed together in evaluation
+
+
+class PackedBatch(NamedTuple):
+    """A batch and where its examples came from.
+
+    Attributes:
+      example_ids: [B, E] index of each slot's example, -1 in an empty slot; [B, G] where an example is a group of
+        texts.
+      num_examples, num_tokens: real ones.
+    """
+
+    batch: Batch
+    example_ids: np.ndarray
+    num_examples: int
+    num_tokens: int
+
+    def token_sources(self, offsets: np.ndarray) -> np.ndarray:
+        """Where each token came from, where an example is one text.
+
+        Args:
+          offsets: [N + 1] of the examples.
+
+        Returns:
+          [B, T] indices of tokens, counted over all examples; -1 in padding.
+        """
+        real = self.batch.segment_ids > 0
+        examples = np.take_along_axis(self.example_ids, np.maximum(self.batch.segment_ids - 1, 0), axis=1)
+        return np.where(real, offsets[examples] + self.batch.position_ids, -1)
+
+
+class BatchSource(Protocol):
+    """The training batches of a run, wherever its examples are kept."""
+
+    @property
+    def plan(self) -> Plan:
+        """Counts, shapes and order."""
+        ...
+
+    def batches(self, start: Position | None = None) -> Iterator[PackedBatch]:
+        """The batches from a position on, or from the first, to the end of the run."""
+        ...
+
+
+class ExampleStore(Protocol):
+    """Where examples are kept, in memory or not."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens in each example, special ones included."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Examples:
+        """The examples at `indices`, which ascend."""
+        ...
+
+
+class StoredBatches(NamedTuple):
+    """Batches of examples that are kept somewhere; one window of them is read at a time."""
+
+    examples: ExampleStore
+    plan: Plan
+
+    def batches(self, start: Position | None = None) -> Iterator[PackedBatch]:
+        """The batches from a position on, or from the first, to the end of the run."""
+        plan = self.plan
+        first = start or plan.position(0)
+        plan.step(first)
+        order = plan.order(self.examples.lengths)
+        for epoch in range(first.epoch, plan.epochs):
+            for window in order.windows(epoch, first.batch if epoch == first.epoch else 0):
+                examples = self.examples.take(window.examples)
+                of_example = examples.lengths
+                for positions in window.batches:
+                    lengths = of_example[positions].tolist()
+                    rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
+                    yield collate(examples, positions, rows, _fitting(plan.layouts, rows, lengths), epoch)
+
+
+def shard(packed_batch: PackedBatch, index: int, count: int) -> PackedBatch:
+    """The rows of a batch that one of several hosts computes: each row on exactly one, each host as many.
+
+    Args:
+      packed_batch: the whole batch, the same on every host, its rows a multiple of `count`.
+      index: which host, from 0.
+      count: hosts.
+    """
+    num_rows = len(packed_batch.example_ids)
+    if num_rows % count:
+        raise ValueError(f"{num_rows} rows cannot be dealt to {count} hosts")
+    own = slice(index * num_rows // count, (index + 1) * num_rows // count)
+    batch = jax.tree.map(lambda leaf: leaf[own], packed_batch.batch)
+    ids = packed_batch.example_ids[own]
+    return PackedBatch(batch, ids, int((ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
+
+
+def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
+    """Every example exactly once, packed across the whole set, in one shape."""
+    lengths = examples.lengths
+    row_length = _evaluation_row_length(int(lengths.max()))
+    chunks = [
+        np.arange(start, min(start + _EVALUATION_CHUNK, len(lengths)))
+        for start in range(0, len(lengths), _EVALUATION_CHUNK)
+    ]
+    packed = [(chunk, pack(lengths[chunk].tolist(), row_length)) for chunk in chunks]
+    most_rows = max(len(rows) for _, rows in packed)
+    num_rows = min(most_rows, max(1, _EVALUATION_TOKENS // row_length))
+    layout = Layout(
+        rows=-(-num_rows // num_devices) * num_devices,
+        row_length=row_length,
+        slots=max(len(row) for _, rows in packed for row in rows) * examples.kind.texts,
+    )
+    for chunk, rows in packed:
+        for start in range(0, len(rows), layout.rows):
+            yield collate(examples, chunk, rows[start : start + layout.rows], layout)
+
+
+def _evaluation_row_length(longest: int) -> int:
+    return longest * 3 // 2  # room for a second example in most rows, and short attention
+
+
+def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -> Layout:
+    """The first layout that holds these rows; layouts grow in one direction only."""
+    needed_length = max(sum(lengths[i] for i in row) for row in rows)
+    return next(layout for layout in layouts if layout.rows >= len(rows) and layout.row_length >= needed_length)
+
+
+def collate(examples: Examples, indices: np.ndarray, rows: list[Row], layout: Layout, epoch: int = 0) -> PackedBatch:
+    """Writes examples into a batch.
+
+    Args:
+      examples: the whole set.
+      indices: examples of this batch.
+      rows: which of them share a row, as positions in `indices`.
+      layout: the shape to fill; rows beyond the given ones stay empty.
+      epoch: counted from 0, which has a say where tokens are hidden anew in each.
+    """
+    batch = empty_batch(*layout, examples.kind)
+    texts = examples.kind.texts
+    example_ids = np.full((layout.rows, layout.slots // texts), -1, np.int64)
+    # Examples one after the other, as they stand in the rows; then their texts, and their tokens.
+    taken = indices[[i for row in rows for i in row]]
+    in_row = np.array([len(row) for row in rows])
+    row = np.repeat(np.arange(len(rows)), in_row)
+    place = np.arange(len(taken)) - np.repeat(np.cumsum(in_row) - in_row, in_row)
+    lengths = examples.offsets[taken + 1] - examples.offsets[taken]
+    first = np.cumsum(lengths) - lengths
+    in_row_first = first - first[np.searchsorted(row, row)]
+    text_lengths = lengths[:, None] if examples.text_lengths is None else examples.text_lengths[taken]  # [n, C]
+    text_first = np.cumsum(text_lengths, axis=1) - text_lengths
+    slots = place[:, None] * texts + np.arange(texts)
+
+    tokens = np.arange(lengths.sum())
+    source = tokens + np.repeat(examples.offsets[taken] - first, lengths)
+    target = tokens + np.repeat(row * layout.row_length + in_row_first - first, lengths)
+    token_ids, token_labels = examples.tokens_in(epoch, taken, source)
+    batch.token_ids.reshape(-1)[target] = token_ids
+    batch.token_type_ids.reshape(-1)[target] = examples.token_type_ids[source]
+    batch.position_ids.reshape(-1)[target] = tokens - np.repeat(
+        (first[:, None] + text_first).ravel(), text_lengths.ravel()
+    )
+    batch.segment_ids.reshape(-1)[target] = np.repeat(slots.ravel() + 1, text_lengths.ravel())
+    batch.example_starts[row[:, None], slots] = in_row_first[:, None] + text_first
+    weights = np.ones(len(taken), np.float32) if examples.weights is None else examples.weights[taken]
+    if examples.labels_of == "tokens":
+        labelled = token_labels != UNLABELLED
+        batch.labels.reshape(-1)[target] = np.where(labelled, token_labels, 0)
+        batch.example_weights.reshape(-1)[target] = np.where(labelled, np.repeat(weights, lengths), 0)
+    else:
+        batch.labels[row, place] = examples.labels[taken]
+        batch.example_weights[row, place] = weights
+    example_ids[row, place] = taken if examples.ids is None else examples.ids[taken]
+    return PackedBatch(batch, example_ids, len(taken), len(tokens))

@@ -1,0 +1,107 @@
+"""`Examples`: tokenized, labelled and kept ragged, whatever the task; padding is the batch's business."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from bertjax.batch import LabelKind
+from bertjax.data.encode.masking import DynamicMasking
+
+
+class Examples(NamedTuple):
+    """Tokenized examples, end to end.
+
+    Attributes:
+      token_ids, token_type_ids: [total tokens] int32; example i is `offsets[i]:offsets[i + 1]`.
+      offsets: [N + 1] int64.
+      labels: one an example, [N] or [N, L], indices in int32 and real numbers in float32; or one a token,
+        [total tokens] with -100 where a token has none.
+      truncated: examples that were cut to the longest length.
+      weights: [N] float32 of each example in the loss; None stands for 1 each.
+      labels_of: what has a label.
+      text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
+      masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
+      row_of: [N] which row of the table each is of, ascending; None where each row is one example.
+      reference: what judges predictions where labels do not suffice, by the task.
+      ids: [N] their numbers in the set that they were taken from; None where they are all of it.
+      unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
+    """
+
+    token_ids: np.ndarray
+    token_type_ids: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    truncated: int
+    weights: np.ndarray | None = None
+    labels_of: Literal["examples", "tokens"] = "examples"
+    text_lengths: np.ndarray | None = None
+    masking: DynamicMasking | None = None
+    row_of: np.ndarray | None = None
+    reference: Any = None
+    ids: np.ndarray | None = None
+    unlearnable: int = 0
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens in each example, special ones included."""
+        return np.diff(self.offsets)
+
+    def take(self, indices: np.ndarray) -> "Examples":
+        """The examples at `indices`, which ascend; without what judges them."""
+        if len(indices) == self.num_examples:
+            return self
+        lengths = self.offsets[indices + 1] - self.offsets[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return self._replace(
+            token_ids=self.token_ids[tokens],
+            token_type_ids=self.token_type_ids[tokens],
+            offsets=offsets,
+            labels=self.labels[tokens if self.labels_of == "tokens" else indices],
+            weights=None if self.weights is None else self.weights[indices],
+            text_lengths=None if self.text_lengths is None else self.text_lengths[indices],
+            masking=None if self.masking is None else self.masking._replace(words=self.masking.words[tokens]),
+            row_of=None if self.row_of is None else self.row_of[indices],
+            reference=None,
+            ids=indices if self.ids is None else self.ids[indices],
+        )
+
+    def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The token ids of an example in an epoch, and the labels of its tokens where these have some."""
+        tokens = slice(int(self.offsets[example]), int(self.offsets[example + 1]))
+        if self.masking is not None:
+            number = example if self.ids is None else int(self.ids[example])
+            return self.masking.hide(self.token_ids[tokens], tokens, number, epoch)
+        return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
+
+    def tokens_in(self, epoch: int, indices: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `tokens_of` says of several examples, end to end.
+
+        Args:
+          epoch: counted from 0.
+          indices: the examples.
+          tokens: where their tokens are, end to end.
+        """
+        if self.masking is not None:
+            token_ids, labels = zip(*(self.tokens_of(int(i), epoch) for i in indices), strict=True)
+            return np.concatenate(token_ids), np.concatenate(labels)
+        return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
+
+    def fixed(self, seed: int) -> "Examples":
+        """The same, with the tokens hidden that `seed` hides in epoch 0: what a model is judged by must not change."""
+        if self.masking is None:
+            return self
+        held = self._replace(masking=self.masking._replace(seed=seed))
+        token_ids, labels = zip(*(held.tokens_of(i, epoch=0) for i in range(self.num_examples)), strict=True)
+        return self._replace(token_ids=np.concatenate(token_ids), labels=np.concatenate(labels), masking=None)
+
+    @property
+    def kind(self) -> LabelKind:
+        """What a batch of them must hold."""
+        texts = 1 if self.text_lengths is None else self.text_lengths.shape[1]
+        return LabelKind(self.labels_of, self.labels.shape[1:], self.labels.dtype.type, texts)

@@ -1,0 +1,150 @@
+"""Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: padding is the batch's business."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.data.encode.examples import Examples
+from bertjax.errors import CheckpointError
+
+
+class Ragged(NamedTuple):
+    """Tokens of texts, end to end, as in `Examples`."""
+
+    token_ids: np.ndarray
+    token_type_ids: np.ndarray
+    offsets: np.ndarray
+
+
+class Windows(NamedTuple):
+    """Texts in pieces that are not too long.
+
+    Attributes:
+      tokens: of all windows, each an example.
+      text_of: [N] which text a window is of; windows of one text follow one another.
+      parts: the tokenizer's own account of each, with words and characters.
+    """
+
+    tokens: Ragged
+    text_of: np.ndarray
+    parts: Sequence[Encoding]
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The fast tokenizer in a model folder.
+
+    Truncation and padding that were saved with it are reset: some checkpoints carry those of another job.
+
+    Raises:
+      CheckpointError: no tokenizer can be read from the folder.
+    """
+    if not any((Path(folder) / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        # transformers would make up a tokenizer without a vocabulary.
+        raise CheckpointError(f"{folder} has no tokenizer (neither tokenizer.json nor vocab.txt)")
+    try:
+        tokenizer = _class_for(Path(folder)).from_pretrained(str(folder), use_fast=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} has no tokenizer that can be read: {str(error).splitlines()[0]}") from None
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _class_for(folder: Path) -> Any:
+    """What reads the tokenizer of a folder: BERT's own class where that is its class, else a class that finds it.
+
+    The finding imports PyTorch wherever that is installed, which takes a second and 190 MiB.
+    """
+    stored: dict[str, Any] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            stored |= json.loads((folder / name).read_text(encoding="utf-8"))
+    named = stored.get("tokenizer_class") or ("BertTokenizer" if stored.get("model_type") == "bert" else None)
+    if named in ("BertTokenizer", "BertTokenizerFast") and "auto_map" not in stored:
+        from transformers import BertTokenizer
+
+        return BertTokenizer
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: np.ndarray,
+    max_length: int,
+) -> Examples:
+    """Encodes texts, or pairs of texts as two segments, cut to `max_length` tokens (the longer of a pair first)."""
+    encoded = tokenizer(
+        list(texts),
+        None if pairs is None else list(pairs),
+        truncation=False,
+        padding=False,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    whole = sum(len(ids) > max_length for ids in encoded["input_ids"])
+    if whole:
+        encoded = tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation="longest_first",
+            max_length=max_length,
+            padding=False,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        tokenizer.backend_tokenizer.no_truncation()
+    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated=whole)
+
+
+def in_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str] | Sequence[Sequence[str]],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    overlap: int,
+    split_into_words: bool = False,
+) -> Windows:
+    """Encodes texts whole: what is longer than `max_length` tokens becomes several windows. Of pairs, the second text
+    moves on from window to window, and the first stands in each.
+
+    Args:
+      overlap: tokens that neighbouring windows share.
+      split_into_words: each text is a list of words.
+    """
+    encoded = tokenizer(
+        [list(text) for text in texts] if split_into_words else list(texts),
+        None if pairs is None else list(pairs),
+        truncation=True if pairs is None else "only_second",
+        max_length=max_length,
+        stride=overlap,
+        is_split_into_words=split_into_words,
+        padding=False,
+        return_overflowing_tokens=True,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+    )
+    tokenizer.backend_tokenizer.no_truncation()
+    return Windows(
+        _ragged(encoded["input_ids"], encoded["token_type_ids"]),
+        np.asarray(encoded["overflow_to_sample_mapping"], np.int64),
+        encoded.encodings,
+    )
+
+
+def _ragged(token_ids: Sequence[Sequence[int]], token_type_ids: Sequence[Sequence[int]]) -> Ragged:
+    lengths = [len(ids) for ids in token_ids]
+    return Ragged(
+        token_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_ids]),
+        token_type_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_type_ids]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )

@@ -1,0 +1,62 @@
+"""CoNLL columns: a word and its tags a line, separated by white space, with a blank line after each sentence.
+
+Shared tasks write the word first and the tag to learn last, with others between; `-DOCSTART-` lines part documents.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bertjax.data.read.bad_rows import PLACE, BadRow, OnBadRow, Place
+
+_COMMENT = re.compile(r"#\s*\w+\s*=")  # as in CoNLL-U; a lone "#" is a word
+
+
+class Sentence(NamedTuple):
+    """A sentence of a file.
+
+    Attributes:
+      line: of its first word, counted from 1.
+      columns: one tuple a column, each with an entry a word.
+    """
+
+    line: int
+    columns: list[tuple[str, ...]]
+
+
+def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[Any]]:
+    """Sentences as columns of a table: `text` with the words, `label` with the last tags, `tag_2` and so on between.
+
+    A sentence in which a line has other columns than the first line of the file is broken.
+    """
+    sentences: list[Sentence] = []
+    width = None
+    for line, words in _blocks(text):
+        width = width or len(words[0])
+        ragged = next((i for i, fields in enumerate(words) if len(fields) != width), None)
+        if width < 2:
+            on_bad_row(BadRow(source, line, "has one column; a word and its tag make two"))
+        elif ragged is not None:
+            found = len(words[ragged])
+            reason = f"has {found} column{'' if found == 1 else 's'}, the lines before have {width}"
+            on_bad_row(BadRow(source, line + ragged, reason))
+        else:
+            sentences.append(Sentence(line, list(zip(*words, strict=True))))
+    names = ["text", *(f"tag_{i}" for i in range(2, (width or 2))), "label"]
+    columns: dict[str, list[Any]] = {
+        name: [list(sentence.columns[i]) for sentence in sentences] for i, name in enumerate(names)
+    }
+    return columns | {PLACE: [Place(source, sentence.line) for sentence in sentences]}
+
+
+def _blocks(text: str) -> Iterator[tuple[int, list[list[str]]]]:
+    """Each sentence: the number of its first line, and the fields of its lines."""
+    first = 0
+    words: list[list[str]] = []
+    for number, line in enumerate([*re.split(r"\r\n|\r|\n", text), ""], start=1):
+        if line.strip() and not line.startswith("-DOCSTART-") and not (not words and _COMMENT.match(line)):
+            first = first if words else number
+            words.append(line.split("\t") if "\t" in line else line.split())
+        elif words:
+            yield first, words
+            words = []

@@ -1,0 +1,286 @@
+"""Tables from anywhere: which files a name leads to, and the rows of all of them as one frame.
+
+A name is a file, a pattern of several, an address (on the web, or in a store that fsspec knows), or a data set of the
+catalog.
+"""
+
+import bz2
+import gzip
+import io
+import logging
+import lzma
+import re
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from glob import glob
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal, NamedTuple
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from bertjax import catalog
+from bertjax.data.read.bad_rows import BadRow, OnBadRow
+from bertjax.data.read.catalog_tables import in_catalog, read_catalog
+from bertjax.data.read.file_formats import READERS, Reader, read_document
+from bertjax.data.table import Documents
+from bertjax.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+DOWNLOAD_TIMEOUT_SECONDS = 60
+_LISTED = 3
+
+
+class Read(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+      frame: all columns of the rows that can be read.
+      skipped: the rows that cannot, in the order of the files.
+    """
+
+    frame: pd.DataFrame
+    skipped: tuple[BadRow, ...] = ()
+
+
+def read_table(
+    source: str,
+    encoding: str = "utf-8",
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    documents: Documents = "line",
+) -> Read:
+    """All columns and rows of a source.
+
+    Args:
+      source: a path, a pattern of paths (`*.csv`, read in the order of their names), an address, or the name of a
+        catalog data set.
+      encoding: of text files; a byte order mark is dropped.
+      on_bad_row: "stop" ends with the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
+        is broken when it has more or fewer fields than the header, or is no JSON object.
+      documents: what a row of plain text is.
+
+    Raises:
+      DataError: the source is missing, empty, broken (with its line) or of an unknown format, or its files have
+        different columns.
+      AssetError: a catalog data set cannot be fetched.
+    """
+    if in_catalog(source):
+        return Read(read_catalog(source))
+    files = files_of(source)
+    skipped: list[BadRow] = []
+    on_broken = stop if on_bad_row == "stop" else skipped.append
+    frame = _join({file.name: _whole(read_frames(file, encoding, on_broken, documents)) for file in files})
+    if frame.empty:
+        raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
+    if skipped:
+        logger.warning("%s: left out %s", source, listing(skipped))
+    return Read(frame, tuple(skipped))
+
+
+class File(NamedTuple):
+    """A file, wherever it is.
+
+    Attributes:
+      name: for messages; its end says the format.
+      open: to read its bytes, from any process.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+def files_of(source: str) -> list[File]:
+    """The files that a source names.
+
+    Raises:
+      DataError: there are none, or no way leads there.
+    """
+    with _complaints(source):
+        return _files(source)
+
+
+def read_frames(
+    file: File, encoding: str, on_bad_row: OnBadRow, documents: Documents = "line", most_rows: int = sys.maxsize
+) -> Iterator[pd.DataFrame]:
+    """The rows of a file, in frames of `most_rows` rows or fewer.
+
+    Raises:
+      DataError: the file cannot be read, or is of an unknown format.
+    """
+    read, decompress = _format(file.name, documents)
+    with _complaints(file.name), file.open() as compressed, decompress(compressed) as content:
+        yield from read(content, file.name, encoding, on_bad_row, most_rows)
+
+
+def _files(source: str) -> list[File]:
+    address = re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)
+    if address is None:
+        return _local_files(source)
+    scheme = address.group(1).lower()
+    if scheme == "file":
+        return _local_files(urllib.request.url2pathname(urlsplit(source).path))
+    if scheme in ("http", "https"):
+        return [File(source, partial(_download, source))]
+    return _stored_files(source)
+
+
+def _local_files(source: str) -> list[File]:
+    path = Path(source)
+    if path.is_dir():
+        raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
+    if path.exists():
+        return [File(source, partial(_open, path))]
+    if not _is_pattern(source):
+        raise FileNotFoundError
+    # Path.glob would find hidden files too, such as the ones that macOS leaves beside its archives.
+    found = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    return [File(name, partial(_open, Path(name))) for name in _found(found, source)]
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _stored_files(address: str) -> list[File]:
+    from fsspec.core import url_to_fs
+
+    store, path = url_to_fs(address)
+    if not _is_pattern(address) or store.exists(path):
+        return [File(address, partial(store.open, path, "rb"))]
+    found: Mapping[str, Any] = store.glob(path, detail=True)
+    names = sorted(name for name, about in found.items() if about["type"] == "file")
+    return [File(store.unstrip_protocol(name), partial(store.open, name, "rb")) for name in _found(names, address)]
+
+
+def _is_pattern(source: str) -> bool:
+    return any(sign in source for sign in "*?[")
+
+
+def _found(names: list[str], pattern: str) -> list[str]:
+    if not names:
+        raise DataError(f"no file matches {pattern}")
+    return names
+
+
+def _download(address: str) -> BinaryIO:
+    with urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT_SECONDS) as answer:
+        return io.BytesIO(answer.read())
+
+
+@contextmanager
+def _complaints(name: str) -> Iterator[None]:
+    """Says in one line why there is no way to a file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        known = ", ".join(catalog.names("data"))
+        raise DataError(f"{name} does not exist; give a file, a URL, or one of {known}") from None
+    except ImportError as error:
+        # fsspec words this differently for each store; the cause always names the module.
+        package = getattr(error.__cause__, "name", None) or error.name or str(error)
+        raise DataError(f"{name} needs the package {package}, which is not installed: pip install {package}") from None
+    # Each store and each compression raises exceptions of its own.
+    except Exception as error:
+        raise DataError(f"{name} cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, URLError) and isinstance(error.reason, OSError):
+        error = error.reason
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def stop(row: BadRow) -> None:
+    """Ends with a broken row.
+
+    Raises:
+      DataError: always; it says where the row is.
+    """
+    raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
+
+
+def _format(name: str, documents: Documents) -> tuple[Reader, Callable[[BinaryIO], Any]]:
+    is_web = re.match("https?://", name, re.IGNORECASE)
+    *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
+    decompress = _DECOMPRESSORS.get(last)
+    kind = last if decompress is None else outer[-1]
+    if kind not in READERS:
+        known, compressions = ", ".join(READERS), ", ".join(_DECOMPRESSORS)
+        raise DataError(f"{name}: unknown format; bertjax reads {known}, compressed ({compressions}) or not")
+    if documents == "file" and kind != ".txt":
+        raise DataError(f"--documents file makes one row of a .txt file, and {name} is none; leave it out")
+    return read_document if documents == "file" else READERS[kind], decompress or (lambda file: file)
+
+
+def _unzstd(file: BinaryIO) -> BinaryIO:
+    # The standard library has no zstd before Python 3.14; parquet needs pyarrow anyway.
+    import pyarrow
+
+    return pyarrow.input_stream(file, compression="zstd")
+
+
+def _unzip(file: BinaryIO) -> BinaryIO:
+    with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+        # macOS adds a folder of its own to the archives it makes.
+        inside = [f for f in archive.infolist() if not f.is_dir() and not f.filename.startswith("__MACOSX/")]
+        if len(inside) != 1:
+            raise ValueError(f"a zip must hold one file, this one holds {len(inside)}")
+        return io.BytesIO(archive.read(inside[0]))
+
+
+_DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {
+    ".gz": partial(gzip.open, mode="rb"),
+    ".bz2": partial(bz2.open, mode="rb"),
+    ".zst": _unzstd,
+    ".xz": partial(lzma.open, mode="rb"),
+    ".zip": _unzip,
+}
+
+
+def _whole(frames: Iterator[pd.DataFrame]) -> pd.DataFrame:
+    first, *rest = frames
+    return pd.concat([first, *rest], ignore_index=True) if rest else first
+
+
+def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All rows, in the order of the files.
+
+    Raises:
+      DataError: a file whose columns are not those of the first; their order may differ.
+    """
+    # Where every row of a file of JSON lines is broken, nothing says which columns it has.
+    first, *rest = [(name, frame) for name, frame in frames.items() if len(frame.columns)] or [("", pd.DataFrame())]
+    for name, frame in rest:
+        check_same_columns(first[0], first[1].columns, name, frame.columns)
+    return pd.concat([frame for _, frame in (first, *rest)], ignore_index=True) if rest else first[1]
+
+
+def check_same_columns(first: str, expected: Iterable[str], name: str, columns: Iterable[str]) -> None:
+    """Whether a file has the columns of the first one; their order may differ.
+
+    Raises:
+      DataError: it has not.
+    """
+    there, wanted = list(columns), list(expected)
+    missing = [repr(column) for column in wanted if column not in there]
+    extra = [repr(column) for column in there if column not in wanted]
+    if missing or extra:
+        says = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
+        raise DataError(f"{name} has other columns than {first}: it {' and '.join(says)}")
+
+
+def listing(rows: Sequence[BadRow]) -> str:
+    """How many rows are broken, and the first of them."""
+    shown = [str(row) for row in rows[:_LISTED]]
+    more = [f"{len(rows) - _LISTED} more"] if len(rows) > _LISTED else []
+    return f"{len(rows)} broken row{'' if len(rows) == 1 else 's'} ({'; '.join(shown + more)})"

@@ -1,0 +1,1 @@
+"""Rows: cells to texts and labels, preprocessed and counted."""

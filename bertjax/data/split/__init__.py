@@ -1,0 +1,1 @@
+"""Train, validation and test rows: splitters, leaks between them, balance of classes."""

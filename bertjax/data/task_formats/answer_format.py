@@ -1,0 +1,193 @@
+"""Questions and the text that answers them: where an answer begins and ends, in windows over a long text.
+
+Source: BERT, section 4.2; windows and labels as in its `run_squad.py`.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.tokenize import Windows, in_windows
+from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_text, shown
+from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.table import Table
+from bertjax.data.task_formats.sequence_formats import pair_columns
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.errors import ConfigError
+
+_SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
+logger = logging.getLogger(__name__)
+
+NO_CHARACTER = -1  # where a token is none of the context
+
+
+class Answer(NamedTuple):
+    """A piece of the context.
+
+    Attributes:
+      start: its first character there, counted from 0.
+    """
+
+    start: int
+    text: str
+
+
+class Question(NamedTuple):
+    """What is known of a question beside its text.
+
+    Attributes:
+      id: its name in the table, or its text.
+      answers: each of them right; none where the context has no answer.
+    """
+
+    id: str
+    answers: tuple[Answer, ...]
+
+
+class Contexts(NamedTuple):
+    """What leads from tokens back to the text.
+
+    Attributes:
+      questions: of the table, in its order.
+      contexts: the text of each.
+      question_of: [N] which question a window belongs to; its windows follow one another.
+      characters: [total tokens, 2] where each token begins and ends in its context; -1 where it is none of it.
+    """
+
+    questions: Sequence[Question]
+    contexts: Sequence[str]
+    question_of: np.ndarray
+    characters: np.ndarray
+
+
+def _read(cells: Mapping[str, Any], table: Table) -> Row:
+    question, context = read_text(cells, table.text), read_text(cells, table.text_pair)
+    cell = cells.get("id")
+    name = question if is_missing(cell) else label_text(cell) or question
+    answers = tuple(_answers(cells[table.label], table.label, name))
+    for answer in answers:
+        _check(answer, context, name)
+    return Row(question, context, Question(name, answers))
+
+
+def _answers(cell: Any, column: str, name: str) -> list[Answer]:
+    """Answers as SQuAD has them: a list of objects with text and answer_start, or an object of two such lists."""
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            cell = {}
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, Mapping) and {"text", "answer_start"} <= set(cell):
+        texts, starts = (
+            [item] if isinstance(item, str | int) else list(item) for item in (cell["text"], cell["answer_start"])
+        )
+        cell = [{"text": text, "answer_start": start} for text, start in zip_longest(texts, starts)]
+    well_formed = isinstance(cell, list) and all(
+        isinstance(item, Mapping) and isinstance(item.get("text"), str) and _is_whole(item.get("answer_start"))
+        for item in cell
+    )
+    if not well_formed:
+        raise BadCell(
+            f"has no answers to question {name!r} in column {column!r}: they must be objects with text and "
+            f"answer_start, or an empty list"
+        )
+    return [Answer(int(item["answer_start"]), item["text"]) for item in cell if item["text"].strip()]
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _check(answer: Answer, context: str, name: str) -> None:
+    end = answer.start + len(answer.text)
+    if not 0 <= answer.start <= end <= len(context):
+        raise BadCell(
+            f"cuts off an answer to question {name!r}: {shown(answer.text)} at character {answer.start} ends beyond "
+            f"its context of {len(context)} characters"
+        )
+    if context[answer.start : end] != answer.text:
+        raise BadCell(
+            f"misplaces an answer to question {name!r}: at character {answer.start} of its context stands "
+            f"{shown(context[answer.start : end])}, not {shown(answer.text)}"
+        )
+
+
+def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
+    assert rows.pairs is not None
+    room = encoding.max_length // 2
+    overlap = encoding.max_length // 4 if encoding.table.doc_stride is None else encoding.table.doc_stride
+    if not 0 <= overlap < encoding.max_length - room:
+        raise ConfigError(
+            f"--doc-stride {overlap} must be under {encoding.max_length - room}, half of --max-length, or windows "
+            f"would not move on"
+        )
+    questions = _cut(encoding.tokenizer, rows.texts, room - _SPECIAL_TOKENS)
+    windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap)
+    characters = np.concatenate(
+        [
+            [
+                at if part == 1 else (NO_CHARACTER, NO_CHARACTER)
+                for at, part in zip(p.offsets, p.sequence_ids, strict=True)
+            ]
+            for p in windows.parts
+        ]
+    ).astype(np.int32)
+    labels = _labels(windows, characters, rows.labels)
+    found = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
+    lost = sum(bool(question.answers) and i not in found for i, question in enumerate(rows.labels))
+    tell_unlearnable(source, lost)
+    reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
+    return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference, unlearnable=lost)
+
+
+def tell_unlearnable(source: str, count: int) -> None:
+    """Says how many answers are in none of the windows."""
+    if count:
+        logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, count)
+
+
+def _cut(tokenizer: PreTrainedTokenizerFast, questions: Sequence[str], longest: int) -> list[str]:
+    """The questions, each cut to its first tokens where it has too many for its half of a window."""
+    encoded = tokenizer(list(questions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [
+        question if len(offsets) <= longest else question[: offsets[longest - 1][1]]
+        for question, offsets in zip(questions, encoded["offset_mapping"], strict=True)
+    ]
+
+
+def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Question]) -> np.ndarray:
+    """[N, 2] the first and last token of the first answer in each window, counted from the window's start; [CLS], at 0,
+    where the whole answer is not in it.
+    """
+    labels = np.zeros((len(windows.text_of), 2), np.int32)
+    for window, question in enumerate(windows.text_of.tolist()):
+        if not questions[question].answers:
+            continue
+        answer = questions[question].answers[0]
+        text = answer.text.strip()
+        start = answer.start + answer.text.index(text)
+        begins, ends = characters[windows.tokens.offsets[window] : windows.tokens.offsets[window + 1]].T
+        context = np.flatnonzero(begins != NO_CHARACTER)
+        inside = context[(ends[context] > start) & (begins[context] < start + len(text))]
+        if len(inside) and begins[context[0]] <= start and ends[context[-1]] >= start + len(text):
+            labels[window] = inside[0], inside[-1]
+    return labels
+
+
+QUESTION_ANSWERING = TaskFormat(
+    columns=lambda table: (*pair_columns(table, "question_answering"), table.label),
+    optional=("id",),
+    read_row=_read,
+    encode=_encode,
+    positions=True,
+    judged_by_texts=True,
+    usual={"text": (("question",),), "text_pair": (("context",),), "label": (("answers",),)},
+)

@@ -1,0 +1,125 @@
+"""Several texts an example: a question with candidates for its answer, or two texts and how alike they are.
+
+The texts of an example stand in consecutive slots of one row.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.tokenize import tokenize
+from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_list, read_number, read_text, shown
+from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.table import Table
+from bertjax.data.task_formats.sequence_formats import pair_columns
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.errors import ConfigError, DataError
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _choice_columns(table: Table) -> tuple[str, ...]:
+    if not table.candidates:
+        raise ConfigError(
+            "multiple_choice needs the candidates of each question: name their columns, or the one that lists them, "
+            "with --candidates"
+        )
+    return (*table.text, *table.candidates, table.label)
+
+
+def _read_choice(cells: Mapping[str, Any], table: Table) -> Row:
+    candidates = _candidates(cells, table.candidates)
+    return Row(read_text(cells, table.text), candidates, _right(cells, table.label, candidates))
+
+
+def _candidates(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    if len(columns) > 1:
+        return tuple(read_text(cells, [column]) for column in columns)
+    items = read_list(cells, columns[0])
+    wrong = next((item for item in items if not isinstance(item, str) or not item.strip()), None)
+    if wrong is not None or len(items) < 2:
+        what = f"the candidate {shown(wrong)}" if wrong is not None else f"{len(items)} of the two candidates or more"
+        raise BadCell(f"has {what} in column {columns[0]!r}, which must list texts")
+    return tuple(items)
+
+
+def _right(cells: Mapping[str, Any], column: str, candidates: Sequence[str]) -> int:
+    """Which candidate is right: its number counted from 0, its letter, or its text."""
+    cell = cells[column]
+    label = None if is_missing(cell) else label_text(cell)
+    if label is None:
+        raise BadCell(f"does not say in column {column!r} which candidate is right")
+    if label in candidates:
+        return candidates.index(label)
+    number = int(label) if label.isdecimal() else _LETTERS.find(label) if len(label) == 1 else -1
+    if not 0 <= number < len(candidates):
+        raise BadCell(
+            f"holds {shown(cell)} in column {column!r}, which is none of its {len(candidates)} candidates: give a "
+            f"number from 0, a letter from A, or the candidate's text"
+        )
+    return number
+
+
+def _encode_choices(rows: Rows, source: str, encoding: Encoding) -> Examples:
+    assert rows.pairs is not None
+    counts = [len(candidates) for candidates in rows.pairs]
+    other = next((i for i, count in enumerate(counts) if count != counts[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{source}: the question {shown(rows.texts[other])} has {counts[other]} candidates, those before have "
+            f"{counts[0]}; all questions of a table need as many"
+        )
+    questions = [text for text, count in zip(rows.texts, counts, strict=True) for _ in range(count)]
+    candidates = [candidate for of_row in rows.pairs for candidate in of_row]
+    return _grouped(
+        tokenize(encoding.tokenizer, questions, candidates, np.array(rows.labels, np.int32), encoding.max_length),
+        counts[0],
+    )
+
+
+def _read_likeness(cells: Mapping[str, Any], table: Table) -> Row:
+    likeness = read_number(cells, table.label) / table.label_scale
+    if not -1 <= likeness <= 1:
+        raise BadCell(
+            f"holds {shown(cells[table.label])} in column {table.label!r}, but a likeness is between -1 and 1: name "
+            f"the largest score with --label-scale, such as 5"
+        )
+    return Row(read_text(cells, table.text), read_text(cells, table.text_pair), likeness)
+
+
+def _encode_pairs(rows: Rows, source: str, encoding: Encoding) -> Examples:
+    assert rows.pairs is not None
+    texts = [text for pair in zip(rows.texts, rows.pairs, strict=True) for text in pair]
+    return _grouped(
+        tokenize(encoding.tokenizer, texts, None, np.array(rows.labels, np.float32), encoding.max_length), 2
+    )
+
+
+def _grouped(examples: Examples, texts: int) -> Examples:
+    """Examples of several texts each, out of texts that were encoded one by one."""
+    return examples._replace(offsets=examples.offsets[::texts], text_lengths=examples.lengths.reshape(-1, texts))
+
+
+MULTIPLE_CHOICE = TaskFormat(
+    columns=_choice_columns,
+    read_row=_read_choice,
+    encode=_encode_choices,
+    usual={
+        "text": (("question",),),
+        "candidates": (("choices",), ("options",), ("candidates",), ("A", "B", "C", "D")),
+        "label": (("answer",),),
+    },
+)
+
+SENTENCE_EMBEDDING = TaskFormat(
+    columns=lambda table: (*pair_columns(table, "sentence_embedding"), table.label),
+    read_row=_read_likeness,
+    encode=_encode_pairs,
+    usual={
+        "text": (("sentence1",), ("text1",)),
+        "text_pair": (("sentence2",), ("text2",)),
+        "label": (("score",), ("similarity_score",)),
+    },
+)

@@ -1,0 +1,53 @@
+"""Plain text, which is its own label: some of its words are hidden, others in each epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bertjax.batch import UNLABELLED
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.masking import NO_WORD, DynamicMasking
+from bertjax.data.encode.tokenize import in_windows
+from bertjax.data.rows.cells import read_text
+from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.table import Table
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.errors import CheckpointError
+
+
+def _read(cells: Mapping[str, Any], table: Table) -> Row:
+    return Row(read_text(cells, table.text), None, None)
+
+
+def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
+    """Examples of at most the longest length; a longer text becomes several, and nothing of it is lost."""
+    tokenizer = encoding.tokenizer
+    if tokenizer.mask_token_id is None:
+        raise CheckpointError("the tokenizer has no [MASK] token, without which no word can be hidden")
+    windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, overlap=0)
+    words = np.concatenate(
+        [
+            np.array([NO_WORD if word is None else word for word in window.word_ids], np.int32)
+            for window in windows.parts
+        ]
+    )
+    replacements = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids).astype(np.int32)
+    return Examples(
+        *windows.tokens,
+        labels=np.full(len(words), UNLABELLED, np.int32),
+        truncated=0,
+        labels_of="tokens",
+        row_of=windows.text_of,
+        masking=DynamicMasking(
+            words,
+            encoding.masking.mask_share,
+            encoding.masking.whole_words,
+            tokenizer.mask_token_id,
+            replacements,
+            encoding.seed,
+        ),
+    )
+
+
+MASKED_LM = TaskFormat(columns=lambda table: table.text, read_row=_read, encode=_encode)

@@ -1,0 +1,1 @@
+"""Data contracts: what a table promises, checked before anything is trained."""

@@ -1,0 +1,115 @@
+"""The devices: the only file that knows how many there are, and how a function runs on all of them.
+
+Data parallel: every device has the parameters, and each takes its share of a batch's rows. With several processes the
+devices are those of all of them; each runs the same program on the same batches, and feeds its own devices' rows.
+
+Two engines map a function over devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from bertjax.batch import Batch
+
+AXIS = "device"
+
+EngineName = Literal["pmap", "shard_map"]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a run, and the way to run a function on all of them.
+
+    Attributes:
+      mesh: one axis, of all devices of all processes.
+      engine: what maps a function over it.
+    """
+
+    mesh: Mesh
+    engine: EngineName
+
+    @property
+    def count(self) -> int:
+        """A batch's rows must be a multiple of it."""
+        return self.mesh.size
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """A copy on each device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def place(self, tree: Any) -> Any:
+        """Copies a host pytree (a state, parameters) to every device; the same tree in every process."""
+        return jax.device_put(tree, self.everywhere)
+
+    def deal(self, batch: Batch) -> Batch:
+        """The rows of a whole batch, each on its device; a process copies those of its own devices only."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+        def dealt(leaf: Any) -> jax.Array:
+            rows = split_rows(leaf, self.count) if self.engine == "pmap" else leaf
+            return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+
+        return jax.tree.map(dealt, batch)
+
+    def map(self, function: Callable[[Any, Batch], Any], summed: bool) -> Any:
+        """`function` of (what is everywhere, a device's rows), jitted for (what is everywhere, dealt rows).
+
+        Args:
+          function: may use collectives over `AXIS`.
+          summed: whether its result is the same on all devices, or has rows to `collect`.
+        """
+        if self.engine == "pmap":
+            out_axes = None if summed else 0
+            return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=list(self.mesh.devices))
+        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=specs, out_specs=specs[0] if summed else specs[1], check_vma=False
+        )
+        return jax.jit(mapped)
+
+    def collect(self, tree: Any) -> Any:
+        """The rows that a mapped function returned, all of them in every process."""
+        if several_processes():
+            tree = multihost_utils.process_allgather(tree, tiled=True)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree) if self.engine == "pmap" else tree
+
+
+def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | None = None) -> Devices:
+    """The devices of all processes, or the given ones."""
+    # A process's devices side by side: it then has consecutive rows.
+    ordered = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and records; the only one, unless several run together."""
+    return jax.process_index() == 0
+
+
+def several_processes() -> bool:
+    """Whether other processes share this run."""
+    return jax.process_count() > 1
+
+
+def from_first_process(tree: Any) -> Any:
+    """The first process's tree of arrays, in every process; the others give one of the same shapes."""
+    return multihost_utils.broadcast_one_to_all(tree) if several_processes() else tree
+
+
+def text_from_first_process(text: str) -> str:
+    """The first process's text, in every process."""
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    length = int(from_first_process(np.int32(len(encoded))))
+    return bytes(from_first_process(np.resize(encoded, length))).decode()
+
+
+def split_rows(leaf: np.ndarray, num_devices: int) -> np.ndarray:
+    """[B, ...] -> [devices, B / devices, ...]."""
+    return leaf.reshape(num_devices, -1, *leaf.shape[1:])

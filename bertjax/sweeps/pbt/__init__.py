@@ -1,0 +1,1 @@
+"""Population-based training (Jaderberg et al. 2017)."""

@@ -1,0 +1,246 @@
+"""The search space: which settings vary, by dotted path, and what each may become. Values only; nothing here draws."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bertjax.errors import ConfigError
+from bertjax.settings import override, require
+from bertjax.training.settings.finetune_config import FineTuneConfig
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A real number, every part of the range as likely."""
+
+    low: float
+    high: float
+    kind: ClassVar[str] = "uniform"
+
+    def __post_init__(self) -> None:
+        require(self.low < self.high, "a uniform range needs low < high", (self.low, self.high))
+
+    @property
+    def examples(self) -> tuple[float, ...]:
+        """Values that must fit the setting for all others to do."""
+        return (float(self.low), float(self.high))
+
+    def at(self, share: float) -> float:
+        """The value below which this share of the distribution lies.
+
+        Args:
+          share: in [0, 1).
+        """
+        return self.low + share * (self.high - self.low)
+
+    def perturbed(self, value: float, factor: float) -> float:
+        """The value times the factor, inside of the range."""
+        return min(max(value * factor, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A positive real number whose logarithm is uniform: for learning rates and the like."""
+
+    low: float
+    high: float
+    kind: ClassVar[str] = "loguniform"
+
+    def __post_init__(self) -> None:
+        require(0 < self.low < self.high, "a loguniform range needs 0 < low < high", (self.low, self.high))
+
+    @property
+    def examples(self) -> tuple[float, ...]:
+        """Values that must fit the setting for all others to do."""
+        return (float(self.low), float(self.high))
+
+    def at(self, share: float) -> float:
+        """The value below which this share of the distribution lies."""
+        return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+
+    def perturbed(self, value: float, factor: float) -> float:
+        """The value times the factor, inside of the range."""
+        return min(max(value * factor, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class RandInt:
+    """An integer from low to high, high left out, as in numpy."""
+
+    low: int
+    high: int
+    kind: ClassVar[str] = "randint"
+
+    def __post_init__(self) -> None:
+        require(self.low < self.high, "a randint range needs low < high", (self.low, self.high))
+
+    @property
+    def examples(self) -> tuple[int, ...]:
+        """Values that must fit the setting for all others to do."""
+        return (self.low, self.high - 1)
+
+    def at(self, share: float) -> int:
+        """The value below which this share of the distribution lies."""
+        return self.low + int(share * (self.high - self.low))
+
+    def perturbed(self, value: int, factor: float) -> int:
+        """The value times the factor, at least one away from it, inside of the range."""
+        moved = round(value * factor)
+        moved = max(moved, value + 1) if factor > 1 else min(moved, value - 1)
+        return min(max(moved, self.low), self.high - 1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values, each as likely."""
+
+    options: tuple[Any, ...]
+    kind: ClassVar[str] = "choice"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _frozen(self.options))
+        require(len(self.options) > 0, "a choice needs options", self.options)
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """Values that must fit the setting for all others to do."""
+        return self.options
+
+    def at(self, share: float) -> Any:
+        """The value below which this share of the distribution lies."""
+        return self.options[int(share * len(self.options))]
+
+    def perturbed(self, value: Any, factor: float) -> Any:
+        """The option after this one where the factor is above 1, else the one before; the outermost stay."""
+        place = self.options.index(value) + (1 if factor > 1 else -1)
+        return self.options[min(max(place, 0), len(self.options) - 1)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every one of several values: the sweep multiplies by them, whatever the searcher of the other settings."""
+
+    options: tuple[Any, ...]
+    kind: ClassVar[str] = "grid"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", _frozen(self.options))
+        require(len(self.options) > 0, "a grid needs options", self.options)
+        require(len(set(self.options)) == len(self.options), "a grid names each option once", self.options)
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """Values that must fit the setting for all others to do."""
+        return self.options
+
+
+Range = Uniform | LogUniform | RandInt | Choice | Grid
+
+
+@dataclass(frozen=True)
+class When:
+    """A range that matters only where another setting has one of some values; elsewhere the base's value stays."""
+
+    path: str
+    values: tuple[Any, ...]
+    then: Range
+    kind: ClassVar[str] = "when"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _frozen(self.values))
+        require(len(self.values) > 0, "a condition needs values", self.values)
+
+
+Space = Mapping[str, Range | When]
+
+_KINDS = {kind.kind: kind for kind in (Uniform, LogUniform, RandInt, Choice, Grid, When)}
+
+
+def range_of(dimension: Range | When) -> Range:
+    """The range of a dimension, its condition left out."""
+    return dimension.then if isinstance(dimension, When) else dimension
+
+
+def check_space(space: Space, base: FineTuneConfig) -> None:
+    """Whether every setting exists and takes every value that the space has for it.
+
+    Raises:
+      ConfigError: nothing varies, a dotted path that is unknown (the nearest is named), a value that does not fit, or
+        a condition on a setting that does not vary.
+    """
+    if not space:
+        raise ConfigError("the space is empty: name at least one setting that varies")
+    for path, dimension in space.items():
+        for value in range_of(dimension).examples:
+            try:
+                override(base, {path: value})
+            except ConfigError as error:
+                raise ConfigError(f"space: {path}: {error}") from None
+        if isinstance(dimension, When):
+            if dimension.path not in space or dimension.path == path or isinstance(space[dimension.path], When):
+                raise ConfigError(
+                    f"space: {path} hangs on {dimension.path}, which must be another setting that varies, "
+                    f"unconditionally"
+                )
+            other = range_of(space[dimension.path])
+            if isinstance(other, Choice | Grid) and (never := set(dimension.values) - set(other.options)):
+                raise ConfigError(f"space: {path} waits for {dimension.path} = {never.pop()!r}, which never comes")
+
+
+def active(space: Space, values: Mapping[str, Any]) -> Values:
+    """The values whose conditions hold; the others change nothing, so they are no part of a trial."""
+    return {
+        path: value
+        for path, value in values.items()
+        if not isinstance(dimension := space[path], When) or values[dimension.path] in dimension.values
+    }
+
+
+def grid_points(space: Space) -> list[Values]:
+    """Every combination of the grid dimensions, in order; [{}] without any.
+
+    Combinations that differ only where a condition of another grid does not hold are one.
+    """
+    grids = {path: dimension for path, dimension in space.items() if isinstance(range_of(dimension), Grid)}
+    settled = {path: d for path, d in grids.items() if not isinstance(d, When) or d.path in grids}
+    points: dict[frozenset[tuple[str, Any]], Values] = {}
+    for options in itertools.product(*(range_of(dimension).examples for dimension in grids.values())):
+        point = dict(zip(grids, options, strict=True))
+        counts = active(settled, {path: point[path] for path in settled})
+        counts |= {path: value for path, value in point.items() if path not in settled}
+        points.setdefault(frozenset(counts.items()), point)
+    return list(points.values())
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """The space as plain values."""
+    return {path: _dimension_json(dimension) for path, dimension in space.items()}
+
+
+def from_json(values: Mapping[str, Any]) -> Space:
+    """The inverse of `to_json`."""
+    return {path: _dimension(fields) for path, fields in values.items()}
+
+
+def _dimension_json(dimension: Range | When) -> dict[str, Any]:
+    fields = {item.name: getattr(dimension, item.name) for item in dataclasses.fields(dimension)}
+    if isinstance(dimension, When):
+        fields["then"] = _dimension_json(dimension.then)
+    return {"kind": dimension.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}}
+
+
+def _dimension(fields: Mapping[str, Any]) -> Any:
+    values = {name: value for name, value in fields.items() if name != "kind"}
+    if fields["kind"] == When.kind:
+        values["then"] = _dimension(values["then"])
+    return _KINDS[fields["kind"]](**values)
+
+
+def _frozen(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Options as hashable values: a list inside is a tuple, as a config has it."""
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)

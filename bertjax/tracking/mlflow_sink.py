@@ -1,0 +1,110 @@
+"""From a journal into a run of MLflow: what each kind of event becomes there. Twice leaves what once leaves."""
+
+import json
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bertjax.tracking.event_log import Event
+from bertjax.tracking.mlflow_store import MlflowStore, chunks
+from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.registry import register
+
+logger = logging.getLogger(__name__)
+
+_METRICS_A_REQUEST = 1000  # MLflow's own limit
+
+
+class MlflowSink:
+    """Puts events into one run; what a `Uploader` calls."""
+
+    def __init__(self, store: MlflowStore, run_id: str, folder: Path):
+        """Relative paths in events are of `folder`."""
+        self._store = store
+        self._run_id = run_id
+        self._handlers: Mapping[str, Callable[[Event], None]] = {
+            "dataset": lambda event: self._log_dataset(event["dataset"]),
+            "artifact": lambda event: self._copy(folder / event["artifact"]),
+            "model": lambda event: self._save_model(folder / event["model"], event["register"]),
+            "status": lambda event: self._set_status(event["status"], event["time_ms"]),
+        }
+
+    def __call__(self, events: Sequence[Event], unsure: bool) -> None:
+        """See `Uploader`."""
+        # MLflow itself would try for minutes, and say so on the terminal each time.
+        if not self._store.answers():
+            raise ConnectionError(self._store.silence)
+        for is_metrics, group in groupby(events, key=lambda event: "metrics" in event):
+            if is_metrics:
+                self._log_metrics(list(group), unsure)
+                continue
+            for event in group:
+                next(handle for kind, handle in self._handlers.items() if kind in event)(event)
+
+    def _log_metrics(self, events: Sequence[Event], unsure: bool) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(_metric_name(key), value, event["time_ms"], event["step"])
+            for event in events
+            for key, value in event["metrics"].items()
+        ]
+        if unsure:
+            there = {
+                (key, point.step)
+                for key in {metric.key for metric in metrics}
+                for point in self._store.client.get_metric_history(self._run_id, key)
+            }
+            metrics = [metric for metric in metrics if (metric.key, metric.step) not in there]
+        for some in chunks(metrics, _METRICS_A_REQUEST):
+            self._store.client.log_batch(self._run_id, metrics=some)
+
+    def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
+        from mlflow.data.dataset_source_registry import resolve_dataset_source
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a source that several of MLflow's classes could stand for
+            source = resolve_dataset_source(dataset["source"])
+        meta = MetaDataset(source, name=_dataset_name(dataset["source"]), digest=dataset["digest"])
+        entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
+        tags = [InputTag("mlflow.data.context", dataset["side"])]
+        self._store.client.log_inputs(self._run_id, [DatasetInput(entity, tags)])
+
+    def _copy(self, path: Path) -> None:
+        if path.is_dir():
+            self._store.client.log_artifacts(self._run_id, str(path), artifact_path=path.name)
+        elif path.exists():
+            self._store.client.log_artifact(self._run_id, str(path))
+        else:
+            logger.warning("tracking: %s is gone, so it is not recorded", path)
+
+    def _save_model(self, path: Path, name: str | None) -> None:
+        """As a model that MLflow can run, where its task has predictions; else as the folder it is."""
+        with tempfile.TemporaryDirectory() as scratch:
+            runnable = Path(scratch) / path.name
+            self._copy(runnable if path.is_dir() and save_pyfunc(path, runnable) else path)
+        if name is not None:
+            artifacts = self._store.client.get_run(self._run_id).info.artifact_uri
+            register(self._store.client, name, self._run_id, f"{artifacts}/{path.name}")
+
+    def _set_status(self, status: str, time_ms: int) -> None:
+        if status == "RUNNING":
+            self._store.client.update_run(self._run_id, status=status)
+        else:
+            self._store.client.set_terminated(self._run_id, status, time_ms)
+
+
+def _dataset_name(source: str) -> str:
+    return PurePosixPath(source).name or source
+
+
+def _metric_name(key: str) -> str:
+    """The key with the characters that MLflow refuses (a class may be called `C++`) replaced."""
+    return re.sub(r"[^\w./:\- ]", "_", key)

@@ -1,0 +1,1 @@
+"""Checkpoints: the training state saved with Orbax, sealed, and restored strictly."""

@@ -1,0 +1,330 @@
+"""Checkpoints of a run with Orbax: all that the run needs to go on, saved as one, restored strictly, and checked.
+
+A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the format's version, what the checkpoint
+belongs to, what it was made from, the shape of every array, and the progress of the run. Each is sealed with the size
+and checksum of its files. Orbax makes all of it visible in one step, so that a run that is killed while it saves still
+has the one before.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
+from orbax.checkpoint.options import MultiprocessingOptions
+
+from bertjax.errors import CheckpointError
+from bertjax.settings import differences
+from bertjax.training.settings.finetune_config import with_current_names
+from bertjax.training.step.train_step import TrainState
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+SEAL = "seal.json"
+_MISMATCHES_SHOWN = 3
+_BLOCK_BYTES = 1 << 22
+
+
+class Restored(NamedTuple):
+    """A checkpoint, read.
+
+    Attributes:
+      state: as host arrays.
+      progress: what was saved beside it.
+      made_from: settings and hashes of the run that saved it.
+    """
+
+    state: TrainState
+    progress: dict[str, Any]
+    made_from: dict[str, Any]
+
+
+class Checkpoints:
+    """The states of a run in a folder: the newest few, and the best.
+
+    A save copies the state and returns; writing goes on behind training. A save that fails, on a full disk
+    say, is a warning: the run goes on, and the checkpoints before it stay.
+    """
+
+    def __init__(
+        self, folder: Path, belongs_to: Mapping[str, Any], keep: int = 2, made_from: Mapping[str, Any] | None = None
+    ):
+        """Opens a folder; what a killed run left half-written in it goes.
+
+        Args:
+          folder: made if it is not there.
+          belongs_to: what a checkpoint must have been saved with to be restored here, as JSON values.
+          keep: newest checkpoints that stay, besides the best.
+          made_from: settings and hashes of the run, saved with each checkpoint, as JSON values.
+        """
+        self._folder = Path(folder).absolute()
+        self._belongs_to, self._made_from = dict(belongs_to), dict(made_from or {})
+        self._policy = _NewestAndBest(keep)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=self._policy,
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=False,  # the writer thread is what training does not wait for
+                create=False,
+                multiprocessing_options=_alone(),
+            ),
+            handler_registry=_handlers(),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Waits for the last save."""
+        self.wait()
+        self._writer.shutdown()
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, oldest first; one that is being written is not among them."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, or None where there is none."""
+        return self.steps[-1] if self.steps else None
+
+    def wait(self) -> None:
+        """Until the last save is written, or has failed."""
+        if self._writing is not None:
+            self._writing.result()
+
+    def save(self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None) -> None:
+        """Saves the state after `state.step` updates, and a JSON object beside it.
+
+        Args:
+          state: placed or not.
+          progress: JSON values; copied at once.
+          best_step: the checkpoint that stays though newer ones come.
+        """
+        self.wait()
+        # A copy: the next step gives these buffers up while they are still being written.
+        on_host = jax.tree.map(np.array, state)
+        self._policy.best_step = best_step
+        self._writing = self._writer.submit(self._write, on_host, dict(progress))
+
+    def restore(self, template: TrainState) -> Restored:
+        """The newest checkpoint that is whole; damaged ones that are newer are named in the log, and go.
+
+        Args:
+          template: a state of the structure, shapes and dtypes to restore.
+
+        Raises:
+          CheckpointError: there is none, it belongs to another model, or a newer bertjax wrote it.
+        """
+        damaged: list[int] = []
+        for step in reversed(self.steps):
+            try:
+                restored = self.restore_step(step, template)
+            except _Damaged as damage:
+                logger.warning("the checkpoint of step %d is damaged: %s", step, damage)
+                damaged.append(step)
+                continue
+            if damaged:
+                logger.warning("going back to the checkpoint of step %d", step)
+            for newer in damaged:  # the run comes by there again, and saves
+                self._manager.delete(newer)
+            return restored
+        if damaged:
+            raise CheckpointError("no checkpoint of the run can be read; start the run again with --overwrite")
+        raise CheckpointError("there is no checkpoint to resume from; start the run again with --overwrite")
+
+    def restore_step(self, step: int, template: TrainState) -> Restored:
+        """The checkpoint of one step; see `restore`.
+
+        Raises:
+          CheckpointError: as `restore` does, or because it is damaged.
+        """
+        for item in ("run", "state"):
+            _check_seal(self._folder / str(step) / item)
+        run = self._read(step, run=ocp.args.JsonRestore()).run
+        if run["format"] > FORMAT:
+            raise CheckpointError(
+                f"the checkpoint of step {step} has format {run['format']}, this bertjax reads up to {FORMAT}; update "
+                f"bertjax, or start the run again with --overwrite"
+            )
+        _check_owner(run["belongs_to"], self._belongs_to)
+        _check_arrays(run["arrays"], _descriptions(template))
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
+        restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)
+        state = self._read(step, state=ocp.args.PyTreeRestore(target, restore_args)).state
+        return Restored(state, run["progress"], with_current_names(run["made_from"]))
+
+    def _read(self, step: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # of whatever kind: Orbax, TensorStore and the file system each have their own
+            raise _Damaged(_first_line(error)) from error
+
+    def _write(self, state: TrainState, progress: dict[str, Any]) -> None:
+        step = int(state.step)
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        try:
+            if shutil.disk_usage(self._folder).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            run = {
+                "format": FORMAT,
+                "belongs_to": self._belongs_to,
+                "made_from": self._made_from,
+                "arrays": _descriptions(state),
+                "progress": progress,
+            }
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), run=ocp.args.JsonSave(run))
+            )
+        except Exception as error:  # of whatever kind: hours of training are worth more than one checkpoint
+            for leftover in self._folder.glob(f"{step}.*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            self._manager.reload()
+            newest = f"the newest checkpoint is that of step {self.latest_step}" if self.steps else "there is none yet"
+            logger.warning("step %d could not be saved (%s); the run goes on, %s", step, _first_line(error), newest)
+
+
+class _Damaged(CheckpointError):
+    """A checkpoint that is not what was saved."""
+
+
+class _Sealed(ocp.CheckpointHandler):
+    """Seals an item when all of its files are written, which is before Orbax makes it visible."""
+
+    def finalize(self, directory: Any) -> None:
+        super().finalize(directory)
+        item = Path(directory)
+        files = sorted(path for path in item.rglob("*") if path.is_file())
+        seal = {str(path.relative_to(item)): [path.stat().st_size, _checksum(path)] for path in files}
+        (item / SEAL).write_text(json.dumps(seal), encoding="utf-8")
+
+
+class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler):
+    pass
+
+
+class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
+    pass
+
+
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    """What writes and reads each item."""
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    # Nobody else has the copy that is being written; Orbax would copy it once more, and hold the state three times.
+    of_types = (
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.get_type_handler(jax.Array)),  # none comes, but Orbax warns without
+    )
+    arrays = _SealedArrays(
+        use_compression=False,  # weights hardly compress: it costs more than to write them
+        multiprocessing_options=_alone(),
+        type_handler_registry=ocp.type_handlers.create_type_handler_registry(*of_types),
+    )
+    record = _SealedJson(multiprocessing_options=_alone())
+    for item, kind, handler in (
+        ("state", ocp.args.PyTreeSave, arrays),
+        ("state", ocp.args.PyTreeRestore, arrays),
+        ("run", ocp.args.JsonSave, record),
+        ("run", ocp.args.JsonRestore, record),
+    ):
+        registry.add(item, kind, handler)
+    return registry
+
+
+def _alone() -> MultiprocessingOptions:
+    """Orbax would have all processes of a run save together, each its part; here, one has all and waits for nobody."""
+    index = jax.process_index()
+    return MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
+    )
+
+
+def _check_seal(item: Path) -> None:
+    """Reads every file once before Orbax does, whose own complaints come from several threads."""
+    try:
+        seal = json.loads((item / SEAL).read_text(encoding="utf-8"))
+        for name, (size, checksum) in seal.items():
+            path = item / name
+            if path.stat().st_size != size:
+                raise _Damaged(f"{item.name}/{name} has {path.stat().st_size} bytes of {size}")
+            if _checksum(path) != checksum:
+                raise _Damaged(f"{item.name}/{name} has changed")
+    except (OSError, json.JSONDecodeError) as error:
+        raise _Damaged(_first_line(error)) from None
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            total = zlib.crc32(block, total)
+    return total
+
+
+class _NewestAndBest:
+    """Which checkpoints Orbax keeps: the newest few, and the one of `best_step`."""
+
+    def __init__(self, keep: int):
+        self._keep = keep
+        self.best_step: int | None = None
+
+    def should_preserve(
+        self, checkpoints: Sequence[PolicyCheckpointInfo], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        newest = sorted(info.step for info in checkpoints)[-self._keep :]
+        return [info.step in newest or info.step == self.best_step for info in checkpoints]
+
+
+def _check_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    different = differences(found, wanted)
+    if different:
+        raise CheckpointError(
+            f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or start "
+            f"again with --overwrite"
+        )
+
+
+def _check_arrays(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    different = [
+        f"{path} is {found.get(path, 'missing')}, expected {wanted.get(path, 'no such array')}"
+        for path in [*wanted, *(path for path in found if path not in wanted)]
+        if found.get(path) != wanted.get(path)
+    ]
+    if different:
+        more = len(different) - _MISMATCHES_SHOWN
+        shown = "; ".join(different[:_MISMATCHES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise CheckpointError(f"the checkpoint does not fit this run: {shown}; start again with --overwrite")
+
+
+def _descriptions(state: TrainState) -> dict[str, str]:
+    """Path -> dtype and shape, such as `params/classifier/w` -> `float32[384,6]`."""
+    return {
+        path: f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]" for path, leaf in _named_leaves(state)
+    }
+
+
+def _named_leaves(state: TrainState) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree.leaves_with_path(state):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,66 @@
+"""The checkpoints of a run of several processes: the first one writes and reads them, and all go on from what it read.
+
+Every process has the whole state, so nothing is gathered to save it, and only the first needs to see the folder.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bertjax.errors import CheckpointError
+from bertjax.prediction.devices import from_first_process, is_first_process, text_from_first_process
+from bertjax.training.checkpoint.checkpoints import Checkpoints, Restored
+from bertjax.training.step.train_step import TrainState
+
+
+class SharedCheckpoints:
+    """`Checkpoints` in the first process; in the others, what the first one tells of them."""
+
+    def __init__(self, open_folder: Callable[[], Checkpoints]):
+        """Calls `open_folder` in the first process."""
+        self._own = open_folder() if is_first_process() else None
+
+    def __enter__(self) -> "SharedCheckpoints":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Waits for the last save."""
+        if self._own is not None:
+            self._own.__exit__(*exception)
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint; None where there is none, and in the other processes."""
+        return None if self._own is None else self._own.latest_step
+
+    def wait(self) -> None:
+        """Until the last save is written, or has failed."""
+        if self._own is not None:
+            self._own.wait()
+
+    def save(self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None) -> None:
+        """See `Checkpoints.save`."""
+        if self._own is not None:
+            self._own.save(state, progress, best_step)
+
+    def restore(self, template: TrainState) -> Restored:
+        """See `Checkpoints.restore`."""
+        return self._told(template, lambda own: own.restore(template))
+
+    def restore_step(self, step: int, template: TrainState) -> Restored:
+        """See `Checkpoints.restore_step`."""
+        return self._told(template, lambda own: own.restore_step(step, template))
+
+    def _told(self, template: TrainState, read: Callable[[Checkpoints], Restored]) -> Restored:
+        """What the first process reads, or why it cannot, in all of them."""
+        restored, problem = Restored(template, {}, {}), ""
+        if self._own is not None:
+            try:
+                restored = read(self._own)
+            except CheckpointError as error:
+                problem = str(error)
+        problem = text_from_first_process(problem)
+        if problem:
+            raise CheckpointError(problem)
+        told = json.loads(text_from_first_process(json.dumps([restored.progress, restored.made_from])))
+        return Restored(from_first_process(restored.state), *told)

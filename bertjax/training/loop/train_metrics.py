@@ -1,0 +1,106 @@
+"""The record of a run: how far it has come, saved with each checkpoint, so that a resumed run goes on counting."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bertjax.data.batching.collate import PackedBatch
+from bertjax.training.loop.early_stopping import VALIDATION, Standing
+
+
+@dataclass
+class RunRecord:
+    """How far a run has come.
+
+    Attributes:
+      examples, real_tokens, computed_tokens: so far; computed ones include padding.
+      token_pairs: of real tokens that see each other, so far.
+      seconds: of training steps.
+      wait_seconds: of these, spent waiting for the next batch.
+      epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
+      history: metrics of each finished epoch and of each evaluation.
+      skipped_steps: those that changed nothing because their loss or gradient was not finite.
+      skipped_in_a_row: of these, the last ones.
+      standing: to the goal of the run.
+      stopped_early: the patience ran out.
+    """
+
+    examples: int = 0
+    real_tokens: int = 0
+    computed_tokens: int = 0
+    token_pairs: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    epoch_loss_sum: float = 0.0
+    epoch_examples: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    standing: Standing = field(default_factory=Standing)
+    stopped_early: bool = False
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunRecord":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**values, "standing": Standing(**values["standing"])})
+
+    def count(self, packed_batch: PackedBatch, seconds: float) -> None:
+        """Counts a step that took so long, waiting included."""
+        self.examples += packed_batch.num_examples
+        self.real_tokens += packed_batch.num_tokens
+        self.computed_tokens += packed_batch.batch.token_ids.size
+        batch = packed_batch.batch
+        # The first n odd numbers add up to n squared.
+        self.token_pairs += int((2 * batch.position_ids.astype(np.int64) + 1)[batch.segment_ids > 0].sum())
+        self.seconds += seconds
+
+    def count_loss(self, loss: float, num_examples: int) -> None:
+        """Counts the mean loss of a step's examples."""
+        self.skipped_in_a_row = 0
+        self.epoch_loss_sum += loss * num_examples
+        self.epoch_examples += num_examples
+
+    def count_skipped(self) -> None:
+        """Counts a step that changed nothing; its loss says nothing of the epoch."""
+        self.skipped_in_a_row += 1
+        self.skipped_steps += 1
+
+    def end_epoch(self) -> float:
+        """The mean loss of the epoch's examples, NaN where each step was skipped; the next epoch begins."""
+        mean = self.epoch_loss_sum / self.epoch_examples if self.epoch_examples else math.nan
+        self.epoch_loss_sum, self.epoch_examples = 0.0, 0
+        return mean
+
+    @property
+    def train_loss(self) -> float:
+        """The mean loss of the last finished epoch, or of what was done of the first."""
+        finished = [row["epoch/train_loss"] for row in self.history if "epoch/train_loss" in row]
+        return finished[-1] if finished else self.epoch_loss_sum / max(self.epoch_examples, 1)
+
+    def validation_at(self, step: int, steps_per_epoch: int) -> dict[str, float]:
+        """What validation said after that step; empty where it was not asked."""
+        rows = (row for row in self.history if row["epoch"] == step / steps_per_epoch)
+        return {name: value for row in rows for name, value in row.items() if name.startswith(f"{VALIDATION}/")}
+
+    @property
+    def examples_per_second(self) -> float:
+        """Training speed; 0 before the first step."""
+        return self.examples / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Training speed in real tokens; 0 before the first step."""
+        return self.real_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def data_wait_share(self) -> float:
+        """Share of the training time in which no batch was ready."""
+        return self.wait_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def real_token_share(self) -> float:
+        """Share of computed tokens that are not padding."""
+        return self.real_tokens / max(self.computed_tokens, 1)

@@ -1,0 +1,1 @@
+"""More than one run or process: several seeds, stacked seeds, the workers of a Ray cluster."""

@@ -1,0 +1,200 @@
+"""Many machines: one run on the workers of a Ray cluster, which start again from its last checkpoint when one dies.
+
+Every worker is a process that reads the same data and makes the same batches; JAX joins their devices, and each feeds
+the rows of its own. The first worker alone writes the folder and records the run. Ray Train places the workers, starts
+them again, and gives up after so many failures.
+"""
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertjax.errors import ConfigError, UserError, WorkerError
+from bertjax.settings import flatten
+from bertjax.tracking.mlflow_tracker import tracking_address
+from bertjax.training.multi import ray_cluster
+from bertjax.training.run import run_folder
+from bertjax.training.run.finetuning import FineTuneResult, finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Workers
+
+_MISTAKE, _BEGUN = "mistake", "begun"
+
+
+class _Job(NamedTuple):
+    """What a worker needs to know.
+
+    Attributes:
+      command: that repeats the run.
+      directory: the current folder of whoever started the run; relative paths of the settings count from there.
+      notes: a folder that the workers share while the run lasts.
+    """
+
+    config: FineTuneConfig
+    folder: Path
+    resume: bool
+    overwrite: bool
+    allow_changed: bool
+    command: str
+    directory: Path
+    notes: Path
+
+
+def finetune_on_workers(
+    config: FineTuneConfig,
+    out: str | Path,
+    workers: Workers,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changed: bool = False,
+    command: str | None = None,
+) -> FineTuneResult:
+    """`finetune` on several workers: the same folder, one MLflow run, the same numbers but for rounding.
+
+    Runs on the Ray cluster of this process, or on the one that `workers.address` means.
+
+    Args:
+      config: what to do.
+      out: folder of the run, on a file system that all workers share.
+      workers: how many, on what.
+      resume, overwrite, allow_changed, command: as in `finetune`.
+
+    Raises:
+      UserError: what `finetune` raises.
+      ConfigError: no cluster at the address, or more workers than this machine has room for.
+      WorkerError: workers died more often than `workers.max_failures` allows.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.v2.jax import JaxTrainer
+
+    folder = Path(out).absolute()
+    run_folder.check_folder(folder, flatten(config.resolved()), resume, overwrite, allow_changed)
+    if not ray.is_initialized() and not ray_cluster.join(workers.address):
+        check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
+    command = (
+        command or f"bertjax.training.multi.ray_workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
+    )
+    job = partial(_Job, config, folder, resume, overwrite, allow_changed, command, Path.cwd())
+    variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Ray may still write into it when the run is over.
+    with tempfile.TemporaryDirectory(
+        prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as shared:
+        notes = Path(shared)
+        trainer = JaxTrainer(
+            _work,
+            train_loop_config={"job": job(notes)},
+            scaling_config=ScalingConfig(
+                num_workers=workers.num_workers,
+                use_gpu=workers.use_gpu,
+                use_tpu=workers.use_tpu,
+                topology=workers.topology,
+                accelerator_type=workers.accelerator,
+            ),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=shared,
+                failure_config=FailureConfig(max_failures=workers.max_failures),
+                worker_runtime_env={"env_vars": variables},
+            ),
+        )
+        try:
+            result = trainer.fit().return_value
+        except TrainingFailedError as failure:
+            if not (notes / _MISTAKE).is_file():
+                raise WorkerError(
+                    f"workers died more than {workers.max_failures} times ({_last_line(failure)}); --resume --out "
+                    f"{folder} continues from the last checkpoint"
+                ) from failure
+        if (notes / _MISTAKE).is_file():
+            raise UserError((notes / _MISTAKE).read_text(encoding="utf-8"))
+    assert isinstance(result, FineTuneResult)
+    return result
+
+
+def check_room(workers: Workers, resources: Mapping[str, float]) -> None:
+    """Whether a machine with these resources of Ray's has room for the workers.
+
+    Raises:
+      ConfigError: it has not.
+    """
+    kind = "GPU" if workers.use_gpu else "TPU" if workers.use_tpu else "CPU"
+    there_are = int(resources.get(kind, 0))
+    if workers.num_workers > there_are:
+        raise ConfigError(
+            f"--num-workers {workers.num_workers} takes as many {kind}s, and this machine has {there_are}; give fewer, "
+            f"or the --address of a cluster"
+        )
+
+
+def _work(settings: dict[str, Any]) -> FineTuneResult | None:
+    """What each worker does; the first one returns the result."""
+    from ray import train
+
+    job: _Job = settings["job"]
+    if (job.notes / _MISTAKE).is_file():
+        return None  # a user's mistake stays one, however often the workers start
+    rank, count = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    os.chdir(job.directory)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.getLogger("bertjax").setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    again = _meet(job, rank, count)
+    try:
+        result = _run(job, again)
+    except UserError as mistake:
+        (job.notes / _MISTAKE).write_text(str(mistake), encoding="utf-8")
+        raise
+    return result if rank == 0 else None
+
+
+def _meet(job: _Job, rank: int, count: int) -> bool:
+    """Joins this worker's devices with those of the others; returns whether they have met before.
+
+    Ray joins GPU and TPU workers itself, and leaves CPUs to us.
+    """
+    import jax
+    import ray
+    from ray.train.collective import broadcast_from_rank_zero
+
+    meeting = None
+    if rank == 0:
+        meeting = (f"{ray.util.get_node_ip_address()}:{_free_port()}", (job.notes / _BEGUN).exists())
+        (job.notes / _BEGUN).touch()
+    address, again = broadcast_from_rank_zero(meeting)
+    if not jax.distributed.is_initialized():
+        jax.distributed.initialize(address, num_processes=count, process_id=rank)
+    return bool(again)
+
+
+def _run(job: _Job, again: bool) -> FineTuneResult:
+    """The run, after a failure from its last checkpoint."""
+    from bertjax.training.loop.progress import LineProgress
+
+    continued = again and run_folder.has_checkpoint(job.folder)
+    return finetune(
+        job.config,
+        job.folder,
+        resume=job.resume or continued,
+        overwrite=(job.overwrite or again) and not continued and not job.resume,
+        allow_changed=job.allow_changed,
+        command=job.command,
+        progress=LineProgress(),
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(failure: Exception) -> str:
+    return (str(failure).strip() or type(failure).__name__).splitlines()[-1]

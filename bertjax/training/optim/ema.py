@@ -1,0 +1,54 @@
+"""Averaged weights: what a run is evaluated with where its optimizer keeps an average of the parameters.
+
+Source: Polyak and Juditsky 1992 for the average; its decay rises from 0.1 as in TensorFlow's
+`ExponentialMovingAverage`, so that a short run does not remember where it started from.
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import ScheduleFreeState, schedule_free_eval_params
+
+from bertjax.tasks import Params
+from bertjax.training.optim.optimizer_state import AveragedState, find
+from bertjax.training.step.train_step import TrainState
+
+
+def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """An optimizer that keeps an exponential moving average of the parameters it moves.
+
+    After update t = 1, 2, ..: average = d * average + (1 - d) * params, with d = min(decay, t / (t + 9)).
+
+    Args:
+      optimizer: which moves the parameters as it would without.
+      decay: share of the average that stays, in (0, 1).
+    """
+
+    def init(params: Params) -> AveragedState:
+        # A copy, because buffers of the state are given up to the next state, each of them once.
+        return AveragedState(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
+
+    def update(grads: Params, state: AveragedState, params: Params) -> tuple[Params, AveragedState]:
+        updates, inner = optimizer.update(grads, state.inner, params)
+        done = state.updates + 1
+        share = jnp.minimum(decay, done / (done + 9))
+        moved = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda old, new: share * old + (1 - share) * new, state.average, moved)
+        return updates, AveragedState(inner, average, done)
+
+    return optax.GradientTransformation(init, update)
+
+
+def evaluation_params(state: TrainState) -> Params:
+    """The parameters to evaluate, to save and to serve: the average, where the optimizer keeps one, or those it moves.
+
+    Frozen parameters are the same in both.
+    """
+    if (ours := find(state.opt_state, AveragedState)) is not None:
+        return hk.data_structures.merge(state.params, ours.average)
+    if (free := find(state.opt_state, ScheduleFreeState)) is not None:
+        # Defazio et al. 2024: gradients are taken at y = (1 - b1) z + b1 x, and x is the average.
+        moving = {module: {name: state.params[module][name] for name in leaves} for module, leaves in free.z.items()}
+        return hk.data_structures.merge(state.params, schedule_free_eval_params(free, moving))
+    return state.params

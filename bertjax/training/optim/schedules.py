@@ -1,0 +1,85 @@
+"""Learning rates: what a schedule gives at each update, lowered where an evaluation stops getting better."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bertjax.errors import ConfigError
+from bertjax.training.optim.optimizer_state import LearningRateState, find, replaced
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import TrainState
+
+_TIMESCALE = 10_000  # steps; of the inverse square root without a warmup, as transformers has it
+_LEAST_GAIN = 1e-4  # what a better evaluation is better by, PyTorch's threshold
+
+
+def learning_rate_schedule(config: Optimizer, total_steps: int) -> optax.Schedule:
+    """Linear from 0 to the peak over the warmup, then as `config.schedule` says; the last step still moves.
+
+    Raises:
+      ConfigError: a warmup as long as the run.
+    """
+    settings = config.resolved()
+    assert settings.learning_rate is not None, "every optimizer has one of its own"
+    assert settings.schedule is not None, "and a schedule"
+    peak, end = settings.learning_rate, settings.learning_rate * settings.final_share
+    warmup_steps = round(settings.warmup * total_steps) if settings.warmup < 1 else int(settings.warmup)
+    if warmup_steps and warmup_steps >= total_steps:
+        raise ConfigError(f"warmup takes {warmup_steps} of the {total_steps} steps of the run; it must be shorter")
+    rest = total_steps - warmup_steps
+    timescale = warmup_steps or _TIMESCALE
+    after = {
+        "linear": lambda: optax.linear_schedule(peak, end, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=settings.final_share),
+        "constant": lambda: optax.constant_schedule(peak),
+        "inverse_sqrt": lambda: lambda count: peak * jnp.sqrt(timescale / (jnp.maximum(count, 0) + timescale)),
+        "polynomial": lambda: optax.polynomial_schedule(peak, end, settings.power, rest),
+        "reduce_on_plateau": lambda: optax.constant_schedule(peak),
+    }[settings.schedule]()
+    if not warmup_steps:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), after], [warmup_steps])
+
+
+def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Turns a direction into an update: minus the learning rate times it; the rate that was used stays in the state."""
+    plateau = _plateau(config)
+
+    def init(params: Any) -> LearningRateState:
+        return LearningRateState(jnp.zeros((), jnp.int32), jnp.zeros(()), plateau.init(params))
+
+    def update(directions: Any, state: LearningRateState, params: Any = None) -> tuple[Any, LearningRateState]:
+        del params
+        rate = jnp.asarray(schedule(state.updates), jnp.float32) * getattr(state.plateau, "scale", 1.0)
+        updates = jax.tree.map(lambda leaf: -rate.astype(leaf.dtype) * leaf, directions)
+        return updates, LearningRateState(state.updates + 1, rate, state.plateau)
+
+    return optax.GradientTransformation(init, update)
+
+
+def after_evaluation(config: Optimizer, state: TrainState, value: float) -> TrainState:
+    """The state after an evaluation, which lowers the learning rate of `reduce_on_plateau` when it is no better.
+
+    Args:
+      config: the run's.
+      state: on its devices, where it stays.
+      value: the less, the better: a loss, or the negative of a score.
+    """
+    found = find(state.opt_state, LearningRateState)
+    if found is None or config.schedule != "reduce_on_plateau":
+        return state
+    _, plateau = _plateau(config).update((), jax.device_get(found.plateau), value=value)
+    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), plateau, found.plateau)
+    opt_state = replaced(state.opt_state, LearningRateState, found._replace(plateau=placed))
+    return state._replace(opt_state=opt_state)
+
+
+def _plateau(config: Optimizer) -> optax.GradientTransformationExtraArgs:
+    """Optax's memory of evaluations, where the schedule has one. An absolute gain, because scores may be negative."""
+    if config.schedule != "reduce_on_plateau":
+        return optax.with_extra_args_support(optax.identity())
+    return optax.contrib.reduce_on_plateau(
+        factor=config.plateau_factor, patience=config.plateau_patience, rtol=0.0, atol=_LEAST_GAIN
+    )

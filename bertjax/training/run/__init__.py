@@ -1,0 +1,1 @@
+"""A whole run: its input, its folder, and what it leaves there."""

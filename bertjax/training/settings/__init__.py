@@ -1,0 +1,1 @@
+"""The settings of a run: frozen dataclasses, data only, cheap to import."""

@@ -1,0 +1,164 @@
+"""The settings of a fine-tuning run: data only, frozen, and without an import that costs time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from bertjax.config import Execution
+from bertjax.data.encode.masking_settings import Masking
+from bertjax.data.table import Table
+from bertjax.errors import ConfigError
+from bertjax.settings import require
+from bertjax.training.settings.options import (
+    Checkpointing,
+    EarlyStopping,
+    Evaluation,
+    Imbalance,
+    Optimizer,
+    Regularization,
+)
+
+# Groups of settings in files that earlier versions wrote -> their present names.
+_RENAMED_GROUPS = {
+    "regularizing": "regularization",
+    "evaluating": "evaluation",
+    "stopping": "early_stopping",
+    "saving": "checkpointing",
+}
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Everything a fine-tuning run depends on. The defaults fine-tune MiniLM-L6 on TREC questions."""
+
+    model: str = "minilm-l6"
+    """Weights to start from: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's
+    registry."""
+
+    data: Table = field(default_factory=Table)
+    """The labelled table."""
+
+    task: Literal[
+        "classification",
+        "multi_label",
+        "regression",
+        "token_classification",
+        "question_answering",
+        "multiple_choice",
+        "next_sentence",
+        "masked_lm",
+        "sentence_embedding",
+    ] = "classification"
+    """What is learned."""
+
+    pooling: Literal["pooler", "cls", "mean"] | None = None
+    """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
+
+    max_length: int = 128
+    """Longest example, in tokens; what is longer is cut."""
+
+    epochs: int = 3
+    """Passes over the training rows."""
+
+    batch_size: int = 32
+    """Examples an update, over all devices."""
+
+    accumulate: int = 1
+    """Parts that a device computes its share of a batch in, one after the other: less memory, the same update."""
+
+    packing: Literal["on", "off"] = "on"
+    """Several examples in a row of tokens, or one padded row an example; the maths are the same."""
+
+    seed: int = 0
+    """Of the head's initialisation, the order of examples, and dropout."""
+
+    dropout_rate: float | None = None
+    """Dropout everywhere; default: the checkpoint's own rates."""
+
+    engine: Literal["pmap", "shard_map"] = "pmap"
+    """What runs a step on several devices, `jax.pmap` or `jax.shard_map`; the numbers are the same."""
+
+    freeze: tuple[str, ...] = ()
+    """What stays as it is: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
+    `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""
+
+    init_missing: tuple[str, ...] = ()
+    """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
+
+    drop: tuple[str, ...] = ()
+    """Tensors of the checkpoint to leave out, by Hugging Face's names or patterns of them."""
+
+    execution: Execution = field(default_factory=Execution)
+    """How the network is computed."""
+
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """How parameters are updated."""
+
+    masking: Masking = field(default_factory=Masking)
+    """How words are hidden, where the task is to fill them in."""
+
+    imbalance: Imbalance = field(default_factory=Imbalance)
+    """What is done about classes of very different size."""
+
+    regularization: Regularization = field(default_factory=Regularization)
+    """What keeps the network from learning its training rows by heart."""
+
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """When the run is measured, and by what its weights are judged."""
+
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    """When the run ends early."""
+
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
+    """When the run saves its state."""
+
+    experiment: str = "bertjax"
+    """MLflow experiment that the run belongs to."""
+
+    register: str | None = None
+    """Name in MLflow's model registry of which the model becomes a version: the `champion` if it is the first one, else
+    the `challenger`. `--model models:/NAME@champion` starts from it."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
+        require(self.batch_size >= 1, "batch_size must be 1 or more", self.batch_size)
+        require(self.accumulate >= 1, "accumulate must be 1 or more", self.accumulate)
+        if self.batch_size < self.accumulate:
+            raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
+        if self.register is not None:
+            allowed = self.register.strip() != "" and not any(sign in self.register for sign in "/:@'")
+            require(allowed, "register is a name without / : @ and '", self.register)
+        require(self.max_length >= 3, "max_length must be 3 or more ([CLS], a token, [SEP])", self.max_length)
+        require(self.seed >= 0, "seed must not be negative", self.seed)
+        if self.dropout_rate is not None:
+            require(0 <= self.dropout_rate < 1, "dropout_rate must be in [0, 1)", self.dropout_rate)
+
+    def resolved(self) -> "FineTuneConfig":
+        """The same settings, with an optimizer's own in the place of None: what a run uses and records."""
+        return replace(self, optimizer=self.optimizer.resolved())
+
+
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted path, as a file has them, with the names that their groups have today.
+
+    >>> with_current_names({"stopping.patience": 3, "epochs": 2})
+    {'early_stopping.patience': 3, 'epochs': 2}
+    """
+
+    def current(path: str) -> str:
+        group, dot, name = path.partition(".")
+        return f"{_RENAMED_GROUPS.get(group, group)}{dot}{name}" if dot else path
+
+    return {current(path): value for path, value in settings.items()}
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Whether these are seeds of several runs.
+
+    Raises:
+      ConfigError: one comes twice, or is none.
+    """
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    require(not twice, "seeds must be distinct; given twice", twice)
+    for seed in seeds:
+        FineTuneConfig(seed=seed)

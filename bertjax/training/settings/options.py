@@ -1,0 +1,253 @@
+"""The groups of settings that a run is made of: data only, frozen, and without an import that costs time."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from bertjax.errors import ConfigError
+from bertjax.settings import require, require_known
+from bertjax.training.settings.optimizer_defaults import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How parameters are updated. What is left at None is as the optimizer's authors publish it."""
+
+    name: str = "adamw"
+    """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
+
+    learning_rate: float | None = None
+    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM. BERT-base and larger want
+    2e-5 to 5e-5."""
+
+    schedule: str | None = None
+    """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
+    reduce_on_plateau; default: linear, constant for schedule_free_adamw."""
+
+    warmup: float = 0.1
+    """Steps (1 or more) or share of the steps (below 1) over which the learning rate rises to its peak."""
+
+    final_share: float = 0.0
+    """Share of the peak that linear, cosine and polynomial end at."""
+
+    power: float = 2.0
+    """Of the polynomial: how fast it falls; 1 is linear."""
+
+    plateau_factor: float = 0.5
+    """What reduce_on_plateau multiplies the learning rate by."""
+
+    plateau_patience: int = 2
+    """Evaluations without a better one, after which reduce_on_plateau does so."""
+
+    weight_decay: float | None = None
+    """Decoupled weight decay; default: the optimizer's own, 0.01 for adamw."""
+
+    no_decay: tuple[str, ...] = ("biases", "norms")
+    """What has no weight decay: `biases`, `norms`, `embeddings`, `head`, `backbone`, `layers:N` (the first N), or
+    patterns of parameter paths such as `bert/layer_*/attention/*`."""
+
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient; 0 or None: no limit."""
+
+    layer_decay: float = 1.0
+    """The learning rate of each layer, as a share of that of the layer above; embeddings are below the first."""
+
+    head_learning_rate: float | None = None
+    """Peak learning rate of the head; default: that of all."""
+
+    ema_decay: float | None = None
+    """Evaluate and save an exponential moving average of the parameters, of which this share stays at each update."""
+
+    b1: float | None = None
+    """Decay of the first moment."""
+
+    b2: float | None = None
+    """Decay of the second moment."""
+
+    eps: float | None = None
+    """Added to the root of the second moment."""
+
+    momentum: float | None = None
+    """Decay of the momentum of sgd and muon."""
+
+    def __post_init__(self) -> None:
+        settings = require_known("optimizer", self.name, OPTIMIZERS).settings
+        if self.schedule is not None:
+            require_known("schedule", self.schedule, dict.fromkeys(SCHEDULES))
+        for name in ("learning_rate", "head_learning_rate", "eps"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be positive", value)
+        warmup_fits = 0 <= self.warmup < 1 or (self.warmup >= 1 and self.warmup == int(self.warmup))
+        require(warmup_fits, "warmup is a share of the steps, in [0, 1), or a whole number of them", self.warmup)
+        require(0 <= self.final_share <= 1, "final_share must be in [0, 1]", self.final_share)
+        require(self.power > 0, "power must be positive", self.power)
+        require(0 < self.plateau_factor < 1, "plateau_factor must be in (0, 1)", self.plateau_factor)
+        require(self.plateau_patience >= 1, "plateau_patience must be 1 or more", self.plateau_patience)
+        require((self.weight_decay or 0) >= 0, "weight_decay must not be negative", self.weight_decay)
+        require((self.clip_norm or 0) >= 0, "clip_norm must not be negative", self.clip_norm)
+        require(0 < self.layer_decay <= 1, "layer_decay must be in (0, 1]", self.layer_decay)
+        for name in ("b1", "b2", "momentum"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < 1, f"{name} must be in [0, 1)", value)
+        require(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay must be in (0, 1)", self.ema_decay)
+        for name in ("b1", "b2", "eps", "momentum"):
+            if getattr(self, name) is not None and name not in settings:
+                own = ", ".join(other for other in settings if other != "schedule")
+                raise ConfigError(f"optimizer {self.name!r} has no {name}; it has {own}")
+        if self.name == "schedule_free_adamw":
+            if self.schedule not in (None, "constant"):
+                raise ConfigError(f"schedule_free_adamw keeps its rate constant; leave out schedule {self.schedule!r}")
+            if self.ema_decay is not None:
+                raise ConfigError("schedule_free_adamw has an average of its own; leave out ema_decay")
+            require(self.b1 != 0, "b1 of schedule_free_adamw must be positive", self.b1)
+
+    def resolved(self) -> "Optimizer":
+        """The same settings, with the optimizer's own in the place of None: what a run uses and records."""
+        own = OPTIMIZERS[self.name].settings
+        changes: dict[str, Any] = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Imbalance:
+    """What is done about classes of very different size; nothing, unless it is asked for."""
+
+    class_weights: tuple[str, ...] = ()
+    """Weight of each class in the loss: `balanced` (inverse to its share of the training rows), or `label=weight` for
+    some classes, the others weighing 1."""
+
+    label_smoothing: float = 0.0
+    """Share of a label that is spread evenly over all classes."""
+
+    focal_gamma: float = 0.0
+    """Focal loss: an answer given with probability p weighs (1 - p)^gamma; 2 is usual."""
+
+    oversample: bool = False
+    """Repeat training rows of smaller classes, until each class has as many as the largest."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
+        require(self.focal_gamma >= 0, "focal_gamma must not be negative", self.focal_gamma)
+        if self.oversample and self.class_weights:
+            raise ConfigError("oversample and class_weights both make up for small classes; give one of them")
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What keeps a network from learning its training rows by heart, besides dropout and weight decay; nothing, unless
+    it is asked for."""
+
+    r_drop: float = 0.0
+    """R-Drop: weight of the divergence between two forward passes with dropout masks of their own, which takes twice
+    the time; 1 to 5 are usual."""
+
+    mixout: float = 0.0
+    """Mixout: share of the layers' weights that each step takes back to where they started from; 0.7 to 0.9, without
+    dropout, are usual."""
+
+    def __post_init__(self) -> None:
+        require(self.r_drop >= 0, "r_drop must not be negative", self.r_drop)
+        require(0 <= self.mixout < 1, "mixout must be in [0, 1)", self.mixout)
+
+
+Unit = Literal["epochs", "steps"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When a run is measured, and by what its weights are judged."""
+
+    evaluate_every: int = 1
+    """Validation rows are evaluated each time this many epochs (or steps) are done, and at the end."""
+
+    evaluate_unit: Unit = "epochs"
+    """What `evaluate_every` counts."""
+
+    best_metric: str | None = None
+    """Metric that the best weights are best by, such as `validation/f1_macro` or `epoch/train_loss`; default: the
+    task's main one on the validation rows, where there are some."""
+
+    best_mode: Literal["auto", "max", "min"] = "auto"
+    """Whether more is better; `auto` knows it by the metric's name (less of a loss or an error)."""
+
+    final_weights: Literal["last", "best"] = "last"
+    """Weights that are tested and saved as the model: those after the last step, or the best by `best_metric`."""
+
+    def __post_init__(self) -> None:
+        require(self.evaluate_every >= 1, "evaluate_every must be 1 or more", self.evaluate_every)
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When a run ends before its last epoch."""
+
+    patience: int | None = None
+    """Evaluations without a better `best_metric` after which the run stops; default: it never does."""
+
+    min_improvement: float = 0.0
+    """A metric is better if it is by more than this."""
+
+    max_skipped_steps: int = 10
+    """A step whose loss or gradient is not finite changes nothing; after this many in a row the run stops."""
+
+    def __post_init__(self) -> None:
+        require(self.patience is None or self.patience >= 1, "patience must be 1 or more", self.patience)
+        require(self.min_improvement >= 0, "min_improvement must not be negative", self.min_improvement)
+        require(self.max_skipped_steps >= 1, "max_skipped_steps must be 1 or more", self.max_skipped_steps)
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """When a run saves its state, and what it keeps."""
+
+    save_every: int = 1
+    """The state is saved each time this many epochs (or steps) are done, at the end, and when it is the best so far."""
+
+    save_unit: Unit = "epochs"
+    """What `save_every` counts."""
+
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay, besides the best one."""
+
+    def __post_init__(self) -> None:
+        require(self.save_every >= 1, "save_every must be 1 or more", self.save_every)
+        require(self.keep_checkpoints >= 1, "keep_checkpoints must be 1 or more", self.keep_checkpoints)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that share a run, on this machine or on many, by Ray Train."""
+
+    num_workers: int = 0
+    """Processes that share the run; on TPUs one a host, on GPUs one a GPU. 0 is this process, without Ray."""
+
+    use_gpu: bool = False
+    """Each worker has a GPU of its own."""
+
+    topology: str | None = None
+    """Of the TPU slice, such as 4x4; needs --accelerator."""
+
+    accelerator: str | None = None
+    """Kind of TPU or GPU that workers are placed on, such as TPU-V6E."""
+
+    address: str | None = None
+    """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
+
+    max_failures: int = 3
+    """How often the workers are started again after one died; -1 is without end."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 0, "num_workers must not be negative", self.num_workers)
+        require(self.max_failures >= -1, "max_failures must be -1 or more", self.max_failures)
+        if self.topology and not self.accelerator:
+            raise ConfigError(f"--topology {self.topology} needs --accelerator, such as TPU-V6E")
+        if self.use_tpu and self.use_gpu:
+            raise ConfigError(f"--use-gpu and --accelerator {self.accelerator} exclude each other")
+        if (self.use_gpu or self.topology or self.accelerator or self.address) and not self.num_workers:
+            raise ConfigError(
+                "--use-gpu, --topology, --accelerator and --address are for workers; give --num-workers too"
+            )
+
+    @property
+    def use_tpu(self) -> bool:
+        """Whether the accelerator is a TPU."""
+        return self.accelerator is not None and self.accelerator.upper().startswith("TPU")

@@ -1,0 +1,1 @@
+"""One training step: pure, differentiated, regularized, and compiled for every device."""

@@ -1,0 +1,195 @@
+"""One training step, pure: (state, batch) -> (state, metrics).
+
+It comes in two halves, `gradient` and `update`, because the second does not depend on the batch: compiled apart, each
+new batch shape compiles only the first half, and the optimizer compiles once.
+
+A step whose loss or gradient is not finite changes nothing but the count of steps: the metrics say so, and the caller
+decides how often that may happen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array
+
+from bertjax.batch import Batch
+from bertjax.losses import Loss
+from bertjax.tasks import Model, Params
+from bertjax.training.optim.freezing import freezing
+from bertjax.training.optim.optimizer_state import LearningRateState, find
+from bertjax.training.settings.options import Regularization
+from bertjax.training.step.regularization import anchored, losses_of, mixed
+
+Metrics = dict[str, Array]
+_PLAIN = Regularization()
+
+
+class TrainState(NamedTuple):
+    """All that a step changes.
+
+    Attributes:
+      step: [] int32 batches seen, those included that were skipped because something was not finite.
+      rng_key: of dropout; never changes, each step folds its number in.
+    """
+
+    params: Params
+    opt_state: Any
+    step: Array
+    rng_key: Array
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """A step in two halves; calling it runs both, and `jax.jit` takes it whole.
+
+    Attributes:
+      init: (params, rng_key) -> the state before the first step.
+      trainable: params -> those of them that are not frozen; gradients and optimizer state have their shape.
+      gradient: (state, batch) -> (grads, metrics with the loss).
+      update: (state, grads, loss) -> (state, metrics). The metrics are `grad_norm`, the gradient's global norm before
+        clipping; `learning_rate`, the one that was used, where the optimizer's state has it; `skipped`, 1 where the
+        loss or the gradient was not finite and parameters and optimizer state were kept to the bit; and `not_finite`,
+        [parameters] bool, read by `not_finite_parameters`. All but the last are numbers.
+    """
+
+    init: Callable[[Params, Array], TrainState]
+    trainable: Callable[[Params], Params]
+    gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
+    update: Callable[[TrainState, Params, Array], tuple[TrainState, Metrics]]
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, loss_metrics = self.gradient(state, batch)
+        state, update_metrics = self.update(state, grads, loss_metrics["loss"])
+        return state, loss_metrics | update_metrics
+
+
+def make_train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    axis_name: str | None = None,
+    freeze: Sequence[str] = (),
+    accumulate: int = 1,
+    regularization: Regularization = _PLAIN,
+) -> TrainStep:
+    """The step of a model, an optimizer and a loss.
+
+    The loss is the mean over what is labelled in the whole batch, on all devices; empty slots weigh nothing, so packing
+    and padding never change it, and neither does `accumulate`.
+
+    Args:
+      model: what to train.
+      optimizer: how.
+      loss: (output, batch) -> a loss for each of the batch's weights.
+      axis_name: the mapped axis over devices that the step runs under, or None on one device.
+      freeze: what stays as it is, see `freezing`; it has no gradient and no optimizer state.
+      accumulate: parts that a device computes its rows in, one after the other, so that activations take the memory of
+        one part; a device's rows must be a multiple of it.
+      regularization: what is added to the forward pass.
+
+    Raises:
+      ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
+    """
+    is_frozen = freezing(model, freeze)
+    losses = losses_of(model, loss, regularization.r_drop)
+    mixout = regularization.mixout
+    if mixout:
+        optimizer = anchored(optimizer)
+
+    def split(params: Params) -> tuple[Params, Params]:
+        return hk.data_structures.partition(lambda module, name, _: not is_frozen(module, name), params)
+
+    def trainable(params: Params) -> Params:
+        return split(params)[0]
+
+    def init(params: Params, rng_key: Array) -> TrainState:
+        return TrainState(params, optimizer.init(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
+
+    def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
+        rng_key = jax.random.fold_in(state.rng_key, state.step)
+        if axis_name is not None:
+            # One key on every device would draw one dropout mask on every device.
+            rng_key = jax.random.fold_in(rng_key, lax.axis_index(axis_name))
+        moving, frozen = split(state.params)
+        totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
+
+        def share_of_mean_loss(moving: Params, rng_key: Array, part: Batch) -> Array:
+            if mixout:
+                rng_key, mixout_key = jax.random.split(rng_key)
+                moving = mixed(moving, state.opt_state, mixout_key, mixout)
+            params = hk.data_structures.merge(moving, frozen)
+            means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), part.example_weights, totals)
+            return sum(jax.tree.leaves(means), start=jnp.zeros(()))
+
+        share_and_grads = jax.value_and_grad(share_of_mean_loss)
+        if accumulate == 1:
+            share = share_and_grads(moving, rng_key, batch)
+        else:
+            share = _accumulated(lambda key, part: share_and_grads(moving, key, part), rng_key, batch, accumulate)
+        mean_loss, grads = _sum_over(axis_name, share)
+        return grads, {"loss": mean_loss}
+
+    def update(state: TrainState, grads: Params, loss: Array) -> tuple[TrainState, Metrics]:
+        moving, frozen = split(state.params)
+        not_finite = ~jnp.isfinite(jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)]))
+        skipped = not_finite.any() | ~jnp.isfinite(loss)
+
+        def moved(turn: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
+            moving, opt_state, _ = turn
+            updates, opt_state = optimizer.update(grads, opt_state, moving)
+            return optax.apply_updates(moving, updates), opt_state, jnp.ones((), bool)
+
+        # A loop of one turn or none: XLA updates what a loop carries in place, where a choice would hold both states.
+        start = (moving, state.opt_state, skipped)
+        moving, opt_state, _ = lax.while_loop(lambda turn: ~turn[-1], moved, start)
+        metrics = {"grad_norm": optax.tree.norm(grads), "skipped": skipped.astype(jnp.float32)}
+        metrics["not_finite"] = not_finite
+        if (rate := find(opt_state, LearningRateState)) is not None:
+            metrics["learning_rate"] = rate.learning_rate
+        params = hk.data_structures.merge(moving, frozen)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
+
+    return TrainStep(init, trainable, gradient, update)
+
+
+def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list[str]:
+    """The paths of the parameters whose gradient was not finite, such as `bert/layer_0/output/w`.
+
+    Args:
+      trainable: what `TrainStep.trainable` gives.
+      metrics: of the step.
+    """
+    paths = ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(trainable)]
+    return [path for path, bad in zip(paths, np.asarray(metrics["not_finite"]), strict=True) if bad]
+
+
+def _accumulated(function: Callable[[Array, Batch], Any], rng_key: Array, batch: Batch, parts: int) -> Any:
+    """The sum of (rng_key, part) -> pytree over the parts of a batch, in the memory of one part."""
+    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+
+    def add(sums: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
+        number, part = numbered
+        return jax.tree.map(jnp.add, sums, function(jax.random.fold_in(rng_key, number), part)), None
+
+    shapes = jax.eval_shape(function, rng_key, jax.tree.map(lambda leaf: leaf[0], split))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return lax.scan(add, zeros, (jnp.arange(parts), split))[0]
+
+
+def _weighted_mean(losses: Array, weights: Array, total: Array) -> Array:
+    """Over the whole batch, of which this may be one device's share; 0 where nothing is labelled."""
+    return (losses * weights).sum() / jnp.where(total > 0, total, 1)
+
+
+def _sum_over(axis_name: str | None, tree: Any) -> Any:
+    """The sum over devices. On one device there is nothing to add, and XLA would copy every gradient to say so."""
+    if axis_name is None or lax.axis_size(axis_name) == 1:
+        return tree
+    return lax.psum(tree, axis_name)
