@@ -26,10 +26,10 @@ from bertjax.model_folder import (
 )
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import predict
 from bertjax.predictions import READOUTS, Prediction
 from bertjax.tasks import Model
 from bertjax.tracking.registry import find_model
-from bertjax.training.loop.fit import predict
 from bertjax.training.settings.data_config import with_reading
 
 

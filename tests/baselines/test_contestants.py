@@ -19,8 +19,8 @@ from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.evaluation.classification_report import classification_report
 from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.prediction.predict import predict
 from bertjax.tasks import TASKS, make_model
-from bertjax.training.loop.fit import predict
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Imbalance, Optimizer

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.split.leaks import leaked_rows
 from bertjax.data.split import splitters
+from bertjax.data.split.leaks import leaked_rows
 from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.errors import DataError, UserError

@@ -24,8 +24,8 @@ from bertjax.errors import UserError
 from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.model_folder import save_pretrained
 from bertjax.prediction.devices import all_devices
+from bertjax.prediction.predict import predict
 from bertjax.settings import override
-from bertjax.training.loop.fit import predict
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.run_folder import CONFIG
 from bertjax.training.settings.finetune_config import FineTuneConfig

@@ -22,6 +22,7 @@ from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.evaluation.reports import Report
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
+from bertjax.prediction.predict import predict
 from bertjax.settings import flatten
 from bertjax.tasks import TASKS, Model, Params
 from bertjax.tracking.mlflow_tracker import MlflowTracker
@@ -30,7 +31,7 @@ from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.early_stopping import VALIDATION, check_metric, choose_goal
 from bertjax.training.loop.eval_schedule import rhythm
-from bertjax.training.loop.fit import Course, Interrupted, Listeners, Seat, fit, predict
+from bertjax.training.loop.fit import Course, Interrupted, Listeners, Seat, fit
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.loop.train_metrics import RunRecord
 from bertjax.training.multi.lockstep import Steps, in_lockstep
