@@ -45,6 +45,23 @@ class DiskError(UserError):
     """A file or folder that the system does not let us write: a full disk, a missing permission."""
 
 
+class Interrupted(UserError):
+    """A run that was asked to stop and can be resumed.
+
+    Attributes:
+      saved_step: of the newest checkpoint; None where not even one could be saved.
+    """
+
+    def __init__(self, step: int, total_steps: int, saved_step: int | None):
+        unsaved = "" if saved_step == step else f" (the newest checkpoint: {saved_step or 'none'})"
+        super().__init__(f"stopped after step {step} of {total_steps}{unsaved}")
+        self.saved_step = saved_step
+
+
+class Diverged(UserError):
+    """Too many steps in a row had a loss or gradient that is not finite; the checkpoints before them are good."""
+
+
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
     """Around what writes below `path`: the system's refusal is told in one line that ends with `remedy`.

@@ -20,9 +20,9 @@ from bertjax.cli.process_setup import prepare_process
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.optim.optimizer import make_optimizer
-from bertjax.training.run.finetuning import loss_of
 from bertjax.training.run.prepare import prepare
-from bertjax.training.step.engine import Engine
+from bertjax.training.run.prepared_run import loss_of
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 
 
@@ -35,7 +35,7 @@ def measure(rounds: int, steps: int) -> dict[str, float | int | list[float]]:
     optimizer = make_optimizer(config.optimizer, plan.total_steps, prepared.model)
     step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=AXIS)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = Engine(devices, prepared.model, step, state, plan.empty_batches)
+    engine = CompiledTrainStep(devices, prepared.model, step, state, plan.empty_batches)
     engine.wait()
     batches = prepared.train.batches()
 
@@ -45,7 +45,7 @@ def measure(rounds: int, steps: int) -> dict[str, float | int | list[float]]:
         if checkpoints is not None:
             checkpoints.save(state, {})
         for _, packed_batch in zip(range(steps), batches, strict=False):
-            state, _ = engine.train(state, packed_batch.batch)
+            state, _ = engine(state, packed_batch.batch)
         jax.block_until_ready(state)
         if checkpoints is not None:
             checkpoints.wait()

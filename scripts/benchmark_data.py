@@ -81,7 +81,7 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     from bertjax.tasks import TASKS
     from bertjax.training.optim.optimizer import make_optimizer
     from bertjax.training.run.prepare import prepare
-    from bertjax.training.step.engine import Engine
+    from bertjax.training.step.compiled_step import CompiledTrainStep
     from bertjax.training.step.train_step import make_train_step
 
     config = FineTuneConfig()
@@ -93,7 +93,7 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     step = make_train_step(prepared.model, optimizer, loss, axis_name=AXIS)
     devices = all_devices(config.engine)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = Engine(devices, prepared.model, step, state, plan.empty_batches)
+    engine = CompiledTrainStep(devices, prepared.model, step, state, plan.empty_batches)
     engine.wait()
     texts = read_table("trec").frame["text"].tolist()
     tokenizer = load_tokenizer(catalog.fetch(config.model))
@@ -112,7 +112,7 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
                 mark = time.perf_counter()
                 packed_batch = next(batches)
                 waiting += time.perf_counter() - mark
-                state, metrics = engine.train(state, packed_batch.batch)
+                state, metrics = engine(state, packed_batch.batch)
                 float(metrics["loss"])
                 count += packed_batch.num_examples
             seconds = time.perf_counter() - started

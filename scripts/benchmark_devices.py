@@ -27,9 +27,9 @@ def losses(steps: int, engine: str) -> list[float]:
     from bertjax import FineTuneConfig
     from bertjax.prediction.devices import AXIS, all_devices
     from bertjax.training.optim.optimizer import make_optimizer
-    from bertjax.training.run.finetuning import loss_of
     from bertjax.training.run.prepare import prepare
-    from bertjax.training.step.engine import Engine
+    from bertjax.training.run.prepared_run import loss_of
+    from bertjax.training.step.compiled_step import CompiledTrainStep
     from bertjax.training.step.train_step import make_train_step
 
     config = replace(FineTuneConfig(), dropout_rate=0.0, engine="shard_map" if engine == "shard_map" else "pmap")
@@ -38,10 +38,10 @@ def losses(steps: int, engine: str) -> list[float]:
     optimizer = make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model)
     step = make_train_step(prepared.model, optimizer, loss_of(config), axis_name=AXIS)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    runner = Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
+    runner = CompiledTrainStep(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
     curve = []
     for _, packed_batch in zip(range(steps), prepared.train.batches(), strict=False):
-        state, metrics = runner.train(state, packed_batch.batch)
+        state, metrics = runner(state, packed_batch.batch)
         curve.append(float(metrics["loss"]))
     return curve
 

@@ -23,7 +23,7 @@ from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepare import Prepared, prepare
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 
 Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
@@ -38,7 +38,7 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     step = make_train_step(prepared.model, optimizer, loss, axis_name=AXIS)
     devices = all_devices(config.engine)
     state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = Engine(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
+    engine = CompiledTrainStep(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
     engine.wait()
     print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
     batches = prepared.train.batches()
@@ -47,7 +47,7 @@ def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
     def run(steps: int) -> tuple[int, int, int]:
         examples = real = computed = 0
         for _, packed_batch in zip(range(steps), batches, strict=False):
-            current[0], metrics = engine.train(current[0], packed_batch.batch)
+            current[0], metrics = engine(current[0], packed_batch.batch)
             examples += packed_batch.num_examples
             real += packed_batch.num_tokens
             computed += packed_batch.batch.token_ids.size

@@ -28,7 +28,7 @@ from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import make_model
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 
 Layers = Literal["unrolled", "stacked"]
@@ -61,7 +61,7 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
     state = step.init(jax.jit(model.init)(jax.random.PRNGKey(0)), jax.random.PRNGKey(0))
     devices = all_devices()
     state = devices.place(state)
-    engine = Engine(devices, model, step, state, [empty_batch(*LAYOUT)])
+    engine = CompiledTrainStep(devices, model, step, state, [empty_batch(*LAYOUT)])
     engine.wait()
     batch = make_batch()
     current = [state]
@@ -69,7 +69,7 @@ def compile_step(num_layers: int, layers: Layers) -> tuple[float, Turn]:
     def turn(steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            current[0], _ = engine.train(current[0], batch)
+            current[0], _ = engine(current[0], batch)
         jax.block_until_ready(current[0])
         return time.perf_counter() - started
 

@@ -24,53 +24,50 @@ from bertjax import FineTuneConfig
 from bertjax.batch import Batch
 from bertjax.cli.process_setup import restart_with_huge_pages
 from bertjax.training.multi.stacked_seeds import Stack
-from bertjax.training.run.finetuning import Job, ready
-from bertjax.training.step.engine import Engine
+from bertjax.training.run.prepared_run import PreparedRun, prepare_run
+from bertjax.training.step.compiled_step import CompiledTrainStep
 
 SIDES = ("separate", "stacked")
 Steps = Callable[[int], None]  # steps of every seed
 
 
-def batches_of(job: Job) -> Iterator[Batch]:
+def batches_of(run: PreparedRun) -> Iterator[Batch]:
     """The run's own, over and over."""
     while True:
-        yield from (packed_batch.batch for packed_batch in job.prepared.train.batches())
+        yield from (packed_batch.batch for packed_batch in run.prepared.train.batches())
 
 
-def separate(jobs: list[Job]) -> tuple[Steps, list[float]]:
-    """One engine a seed, one after the other; how to step them, and how long each took to compile."""
-    engines, states, seconds = [], [], []
-    for job in jobs:
-        states.append(job.devices.place(job.hand_over()))
-        engines.append(
-            Engine(job.devices, job.prepared.model, job.step, states[-1], job.prepared.train.plan.empty_batches)
-        )
-        engines[-1].wait()
-        seconds.append(engines[-1].compile_seconds)
-    sources = [batches_of(job) for job in jobs]
+def separate(runs: list[PreparedRun]) -> tuple[Steps, list[float]]:
+    """One step a seed, one after the other; how to step them, and how long each took to compile."""
+    steps, states, seconds = [], [], []
+    for run in runs:
+        states.append(run.state)
+        steps.append(CompiledTrainStep(run.devices, run.prepared.model, run.step, run.state, run.batch_shapes()))
+        steps[-1].wait()
+        seconds.append(steps[-1].compile_seconds)
+    sources = [batches_of(run) for run in runs]
 
-    def run(steps: int) -> None:
-        for i, engine in enumerate(engines):
-            for _ in range(steps):
-                states[i], metrics = engine.train(states[i], next(sources[i]))
+    def train(num_steps: int) -> None:
+        for i, step in enumerate(steps):
+            for _ in range(num_steps):
+                states[i], metrics = step(states[i], next(sources[i]))
             float(metrics["loss"])
 
-    return run, seconds
+    return train, seconds
 
 
-def stacked(jobs: list[Job]) -> tuple[Steps, list[float]]:
-    """One engine for all seeds; how to step them, and how long it took to compile."""
-    first, plans = jobs[0], [job.prepared.train.plan for job in jobs]
-    stack = Stack(first.devices, first.prepared.model, first.step, [job.hand_over() for job in jobs], plans)
-    stack.engine.wait()
-    sources = [batches_of(job) for job in jobs]
+def stacked(runs: list[PreparedRun]) -> tuple[Steps, list[float]]:
+    """One step for all seeds; how to step them, and how long it took to compile."""
+    stack = Stack(runs)
+    stack.train_step.wait()
+    sources = [batches_of(run) for run in runs]
 
-    def run(steps: int) -> None:
-        for _ in range(steps):
+    def train(num_steps: int) -> None:
+        for _ in range(num_steps):
             metrics = stack.train([next(source) for source in sources])
         float(metrics[0]["loss"])
 
-    return run, [stack.engine.compile_seconds]
+    return train, [stack.train_step.compile_seconds]
 
 
 def measure(seeds: int, rounds: int, steps: int) -> dict[str, Any]:
@@ -79,11 +76,11 @@ def measure(seeds: int, rounds: int, steps: int) -> dict[str, Any]:
     makers = {"separate": separate, "stacked": stacked}
     sides, compiling = {}, {}
     for side in SIDES:
-        jobs = [ready(replace(config, seed=seed), "never-written") for seed in range(seeds)]
-        sides[side], compiling[side] = makers[side](jobs)
+        runs = [prepare_run(replace(config, seed=seed), "never-written") for seed in range(seeds)]
+        sides[side], compiling[side] = makers[side](runs)
         print(f"{side}: compiled in {sum(compiling[side]):.1f} s", flush=True)
         sides[side](2)  # warm caches, threads and allocators
-    plans = [job.prepared.train.plan for job in jobs]
+    plans = [run.prepared.train.plan for run in runs]
     turns: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
         for side in SIDES:

@@ -192,7 +192,7 @@ def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) 
     """Runs a command line that signals itself after a step of the run, wherever it starts from."""
     from bertjax.cli import finetune
     from bertjax.cli.main import main as bertjax_main
-    from bertjax.training.step.engine import Engine
+    from bertjax.training.step.compiled_step import CompiledTrainStep
 
     class SignallingStop(finetune.StopSignal):
         """Asked after each step."""
@@ -203,13 +203,13 @@ def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) 
             return super().__call__()
 
     loop_step = [0]
-    train = Engine.train
+    train = CompiledTrainStep.__call__
 
     def counted(engine: Any, state: Any, batch: Any) -> Any:
         loop_step[0] = int(state.step) + 1
         return train(engine, state, batch)
 
-    Engine.train = counted  # type: ignore[method-assign, assignment]
+    CompiledTrainStep.__call__ = counted  # type: ignore[method-assign, assignment]
     finetune.StopSignal = SignallingStop  # type: ignore[misc]
     return bertjax_main(list(command))
 

@@ -10,8 +10,9 @@ from bertjax.batch import Batch, empty_batch, padded_batch
 from bertjax.errors import BatchError, UserError
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.prediction.forward import Forward
 from bertjax.tasks import make_model
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
@@ -141,13 +142,14 @@ def test_a_compiled_engine_refuses_a_bad_batch(params):
     state = step.init(params, jax.random.PRNGKey(0))
     devices = all_devices()
     state = devices.place(state)
-    engine = Engine(devices, MODEL, step, state, [empty_batch(2, 6, 1)])
+    forward = Forward(devices, MODEL)
+    engine = CompiledTrainStep(devices, MODEL, step, state, [empty_batch(2, 6, 1)])
     for leaf, value, limit in OUT_OF_RANGE:
         batch = first_row_with(leaf, value)
-        for run in (lambda batch: engine.train(state, batch), lambda batch: engine.predict(state.params, batch)):
+        for run in (lambda batch: engine(state, batch), lambda batch: forward(state.params, batch)):
             with pytest.raises(BatchError) as error:
                 run(batch)
             assert str(error.value) == f"{leaf} has {value}, {limit}"
-    assert np.isfinite(engine.predict(state.params, good())).all()
-    _, metrics = engine.train(state, good())
+    assert np.isfinite(forward(state.params, good())).all()
+    _, metrics = engine(state, good())
     assert np.isfinite(metrics["loss"])

@@ -10,10 +10,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.loop.fit import Diverged, Interrupted
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation, Optimizer
@@ -99,7 +98,7 @@ def test_a_run_says_what_became_of_its_rows(config, tmp_path, reviews):
     assert (result.metrics["data/leaks"], result.metrics["data/leaks_removed"]) == (1, 1)
 
     again = replace(config, data=replace(data, contract=None), epochs=1)
-    finetune(again, result.folder, overwrite=True, tracker=MemoryTracker())
+    finetune(again, result.folder, if_exists="overwrite", tracker=MemoryTracker())
     assert not (result.folder / "contract.json").exists()  # of another run
 
 
@@ -119,7 +118,7 @@ def test_a_stopped_run_continues_to_the_same_bits(config, tmp_path, steps):
         finetune(config, tmp_path / "run", tracker=before, should_stop=stop_after(steps))
     assert before.status == "KILLED"
     assert not (tmp_path / "run" / "metrics.json").exists()
-    resumed = finetune(config, tmp_path / "run", resume=True, tracker=after)
+    resumed = finetune(config, tmp_path / "run", if_exists="resume", tracker=after)
     assert_same(params_of(whole), params_of(resumed))
 
     def losses(*trackers):
@@ -151,7 +150,7 @@ def test_a_run_stops_when_it_gets_no_better_and_keeps_the_best(config, tmp_path)
     best_state = ocp.PyTreeCheckpointer().restore(tmp_path / "run" / "checkpoints" / str(best) / "state")
     assert_same(params_of(result), best_state["params"])
 
-    again = finetune(patient, tmp_path / "run", resume=True, tracker=MemoryTracker())
+    again = finetune(patient, tmp_path / "run", if_exists="resume", tracker=MemoryTracker())
     assert again.metrics["train/steps"] == best + 24  # it was finished
     assert_same(params_of(result), params_of(again))
 
@@ -178,11 +177,9 @@ def test_another_run_is_never_overwritten_by_accident(config, tmp_path):
     with pytest.raises(RunFolderError, match="already holds a run; continue it with --resume"):
         finetune(short, out, tracker=MemoryTracker())
     with pytest.raises(RunFolderError, match="other settings or data: batch_size was 8, now 4"):
-        finetune(replace(short, batch_size=4), out, resume=True, tracker=MemoryTracker())
-    with pytest.raises(RunFolderError, match="give one of them"):
-        finetune(short, out, resume=True, overwrite=True, tracker=MemoryTracker())
+        finetune(replace(short, batch_size=4), out, if_exists="resume", tracker=MemoryTracker())
     assert (out / "metrics.json").read_bytes() == written
-    finetune(replace(short, batch_size=4), out, overwrite=True, tracker=MemoryTracker())
+    finetune(replace(short, batch_size=4), out, if_exists="overwrite", tracker=MemoryTracker())
     assert json.loads((out / "config.json").read_text())["batch_size"] == 4
 
 
@@ -190,11 +187,11 @@ def test_folders_that_are_no_run(config, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(RunFolderError, match="holds files that are no run"):
-        finetune(config, tmp_path / "mine", overwrite=True, tracker=MemoryTracker())
+        finetune(config, tmp_path / "mine", if_exists="overwrite", tracker=MemoryTracker())
     with pytest.raises(RunFolderError, match="holds no run to resume"):
-        finetune(config, tmp_path / "none", resume=True, tracker=MemoryTracker())
+        finetune(config, tmp_path / "none", if_exists="resume", tracker=MemoryTracker())
     with pytest.raises(ConfigError, match="--resume needs --out"):
-        finetune(config, resume=True, tracker=MemoryTracker())
+        finetune(config, if_exists="resume", tracker=MemoryTracker())
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFolderError, match="is a file"):
         finetune(config, tmp_path / "file", tracker=MemoryTracker())
@@ -207,7 +204,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(config, 
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     tracker = MemoryTracker()
     with pytest.raises(Interrupted):
-        finetune(config, tmp_path / "run", resume=True, tracker=tracker, should_stop=stop_after(2))
+        finetune(config, tmp_path / "run", if_exists="resume", tracker=tracker, should_stop=stop_after(2))
     assert [step for step, values in tracker.metrics if "train/loss" in values] == [1, 2]
 
 
@@ -222,15 +219,15 @@ def test_a_run_is_not_continued_with_something_else_unless_that_is_allowed(confi
     with pytest.raises(
         RunFolderError, match=r"train_rows was '\w{16}', now '\w{16}'; --allow-changed continues anyway"
     ):
-        finetune(config, tmp_path / "run", resume=True, tracker=MemoryTracker())
+        finetune(config, tmp_path / "run", if_exists="resume", tracker=MemoryTracker())
     changed = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-3))
     with pytest.raises(RunFolderError, match=r"optimizer.learning_rate was 0.01, now 0.001; --allow-changed"):
-        finetune(changed, tmp_path / "run", resume=True, tracker=MemoryTracker())
+        finetune(changed, tmp_path / "run", if_exists="resume", tracker=MemoryTracker())
     assert kept == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
 
     with pytest.raises(Interrupted, match="stopped after step 5 of 24"):
         finetune(
-            changed, tmp_path / "run", resume=True, allow_changed=True, tracker=MemoryTracker(),
+            changed, tmp_path / "run", if_exists="resume_changed", tracker=MemoryTracker(),
             should_stop=stop_after(2),
         )  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-3

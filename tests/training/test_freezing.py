@@ -21,7 +21,7 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 from tests.conftest import TINY
 
@@ -132,9 +132,9 @@ def engine_run(freeze):
     batches, shapes = batches_of(8, epochs=5, devices=2)
     devices = all_devices()
     state = devices.place(state)
-    engine = Engine(devices, network(), step, state, shapes)
+    engine = CompiledTrainStep(devices, network(), step, state, shapes)
     for batch in batches:
-        state, _ = engine.train(state, batch)
+        state, _ = engine(state, batch)
     return before, state
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import optax
 import pytest
 
-from bertjax.batch import empty_batch
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices
+from bertjax.prediction.forward import Forward
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 from tests.training.test_step import batches_of, make_examples, network, without_dropout
 
@@ -31,12 +31,12 @@ def train(devices: Devices, model, params, batch_size=8, epochs=5):
         model, make_optimizer(Optimizer(learning_rate=1e-3), len(batches), model), cross_entropy, AXIS
     )
     state = devices.place(step.init(params, jax.random.PRNGKey(0)))
-    engine = Engine(devices, model, step, state, plan.empty_batches)
+    engine = CompiledTrainStep(devices, model, step, state, plan.empty_batches)
     losses = []
     for batch in batches:
-        state, metrics = engine.train(state, batch)
+        state, metrics = engine(state, batch)
         losses.append(float(metrics["loss"]))
-    return losses, state, np.asarray(engine.predict(state.params, batches[-1]))
+    return losses, state, np.asarray(Forward(devices, model)(state.params, batches[-1]))
 
 
 def test_both_engines_compute_the_same_bits():
@@ -54,11 +54,7 @@ def test_predictions_come_back_in_order(engine):
     model, params = without_dropout()
     _, (batch, *_) = batches_of(make_examples(6), packed=False, batch_size=6, devices=2)
     devices = all_devices(engine)
-    step = make_train_step(model, optax.sgd(0.1), cross_entropy, AXIS)
-    runner = Engine(
-        devices, model, step, devices.place(step.init(params, jax.random.PRNGKey(0))), [empty_batch(2, 30, 1)]
-    )
-    logits = runner.predict(devices.place(params), batch)
+    logits = Forward(devices, model)(devices.place(params), batch)
     np.testing.assert_allclose(logits, model.apply(params, None, batch).logits, atol=1e-6)  # fused otherwise
 
 

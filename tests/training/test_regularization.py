@@ -8,11 +8,10 @@ import optax
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, Interrupted
 from bertjax.losses import cross_entropy
 from bertjax.tasks import make_model
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.loop.fit import Interrupted
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -126,7 +125,7 @@ def test_a_run_with_both_is_resumed_to_the_bit(tiny_model, reviews, tmp_path):
     asked = iter([False] * 8 + [True])
     with pytest.raises(Interrupted):
         finetune(config, tmp_path / "run", tracker=first, should_stop=lambda: next(asked))
-    finetune(config, tmp_path / "run", tracker=second, resume=True)
+    finetune(config, tmp_path / "run", tracker=second, if_exists="resume")
     losses, again = (
         [(step, row["train/loss"]) for tracker in trackers for step, row in tracker.metrics if "train/grad_norm" in row]
         for trackers in ([whole], [first, second])

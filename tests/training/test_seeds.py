@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
 from bertjax.evaluation.aggregate import Aggregate, aggregates
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.loop.fit import Diverged, Interrupted
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -57,7 +56,7 @@ def test_seeds_are_the_runs_they_would_be_alone_and_a_second_start_runs_what_is_
     assert not (out / "metrics.json").exists()
 
     after = Trackers()
-    result = finetune_seeds(config, (3, 1, 0), out, resume=True, new_tracker=after)
+    result = finetune_seeds(config, (3, 1, 0), out, if_exists="resume", new_tracker=after)
     assert (out / "seed-3" / "metrics.json").stat().st_mtime_ns == finished
     assert [parent for parent, _ in after] == [None, "out", "out"]
     assert [step for step, row in after[1][1].metrics if "train/grad_norm" in row] == list(range(5, 11))
@@ -78,12 +77,12 @@ def test_seeds_are_the_runs_they_would_be_alone_and_a_second_start_runs_what_is_
     with pytest.raises(RunFolderError, match="already holds a run"):
         finetune_seeds(config, (0,), out, new_tracker=Trackers())
     with pytest.raises(RunFolderError, match="epochs was 2, now 3"):
-        finetune_seeds(replace(config, epochs=3), (0,), out, resume=True, new_tracker=Trackers())
+        finetune_seeds(replace(config, epochs=3), (0,), out, if_exists="resume", new_tracker=Trackers())
     with pytest.raises(RunFolderError, match=r"seeds was \[3, 1, 0\], now None"):
-        finetune(config, out, resume=True, tracker=MemoryTracker())
+        finetune(config, out, if_exists="resume", tracker=MemoryTracker())
     with pytest.raises(RunFolderError, match="alone holds the run of a single seed"):
-        finetune_seeds(config, (0, 1), alone.folder, resume=True, new_tracker=Trackers())
-    finetune_seeds(replace(config, epochs=1), (0,), out, overwrite=True, new_tracker=Trackers())
+        finetune_seeds(config, (0, 1), alone.folder, if_exists="resume", new_tracker=Trackers())
+    finetune_seeds(replace(config, epochs=1), (0,), out, if_exists="overwrite", new_tracker=Trackers())
     assert [path.name for path in out.glob("seed-*")] == ["seed-0"]
 
 
@@ -91,14 +90,14 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
     """Nothing diverges for one seed on demand, so the end of its run is made up; all of them diverge for real."""
     from bertjax.training.multi import multi_seed as module
 
-    run_alone = module.run_alone
+    train_and_evaluate = module.train_and_evaluate
 
-    def one_diverges(job, **arguments):
-        if job.config.seed == 0:
+    def one_diverges(run, context):
+        if run.config.seed == 0:
             raise Diverged("too high a rate")
-        return run_alone(job, **arguments)
+        return train_and_evaluate(run, context)
 
-    monkeypatch.setattr(module, "run_alone", one_diverges)
+    monkeypatch.setattr(module, "train_and_evaluate", one_diverges)
     trackers = Trackers()
     result = finetune_seeds(replace(config, epochs=1), (0, 1), tmp_path / "out", new_tracker=trackers)
     assert result.failures == {0: "too high a rate"}

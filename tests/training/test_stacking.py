@@ -11,15 +11,13 @@ from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.batching.packing import Layout, layout_of, widened
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, Interrupted
 from bertjax.losses import cross_entropy
-from bertjax.training.loop.fit import Interrupted
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimizer
-from bertjax.training.step.engine import Engine
 from bertjax.training.step.train_step import make_train_step
 from tests.conftest import WORDS
 from tests.training.test_seeds import Trackers, stop_after
@@ -70,7 +68,7 @@ def test_20_steps_of_stacked_seeds_are_those_of_separate_runs(config, tmp_path):
     with pytest.raises(Interrupted, match="stopped after step 8 of 20"):
         finetune_seeds(config, SEEDS[:2], out, stack=True, new_tracker=before, should_stop=stop_after(15))
     assert [tracker.status for _, tracker in before] == ["KILLED"] * 3
-    stacked = finetune_seeds(config, SEEDS, out, stack=True, resume=True, new_tracker=after)
+    stacked = finetune_seeds(config, SEEDS, out, stack=True, if_exists="resume", new_tracker=after)
 
     curves = [values_of("loss", tracker) for _, tracker in apart[1:]]
     assert [len(curve) for curve in curves] == [20, 20, 20]
@@ -140,7 +138,7 @@ def test_too_many_seeds_for_the_memory(config, tmp_path, monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes")
 
-    monkeypatch.setattr(Engine, "train", exhausted)
+    monkeypatch.setattr(CompiledTrainStep, "__call__", exhausted)
     trackers = Trackers()
     with pytest.raises(ConfigError, match="2 stacked seeds do not fit in the memory of the device; stack fewer"):
         finetune_seeds(config, (0, 1), tmp_path / "out", stack=True, new_tracker=trackers)

@@ -9,8 +9,8 @@ from bertjax.batch import padded_batch
 from bertjax.config import BertConfig, Execution
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.tasks import make_model
-from bertjax.training.loop.progress import LineProgress, Reading
-from bertjax.training.loop.train_metrics import RunRecord
+from bertjax.training.loop.progress import LineProgress, StepProgress
+from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.step.mfu import matmul_peak, training_flops
 
 WIDE = BertConfig(
@@ -40,7 +40,7 @@ def test_operations_are_those_that_xla_counts():
 
 def test_pairs_are_the_squares_of_lengths():
     """Padding sees nobody."""
-    record = RunRecord()
+    record = TrainMetrics()
     record.count(packed_batch([2, 5, 3]), seconds=1.0)
     assert record.token_pairs == 4 + 25 + 9
     assert record.real_tokens == 10
@@ -55,9 +55,9 @@ def test_the_peak_is_that_of_matrix_products():
 
 
 def test_a_line_says_how_fast(caplog):
-    reading = Reading(3, 3, 1, 1, 0.5, examples_per_second=120, tokens_per_second=1500, matmul_share=None)
+    reading = StepProgress(3, 3, 1, 1, 0.5, examples_per_second=120, tokens_per_second=1500, mfu=None)
     with caplog.at_level(logging.INFO):
         LineProgress().show(reading)
-        LineProgress().show(reading._replace(matmul_share=0.314))
+        LineProgress().show(reading._replace(mfu=0.314))
     assert caplog.messages[0].endswith("loss 0.5000  120 examples/s, 1500 tokens/s  0% left")
     assert "120 examples/s, 1500 tokens/s, 31% of matmul peak" in caplog.messages[1]

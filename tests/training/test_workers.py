@@ -129,9 +129,9 @@ def test_one_death_too_many_and_what_goes_on_from_there(config, one_device_a_wor
     before = losses(folder)
     changed = replace(config, optimizer=Optimizer(learning_rate=5e-4))
     with pytest.raises(RunFolderError, match=r"data: optimizer.learning_rate was 0.001, now 0.0005; --allow-changed"):
-        finetune_on_workers(changed, folder, TWO, resume=True)
+        finetune_on_workers(changed, folder, TWO, if_exists="resume")
     command = "bertjax finetune --learning-rate 5e-4"
-    finetune_on_workers(changed, folder, TWO, resume=True, allow_changed=True, command=command)
+    finetune_on_workers(changed, folder, TWO, if_exists="resume_changed", command=command)
     after = losses(folder)
     assert after[:6] == before[:6]  # the epoch that was saved
     assert [step for step, _ in after] == list(range(1, 49))

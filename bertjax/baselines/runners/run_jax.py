@@ -1,6 +1,7 @@
 """The JAX contestant: bertjax's own step on its own engine, packed batches and all, as `finetune` runs it."""
 
 from contextlib import closing
+from functools import partial
 
 import jax
 
@@ -8,10 +9,11 @@ from bertjax.baselines.runners.runner import Job, Stopwatch, Trained
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.prediction.forward import Forward
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer
-from bertjax.training.run.finetuning import loss_of
-from bertjax.training.step.engine import Engine
+from bertjax.training.run.prepared_run import loss_of
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import Metrics, make_train_step
 
 
@@ -26,7 +28,7 @@ def run(job: Job) -> Trained:
     start = step.init(params, jax.random.PRNGKey(config.seed))
     devices = all_devices(config.engine)
     state = devices.place(start)
-    engine = Engine(devices, model, step, state, source.plan.empty_batches)
+    engine = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)
     waiting: list[tuple[Metrics, PackedBatch]] = []
 
     def read() -> None:
@@ -40,7 +42,7 @@ def run(job: Job) -> Trained:
 
     with closing(prefetched(source.batches())) as batches:
         for packed_batch in batches:
-            state, metrics = engine.train(state, packed_batch.batch)
+            state, metrics = engine(state, packed_batch.batch)
             waiting.append((metrics, packed_batch))
             # A loss is read when the next update is under way, so that the device never waits; but the first at once.
             if len(waiting) > 1 or not watch.losses:
@@ -53,7 +55,7 @@ def run(job: Job) -> Trained:
         losses=watch.losses,
         speed=watch.speed,
         params=jax.device_get(trained),
-        predict=lambda batch: engine.predict(trained, batch),
+        predict=partial(Forward(devices, model), trained),
         num_devices=devices.count,
         device=jax.devices()[0].device_kind,
         device_peak_bytes=(jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),

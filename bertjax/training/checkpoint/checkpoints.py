@@ -42,12 +42,12 @@ class Restored(NamedTuple):
     Attributes:
       state: as host arrays.
       progress: what was saved beside it.
-      made_from: settings and hashes of the run that saved it.
+      fingerprints: settings and hashes of the run that saved it.
     """
 
     state: TrainState
     progress: dict[str, Any]
-    made_from: dict[str, Any]
+    fingerprints: dict[str, Any]
 
 
 class Checkpoints:
@@ -58,18 +58,22 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, belongs_to: Mapping[str, Any], keep: int = 2, made_from: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        model_identity: Mapping[str, Any],
+        keep: int = 2,
+        fingerprints: Mapping[str, Any] | None = None,
     ):
         """Opens a folder; what a killed run left half-written in it goes.
 
         Args:
           folder: made if it is not there.
-          belongs_to: what a checkpoint must have been saved with to be restored here, as JSON values.
-          keep: newest checkpoints that stay, besides the best.
-          made_from: settings and hashes of the run, saved with each checkpoint, as JSON values.
+          model_identity: what a checkpoint must have been saved with to be restored here, as JSON values.
+          keep: number of the newest checkpoints to keep, besides the best.
+          fingerprints: settings and hashes of the run, saved with each checkpoint, as JSON values.
         """
         self._folder = Path(folder).absolute()
-        self._belongs_to, self._made_from = dict(belongs_to), dict(made_from or {})
+        self._model_identity, self._fingerprints = dict(model_identity), dict(fingerprints or {})
         self._policy = _NewestAndBest(keep)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -164,7 +168,7 @@ class Checkpoints:
                 f"the checkpoint of step {step} has format {run['format']}, this bertjax reads up to {FORMAT}; update "
                 f"bertjax, or start the run again with --overwrite"
             )
-        _check_owner(run["belongs_to"], self._belongs_to)
+        _check_model(run["belongs_to"], self._model_identity)
         _check_arrays(run["arrays"], _descriptions(template))
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)
@@ -185,8 +189,8 @@ class Checkpoints:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             run = {
                 "format": FORMAT,
-                "belongs_to": self._belongs_to,
-                "made_from": self._made_from,
+                "belongs_to": self._model_identity,
+                "made_from": self._fingerprints,
                 "arrays": _descriptions(state),
                 "progress": progress,
             }
@@ -293,7 +297,7 @@ class _NewestAndBest:
         return [info.step in newest or info.step == self.best_step for info in checkpoints]
 
 
-def _check_owner(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_model(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     different = differences(found, wanted)
     if different:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The checkpoints of a run of several processes: the first one writes and reads them, and all go on from what it read.
+"""Checkpoints of a run of several processes: the first process writes and reads them, and broadcasts what it reads.
 
 Every process has the whole state, so nothing is gathered to save it, and only the first needs to see the folder.
 """
@@ -14,7 +14,7 @@ from bertjax.training.step.train_step import TrainState
 
 
 class SharedCheckpoints:
-    """`Checkpoints` in the first process; in the others, what the first one tells of them."""
+    """`Checkpoints` in the first process; the others receive what it reads."""
 
     def __init__(self, open_folder: Callable[[], Checkpoints]):
         """Calls `open_folder` in the first process."""
@@ -45,14 +45,14 @@ class SharedCheckpoints:
 
     def restore(self, template: TrainState) -> Restored:
         """See `Checkpoints.restore`."""
-        return self._told(template, lambda own: own.restore(template))
+        return self._broadcast(template, lambda own: own.restore(template))
 
     def restore_step(self, step: int, template: TrainState) -> Restored:
         """See `Checkpoints.restore_step`."""
-        return self._told(template, lambda own: own.restore_step(step, template))
+        return self._broadcast(template, lambda own: own.restore_step(step, template))
 
-    def _told(self, template: TrainState, read: Callable[[Checkpoints], Restored]) -> Restored:
-        """What the first process reads, or why it cannot, in all of them."""
+    def _broadcast(self, template: TrainState, read: Callable[[Checkpoints], Restored]) -> Restored:
+        """What the first process reads, or the error that it meets, in all processes."""
         restored, problem = Restored(template, {}, {}), ""
         if self._own is not None:
             try:
@@ -62,5 +62,5 @@ class SharedCheckpoints:
         problem = text_from_first_process(problem)
         if problem:
             raise CheckpointError(problem)
-        told = json.loads(text_from_first_process(json.dumps([restored.progress, restored.made_from])))
-        return Restored(from_first_process(restored.state), *told)
+        values = json.loads(text_from_first_process(json.dumps([restored.progress, restored.fingerprints])))
+        return Restored(from_first_process(restored.state), *values)

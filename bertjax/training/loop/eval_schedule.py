@@ -1,23 +1,16 @@
-"""The rhythm of a run: after which steps it ends an epoch, evaluates and saves."""
+"""After which steps a run evaluates and saves."""
 
 from typing import NamedTuple
 
 from bertjax.training.settings.options import Checkpointing, Evaluation, Unit
 
 
-class Due(NamedTuple):
-    """What follows a step."""
-
-    epoch: bool
-    evaluation: bool
-    save: bool
-
-
-class Rhythm(NamedTuple):
-    """All counts in steps.
+class EvalSchedule(NamedTuple):
+    """The steps after which something happens, counted from 1.
 
     Attributes:
-      evaluate_every, save_every: steps from one to the next; the last step has both.
+      steps_per_epoch, total_steps: of the run.
+      evaluate_every, save_every: steps from one to the next; the last step of the run has both.
     """
 
     steps_per_epoch: int
@@ -25,27 +18,37 @@ class Rhythm(NamedTuple):
     evaluate_every: int
     save_every: int
 
-    def due(self, step: int) -> Due:
-        """What follows a step, counted from 1.
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch ends with this step."""
+        return step % self.steps_per_epoch == 0
 
-        >>> Rhythm(steps_per_epoch=4, total_steps=8, evaluate_every=3, save_every=4).due(3)
-        Due(epoch=False, evaluation=True, save=False)
+    def evaluates(self, step: int) -> bool:
+        """Whether validation rows are evaluated after this step."""
+        return step == self.total_steps or step % self.evaluate_every == 0
+
+    def reports(self, step: int) -> bool:
+        """Whether the history gets a row after this step.
+
+        >>> schedule = EvalSchedule(steps_per_epoch=4, total_steps=8, evaluate_every=3, save_every=4)
+        >>> [step for step in range(1, 9) if schedule.reports(step)]
+        [3, 4, 6, 8]
         """
-        last = step == self.total_steps
-        return Due(
-            epoch=step % self.steps_per_epoch == 0,
-            evaluation=last or step % self.evaluate_every == 0,
-            save=last or step % self.save_every == 0,
-        )
+        return self.ends_epoch(step) or self.evaluates(step)
+
+    def saves(self, step: int) -> bool:
+        """Whether the state is saved after this step, best or not."""
+        return step == self.total_steps or step % self.save_every == 0
 
 
-def rhythm(evaluation: Evaluation, checkpointing: Checkpointing, steps_per_epoch: int, total_steps: int) -> Rhythm:
-    """The rhythm that the settings ask for."""
+def eval_schedule(
+    evaluation: Evaluation, checkpointing: Checkpointing, steps_per_epoch: int, total_steps: int
+) -> EvalSchedule:
+    """The schedule that the settings of a run ask for."""
 
     def steps(every: int, unit: Unit) -> int:
         return every * steps_per_epoch if unit == "epochs" else every
 
-    return Rhythm(
+    return EvalSchedule(
         steps_per_epoch,
         total_steps,
         steps(evaluation.evaluate_every, evaluation.evaluate_unit),

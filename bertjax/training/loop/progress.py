@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, plain lines in a log, nothing where nobody looks."""
+"""Progress of a run: a bar on a terminal, plain lines in a log, or nothing."""
 
 import logging
 import sys
@@ -10,12 +10,12 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class Reading(NamedTuple):
-    """What there is to show after a step.
+class StepProgress(NamedTuple):
+    """The figures that are shown after a step.
 
     Attributes:
-      tokens_per_second: real ones.
-      matmul_share: of the speed at which the devices multiply large matrices; None before that is measured.
+      tokens_per_second: real tokens, without padding.
+      mfu: model FLOPs utilization, as a share of the measured matmul peak; None before the peak is measured.
     """
 
     step: int
@@ -25,11 +25,11 @@ class Reading(NamedTuple):
     loss: float
     examples_per_second: float
     tokens_per_second: float
-    matmul_share: float | None
+    mfu: float | None
 
     @property
     def speed(self) -> str:
-        of_peak = "" if self.matmul_share is None else f", {100 * self.matmul_share:.0f}% of matmul peak"
+        of_peak = "" if self.mfu is None else f", {100 * self.mfu:.0f}% of matmul peak"
         return f"{self.examples_per_second:.0f} examples/s, {self.tokens_per_second:.0f} tokens/s{of_peak}"
 
     @property
@@ -40,14 +40,14 @@ class Reading(NamedTuple):
 
 
 class Progress(Protocol):
-    """Where readings go; used as a context manager around the steps of a run."""
+    """Shows the progress of a run; a context manager around its steps."""
 
     def __enter__(self) -> "Progress": ...
 
     def __exit__(self, *exception: Any) -> None: ...
 
-    def show(self, reading: Reading) -> None:
-        """Takes the reading of a step."""
+    def show(self, progress: StepProgress) -> None:
+        """Shows a step."""
         ...
 
 
@@ -60,7 +60,7 @@ class NoProgress:
     def __exit__(self, *exception: Any) -> None:
         pass
 
-    def show(self, reading: Reading) -> None:
+    def show(self, progress: StepProgress) -> None:
         pass
 
 
@@ -70,13 +70,13 @@ class LineProgress(NoProgress):
     def __init__(self) -> None:
         self._next = 0.0
 
-    def show(self, reading: Reading) -> None:
+    def show(self, progress: StepProgress) -> None:
         now = time.monotonic()
-        if now < self._next and reading.step < reading.total_steps:
+        if now < self._next and progress.step < progress.total_steps:
             return
         self._next = now + _SECONDS_BETWEEN_LINES
-        remaining = (reading.total_steps - reading.step) / reading.total_steps
-        logger.info("%s  %.0f%% left", reading.line, 100 * remaining)
+        remaining = (progress.total_steps - progress.step) / progress.total_steps
+        logger.info("%s  %.0f%% left", progress.line, 100 * remaining)
 
 
 class BarProgress(NoProgress):
@@ -105,16 +105,16 @@ class BarProgress(NoProgress):
     def __exit__(self, *exception: Any) -> None:
         self._bar.stop()
 
-    def show(self, reading: Reading) -> None:
+    def show(self, progress: StepProgress) -> None:
         fields: dict[str, Any] = {
-            "epoch": f"{reading.epoch}/{reading.epochs}",
-            "loss": reading.loss,
-            "speed": reading.speed,
+            "epoch": f"{progress.epoch}/{progress.epochs}",
+            "loss": progress.loss,
+            "speed": progress.speed,
         }
         if self._task is None:
             # Steps that an earlier start of this run has done count as done, not as fast.
-            self._task = self._bar.add_task("", total=reading.total_steps, completed=reading.step - 1, **fields)
-        self._bar.update(self._task, completed=reading.step, **fields)
+            self._task = self._bar.add_task("", total=progress.total_steps, completed=progress.step - 1, **fields)
+        self._bar.update(self._task, completed=progress.step, **fields)
 
 
 def progress_for_stderr() -> Progress:

@@ -1,31 +1,33 @@
-"""The record of a run: how far it has come, saved with each checkpoint, so that a resumed run goes on counting."""
+"""Counters and history of a run, saved with each checkpoint so that a resumed run continues them."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bertjax.data.batching.collate import PackedBatch
-from bertjax.training.loop.early_stopping import VALIDATION, Standing
+from bertjax.training.loop.early_stopping import VALIDATION, BestSoFar
+
+_BEST_SO_FAR = "standing"  # its key in checkpoints, since format 1
 
 
 @dataclass
-class RunRecord:
-    """How far a run has come.
+class TrainMetrics:
+    """Counters and history of a run; the loop's callbacks bring them up to date in place.
 
     Attributes:
-      examples, real_tokens, computed_tokens: so far; computed ones include padding.
-      token_pairs: of real tokens that see each other, so far.
-      seconds: of training steps.
-      wait_seconds: of these, spent waiting for the next batch.
-      epoch_loss_sum: of the losses of all examples of the epoch under way, epoch_examples of them.
-      history: metrics of each finished epoch and of each evaluation.
-      skipped_steps: those that changed nothing because their loss or gradient was not finite.
-      skipped_in_a_row: of these, the last ones.
-      standing: to the goal of the run.
-      stopped_early: the patience ran out.
+      examples, real_tokens, computed_tokens: trained on so far; computed tokens include padding.
+      token_pairs: pairs of real tokens that attended to each other so far.
+      seconds: time of the training steps, without evaluations and saves.
+      wait_seconds: the part of it in which no batch was ready.
+      epoch_loss_sum, epoch_examples: sum of the losses of the current epoch's examples, and their number.
+      history: a row of metrics for each finished epoch and each evaluation.
+      skipped_steps: steps that changed nothing because their loss or gradient was not finite.
+      skipped_in_a_row: the number of them at the end.
+      best_so_far: the best evaluation.
+      stopped_early: whether the patience ran out.
     """
 
     examples: int = 0
@@ -39,16 +41,22 @@ class RunRecord:
     history: list[dict[str, float]] = field(default_factory=list)
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
-    standing: Standing = field(default_factory=Standing)
+    best_so_far: BestSoFar = field(default_factory=BestSoFar)
     stopped_early: bool = False
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "RunRecord":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**values, "standing": Standing(**values["standing"])})
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainMetrics":
+        """The inverse of `to_json`."""
+        values = dict(values)
+        return cls(best_so_far=BestSoFar(**values.pop(_BEST_SO_FAR)), **values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as checkpoints store them."""
+        values = asdict(self)
+        return values | {_BEST_SO_FAR: values.pop("best_so_far")}
 
     def count(self, packed_batch: PackedBatch, seconds: float) -> None:
-        """Counts a step that took so long, waiting included."""
+        """Counts a step of so many seconds, waiting for its batch included."""
         self.examples += packed_batch.num_examples
         self.real_tokens += packed_batch.num_tokens
         self.computed_tokens += packed_batch.batch.token_ids.size
@@ -64,7 +72,7 @@ class RunRecord:
         self.epoch_examples += num_examples
 
     def count_skipped(self) -> None:
-        """Counts a step that changed nothing; its loss says nothing of the epoch."""
+        """Counts a step that changed nothing; its loss is left out of the epoch's."""
         self.skipped_in_a_row += 1
         self.skipped_steps += 1
 
@@ -81,7 +89,7 @@ class RunRecord:
         return finished[-1] if finished else self.epoch_loss_sum / max(self.epoch_examples, 1)
 
     def validation_at(self, step: int, steps_per_epoch: int) -> dict[str, float]:
-        """What validation said after that step; empty where it was not asked."""
+        """The validation metrics after that step; empty where there was no evaluation."""
         rows = (row for row in self.history if row["epoch"] == step / steps_per_epoch)
         return {name: value for row in rows for name, value in row.items() if name.startswith(f"{VALIDATION}/")}
 

@@ -1,34 +1,34 @@
-"""Several seeds of one config: a whole run each, and what they say together.
+"""Several seeds of one config: a whole run each, and the mean and standard deviation of their scores.
 
 OUT/config.json     the settings and the seeds, written first
-OUT/seed-0/         the run of a seed, a run folder like any other, recorded under the run of them all
+OUT/seed-0/         the run of a seed, a run folder like any other, tracked under the run of all seeds
 OUT/metrics.json    mean and standard deviation over the seeds, written last
 """
 
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import ConfigError, RunFolderError, UserError
+from bertjax.errors import ConfigError, Diverged, RunFolderError
 from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracker import Status, Tracker
+from bertjax.tracking.tracked_run import tracked_run
+from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.early_stopping import VALIDATION
-from bertjax.training.loop.fit import Diverged, Interrupted
 from bertjax.training.loop.progress import NoProgress, Progress
-from bertjax.training.multi.lockstep import in_lockstep
-from bertjax.training.multi.stacked_seeds import Stack
+from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import describe_environment, package_versions, with_variables
-from bertjax.training.run.finetuning import FineTuneResult, Job, conduct, ready, run_alone
-from bertjax.training.run.run_folder import seed_folder
+from bertjax.training.run.finetuning import train_and_evaluate
+from bertjax.training.run.prepared_run import PreparedRun, prepare_run
+from bertjax.training.run.run_folder import IfExists, seed_folder
+from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
 
 logger = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ _SCORES = ("test/", f"{VALIDATION}/")
 
 @dataclass(frozen=True)
 class SeedsResult:
-    """What the runs of several seeds leave.
+    """The results of several seeds.
 
     Attributes:
-      folder: of all of them; `seed-0` and so on in it are the runs.
+      folder: the folder of all seeds; `seed-0` and so on in it are the runs.
       runs: seed -> the metrics of its run, in the order in which the seeds were given.
-      failures: seed -> why its run came to no end.
+      failures: seed -> the error that ended its run.
       metrics: flat, such as `test/accuracy_mean` and `test/accuracy_sd`; the content of `metrics.json`.
-      run_id: of the tracker's run that has the others under it.
+      run_id: the tracker's id of the run that has the others under it.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class SeedsResult:
         return {seed: _scores_of(metrics) for seed, metrics in self.runs.items()}
 
     def model_dir(self, seed: int) -> Path:
-        """The model that one seed left."""
+        """The model of one seed."""
         return seed_folder(self.folder, seed) / run_folder.MODEL
 
 
@@ -70,29 +70,26 @@ def finetune_seeds(
     out: str | Path | None = None,
     *,
     stack: bool = False,
-    resume: bool = False,
-    overwrite: bool = False,
-    allow_changed: bool = False,
+    if_exists: IfExists = "error",
     command: str | None = None,
     new_tracker: Callable[[str | None], Tracker] | None = None,
     new_progress: Callable[[], Progress] = NoProgress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SeedsResult:
-    """Fine-tunes with several seeds, and says mean and standard deviation of every score.
+    """Fine-tunes with several seeds, and reports mean and standard deviation of every score.
 
-    One after the other, or side by side in one program, to the same numbers but for rounding. A seed whose training
-    diverges, or which stops early, leaves the others as they are.
+    The seeds train one after the other, or stacked in one program, to the same numbers but for rounding. A seed whose
+    training diverges, or which stops early, leaves the others as they are.
 
     Args:
-      config: what to do; its seed is replaced.
-      seeds: distinct.
+      config: the settings of every run; the seed is replaced.
+      seeds: distinct seeds.
       out: folder of the runs; default: a new one under `runs/`.
-      stack: side by side: all states are in the devices' memory at once.
-      resume: keep the runs in `out` that have ended, continue the one that has not, and run the seeds that are missing.
-      overwrite: replace what is in `out`.
-      allow_changed: see `finetune`.
-      command: that does the same without its seeds, for the records.
-      new_tracker: id of the run that a run is a part of, if any -> its tracker; default: MLflow.
+      stack: train all seeds in one program: their states are in the devices' memory together.
+      if_exists: as for `finetune`; "resume" keeps the runs in `out` that have ended, continues the one that has not,
+        and runs the seeds that are missing.
+      command: the command that does the same, without its seeds, for the records.
+      new_tracker: id of the parent run, if any -> a tracker; default: MLflow.
       new_progress: makes what shows the steps of a run.
       should_stop: see `finetune`.
 
@@ -100,7 +97,7 @@ def finetune_seeds(
       ConfigError: the stacked seeds do not fit in the devices' memory.
       UserError: what `finetune` raises; nothing has been written then, unless a later seed has a mistake of its own.
       Diverged: every seed did.
-      Interrupted: `should_stop` said so; `resume` continues.
+      Interrupted: `should_stop` returned True; "resume" continues.
     """
     config = config.resolved()
     require(len(seeds) > 0, "seeds must be one or more", list(seeds))
@@ -110,63 +107,64 @@ def finetune_seeds(
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     settings = flatten(config) | {"seeds": list(seeds)}
     del settings["seed"]
-    _check_folder(folder, settings, resume, overwrite, allow_changed)
+    resumes = if_exists in run_folder.RESUMES
+    _check_folder(folder, settings, if_exists)
 
-    def get_ready(seed: int) -> Job:
+    def prepare_seed(seed: int) -> PreparedRun:
         own = seed_folder(folder, seed)
-        goes_on = resume and (own / run_folder.CONFIG).exists()
-        # What is overwritten goes with the folder around it.
-        return ready(replace(config, seed=seed), own, resume=goes_on, overwrite=overwrite, allow_changed=allow_changed)
+        is_new = resumes and not (own / run_folder.CONFIG).exists()
+        # An overwritten run goes with the folder around it.
+        return prepare_run(replace(config, seed=seed), own, "error" if is_new else if_exists)
 
-    runs = {seed: found for seed in seeds if resume and (found := _finished(seed_folder(folder, seed)))}
-    left = [seed for seed in seeds if seed not in runs]
-    checked = {seed: get_ready(seed) for seed in (left if stack else left[:1])}  # before anything is written
+    finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
+    missing = [seed for seed in seeds if seed not in finished]
+    prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
     if new_tracker is None:
         new_tracker = partial(MlflowTracker, config.experiment)
-    tracker = new_tracker(None)
-    tracker.connect()
-    environment = describe_environment() | {"command": with_variables(_command(command, config, seeds))}
-    run_folder.open_folder(folder, settings, resume, environment | {"packages": package_versions()})
-    run_id = tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
+    with tracked_run(new_tracker(None)) as tracked:
+        environment = describe_environment() | {"command": with_variables(_command(command, config, seeds))}
+        run_folder.open_folder(folder, settings, resumes, environment | {"packages": package_versions()})
+        tags = environment | {"bertjax.kind": "seeds"}
+        parent = tracked.tracker.start(folder.name, settings, folder, tags)
 
-    def listeners(seed: int, shown: bool = True) -> dict[str, Any]:
-        return {
-            "command": f"{command} --seed {seed}" if command else None,
-            "tracker": new_tracker(run_id),
-            "progress": new_progress() if shown else None,
-            "should_stop": should_stop,
-        }
+        def context(seed: int, progress: Progress, name: str = "") -> RunContext:
+            repeat = f"{command} --seed {seed}" if command else None
+            return RunContext(repeat, new_tracker(parent), progress, should_stop, name)
 
-    def run(seed: int) -> FineTuneResult:
-        logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
-        return run_alone(checked.pop(seed) if seed in checked else get_ready(seed), **listeners(seed))
+        def run(seed: int) -> FineTuneResult:
+            logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
+            run = prepared.pop(seed) if seed in prepared else prepare_seed(seed)
+            return train_and_evaluate(run, context(seed, new_progress()))
 
-    status: Status = "FAILED"
-    try:
-        outcomes = _side_by_side(checked, listeners) if stack and left else _one_by_one(left, run)
+        if stack and missing:
+            contexts = [
+                context(seed, new_progress() if seed == missing[0] else NoProgress(), f"seed {seed}")
+                for seed in missing
+            ]
+            outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
+        else:
+            outcomes = _one_by_one(missing, run)
         failures = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
-        for seed, outcome in outcomes.items():
-            if isinstance(outcome, FineTuneResult):
-                runs[seed] = outcome.metrics
-        runs = {seed: runs[seed] for seed in seeds if seed in runs}
+        results = {seed: outcome for seed, outcome in outcomes.items() if isinstance(outcome, FineTuneResult)}
+        runs = {
+            seed: finished[seed] if seed in finished else results[seed].metrics
+            for seed in seeds
+            if seed in finished or seed in results
+        }
         if not runs:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
-        metrics = _together(runs)
+        metrics = _aggregated(runs)
         run_folder.write_json(folder / run_folder.METRICS, metrics)
-        tracker.log_metrics(metrics, len(runs))  # a second start has more of them
+        tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
-            tracker.log_artifact(folder / name)
-        status = "FAILED" if failures else "FINISHED"
-    except (Interrupted, KeyboardInterrupt):
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish(status)
-    return SeedsResult(folder, runs, failures, metrics, run_id)
+            tracked.tracker.log_artifact(folder / name)
+        if failures:
+            tracked.status = "FAILED"
+    return SeedsResult(folder, runs, failures, metrics, parent)
 
 
 def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> dict[int, FineTuneResult | Diverged]:
-    """What each seed's run leaves, or how it diverged."""
+    """Seed -> the result of its run, or how it diverged."""
     outcomes: dict[int, FineTuneResult | Diverged] = {}
     for seed in seeds:
         try:
@@ -177,59 +175,31 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
     return outcomes
 
 
-def _side_by_side(
-    jobs: Mapping[int, Job], listeners: Callable[[int, bool], dict[str, Any]]
-) -> dict[int, FineTuneResult | Diverged]:
-    """The same for jobs of different seeds, in one program.
-
-    Args:
-      jobs: seed -> job.
-      listeners: of a seed, and whether it is the one whose steps are shown -> further arguments of `conduct`.
-    """
-    first, *_ = jobs.values()
-    states, plans = [job.hand_over() for job in jobs.values()], [job.prepared.train.plan for job in jobs.values()]
-    stack = Stack(first.devices, first.prepared.model, first.step, states, plans, first.config.accumulate)
-    states.clear()
-    shown = next(iter(jobs))
-    with closing(stack.engine):
-        runs = [
-            conduct(job, seat, name=f"seed {seed}", **listeners(seed, seed == shown))
-            for (seed, job), seat in zip(jobs.items(), stack.seats, strict=True)
-        ]
-        outcomes = in_lockstep(runs, stack.train)
-    for outcome in outcomes:
-        if isinstance(outcome, UserError) and not isinstance(outcome, Diverged):
-            raise outcome
-    return dict(zip(jobs, outcomes, strict=True))  # type: ignore[arg-type]
-
-
 def _command(command: str | None, config: FineTuneConfig, seeds: Sequence[int]) -> str:
-    """What does it all again."""
+    """The command that repeats all seeds."""
     if command is None:
         return f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
     return f"{command} --seeds {' '.join(map(str, seeds))}"
 
 
-def _check_folder(
-    folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool, allow_changed: bool
-) -> None:
-    """As for a single run, but a second start may name other seeds."""
-    if resume:
+def _check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists) -> None:
+    """As for a single run, but a resumed folder may get other seeds."""
+    if if_exists in run_folder.RESUMES:
         stored = run_folder.stored_settings(folder)
         if "seeds" not in stored:
             raise RunFolderError(f"{folder} holds the run of a single seed; choose another --out")
         settings = {**settings, "seeds": stored["seeds"]}
-    run_folder.check_folder(folder, settings, resume, overwrite, allow_changed)
+    run_folder.check_folder(folder, settings, if_exists)
 
 
 def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float]]:
-    """Seed -> its metrics on test and validation rows, for those that have ended in the folder of several."""
-    found = {seed: _finished(seed_folder(folder, seed)) for seed in seeds}
-    return {seed: _scores_of(metrics) for seed, metrics in found.items() if metrics}
+    """Seed -> its metrics on test and validation rows, for the seeds that have ended in a folder of several."""
+    finished = {seed: _finished(seed_folder(folder, seed)) for seed in seeds}
+    return {seed: _scores_of(metrics) for seed, metrics in finished.items() if metrics}
 
 
 def _finished(folder: Path) -> Mapping[str, float] | None:
-    """The metrics of a run that has ended."""
+    """The metrics of a run that has ended; None where it has not."""
     path = folder / run_folder.METRICS
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -238,6 +208,6 @@ def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
 
 
-def _together(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+def _aggregated(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     scores = flat(aggregates([_scores_of(metrics) for metrics in runs.values()]))
     return scores | {"seeds": len(runs), "train/seconds": sum(metrics["train/seconds"] for metrics in runs.values())}

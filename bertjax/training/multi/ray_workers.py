@@ -19,7 +19,9 @@ from bertjax.settings import flatten
 from bertjax.tracking.mlflow_tracker import tracking_address
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run import run_folder
-from bertjax.training.run.finetuning import FineTuneResult, finetune
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.run_folder import IfExists
+from bertjax.training.run.training_session import FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
 
@@ -37,9 +39,7 @@ class _Job(NamedTuple):
 
     config: FineTuneConfig
     folder: Path
-    resume: bool
-    overwrite: bool
-    allow_changed: bool
+    if_exists: IfExists
     command: str
     directory: Path
     notes: Path
@@ -50,9 +50,7 @@ def finetune_on_workers(
     out: str | Path,
     workers: Workers,
     *,
-    resume: bool = False,
-    overwrite: bool = False,
-    allow_changed: bool = False,
+    if_exists: IfExists = "error",
     command: str | None = None,
 ) -> FineTuneResult:
     """`finetune` on several workers: the same folder, one MLflow run, the same numbers but for rounding.
@@ -63,7 +61,7 @@ def finetune_on_workers(
       config: what to do.
       out: folder of the run, on a file system that all workers share.
       workers: how many, on what.
-      resume, overwrite, allow_changed, command: as in `finetune`.
+      if_exists, command: as for `finetune`.
 
     Raises:
       UserError: what `finetune` raises.
@@ -75,13 +73,13 @@ def finetune_on_workers(
     from ray.train.v2.jax import JaxTrainer
 
     folder = Path(out).absolute()
-    run_folder.check_folder(folder, flatten(config.resolved()), resume, overwrite, allow_changed)
+    run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
     command = (
         command or f"bertjax.training.multi.ray_workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     )
-    job = partial(_Job, config, folder, resume, overwrite, allow_changed, command, Path.cwd())
+    job = partial(_Job, config, folder, if_exists, command, Path.cwd())
     variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
@@ -175,19 +173,13 @@ def _meet(job: _Job, rank: int, count: int) -> bool:
 
 
 def _run(job: _Job, again: bool) -> FineTuneResult:
-    """The run, after a failure from its last checkpoint."""
+    """The run; after a failure from its last checkpoint, or from its beginning where there is none."""
     from bertjax.training.loop.progress import LineProgress
 
-    continued = again and run_folder.has_checkpoint(job.folder)
-    return finetune(
-        job.config,
-        job.folder,
-        resume=job.resume or continued,
-        overwrite=(job.overwrite or again) and not continued and not job.resume,
-        allow_changed=job.allow_changed,
-        command=job.command,
-        progress=LineProgress(),
-    )
+    if_exists = job.if_exists
+    if again and if_exists not in run_folder.RESUMES:
+        if_exists = "resume" if run_folder.has_checkpoint(job.folder) else "overwrite"
+    return finetune(job.config, job.folder, if_exists=if_exists, command=job.command, progress=LineProgress())
 
 
 def _free_port() -> int:

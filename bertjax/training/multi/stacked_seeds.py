@@ -1,11 +1,13 @@
-"""Several runs in one program: states stacked under `jax.vmap`, each with its own batch, keys and learning rate.
+"""Several seeds in one program: states stacked under `jax.vmap`, each with its own batch, keys and learning rate.
 
-The runs differ in their seed alone, so one step is that of all of them. Each batch is padded to the shape that holds
-those of the others too: empty rows, slots and tokens change no result, and no dropout mask either, since masks hang on
-places and not on shapes. On several devices each computes its share of every run.
+The runs differ in their seed alone, so one step trains all of them. Each batch is padded to the shape that holds those
+of the others too: empty rows, slots and tokens change no result, and no dropout mask either, since masks depend on
+positions and not on shapes. On several devices each computes its share of every run.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial, reduce
 from itertools import product
 from typing import Any
@@ -17,12 +19,117 @@ from jax import lax
 
 from bertjax.batch import Batch, LabelKind, empty_batch
 from bertjax.data.batching.batch_plan import Plan
+from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout, layout_of, widened
-from bertjax.errors import ConfigError
-from bertjax.prediction.devices import Devices
-from bertjax.tasks import Model
-from bertjax.training.step.engine import Engine
+from bertjax.errors import ConfigError, Diverged, UserError
+from bertjax.prediction.forward import Forward
+from bertjax.training.loop.fit import StepInfo
+from bertjax.training.run.prepared_run import PreparedRun
+from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import Metrics, TrainState, TrainStep
+
+
+def train_stacked(runs: Sequence[PreparedRun], contexts: Sequence[RunContext]) -> list[FineTuneResult | Diverged]:
+    """Trains runs that differ in their seed alone in one program, a step of each at a time.
+
+    Args:
+      runs: prepared; their states move into the stack.
+      contexts: one for each run.
+
+    Returns:
+      The result of each run, or how it diverged, which leaves the others as they are.
+
+    Raises:
+      ConfigError: the devices have not the memory for so many runs.
+      UserError: the first error of a run that is no divergence, such as `Interrupted`; every run has ended then.
+    """
+    stack, forward = Stack(runs), Forward(runs[0].devices, runs[0].prepared.model)
+    with closing(stack.train_step):
+        seeds: list[_StackedSeed] = []
+        try:
+            for number, (run, context) in enumerate(zip(runs, contexts, strict=True)):
+                seeds.append(_StackedSeed(stack, number, run, context, forward))
+            while any(seed.training for seed in seeds):
+                metrics = stack.train([seed.batch for seed in seeds])
+                for seed, metrics_of_seed in zip(seeds, metrics, strict=True):
+                    if seed.training:
+                        seed.end_step(metrics_of_seed)
+        except BaseException as error:
+            for seed in seeds:
+                seed.close(error)
+            raise
+    for seed in seeds:
+        if isinstance(seed.outcome, UserError) and not isinstance(seed.outcome, Diverged):
+            raise seed.outcome
+    return [seed.outcome for seed in seeds]  # type: ignore[misc]
+
+
+class _StackedSeed:
+    """One run of a stack: its session, its batches, and its place in the stacked state.
+
+    Attributes:
+      packed_batch: of its next step; None where the run has ended.
+      outcome: its result, or the error that ended it; None while it trains.
+    """
+
+    def __init__(self, stack: "Stack", number: int, run: PreparedRun, context: RunContext, forward: Forward):
+        """Opens the session and makes the first batch."""
+        self._stack, self._number = stack, number
+        self._step = int(run.state.step)
+        read_state = partial(stack.read, number)
+        self._open = ExitStack()
+        self._session = self._open.enter_context(training_session(run, context, stack.train_step, forward, read_state))
+        self._open.enter_context(context.progress)
+        self._batches: Iterator[PackedBatch] = self._open.enter_context(run.batches())
+        self.packed_batch: PackedBatch | None = None
+        self.outcome: FineTuneResult | UserError | None = None
+        self._until_error(self._fetch)
+
+    @property
+    def training(self) -> bool:
+        """Whether the run has a step to do."""
+        return self.outcome is None
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch of its next step; None where it has ended."""
+        return None if self.packed_batch is None else self.packed_batch.batch
+
+    def end_step(self, metrics: Metrics) -> None:
+        """Runs the callbacks of a step, and fetches the next batch; without one, the run finishes."""
+        self._until_error(partial(self._end_step, metrics))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Closes the session, as failed where there is an error."""
+        self.packed_batch = None
+        self._open.__exit__(*((None, None, None) if error is None else (type(error), error, error.__traceback__)))
+
+    def _end_step(self, metrics: Metrics) -> None:
+        assert self.packed_batch is not None, "the run trains"
+        self._step += 1
+        read_state = partial(self._stack.read, self._number)
+        for callback in [callback for callback in self._session.callbacks if callback.due(self._step)]:
+            info = StepInfo(self._step, read_state, metrics, self.packed_batch, self._started, self._fetched)
+            state = callback(info)
+            if state is not None:
+                self._stack.write(self._number, state)
+        self._fetch()
+
+    def _fetch(self) -> None:
+        self._started = time.perf_counter()
+        self.packed_batch = next(self._batches, None)
+        self._fetched = time.perf_counter()
+        if self.packed_batch is None:
+            self.outcome = self._session.finish(self._stack.read(self._number))
+            self.close()
+
+    def _until_error(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except UserError as error:
+            self.outcome = error
+            self.close(error)
 
 
 def stacked_step(step: TrainStep, count: int) -> TrainStep:
@@ -78,62 +185,52 @@ def joint_layouts(plans: Sequence[Plan]) -> list[Layout]:
 
 
 class Stack:
-    """An engine that several runs share, and their states on it.
+    """The states of several runs in one tree with a leading axis of runs, and the compiled step that trains them.
 
     Attributes:
-      engine: of the stacked step; its forward pass is that of a single run.
+      train_step: the compiled step of all runs.
     """
 
-    def __init__(
-        self,
-        devices: Devices,
-        model: Model,
-        step: TrainStep,
-        states: Sequence[TrainState],
-        plans: Sequence[Plan],
-        accumulate: int = 1,
-    ):
-        """Begins to compile, and returns at once.
-
-        Args:
-          devices: what to run on.
-          model: of every run.
-          step: of a single run, made with `axis_name=AXIS`; that of every run.
-          states: one a run.
-          plans: one a run.
-          accumulate: parts that a device computes its share of a batch in.
-        """
-        self._plans, self._parts = plans, devices.count * accumulate
-        self._state: TrainState = devices.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-        self.engine = Engine(
-            devices,
-            model,
-            stacked_step(step, len(states)),
+    def __init__(self, runs: Sequence[PreparedRun]):
+        """Begins to compile, and returns at once; takes over the states of the runs."""
+        first = runs[0]
+        self._plans = [run.prepared.train.plan for run in runs]
+        self._num_devices, self._parts = first.devices.count, first.devices.count * first.config.accumulate
+        self._devices = first.devices
+        states = [run.state for run in runs]
+        self._state: TrainState = self._devices.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+        for leaf in jax.tree.leaves([(state.params, state.opt_state) for state in states]):
+            leaf.delete()  # or each state would be in memory twice
+        self.train_step = CompiledTrainStep(
+            self._devices,
+            first.prepared.model,
+            stacked_step(first.step, len(runs)),
             self._state,
-            [merged([empty_batch(*layout, self._kind)] * len(states), 1) for layout in joint_layouts(plans)],
+            [merged([empty_batch(*layout, self._kind)] * len(runs), 1) for layout in joint_layouts(self._plans)],
         )
-        self._unstack = jax.jit(partial(_unstack, len(states)))
+        self._unstack = jax.jit(partial(_unstack, len(runs)))
         self._take, self._put = jax.jit(_take), jax.jit(_put, donate_argnums=0)
 
-    @property
-    def seats(self) -> list["StackedSeat"]:
-        """One a run."""
-        return [StackedSeat(self, number) for number in range(len(self._plans))]
-
     def train(self, batches: Sequence[Batch | None]) -> list[Metrics]:
-        """A batch for each run, None for one that has ended -> the metrics of each.
+        """One step of each run.
+
+        Args:
+          batches: a batch for each run, None for one that has ended.
+
+        Returns:
+          The metrics of each run.
 
         Raises:
           ConfigError: the devices have not the memory for so many runs.
         """
-        own = [
+        filled = [
             empty_batch(*plan.layouts[0], plan.kind) if batch is None else batch
             for batch, plan in zip(batches, self._plans, strict=True)
         ]
-        layout = joint_layout([layout_of(batch) for batch in own])
-        wide = [widened(batch, layout, self._kind, self._parts) for batch in own]
+        layout = joint_layout([layout_of(batch) for batch in filled])
+        wide = [widened(batch, layout, self._kind, self._parts) for batch in filled]
         try:
-            self._state, metrics = self.engine.train(self._state, merged(wide, self.engine.devices.count))
+            self._state, metrics = self.train_step(self._state, merged(wide, self._num_devices))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -145,32 +242,15 @@ class Stack:
 
     def read(self, number: int) -> TrainState:
         """A copy of the state of one run."""
-        return self.engine.devices.place(self._take(self._state, number))
+        return self._devices.place(self._take(self._state, number))
 
     def write(self, number: int, state: TrainState) -> None:
         """Replaces the state of one run."""
-        self._state = self.engine.devices.place(self._put(self._state, state, number))
+        self._state = self._devices.place(self._put(self._state, state, number))
 
     @property
     def _kind(self) -> LabelKind:
         return self._plans[0].kind
-
-
-class StackedSeat:
-    """The place of one run in a stack; see `Seat`."""
-
-    def __init__(self, stack: Stack, number: int):
-        self.engine = stack.engine
-        self._stack, self._number = stack, number
-
-    @property
-    def state(self) -> TrainState:
-        """A copy."""
-        return self._stack.read(self._number)
-
-    @state.setter
-    def state(self, state: TrainState) -> None:
-        self._stack.write(self._number, state)
 
 
 def _unstack(count: int, tree: Any) -> list[Any]:

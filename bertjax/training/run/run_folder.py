@@ -1,15 +1,15 @@
-"""The folder of a run: who may write into it, and the small files that stand in it.
+"""The folder of a run: whether a run may write into it, and its small files.
 
 config.json     the settings, written first: a folder that has it holds a run
 environment.json  what each start of the run ran on, and the command that repeats it
 checkpoints/    the newest training states, and the best
 model/          the fine-tuned model, self-contained
-contract.json   what the tables promised and whether it holds; where the run has a contract
-tracking.jsonl  what the tracker was told, and how much of it the store has
+contract.json   the findings of the data contract, where the run has one
+tracking.jsonl  the tracked events, and how many of them the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
-report.html     the same for people
+report.html     the same as a page
 
-Where several seeds were run, `seed-0/` and so on are such folders, and the one around them has what they say together.
+Several seeds have a folder each, `seed-0/` and so on; the folder around them has their mean and standard deviation.
 """
 
 import json
@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
 from bertjax.settings import differences
@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
 CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
 
+IfExists = Literal["error", "resume", "resume_changed", "overwrite"]
+"""What to do with a run that is in the folder; "resume_changed" continues it with other settings, rows or weights."""
+
+RESUMES: tuple[IfExists, ...] = ("resume", "resume_changed")
+
 
 def default_folder(config: FineTuneConfig) -> Path:
     """`runs/` with the time, the data and the model in the name; one that does not exist yet."""
@@ -39,24 +44,20 @@ def default_folder(config: FineTuneConfig) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
-def check_folder(
-    folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool, allow_changed: bool = False
-) -> None:
-    """Whether a run of these flat settings may be written there. Changes nothing.
+def check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists) -> None:
+    """Checks that a run of these flat settings may be written to a folder; changes nothing.
 
     Raises:
       RunFolderError: the folder holds another run, files that are no run, or nothing to resume.
     """
-    if resume and overwrite:
-        raise RunFolderError("--resume continues a run and --overwrite deletes it; give one of them")
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; --out must be a folder")
-    if resume:
-        check_unchanged(folder, stored_settings(folder), settings, allow_changed)
+    if if_exists in RESUMES:
+        check_unchanged(folder, stored_settings(folder), settings, if_exists)
     elif folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIG).is_file():
             raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
-        if not overwrite:
+        if if_exists != "overwrite":
             raise RunFolderError(
                 f"{folder} already holds a run; continue it with --resume, replace it with --overwrite, or choose "
                 f"another --out"
@@ -64,24 +65,25 @@ def check_folder(
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run in the folder has come so far that it can be resumed."""
+    """Whether the run in a folder has a checkpoint to resume from."""
     return any(path.name.isdecimal() for path in (folder / CHECKPOINTS).glob("*"))
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
-    """The run of one seed, where a folder holds several."""
+    """The folder of one seed, in a folder of several."""
     return folder / f"seed-{seed}"
 
 
-def open_folder(folder: Path, settings: Mapping[str, Any], resume: bool, environment: Mapping[str, Any]) -> None:
-    """Makes the folder ready for a run that `check_folder` let in; an overwritten run's own files go.
+def open_folder(folder: Path, settings: Mapping[str, Any], resumes: bool, environment: Mapping[str, Any]) -> None:
+    """Prepares the folder of a run that `check_folder` allowed; the files of an overwritten run go.
 
     Args:
-      folder, settings, resume: as in `check_folder`.
-      environment: what this start of the run runs on; it is added to those of earlier starts.
+      folder, settings: as in `check_folder`.
+      resumes: whether the folder holds the beginning of the run.
+      environment: of this start of the run; it is added to those of earlier starts.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
+    if not resumes:
         for name in (METRICS, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE, CONFIG):
             (folder / name).unlink(missing_ok=True)
         for path in (folder / CHECKPOINTS, folder / MODEL, *folder.glob("seed-*")):
@@ -107,21 +109,20 @@ def stored_settings(folder: Path) -> dict[str, Any]:
     return with_current_names(stored)
 
 
-def check_unchanged(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], allow_changed: bool) -> None:
-    """Whether a run is continued with what it was started with.
+def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[str, Any], if_exists: IfExists) -> None:
+    """Checks that a run is resumed with the settings and data that it was started with.
 
     Raises:
-      RunFolderError: it is not, and `allow_changed` is false; the message names the keys that differ.
+      RunFolderError: something has changed and `if_exists` is not "resume_changed"; the message names the keys.
     """
-    different = differences(stored, wanted)
-    if not different:
+    changes = differences(stored, present)
+    if not changes:
         return
-    if not allow_changed:
+    if if_exists != "resume_changed":
         raise RunFolderError(
-            f"{folder} was started with other settings or data: {'; '.join(different)}; --allow-changed continues "
-            f"anyway"
+            f"{folder} was started with other settings or data: {'; '.join(changes)}; --allow-changed continues anyway"
         )
-    logger.warning("continuing though something has changed: %s", "; ".join(different))
+    logger.warning("continuing though something has changed: %s", "; ".join(changes))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

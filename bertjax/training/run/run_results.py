@@ -1,42 +1,43 @@
-"""What a run leaves in its folder when it is done: the model, the metrics, and the page for people."""
+"""The results of a run: the model, the metrics, and the report page."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from bertjax.data.rows.data_report import DataReport
 from bertjax.evaluation.reports import Report
 from bertjax.evaluation.run_report import render_report
 from bertjax.model_folder import save_pretrained
+from bertjax.settings import flatten
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
-from bertjax.training.loop.train_metrics import RunRecord
+from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.run import run_folder
 from bertjax.training.run.prepare import Prepared
+from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.settings.data_config import reading_of
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 
 
-def training_metrics(record: RunRecord, engine: Engine, started: float) -> dict[str, float]:
-    """How the training went, under the keys of `metrics.json`; where no step was left to do, no first one is named."""
-    first_step = engine.first_step_done
-    share = engine.matmul_share(record.real_tokens, record.token_pairs, record.seconds)
+def training_metrics(train_metrics: TrainMetrics, train_step: CompiledTrainStep, started: float) -> dict[str, float]:
+    """Speed and loss of the training, under the keys of `metrics.json`; a run with no step left has no first step."""
+    first_step = train_step.first_step_done
+    mfu = train_step.mfu(train_metrics.real_tokens, train_metrics.token_pairs, train_metrics.seconds)
     return {
         **({} if first_step is None else {"train/seconds_to_first_step": first_step - started}),
-        **({} if share is None else {"train/matmul_peak_share": share}),
-        "train/loss": record.train_loss,
-        "train/examples_per_second": record.examples_per_second,
-        "train/tokens_per_second": record.tokens_per_second,
-        "train/real_token_share": record.real_token_share,
-        "train/skipped_steps": record.skipped_steps,
-        "train/data_wait_share": record.data_wait_share,
-        "train/compiles": engine.compiles,
-        "train/compile_seconds": engine.compile_seconds,
+        **({} if mfu is None else {"train/matmul_peak_share": mfu}),
+        "train/loss": train_metrics.train_loss,
+        "train/examples_per_second": train_metrics.examples_per_second,
+        "train/tokens_per_second": train_metrics.tokens_per_second,
+        "train/real_token_share": train_metrics.real_token_share,
+        "train/skipped_steps": train_metrics.skipped_steps,
+        "train/data_wait_share": train_metrics.data_wait_share,
+        "train/compiles": train_step.compiles,
+        "train/compile_seconds": train_step.compile_seconds,
     }
 
 
 def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params) -> None:
+    """Writes the model folder of a run."""
     save_pretrained(
         folder / run_folder.MODEL,
         prepared.model,
@@ -49,18 +50,20 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
 
 
 def write_results(
-    folder: Path,
-    config: FineTuneConfig,
-    shown: Mapping[str, Any],
-    data_report: DataReport,
-    report: Report,
-    metrics: Mapping[str, float],
-    record: RunRecord,
-    tracker: Tracker,
-    step: int,
+    run: PreparedRun, command: str, report: Report, metrics: Mapping[str, float], tracker: Tracker
 ) -> None:
-    title = f"{config.model} on {config.data.train}"
-    html = render_report(title, report, metrics, record.history, shown, data_report)
+    """Writes report, contract findings and metrics, and records them with the model.
+
+    Args:
+      run: a run that has trained, its model written.
+      command: the command that repeats it.
+      report: on the test rows.
+      metrics: flat metrics, the content of `metrics.json`, which is written last.
+      tracker: of the run.
+    """
+    folder, config, data_report = run.folder, run.config, run.prepared.data_report
+    title, settings = f"{config.model} on {config.data.train}", flatten(config) | {"command": command}
+    html = render_report(title, report, metrics, run.train_metrics.history, settings, data_report)
     run_folder.write_text(folder / run_folder.REPORT, html)
     artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
     if config.data.contract:
@@ -68,7 +71,7 @@ def write_results(
         run_folder.write_json(folder / run_folder.CONTRACT, findings)
         artifacts.append(run_folder.CONTRACT)
     run_folder.write_json(folder / run_folder.METRICS, metrics)
-    tracker.log_metrics(metrics, step)
+    tracker.log_metrics(metrics, int(metrics["train/steps"]))
     for name in artifacts:
         tracker.log_artifact(folder / name)
     tracker.log_model(folder / run_folder.MODEL, config.register)

@@ -1,7 +1,7 @@
-"""The training step compiled for all devices.
+"""The training step compiled for all devices, one program for each batch shape and one for the update.
 
-Gradients are summed over devices. The update sees nothing of the batch, so it is an ordinary jitted function of the
-replicated state.
+Gradients are summed over the devices. The update does not depend on the batch, so it is a jitted function of the
+replicated state, compiled once.
 """
 
 import time
@@ -15,46 +15,36 @@ import numpy as np
 from bertjax.batch import Batch
 from bertjax.model.inputs import check_batch
 from bertjax.prediction.devices import Devices
-from bertjax.prediction.forward import Forward
 from bertjax.tasks import Model
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.mfu import matmul_peak, training_flops
 from bertjax.training.step.train_step import Metrics, TrainState, TrainStep
 
 
-class Engine:
-    """A step and a forward pass on all devices; each batch shape compiles behind the training that needs others first.
+class CompiledTrainStep:
+    """(state, batch) -> (state, metrics) on all devices; later shapes compile behind the training of earlier ones.
 
     Attributes:
-      devices: what it runs on.
-      predict: the forward pass.
-      compiles: batch shapes that the training step is compiled for.
-      first_step_done: `time.perf_counter()` when the first step had been computed; None before.
+      devices: where it runs.
+      compiles: number of batch shapes that the step is compiled for.
+      first_step_done: `time.perf_counter()` when the first step was computed; None before.
     """
 
-    def __init__(
-        self,
-        devices: Devices,
-        model: Model,
-        step: TrainStep,
-        state: TrainState,
-        batches: Sequence[Batch],
-    ):
+    def __init__(self, devices: Devices, model: Model, step: TrainStep, state: TrainState, batches: Sequence[Batch]):
         """Begins to compile, and returns at once.
 
         Args:
-          devices: what to run on.
-          model: for the forward pass.
+          devices: where to run.
+          model: the network, for the check of batches and its FLOPs.
           step: made with `axis_name=AXIS`.
-          state: to train, or another one of its structure and shapes; placed.
-          batches: one of each shape, the one that is needed first coming first; what they hold has no say.
+          state: the state to train, or another one of its structure and shapes; placed on the devices.
+          batches: a batch of each shape, that of the first step first; only their shapes matter.
         """
         self.devices, self.compiles = devices, len(batches)
         self.first_step_done: float | None = None
         self._peak: float | None = None
         self._model = model
         self._compilations = Compilations()
-        self.predict = Forward(devices, model)
         gradient = devices.map(step.gradient, summed=True)
         update = jax.jit(step.update, donate_argnums=0, out_shardings=devices.everywhere)
 
@@ -70,8 +60,8 @@ class Engine:
         for batch in others:
             self._gradients[batch.token_ids.shape] = submit(partial(lowered_gradient, batch), after=needed_first)
 
-    def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """(state, batch) -> (state, metrics). The state's buffers are given up to the new one."""
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step; it donates the buffers of `state` to the new state."""
         check_batch(self._model.config, batch)  # compiled code cannot
         self._compilations.check()
         self._measure_peak(state)
@@ -83,8 +73,14 @@ class Engine:
             self.first_step_done = time.perf_counter()
         return state, loss_metrics | update_metrics
 
-    def matmul_share(self, tokens: int, pairs: int, seconds: float) -> float | None:
-        """Share of the devices' measured peak that training has used; None before that is known."""
+    def mfu(self, tokens: int, pairs: int, seconds: float) -> float | None:
+        """Model FLOPs utilization, as a share of the devices' measured peak; None before that is measured.
+
+        Args:
+          tokens: real tokens trained on.
+          pairs: pairs of tokens that attended to each other.
+          seconds: time of the training steps.
+        """
         if self._peak is None or not seconds:
             return None
         return training_flops(self._model.config, tokens, pairs) / seconds / self._peak
@@ -96,15 +92,15 @@ class Engine:
             self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution)
 
     def wait(self) -> None:
-        """Until the step is compiled for every shape; nobody needs to, but a stopwatch does."""
+        """Until every shape is compiled; only a benchmark needs to."""
         self._compilations.wait()
         self._compilations.check()
 
     @property
     def compile_seconds(self) -> float:
-        """How long compiling the training step has taken, all shapes together."""
+        """Time from the first program asked for to the last one ready."""
         return self._compilations.seconds
 
     def close(self) -> None:
-        """Gives up compiling what has not been needed yet."""
+        """Cancels the compilations that have not begun."""
         self._compilations.close()

@@ -1,0 +1,273 @@
+"""What happens after a training step, one callback each.
+
+A run has them in this order, since each reads what the ones before it leave in `TrainMetrics`.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bertjax.errors import Diverged, Interrupted
+from bertjax.tasks import Params
+from bertjax.tracking.tracker import Tracker
+from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.training.checkpoint.multihost import SharedCheckpoints
+from bertjax.training.loop.early_stopping import BestMetric
+from bertjax.training.loop.eval_schedule import EvalSchedule
+from bertjax.training.loop.fit import StepInfo
+from bertjax.training.loop.progress import Progress, StepProgress
+from bertjax.training.loop.train_metrics import TrainMetrics
+from bertjax.training.optim.ema import evaluation_params
+from bertjax.training.optim.schedules import after_evaluation
+from bertjax.training.settings.options import Optimizer
+from bertjax.training.step.train_step import Metrics, TrainState, not_finite_parameters
+
+logger = logging.getLogger(__name__)
+
+_NAMES_SHOWN = 3
+
+
+class LogTrainMetrics:
+    """After every step: reads the metrics of the step before it, counts tokens and time, and logs both.
+
+    Reading one step late keeps the devices busy. `flush` reads the last step too, before an evaluation or a save.
+    """
+
+    def __init__(
+        self,
+        train_metrics: TrainMetrics,
+        schedule: EvalSchedule,
+        tracker: Tracker,
+        progress: Progress,
+        mfu: Callable[[TrainMetrics], float | None],
+        check_divergence: Callable[[TrainMetrics, int, Metrics], None],
+    ):
+        """Logs to `tracker` and `progress`; `mfu` gives the share of peak to show, `check_divergence` may raise."""
+        self._train_metrics, self._schedule = train_metrics, schedule
+        self._tracker, self._progress = tracker, progress
+        self._mfu, self._check_divergence = mfu, check_divergence
+        self._unread: StepInfo | None = None
+
+    def due(self, step: int) -> bool:
+        """After every step."""
+        return True
+
+    def __call__(self, info: StepInfo) -> None:
+        """Reads the step before this one."""
+        self._train_metrics.wait_seconds += info.fetched - info.started
+        self._read()
+        self._unread = info
+        self._train_metrics.count(info.packed_batch, time.perf_counter() - info.started)
+
+    def flush(self) -> None:
+        """Waits for the last step and reads it; the time counts as its training time."""
+        started = time.perf_counter()
+        self._read()
+        self._train_metrics.seconds += time.perf_counter() - started
+
+    def _read(self) -> None:
+        if self._unread is None:
+            return
+        info, self._unread = self._unread, None
+        train_metrics = self._train_metrics
+        values = {name: float(value) for name, value in info.metrics.items() if value.ndim == 0}
+        if values.pop("skipped"):
+            train_metrics.count_skipped()
+            values = {name: value for name, value in values.items() if math.isfinite(value)}
+            values["skipped_steps"] = train_metrics.skipped_steps
+            logger.warning("step %d was skipped: its loss or gradient is not finite", info.step)
+            self._check_divergence(train_metrics, info.step, info.metrics)
+        else:
+            train_metrics.count_loss(values["loss"], info.packed_batch.num_examples)
+        self._tracker.log_metrics({f"train/{name}": value for name, value in values.items()}, info.step)
+        steps_per_epoch, total_steps, *_ = self._schedule
+        self._progress.show(
+            StepProgress(
+                step=info.step,
+                total_steps=total_steps,
+                epoch=(info.step - 1) // steps_per_epoch + 1,
+                epochs=total_steps // steps_per_epoch,
+                loss=values.get("loss", math.nan),
+                examples_per_second=train_metrics.examples_per_second,
+                tokens_per_second=train_metrics.tokens_per_second,
+                mfu=self._mfu(train_metrics),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """At the end of an epoch and where an evaluation is due: adds a row to the history.
+
+    Attributes:
+      validate: parameters -> metrics on the validation rows; None where there are none.
+      flush: `LogTrainMetrics.flush`.
+      log: writes a line of the log.
+    """
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    validate: Callable[[Params], dict[str, float]] | None
+    tracker: Tracker
+    flush: Callable[[], None]
+    log: Callable[..., None]
+
+    def due(self, step: int) -> bool:
+        """At the end of an epoch, and where an evaluation is due."""
+        return self.schedule.reports(step)
+
+    def __call__(self, info: StepInfo) -> None:
+        """Adds the row, tracks it, and logs it."""
+        self.flush()
+        row = {"epoch": info.step / self.schedule.steps_per_epoch}
+        if self.schedule.ends_epoch(info.step):
+            row["epoch/train_loss"] = self.train_metrics.end_epoch()
+            row["epoch/examples_per_second"] = self.train_metrics.examples_per_second
+        if self.schedule.evaluates(info.step) and self.validate is not None:
+            row |= self.validate(evaluation_params(info.state()))
+        self.train_metrics.history.append(row)
+        self.tracker.log_metrics(row, info.step)
+        shown = {name.split("/", 1)[-1]: value for name, value in row.items() if "/class/" not in name}
+        self.log("%s", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
+@dataclass(frozen=True)
+class StopEarly:
+    """After `Evaluate`: keeps the best evaluation so far, and stops the run that waited too long for a better one."""
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    best_metric: BestMetric
+    log: Callable[..., None]
+
+    def due(self, step: int) -> bool:
+        """Whenever the history gets a row."""
+        return self.schedule.reports(step)
+
+    def __call__(self, info: StepInfo) -> None:
+        """Compares the last row with the best; `TrainMetrics.stopped_early` ends the batches of the run."""
+        row = self.train_metrics.history[-1]
+        best = self.best_metric.update(self.train_metrics.best_so_far, info.step, row)
+        self.train_metrics.best_so_far = best
+        self.train_metrics.stopped_early = self.best_metric.out_of_patience(best)
+        if self.train_metrics.stopped_early:
+            self.log(
+                "stopping after step %d: %s was best after step %d, %d evaluations ago",
+                info.step, self.best_metric.metric_of(row), best.best_step, best.evaluations_since,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau:
+    """After `Evaluate`: lowers the learning rate of `reduce_on_plateau` when `best_metric` got no better."""
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    best_metric: BestMetric
+    optimizer: Optimizer
+
+    def due(self, step: int) -> bool:
+        """Whenever the history gets a row, with this schedule."""
+        return self.optimizer.schedule == "reduce_on_plateau" and self.schedule.reports(step)
+
+    def __call__(self, info: StepInfo) -> TrainState | None:
+        """Returns the state with the learning rate to continue with."""
+        cost = self.best_metric.cost(self.train_metrics.history[-1])
+        return None if cost is None else after_evaluation(self.optimizer, info.state(), cost)
+
+
+class StopRequest:
+    """The caller's `should_stop`, asked once a step however many callbacks want to know."""
+
+    def __init__(self, should_stop: Callable[[], bool]):
+        self._should_stop, self._step, self._answer = should_stop, 0, False
+
+    def __call__(self, step: int) -> bool:
+        """Whether to stop after this step."""
+        if step != self._step:
+            self._step, self._answer = step, self._should_stop()
+        return self._answer
+
+
+@dataclass(frozen=True)
+class SaveCheckpoint:
+    """Saves the state where a save is due, where it is the best so far, and before the run stops."""
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    checkpoints: Checkpoints | SharedCheckpoints
+    stop_request: StopRequest
+    flush: Callable[[], None]
+
+    def due(self, step: int) -> bool:
+        """Where a save is due, where the evaluation may be the best, and where the run stops."""
+        return self.stop_request(step) or self.schedule.saves(step) or self.schedule.reports(step)
+
+    def __call__(self, info: StepInfo) -> None:
+        """Saves, unless this is only an evaluation that was not the best."""
+        self.flush()
+        step, train_metrics = info.step, self.train_metrics
+        best_step = train_metrics.best_so_far.best_step
+        is_last = train_metrics.stopped_early or self.stop_request(step)
+        if self.schedule.saves(step) or is_last or best_step == step:
+            self.checkpoints.save(info.state(), train_metrics.to_json(), best_step or None)
+
+
+@dataclass(frozen=True)
+class StopOnRequest:
+    """Ends a run that was asked to stop, after `SaveCheckpoint`; a run that is done anyway ends as usual."""
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    checkpoints: Checkpoints | SharedCheckpoints
+    stop_request: StopRequest
+
+    def due(self, step: int) -> bool:
+        """Where the run was asked to stop before its last step."""
+        return self.stop_request(step) and step < self.schedule.total_steps
+
+    def __call__(self, info: StepInfo) -> None:
+        """Waits for the save.
+
+        Raises:
+          Interrupted: always, unless the run stopped early with this very step.
+        """
+        if self.train_metrics.stopped_early:
+            return
+        self.checkpoints.wait()
+        raise Interrupted(info.step, self.schedule.total_steps, self.checkpoints.latest_step)
+
+
+@dataclass(frozen=True)
+class DivergenceCheck:
+    """Ends a run whose steps are skipped one after the other.
+
+    Attributes:
+      max_skipped_steps: steps skipped in a row that are one too many.
+      trainable: the parameters that have a gradient, or their shapes.
+    """
+
+    max_skipped_steps: int
+    trainable: Params
+    checkpoints: Checkpoints | SharedCheckpoints
+
+    def __call__(self, train_metrics: TrainMetrics, step: int, metrics: Metrics) -> None:
+        """Checks after a skipped step.
+
+        Raises:
+          Diverged: it was one too many; the message names the parameters whose gradient is not finite.
+        """
+        if train_metrics.skipped_in_a_row < self.max_skipped_steps:
+            return
+        names = not_finite_parameters(self.trainable, metrics)
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        culprits = f"the gradient of {', '.join(names[:_NAMES_SHOWN])}{more}" if names else "the loss"
+        self.checkpoints.wait()
+        newest = self.checkpoints.latest_step
+        kept = "there is no checkpoint yet" if newest is None else f"the checkpoint of step {newest} is good"
+        raise Diverged(
+            f"{self.max_skipped_steps} steps in a row were skipped, the last of them step {step}: {culprits} "
+            f"is not finite; {kept}; try a lower --learning-rate, a lower --clip-norm or --precision float32"
+        )

@@ -1,0 +1,155 @@
+"""A run that is ready to train: its input read and checked, its state on the devices, nothing written yet."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from bertjax.batch import Batch
+from bertjax.data.batching.collate import PackedBatch
+from bertjax.data.batching.prefetch import prefetched
+from bertjax.errors import ConfigError
+from bertjax.losses import Loss, imbalanced_cross_entropy
+from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
+from bertjax.settings import flatten
+from bertjax.tasks import TASKS
+from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.training.checkpoint.multihost import SharedCheckpoints
+from bertjax.training.loop.train_metrics import TrainMetrics
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.run import run_folder
+from bertjax.training.run.fingerprints import fingerprints, model_identity
+from bertjax.training.run.prepare import Prepared, prepare
+from bertjax.training.run.run_folder import IfExists
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.step.train_step import TrainState, TrainStep, make_train_step
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready to train.
+
+    Attributes:
+      folder: the folder that it will write.
+      config: its resolved settings.
+      resumes: whether the folder holds the beginning of the run.
+      devices: where it is computed.
+      prepared: its input; of the parameters only the shapes, since the values are in `state`.
+      fingerprints: flat settings and input hashes.
+      step: the pure training step.
+      state: the state to begin with, on the devices; the first step donates its buffers.
+      train_metrics: counters and history up to this state.
+      started: `time.perf_counter()` when the run was asked for.
+    """
+
+    folder: Path
+    config: FineTuneConfig
+    resumes: bool
+    devices: Devices
+    prepared: Prepared
+    fingerprints: Mapping[str, Any]
+    step: TrainStep
+    state: TrainState
+    train_metrics: TrainMetrics
+    started: float
+
+    def open_checkpoints(self) -> Checkpoints | SharedCheckpoints:
+        """The checkpoints in the run's folder."""
+        return _open_checkpoints(self.folder, self.config, self.prepared, self.fingerprints)
+
+    @contextmanager
+    def batches(self) -> Iterator[Iterator[PackedBatch]]:
+        """The batches from the state's step on, made in a background thread, until the run stops early."""
+        source = self.prepared.train
+        with closing(prefetched(source.batches(source.plan.position(int(self.state.step))))) as batches:
+            yield takewhile(lambda _: not self.train_metrics.stopped_early, batches)
+
+    def batch_shapes(self) -> list[Batch]:
+        """An empty batch of each shape, that of the next step first, since it is compiled first."""
+        source = self.prepared.train
+        shapes = list(source.plan.empty_batches)
+        if len(shapes) == 1:
+            return shapes
+        upcoming = next(iter(source.batches(source.plan.position(int(self.state.step)))), None)
+        first = None if upcoming is None else upcoming.batch.token_ids.shape
+        return sorted(shapes, key=lambda batch: batch.token_ids.shape != first)
+
+
+def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists: IfExists = "error") -> PreparedRun:
+    """Reads and checks all that a run needs; writes nothing. Arguments and errors are those of `finetune`."""
+    started = time.perf_counter()
+    config = config.resolved()
+    folder = _checked_folder(config, out, if_exists)
+    devices = all_devices(config.engine)
+    prepared = prepare(config, devices.count)
+    step = make_train_step(
+        prepared.model,
+        make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),
+        loss_of(config),
+        axis_name=AXIS,
+        freeze=config.freeze,
+        accumulate=config.accumulate,
+        regularization=config.regularization,
+    )
+    state, train_metrics = step.init(prepared.params, jax.random.PRNGKey(config.seed)), TrainMetrics()
+    prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
+    prints, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
+    if resumes:
+        with _open_checkpoints(folder, config, prepared, prints) as checkpoints:
+            state, train_metrics = _restored(folder, checkpoints, state, prints, if_exists)
+    placed = devices.place(state)
+    return PreparedRun(folder, config, resumes, devices, prepared, prints, step, placed, train_metrics, started)
+
+
+def loss_of(config: FineTuneConfig) -> Loss:
+    """The loss that a run minimises: the task's, changed by the settings for imbalanced classes."""
+    imbalance = config.imbalance
+    if imbalance.label_smoothing or imbalance.focal_gamma:
+        return imbalanced_cross_entropy(imbalance.label_smoothing, imbalance.focal_gamma)
+    loss = TASKS[config.task].loss
+    assert loss is not None, "every task that a config can name has a loss"
+    return loss
+
+
+def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:
+    """The folder to write; the process that writes has checked that it may."""
+    if if_exists in run_folder.RESUMES and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    folder = Path(out) if out is not None else run_folder.default_folder(config)
+    if is_first_process():
+        run_folder.check_folder(folder, flatten(config), if_exists)
+    return folder
+
+
+def _open_checkpoints(
+    folder: Path, config: FineTuneConfig, prepared: Prepared, prints: Mapping[str, Any]
+) -> Checkpoints | SharedCheckpoints:
+    def open_folder() -> Checkpoints:
+        keep = config.checkpointing.keep_checkpoints
+        return Checkpoints(folder / run_folder.CHECKPOINTS, model_identity(prepared.model), keep, prints)
+
+    return SharedCheckpoints(open_folder) if several_processes() else open_folder()
+
+
+def _restored(
+    folder: Path,
+    checkpoints: Checkpoints | SharedCheckpoints,
+    first: TrainState,
+    prints: Mapping[str, Any],
+    if_exists: IfExists,
+) -> tuple[TrainState, TrainMetrics]:
+    """State and metrics of the newest checkpoint; the first state where the run was killed before it had one."""
+    if checkpoints.latest_step is None and not several_processes():
+        logger.info("%s has no checkpoint yet: the run starts again from its first step", folder)
+        return first, TrainMetrics()
+    restored = checkpoints.restore(first)
+    run_folder.check_unchanged(folder, restored.fingerprints, prints, if_exists)
+    return restored.state, TrainMetrics.from_json(restored.progress)

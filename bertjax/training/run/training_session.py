@@ -1,0 +1,261 @@
+"""A run while it trains: tracked, with its checkpoints open and its callbacks set up, until its results are written."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from bertjax.data.encode.examples import Examples
+from bertjax.errors import CheckpointError
+from bertjax.evaluation.evaluators import EVALUATORS
+from bertjax.evaluation.reports import Report
+from bertjax.prediction.devices import is_first_process, several_processes
+from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import predict
+from bertjax.settings import flatten
+from bertjax.tasks import Model, Params
+from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.tracked_run import tracked_run
+from bertjax.tracking.tracker import NullTracker, Tracker
+from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.training.checkpoint.multihost import SharedCheckpoints
+from bertjax.training.loop.callbacks import (
+    DivergenceCheck,
+    Evaluate,
+    LogTrainMetrics,
+    ReduceOnPlateau,
+    SaveCheckpoint,
+    StopEarly,
+    StopOnRequest,
+    StopRequest,
+)
+from bertjax.training.loop.early_stopping import (
+    TRAINING_LOSS,
+    VALIDATION,
+    BestMetric,
+    check_metric,
+    choose_best_metric,
+)
+from bertjax.training.loop.eval_schedule import eval_schedule
+from bertjax.training.loop.fit import Callback
+from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.loop.train_metrics import TrainMetrics
+from bertjax.training.optim.ema import evaluation_params
+from bertjax.training.run import run_folder
+from bertjax.training.run.environment import describe_environment, package_versions, with_variables
+from bertjax.training.run.fingerprints import input_hashes
+from bertjax.training.run.prepared_run import PreparedRun
+from bertjax.training.run.run_results import training_metrics, write_model, write_results
+from bertjax.training.step.compiled_step import CompiledTrainStep
+from bertjax.training.step.train_step import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+class RunContext(NamedTuple):
+    """Who records a run, shows it, and may stop it.
+
+    Attributes:
+      command: the command that repeats the run, for its records; None for the call of `bertjax.finetune`.
+      tracker: None for MLflow.
+      progress: shows the steps.
+      should_stop: asked after each step.
+      name: of the run in the log, where several train at a time.
+    """
+
+    command: str | None = None
+    tracker: Tracker | None = None
+    progress: Progress = NoProgress()
+    should_stop: Callable[[], bool] = lambda: False
+    name: str = ""
+
+    def log(self, text: str, *values: object) -> None:
+        """Writes a line of the log."""
+        logger.info("%s" + text, f"{self.name}: " if self.name else "", *values)
+
+
+@dataclass(frozen=True)
+class FineTuneResult:
+    """What a run leaves.
+
+    Attributes:
+      folder: the run's folder.
+      metrics: flat metrics such as `test/accuracy`; the content of `metrics.json`.
+      report: the report on the test rows.
+      run_id: the tracker's id of the run.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    report: Report
+    run_id: str
+
+    @property
+    def model_dir(self) -> Path:
+        """The fine-tuned model, a folder that `from_pretrained` and transformers load."""
+        return self.folder / run_folder.MODEL
+
+
+@dataclass(frozen=True)
+class TrainingSession:
+    """A run while it trains.
+
+    Attributes:
+      run: its input and first state.
+      train_step: the compiled step, which stacked seeds share.
+      forward: the forward pass of evaluations.
+      tracker: connected and started.
+      run_id: the tracker's id of the run.
+      checkpoints: open.
+      command: the command that repeats the run.
+      callbacks: for `fit`, in order.
+    """
+
+    run: PreparedRun
+    train_step: CompiledTrainStep
+    forward: Forward
+    tracker: Tracker
+    run_id: str
+    checkpoints: Checkpoints | SharedCheckpoints
+    command: str
+    callbacks: Sequence[Callback]
+
+    def finish(self, last: TrainState) -> FineTuneResult:
+        """Evaluates the final weights on the test rows, and writes the model and the results.
+
+        Args:
+          last: the state after the last step.
+        """
+        run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
+        final = self._best(last) if run.config.evaluation.final_weights == "best" else last
+        self.checkpoints.wait()
+        params, last_step = run.devices.place(evaluation_params(final)), int(last.step)
+        report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
+        metrics = report.flat("test")
+        metrics |= train_metrics.validation_at(int(final.step), prepared.train.plan.steps_per_epoch)
+        metrics |= training_metrics(train_metrics, self.train_step, run.started) | prepared.data_report.metrics()
+        metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
+        if is_first_process():
+            write_model(run.folder, run.config, prepared, params)
+        metrics["train/seconds"] = time.perf_counter() - run.started
+        if is_first_process():
+            write_results(run, self.command, report, metrics, self.tracker)
+        return FineTuneResult(run.folder, metrics, report, self.run_id)
+
+    def _best(self, last: TrainState) -> TrainState:
+        """The state of the best evaluation, or the last one where the best was not saved or is damaged."""
+        self.checkpoints.wait()
+        best_step = self.run.train_metrics.best_so_far.best_step
+        if best_step == int(last.step):
+            return last
+        try:
+            return self.checkpoints.restore_step(best_step, last).state
+        except CheckpointError as error:
+            logger.warning("the model has the last weights, not the best, those of step %d: %s", best_step, error)
+            return last
+
+
+@contextmanager
+def training_session(
+    run: PreparedRun,
+    context: RunContext,
+    train_step: CompiledTrainStep,
+    forward: Forward,
+    first_state: Callable[[], TrainState] | None = None,
+) -> Iterator[TrainingSession]:
+    """Connects the tracker, opens the run's folder and checkpoints, and closes them with the run's status.
+
+    Args:
+      run: not yet begun.
+      context: who records it, shows it, and may stop it.
+      train_step, forward: compiled for it; stacked seeds share them.
+      first_state: () -> the state before the first step; default: `run.state`.
+
+    Raises:
+      ConfigError: the tracker cannot be reached, or the run does not report its best-checkpoint metric.
+      DiskError: the folder cannot be written.
+    """
+    config, prepared = run.config, run.prepared
+    tracker = (context.tracker or MlflowTracker(config.experiment)) if is_first_process() else NullTracker()
+    with tracked_run(tracker):
+        validate = _validation(forward, prepared.validation, prepared.model)
+        state = run.state if first_state is None else first_state()
+        best_metric = _best_metric(run, validate, state.params)
+        command = with_variables(context.command or f"bertjax.finetune({config!r})")
+        environment = describe_environment() | {"command": command, "seed": str(config.seed)} | input_hashes(prepared)
+        if is_first_process():
+            packages = {"packages": package_versions()}
+            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment | packages)
+        run_id = tracker.start(run.folder.name, flatten(config), run.folder, environment)
+        for dataset in prepared.datasets:
+            tracker.log_dataset(dataset)
+        with run.open_checkpoints() as checkpoints:
+            if several_processes() and not run.resumes:
+                # Another process may die before the first epoch ends.
+                checkpoints.save(state, run.train_metrics.to_json())
+            callbacks = _callbacks(run, context, train_step, tracker, checkpoints, validate, best_metric)
+            yield TrainingSession(run, train_step, forward, tracker, run_id, checkpoints, command, callbacks)
+
+
+def evaluate_examples(forward: Forward, params: Params, examples: Examples, model: Model) -> Report:
+    """The report of a model on labelled examples.
+
+    Args:
+      forward: the forward pass of the model.
+      params: its parameters, placed on the devices.
+    """
+    scores = predict(partial(forward, params), forward.devices.count, examples)
+    return EVALUATORS[model.task](scores, examples, model.labels)
+
+
+def _validation(
+    forward: Forward, examples: Examples | None, model: Model
+) -> Callable[[Params], dict[str, float]] | None:
+    if examples is None:
+        return None
+    return lambda params: evaluate_examples(forward, params, examples, model).flat(VALIDATION)
+
+
+def _best_metric(
+    run: PreparedRun, validate: Callable[[Params], dict[str, float]] | None, params: Params
+) -> BestMetric | None:
+    """The best-checkpoint metric of the settings; where it is named, an evaluation shows that the run reports it."""
+    best_metric = choose_best_metric(run.config.evaluation, run.config.early_stopping, validates=validate is not None)
+    if best_metric is not None and best_metric.metric is not None:
+        names = validate(params) if validate is not None else {}
+        check_metric(best_metric, [*names, "epoch/train_loss"])
+    return best_metric
+
+
+def _callbacks(
+    run: PreparedRun,
+    context: RunContext,
+    train_step: CompiledTrainStep,
+    tracker: Tracker,
+    checkpoints: Checkpoints | SharedCheckpoints,
+    validate: Callable[[Params], dict[str, float]] | None,
+    best_metric: BestMetric | None,
+) -> list[Callback]:
+    config, plan, metrics = run.config, run.prepared.train.plan, run.train_metrics
+    schedule = eval_schedule(config.evaluation, config.checkpointing, plan.steps_per_epoch, plan.total_steps)
+    stop_request = StopRequest(context.should_stop)
+
+    def mfu(metrics: TrainMetrics) -> float | None:
+        return train_step.mfu(metrics.real_tokens, metrics.token_pairs, metrics.seconds)
+
+    divergence = DivergenceCheck(
+        config.early_stopping.max_skipped_steps, run.step.trainable(run.prepared.params), checkpoints
+    )
+    log_metrics = LogTrainMetrics(metrics, schedule, tracker, context.progress, mfu, divergence)
+    return [
+        log_metrics,
+        Evaluate(metrics, schedule, validate, tracker, log_metrics.flush, context.log),
+        *([] if best_metric is None else [StopEarly(metrics, schedule, best_metric, context.log)]),
+        ReduceOnPlateau(metrics, schedule, best_metric or TRAINING_LOSS, config.optimizer),
+        SaveCheckpoint(metrics, schedule, checkpoints, stop_request, log_metrics.flush),
+        StopOnRequest(metrics, schedule, checkpoints, stop_request),
+    ]
