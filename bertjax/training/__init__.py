@@ -12,7 +12,7 @@ from bertjax.training.settings.options import Optimizer
 __all__ = ["FineTuneConfig", "Optimizer", "TrainState", "make_optimizer", "make_train_step"]
 
 _LAZY = {
-    "TrainState": "bertjax.training.step.train_step",
+    "TrainState": "bertjax.training.train_state",
     "make_train_step": "bertjax.training.step.train_step",
     "make_optimizer": "bertjax.training.optim.optimizer",
 }

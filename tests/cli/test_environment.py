@@ -17,7 +17,8 @@ import jax
 from bertjax.batch import empty_batch
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.step.engine import Engine
-from bertjax.training.step.train_step import TrainState, TrainStep
+from bertjax.training.step.train_step import TrainStep
+from bertjax.training.train_state import TrainState
 found = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
 def count(event, **_):
     if event in found:

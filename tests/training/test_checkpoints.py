@@ -12,7 +12,7 @@ import pytest
 from bertjax.errors import CheckpointError
 from bertjax.training.checkpoint import checkpoints as module
 from bertjax.training.checkpoint.checkpoints import Checkpoints
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
 OWNER = {"task": "classification", "labels": ["bad", "good"]}
 

@@ -16,8 +16,8 @@ from bertjax.model_folder import from_pretrained
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.optim.freezing import freezing
 from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
@@ -51,7 +51,7 @@ def by_path(tree):
 
 
 def frozen_paths(model, freeze):
-    is_frozen = freezing(model, freeze)
+    is_frozen = frozen_filter(model, freeze)
     shapes = parameter_shapes(model)
     return {f"{module}/{name}" for module in shapes for name in shapes[module] if is_frozen(module, name)}
 

@@ -17,7 +17,7 @@ from bertjax.training.optim.optimizer import _DIRECTIONS, decay_mask, learning_r
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 from tests.conftest import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b"))

@@ -18,6 +18,7 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimizer
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
 from tests.conftest import WORDS
 from tests.training.test_seeds import Trackers, stop_after

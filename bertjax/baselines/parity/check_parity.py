@@ -28,7 +28,8 @@ from bertjax.tasks import Model, Params, find_task, make_model
 from bertjax.training.optim.optimizer import decay_mask, make_optimizer
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.train_step import Metrics, TrainState, TrainStep, make_train_step
+from bertjax.training.step.train_step import TrainStep, make_train_step
+from bertjax.training.train_state import Metrics, TrainState
 
 FORWARD_BOUND = 1e-5  # absolute, each number of each layer
 LOSS_BOUND = 1e-5  # absolute

@@ -14,7 +14,8 @@ from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepared_run import loss_of
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import Metrics, make_train_step
+from bertjax.training.step.train_step import make_train_step
+from bertjax.training.train_state import Metrics
 
 
 def run(job: Job) -> Trained:

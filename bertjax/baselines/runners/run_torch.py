@@ -18,7 +18,7 @@ from bertjax.baselines.torch.torch_model import answer_with, device_name, make_m
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params
-from bertjax.training.optim.freezing import freezing
+from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.optim.optimizer import decay_mask
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.run.prepare import Prepared
@@ -76,7 +76,7 @@ def decayed_of(
     model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...] = Optimizer.no_decay
 ) -> dict[str, bool]:
     """Of each parameter that is trained, by the names of our weight table, whether weight decay applies."""
-    is_frozen = freezing(model, freeze)
+    is_frozen = frozen_filter(model, freeze)
     trained = {
         module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
         for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()

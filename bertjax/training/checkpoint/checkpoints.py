@@ -26,7 +26,7 @@ from orbax.checkpoint.options import MultiprocessingOptions
 from bertjax.errors import CheckpointError
 from bertjax.settings import differences
 from bertjax.training.settings.finetune_config import with_current_names
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from bertjax.errors import CheckpointError
 from bertjax.prediction.devices import from_first_process, is_first_process, text_from_first_process
 from bertjax.training.checkpoint.checkpoints import Checkpoints, Restored
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
 
 class SharedCheckpoints:

@@ -22,7 +22,8 @@ from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.schedules import after_evaluation
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.train_step import Metrics, TrainState, not_finite_parameters
+from bertjax.training.step.train_step import not_finite_parameters
+from bertjax.training.train_state import Metrics, TrainState
 
 logger = logging.getLogger(__name__)
 

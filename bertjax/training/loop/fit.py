@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from bertjax.batch import Batch
 from bertjax.data.batching.collate import PackedBatch
-from bertjax.training.step.train_step import Metrics, TrainState
+from bertjax.training.train_state import Metrics, TrainState
 
 
 class StepInfo(NamedTuple):

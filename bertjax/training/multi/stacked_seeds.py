@@ -27,7 +27,8 @@ from bertjax.training.loop.fit import StepInfo
 from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import Metrics, TrainState, TrainStep
+from bertjax.training.step.train_step import TrainStep
+from bertjax.training.train_state import Metrics, TrainState
 
 
 def train_stacked(runs: Sequence[PreparedRun], contexts: Sequence[RunContext]) -> list[FineTuneResult | Diverged]:

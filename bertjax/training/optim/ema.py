@@ -1,7 +1,7 @@
-"""Averaged weights: what a run is evaluated with where its optimizer keeps an average of the parameters.
+"""Exponential moving average of the parameters, used for evaluation and for the final model.
 
 Source: Polyak and Juditsky 1992 for the average; its decay rises from 0.1 as in TensorFlow's
-`ExponentialMovingAverage`, so that a short run does not remember where it started from.
+`ExponentialMovingAverage`, so that the average of a short run is not dominated by its first weights.
 """
 
 import haiku as hk
@@ -12,21 +12,21 @@ from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
 from bertjax.tasks import Params
 from bertjax.training.optim.optimizer_state import AveragedState, find
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
 
 def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """An optimizer that keeps an exponential moving average of the parameters it moves.
+    """An optimizer that keeps an exponential moving average of the parameters it updates.
 
     After update t = 1, 2, ..: average = d * average + (1 - d) * params, with d = min(decay, t / (t + 9)).
 
     Args:
-      optimizer: which moves the parameters as it would without.
-      decay: share of the average that stays, in (0, 1).
+      optimizer: updates the parameters; the average changes nothing about it.
+      decay: share of the average that is kept at each update, in (0, 1).
     """
 
     def init(params: Params) -> AveragedState:
-        # A copy, because buffers of the state are given up to the next state, each of them once.
+        # A copy, because a buffer can be donated to the next state only once.
         return AveragedState(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
 
     def update(grads: Params, state: AveragedState, params: Params) -> tuple[Params, AveragedState]:
@@ -41,7 +41,7 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
 
 def evaluation_params(state: TrainState) -> Params:
-    """The parameters to evaluate, to save and to serve: the average, where the optimizer keeps one, or those it moves.
+    """The parameters to evaluate and to save: the average where the optimizer keeps one, else the trained parameters.
 
     Frozen parameters are the same in both.
     """

@@ -1,4 +1,4 @@
-"""What stands inside an optimizer's state: the states of its parts, found by their type."""
+"""The states of the parts of an optimizer, found inside its state by their type."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,12 +11,12 @@ S = TypeVar("S")
 
 
 class LearningRateState(NamedTuple):
-    """Where the learning rate of an optimizer stands.
+    """The state of the learning rate.
 
     Attributes:
       updates: [] int32 updates done.
-      learning_rate: [] of the last update; 0 before the first.
-      plateau: what `reduce_on_plateau` remembers of evaluations; its `scale` multiplies the schedule.
+      learning_rate: [] learning rate of the last update; 0 before the first.
+      plateau: the state of `reduce_on_plateau`; its `scale` multiplies the schedule.
     """
 
     updates: Array
@@ -28,7 +28,7 @@ class AveragedState(NamedTuple):
     """The state of an optimizer whose parameters are averaged.
 
     Attributes:
-      inner: of the optimizer.
+      inner: the state of the optimizer without the average.
       average: of the parameters after each update.
       updates: [] int32 updates done.
     """
@@ -39,11 +39,11 @@ class AveragedState(NamedTuple):
 
 
 class AnchoredState(NamedTuple):
-    """The state of an optimizer beside the weights that a run started from.
+    """The state of an optimizer together with the pretrained weights, for mixout.
 
     Attributes:
-      inner: of the optimizer.
-      anchor: the weights that mixout may take back; they never change.
+      inner: the state of the optimizer.
+      anchor: the pretrained weights that mixout puts back; they never change.
     """
 
     inner: Any
@@ -57,7 +57,7 @@ def find(opt_state: Any, kind: type[S]) -> S | None:
 
 
 def replaced(opt_state: Any, kind: type[S], new: S) -> Any:
-    """The same optimizer state with `new` in the place of the state of that type."""
+    """The optimizer state with the state of that type replaced."""
     return jax.tree.map(
         lambda node: new if isinstance(node, kind) else node, opt_state, is_leaf=lambda node: isinstance(node, kind)
     )

@@ -1,4 +1,4 @@
-"""Selections of parameters as a user writes them: a part of the network by its name, or a pattern of paths."""
+"""Filters of parameters as a user writes them: a part of the network by its name, or a pattern of paths."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ def selected(setting: str, entries: Sequence[str], model: Model) -> frozenset[st
     """The paths of the parameters that any entry names.
 
     Args:
-      setting: where the entries come from, for what is said about a mistake.
+      setting: the name of the setting that has the entries, for error messages.
       entries: any of `embeddings`; `layers:N`, the first N encoder layers; `head`, what the task adds to the encoder;
         `backbone`, everything else; `biases`; `norms`, the layer norms; or a pattern of paths, such as
         `bert/layer_*/attention/*` (`*` stands for anything, slashes too).
@@ -28,17 +28,36 @@ def selected(setting: str, entries: Sequence[str], model: Model) -> frozenset[st
       ConfigError: an entry that matches no parameter, or more layers than there are.
     """
     paths = parameter_paths(parameter_shapes(model))
-    found: set[str] = set()
+    matches: set[str] = set()
     for entry in entries:
-        is_meant = _meaning(setting, entry, model)
-        matched = set(filter(is_meant, paths))
+        matched = set(filter(_predicate(setting, entry, model), paths))
         if not matched:
             raise ConfigError(f"{setting}: {entry!r} matches no parameter; paths read as {paths[0]}, {paths[-1]}")
-        found |= matched
-    return frozenset(found)
+        matches |= matched
+    return frozenset(matches)
 
 
-def _meaning(setting: str, entry: str, model: Model) -> Callable[[str], bool]:
+def frozen_filter(model: Model, freeze: Sequence[str]) -> Callable[[str, str], bool]:
+    """Which parameters of a model are frozen.
+
+    Args:
+      model: the network.
+      freeze: entries of `selected`.
+
+    Returns:
+      (module, parameter name) -> whether the parameter is frozen.
+
+    Raises:
+      ConfigError: an entry that matches no parameter, more layers than there are, or nothing left to train.
+    """
+    frozen = selected("freeze", freeze, model)
+    if len(frozen) == len(parameter_paths(parameter_shapes(model))):
+        raise ConfigError(f"freeze: {' '.join(freeze)} leaves nothing to train")
+    return lambda module, name: f"{module}/{name}" in frozen
+
+
+def _predicate(setting: str, entry: str, model: Model) -> Callable[[str], bool]:
+    """Path -> whether an entry names the parameter."""
     heads = TASKS[model.task].head_modules
     named = {
         "embeddings": lambda path: path.startswith("bert/embeddings/"),

@@ -1,4 +1,4 @@
-"""Learning rates: what a schedule gives at each update, lowered where an evaluation stops getting better."""
+"""Learning rate schedules, and `reduce_on_plateau`, which follows the evaluations of a run."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ import optax
 from bertjax.errors import ConfigError
 from bertjax.training.optim.optimizer_state import LearningRateState, find, replaced
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
-_TIMESCALE = 10_000  # steps; of the inverse square root without a warmup, as transformers has it
-_LEAST_GAIN = 1e-4  # what a better evaluation is better by, PyTorch's threshold
+_TIMESCALE = 10_000  # steps; of the inverse square root without a warmup, as in transformers
+_LEAST_GAIN = 1e-4  # by which an evaluation must be better; PyTorch's threshold
 
 
 def learning_rate_schedule(config: Optimizer, total_steps: int) -> optax.Schedule:
-    """Linear from 0 to the peak over the warmup, then as `config.schedule` says; the last step still moves.
+    """Linear from 0 to the peak over the warmup, then `config.schedule`; the last step has a rate above 0.
 
     Raises:
       ConfigError: a warmup as long as the run.
     """
     settings = config.resolved()
-    assert settings.learning_rate is not None, "every optimizer has one of its own"
-    assert settings.schedule is not None, "and a schedule"
+    assert settings.learning_rate is not None, "resolved settings have one"
+    assert settings.schedule is not None, "resolved settings have one"
     peak, end = settings.learning_rate, settings.learning_rate * settings.final_share
     warmup_steps = round(settings.warmup * total_steps) if settings.warmup < 1 else int(settings.warmup)
     if warmup_steps and warmup_steps >= total_steps:
@@ -44,7 +44,7 @@ def learning_rate_schedule(config: Optimizer, total_steps: int) -> optax.Schedul
 
 
 def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Turns a direction into an update: minus the learning rate times it; the rate that was used stays in the state."""
+    """Turns a direction into an update, minus the learning rate times it, and keeps the rate in the state."""
     plateau = _plateau(config)
 
     def init(params: Any) -> LearningRateState:
@@ -60,24 +60,24 @@ def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransf
 
 
 def after_evaluation(config: Optimizer, state: TrainState, value: float) -> TrainState:
-    """The state after an evaluation, which lowers the learning rate of `reduce_on_plateau` when it is no better.
+    """The state after an evaluation: `reduce_on_plateau` lowers its learning rate when the evaluation is no better.
 
     Args:
-      config: the run's.
-      state: on its devices, where it stays.
+      config: the optimizer settings of the run.
+      state: placed on the devices, where it stays.
       value: the less, the better: a loss, or the negative of a score.
     """
-    found = find(state.opt_state, LearningRateState)
-    if found is None or config.schedule != "reduce_on_plateau":
+    rate = find(state.opt_state, LearningRateState)
+    if rate is None or config.schedule != "reduce_on_plateau":
         return state
-    _, plateau = _plateau(config).update((), jax.device_get(found.plateau), value=value)
-    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), plateau, found.plateau)
-    opt_state = replaced(state.opt_state, LearningRateState, found._replace(plateau=placed))
+    _, plateau = _plateau(config).update((), jax.device_get(rate.plateau), value=value)
+    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), plateau, rate.plateau)
+    opt_state = replaced(state.opt_state, LearningRateState, rate._replace(plateau=placed))
     return state._replace(opt_state=opt_state)
 
 
 def _plateau(config: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """Optax's memory of evaluations, where the schedule has one. An absolute gain, because scores may be negative."""
+    """Optax's transform for `reduce_on_plateau`, else the identity. Its gain is absolute, since scores may be negative."""
     if config.schedule != "reduce_on_plateau":
         return optax.with_extra_args_support(optax.identity())
     return optax.contrib.reduce_on_plateau(

@@ -28,7 +28,8 @@ from bertjax.training.run.fingerprints import fingerprints, model_identity
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.step.train_step import TrainState, TrainStep, make_train_step
+from bertjax.training.step.train_step import TrainStep, make_train_step
+from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ from bertjax.training.run.fingerprints import input_hashes
 from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.run.run_results import training_metrics, write_model, write_results
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import TrainState
+from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
 

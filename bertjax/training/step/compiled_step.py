@@ -18,7 +18,8 @@ from bertjax.prediction.devices import Devices
 from bertjax.tasks import Model
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.mfu import matmul_peak, training_flops
-from bertjax.training.step.train_step import Metrics, TrainState, TrainStep
+from bertjax.training.step.train_step import TrainStep
+from bertjax.training.train_state import Metrics, TrainState
 
 
 class CompiledTrainStep:

@@ -3,13 +3,13 @@
 It comes in two halves, `gradient` and `update`, because the second does not depend on the batch: compiled apart, each
 new batch shape compiles only the first half, and the optimizer compiles once.
 
-A step whose loss or gradient is not finite changes nothing but the count of steps: the metrics say so, and the caller
+A step whose loss or gradient is not finite changes nothing but the step count and sets the metric `skipped`; the caller
 decides how often that may happen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
 import jax
@@ -22,27 +22,13 @@ from jaxtyping import Array
 from bertjax.batch import Batch
 from bertjax.losses import Loss
 from bertjax.tasks import Model, Params
-from bertjax.training.optim.freezing import freezing
 from bertjax.training.optim.optimizer_state import LearningRateState, find
+from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.settings.options import Regularization
-from bertjax.training.step.regularization import anchored, losses_of, mixed
+from bertjax.training.step.regularization import anchored, mixed, regularized_loss
+from bertjax.training.train_state import Metrics, TrainState
 
-Metrics = dict[str, Array]
 _PLAIN = Regularization()
-
-
-class TrainState(NamedTuple):
-    """All that a step changes.
-
-    Attributes:
-      step: [] int32 batches seen, those included that were skipped because something was not finite.
-      rng_key: of dropout; never changes, each step folds its number in.
-    """
-
-    params: Params
-    opt_state: Any
-    step: Array
-    rng_key: Array
 
 
 @dataclass(frozen=True)
@@ -51,12 +37,12 @@ class TrainStep:
 
     Attributes:
       init: (params, rng_key) -> the state before the first step.
-      trainable: params -> those of them that are not frozen; gradients and optimizer state have their shape.
+      trainable: params -> the parameters that are not frozen; gradients and optimizer state have their structure.
       gradient: (state, batch) -> (grads, metrics with the loss).
       update: (state, grads, loss) -> (state, metrics). The metrics are `grad_norm`, the gradient's global norm before
-        clipping; `learning_rate`, the one that was used, where the optimizer's state has it; `skipped`, 1 where the
-        loss or the gradient was not finite and parameters and optimizer state were kept to the bit; and `not_finite`,
-        [parameters] bool, read by `not_finite_parameters`. All but the last are numbers.
+        clipping; `learning_rate` of this update, where the optimizer's state has it; `skipped`, 1 where the loss or
+        the gradient was not finite, so that parameters and optimizer state are the same bits as before; and
+        `not_finite`, [parameters] bool, read by `not_finite_parameters`. All but the last are scalars.
     """
 
     init: Callable[[Params, Array], TrainState]
@@ -85,20 +71,20 @@ def make_train_step(
     and padding never change it, and neither does `accumulate`.
 
     Args:
-      model: what to train.
-      optimizer: how.
+      model: the network.
+      optimizer: the Optax transform.
       loss: (output, batch) -> a loss for each of the batch's weights.
       axis_name: the mapped axis over devices that the step runs under, or None on one device.
-      freeze: what stays as it is, see `freezing`; it has no gradient and no optimizer state.
+      freeze: the parameters to freeze, see `selected`; they have no gradient and no optimizer state.
       accumulate: parts that a device computes its rows in, one after the other, so that activations take the memory of
         one part; a device's rows must be a multiple of it.
-      regularization: what is added to the forward pass.
+      regularization: additions to the forward pass.
 
     Raises:
       ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
     """
-    is_frozen = freezing(model, freeze)
-    losses = losses_of(model, loss, regularization.r_drop)
+    is_frozen = frozen_filter(model, freeze)
+    losses = regularized_loss(model, loss, regularization.r_drop)
     mixout = regularization.mixout
     if mixout:
         optimizer = anchored(optimizer)
@@ -163,8 +149,8 @@ def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list
     """The paths of the parameters whose gradient was not finite, such as `bert/layer_0/output/w`.
 
     Args:
-      trainable: what `TrainStep.trainable` gives.
-      metrics: of the step.
+      trainable: the result of `TrainStep.trainable`, or its shapes.
+      metrics: the metrics of the step.
     """
     paths = ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(trainable)]
     return [path for path, bad in zip(paths, np.asarray(metrics["not_finite"]), strict=True) if bad]
@@ -184,12 +170,12 @@ def _accumulated(function: Callable[[Array, Batch], Any], rng_key: Array, batch:
 
 
 def _weighted_mean(losses: Array, weights: Array, total: Array) -> Array:
-    """Over the whole batch, of which this may be one device's share; 0 where nothing is labelled."""
+    """The mean over the whole batch, of which `losses` may be one device's share; 0 where nothing is labelled."""
     return (losses * weights).sum() / jnp.where(total > 0, total, 1)
 
 
 def _sum_over(axis_name: str | None, tree: Any) -> Any:
-    """The sum over devices. On one device there is nothing to add, and XLA would copy every gradient to say so."""
+    """The sum over devices. On one device it is left out, since XLA would copy every gradient for it."""
     if axis_name is None or lax.axis_size(axis_name) == 1:
         return tree
     return lax.psum(tree, axis_name)
