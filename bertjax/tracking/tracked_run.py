@@ -14,7 +14,7 @@ class TrackedRun:
 
     Attributes:
       tracker: connected.
-      status: what the tracker is told when the block ends without an error.
+      status: the status of the run when the block ends without an error.
     """
 
     tracker: Tracker

@@ -1,4 +1,4 @@
-"""The tracker protocol: the few things a run has to say, whoever listens."""
+"""The tracker protocol: what a run records, independent of the store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +29,10 @@ class Tracker(Protocol):
     """Records one run. `connect` comes first, then `start`, and `finish` last."""
 
     def connect(self) -> None:
-        """Makes sure that there is somebody to talk to, in seconds; nothing is written on this machine before.
+        """Checks within seconds that the store can be reached; nothing is written on this machine before.
 
         Raises:
-          ConfigError: there is not.
+          ConfigError: it cannot.
         """
         ...
 
@@ -58,7 +58,7 @@ class Tracker(Protocol):
         ...
 
     def log_dataset(self, dataset: Dataset) -> None:
-        """Records where rows came from, and what tells them from others."""
+        """Records the source and the digest of the rows of one side."""
         ...
 
     def log_artifact(self, path: Path) -> None:

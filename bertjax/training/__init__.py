@@ -1,6 +1,6 @@
-"""Training: `config` and `options` are settings, `finetune` puts a run together, the rest is what it is made of.
+"""Training, from the ground floor up: `settings`, `optim`, `step`, `checkpoint`, `loop`, `run`, `multi`.
 
-`make_train_step` and `make_optimizer` serve people who bring their own loop; they are imported on first use, so that
+`make_train_step` and `make_optimizer` are for users with a loop of their own. They are imported on first use, so that
 reading a config does not start JAX.
 """
 

@@ -1,9 +1,9 @@
-"""Checkpoints of a run with Orbax: all that the run needs to go on, saved as one, restored strictly, and checked.
+"""Checkpoints of a run with Orbax: the whole training state, saved atomically, restored strictly, checksums verified.
 
-A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the format's version, what the checkpoint
-belongs to, what it was made from, the shape of every array, and the progress of the run. Each is sealed with the size
-and checksum of its files. Orbax makes all of it visible in one step, so that a run that is killed while it saves still
-has the one before.
+A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the version of the format, the identity of
+the model (`belongs_to`), the fingerprints of the run (`made_from`), the shape of every array, and the metrics so far.
+Each item is sealed with the sizes and checksums of its files. Orbax makes a checkpoint visible in one step, so a run
+that is killed while it saves still has the checkpoint before.
 """
 
 import errno
@@ -40,8 +40,8 @@ class Restored(NamedTuple):
     """A checkpoint, read.
 
     Attributes:
-      state: as host arrays.
-      progress: what was saved beside it.
+      state: host arrays.
+      progress: the JSON object that was saved with it.
       fingerprints: settings and hashes of the run that saved it.
     """
 
@@ -53,8 +53,8 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The states of a run in a folder: the newest few, and the best.
 
-    A save copies the state and returns; writing goes on behind training. A save that fails, on a full disk
-    say, is a warning: the run goes on, and the checkpoints before it stay.
+    A save copies the state and returns; a background thread writes it. A save that fails, on a full disk for example,
+    is a warning: training continues, and the earlier checkpoints stay.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Checkpoints:
         keep: int = 2,
         fingerprints: Mapping[str, Any] | None = None,
     ):
-        """Opens a folder; what a killed run left half-written in it goes.
+        """Opens a folder, and deletes what a killed run left half-written in it.
 
         Args:
-          folder: made if it is not there.
+          folder: created if missing.
           model_identity: what a checkpoint must have been saved with to be restored here, as JSON values.
           keep: number of the newest checkpoints to keep, besides the best.
           fingerprints: settings and hashes of the run, saved with each checkpoint, as JSON values.
@@ -83,9 +83,9 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
-                enable_async_checkpointing=False,  # the writer thread is what training does not wait for
+                enable_async_checkpointing=False,  # our own thread writes behind training
                 create=False,
-                multiprocessing_options=_alone(),
+                multiprocessing_options=_single_process(),
             ),
             handler_registry=_handlers(),
         )
@@ -101,7 +101,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, oldest first; one that is being written is not among them."""
+        """The steps that have a complete checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
     @property
@@ -110,7 +110,7 @@ class Checkpoints:
         return self.steps[-1] if self.steps else None
 
     def wait(self) -> None:
-        """Until the last save is written, or has failed."""
+        """Blocks until the last save is written, or has failed."""
         if self._writing is not None:
             self._writing.result()
 
@@ -118,18 +118,18 @@ class Checkpoints:
         """Saves the state after `state.step` updates, and a JSON object beside it.
 
         Args:
-          state: placed or not.
+          state: on the devices or on the host.
           progress: JSON values; copied at once.
-          best_step: the checkpoint that stays though newer ones come.
+          best_step: the step of the checkpoint to keep besides the newest.
         """
         self.wait()
-        # A copy: the next step gives these buffers up while they are still being written.
+        # A copy, because the next step donates these buffers while they are being written.
         on_host = jax.tree.map(np.array, state)
         self._policy.best_step = best_step
         self._writing = self._writer.submit(self._write, on_host, dict(progress))
 
     def restore(self, template: TrainState) -> Restored:
-        """The newest checkpoint that is whole; damaged ones that are newer are named in the log, and go.
+        """The newest complete checkpoint; newer ones that are damaged are logged and deleted.
 
         Args:
           template: a state of the structure, shapes and dtypes to restore.
@@ -147,7 +147,7 @@ class Checkpoints:
                 continue
             if damaged:
                 logger.warning("going back to the checkpoint of step %d", step)
-            for newer in damaged:  # the run comes by there again, and saves
+            for newer in damaged:  # the run will save these steps again
                 self._manager.delete(newer)
             return restored
         if damaged:
@@ -178,7 +178,7 @@ class Checkpoints:
     def _read(self, step: int, **items: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # of whatever kind: Orbax, TensorStore and the file system each have their own
+        except Exception as error:  # Orbax, TensorStore and the file system each raise errors of their own
             raise _Damaged(_first_line(error)) from error
 
     def _write(self, state: TrainState, progress: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class Checkpoints:
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(state), run=ocp.args.JsonSave(run))
             )
-        except Exception as error:  # of whatever kind: hours of training are worth more than one checkpoint
+        except Exception as error:  # whatever the error, hours of training are worth more than one checkpoint
             for leftover in self._folder.glob(f"{step}.*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             self._manager.reload()
@@ -206,7 +206,7 @@ class Checkpoints:
 
 
 class _Damaged(CheckpointError):
-    """A checkpoint that is not what was saved."""
+    """A checkpoint whose files differ from what was saved."""
 
 
 class _Sealed(ocp.CheckpointHandler):
@@ -229,19 +229,19 @@ class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    """What writes and reads each item."""
+    """The handlers that write and read each item."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    # Nobody else has the copy that is being written; Orbax would copy it once more, and hold the state three times.
+    # Orbax would copy the host copy once more, and hold the state three times.
     of_types = (
         (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
-        (jax.Array, ocp.type_handlers.get_type_handler(jax.Array)),  # none comes, but Orbax warns without
+        (jax.Array, ocp.type_handlers.get_type_handler(jax.Array)),  # there are none, but Orbax warns without it
     )
     arrays = _SealedArrays(
-        use_compression=False,  # weights hardly compress: it costs more than to write them
-        multiprocessing_options=_alone(),
+        use_compression=False,  # weights hardly compress, and compressing takes longer than writing
+        multiprocessing_options=_single_process(),
         type_handler_registry=ocp.type_handlers.create_type_handler_registry(*of_types),
     )
-    record = _SealedJson(multiprocessing_options=_alone())
+    record = _SealedJson(multiprocessing_options=_single_process())
     for item, kind, handler in (
         ("state", ocp.args.PyTreeSave, arrays),
         ("state", ocp.args.PyTreeRestore, arrays),
@@ -252,8 +252,8 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     return registry
 
 
-def _alone() -> MultiprocessingOptions:
-    """Orbax would have all processes of a run save together, each its part; here, one has all and waits for nobody."""
+def _single_process() -> MultiprocessingOptions:
+    """Options by which this process saves alone: it has the whole state, and waits for no other process."""
     index = jax.process_index()
     return MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
@@ -261,7 +261,7 @@ def _alone() -> MultiprocessingOptions:
 
 
 def _check_seal(item: Path) -> None:
-    """Reads every file once before Orbax does, whose own complaints come from several threads."""
+    """Verifies every file before Orbax reads it, since Orbax's own errors come from several threads."""
     try:
         seal = json.loads((item / SEAL).read_text(encoding="utf-8"))
         for name, (size, checksum) in seal.items():
@@ -297,8 +297,8 @@ class _NewestAndBest:
         return [info.step in newest or info.step == self.best_step for info in checkpoints]
 
 
-def _check_model(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    different = differences(found, wanted)
+def _check_model(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    different = differences(saved, present)
     if different:
         raise CheckpointError(
             f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or start "
@@ -306,11 +306,11 @@ def _check_model(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         )
 
 
-def _check_arrays(found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def _check_arrays(saved: Mapping[str, str], expected: Mapping[str, str]) -> None:
     different = [
-        f"{path} is {found.get(path, 'missing')}, expected {wanted.get(path, 'no such array')}"
-        for path in [*wanted, *(path for path in found if path not in wanted)]
-        if found.get(path) != wanted.get(path)
+        f"{path} is {saved.get(path, 'missing')}, expected {expected.get(path, 'no such array')}"
+        for path in [*expected, *(path for path in saved if path not in expected)]
+        if saved.get(path) != expected.get(path)
     ]
     if different:
         more = len(different) - _MISMATCHES_SHOWN

@@ -1,4 +1,4 @@
-"""The Ray cluster that a job runs on: one at an address, the one that `RAY_ADDRESS` names, or Ray on this machine."""
+"""The Ray cluster of a job: the one at an address, the one of `RAY_ADDRESS`, or Ray on this machine."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ from typing import Any
 
 from bertjax.errors import ConfigError
 
-# Variables of this process that those which work for it need too, on whatever machine.
+# Environment variables that the workers of a job need too, on any machine.
 _CARRIED = ("BERTJAX_", "GLIBC_TUNABLES", "HF_", "JAX_", "MLFLOW_", "TOKENIZERS_", "XLA_")
 _PATIENCE = 5.0  # seconds; Ray itself asks an address that does not answer for a quarter of an hour
 _ANY = "auto"  # Ray's word for the cluster that this machine is a node of
@@ -21,7 +21,7 @@ def join(address: str | None, **settings: Any) -> bool:
       settings: for `ray.init`.
 
     Returns:
-      Whether it is a cluster that was there before.
+      Whether the cluster was there before.
 
     Raises:
       ConfigError: no cluster answers there.
@@ -33,7 +33,7 @@ def join(address: str | None, **settings: Any) -> bool:
         ray.init(wanted, include_dashboard=False, **settings)
         return False
     try:
-        _knock(wanted)
+        _check_port(wanted)
         ray.init(wanted, **settings)
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -44,15 +44,15 @@ def join(address: str | None, **settings: Any) -> bool:
 
 
 def carried_variables() -> dict[str, str]:
-    """What of this process's environment belongs to the job and not to the machine."""
+    """The environment variables that belong to the job and not to the machine."""
     return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
 
 
-def _knock(address: str) -> None:
-    """Whether somebody listens at HOST:PORT; an address of another kind is Ray's to judge.
+def _check_port(address: str) -> None:
+    """Checks that a server listens at HOST:PORT; an address of another kind is left to Ray.
 
     Raises:
-      OSError: nobody does.
+      OSError: none does.
     """
     host, _, port = address.rpartition(":")
     if address != _ANY and host and port.isdecimal():

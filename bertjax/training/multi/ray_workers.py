@@ -1,8 +1,8 @@
-"""Many machines: one run on the workers of a Ray cluster, which start again from its last checkpoint when one dies.
+"""Many machines: one run on the workers of a Ray cluster, restarted from its last checkpoint when a worker dies.
 
-Every worker is a process that reads the same data and makes the same batches; JAX joins their devices, and each feeds
-the rows of its own. The first worker alone writes the folder and records the run. Ray Train places the workers, starts
-them again, and gives up after so many failures.
+Every worker is a process that reads the same data and makes the same batches; JAX joins their devices, and each worker
+feeds the rows of its own devices. Only the first worker writes the folder and tracks the run. Ray Train places the
+workers, restarts them, and gives up after `max_failures`.
 """
 
 import logging
@@ -25,16 +25,16 @@ from bertjax.training.run.training_session import FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
 
-_MISTAKE, _BEGUN = "mistake", "begun"
+_MISTAKE, _STARTED = "mistake", "begun"
 
 
 class _Job(NamedTuple):
-    """What a worker needs to know.
+    """The job of a worker.
 
     Attributes:
-      command: that repeats the run.
-      directory: the current folder of whoever started the run; relative paths of the settings count from there.
-      notes: a folder that the workers share while the run lasts.
+      command: the command that repeats the run.
+      directory: the working directory of the driver, to which relative paths of the settings refer.
+      notes: a folder that driver and workers share during the run.
     """
 
     config: FineTuneConfig
@@ -55,12 +55,12 @@ def finetune_on_workers(
 ) -> FineTuneResult:
     """`finetune` on several workers: the same folder, one MLflow run, the same numbers but for rounding.
 
-    Runs on the Ray cluster of this process, or on the one that `workers.address` means.
+    Runs on the Ray cluster of this process, or on the one at `workers.address`.
 
     Args:
-      config: what to do.
+      config: the settings of the run.
       out: folder of the run, on a file system that all workers share.
-      workers: how many, on what.
+      workers: their number and resources.
       if_exists, command: as for `finetune`.
 
     Raises:
@@ -119,65 +119,65 @@ def finetune_on_workers(
 
 
 def check_room(workers: Workers, resources: Mapping[str, float]) -> None:
-    """Whether a machine with these resources of Ray's has room for the workers.
+    """Checks that a machine with these Ray resources has room for the workers.
 
     Raises:
-      ConfigError: it has not.
+      ConfigError: it has none.
     """
     kind = "GPU" if workers.use_gpu else "TPU" if workers.use_tpu else "CPU"
-    there_are = int(resources.get(kind, 0))
-    if workers.num_workers > there_are:
+    available = int(resources.get(kind, 0))
+    if workers.num_workers > available:
         raise ConfigError(
-            f"--num-workers {workers.num_workers} takes as many {kind}s, and this machine has {there_are}; give fewer, "
+            f"--num-workers {workers.num_workers} takes as many {kind}s, and this machine has {available}; give fewer, "
             f"or the --address of a cluster"
         )
 
 
 def _work(settings: dict[str, Any]) -> FineTuneResult | None:
-    """What each worker does; the first one returns the result."""
+    """The work of each worker; the first one returns the result."""
     from ray import train
 
     job: _Job = settings["job"]
     if (job.notes / _MISTAKE).is_file():
-        return None  # a user's mistake stays one, however often the workers start
+        return None  # restarting the workers does not mend a user's mistake
     rank, count = train.get_context().get_world_rank(), train.get_context().get_world_size()
     os.chdir(job.directory)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("bertjax").setLevel(logging.INFO if rank == 0 else logging.ERROR)
-    again = _meet(job, rank, count)
+    is_restart = _join_workers(job, rank, count)
     try:
-        result = _run(job, again)
+        result = _run(job, is_restart)
     except UserError as mistake:
         (job.notes / _MISTAKE).write_text(str(mistake), encoding="utf-8")
         raise
     return result if rank == 0 else None
 
 
-def _meet(job: _Job, rank: int, count: int) -> bool:
-    """Joins this worker's devices with those of the others; returns whether they have met before.
+def _join_workers(job: _Job, rank: int, count: int) -> bool:
+    """Joins the devices of all workers; returns whether this is a restart.
 
-    Ray joins GPU and TPU workers itself, and leaves CPUs to us.
+    Ray initialises `jax.distributed` for GPU and TPU workers itself, and not for CPU workers.
     """
     import jax
     import ray
     from ray.train.collective import broadcast_from_rank_zero
 
-    meeting = None
+    rendezvous = None
     if rank == 0:
-        meeting = (f"{ray.util.get_node_ip_address()}:{_free_port()}", (job.notes / _BEGUN).exists())
-        (job.notes / _BEGUN).touch()
-    address, again = broadcast_from_rank_zero(meeting)
+        rendezvous = (f"{ray.util.get_node_ip_address()}:{_free_port()}", (job.notes / _STARTED).exists())
+        (job.notes / _STARTED).touch()
+    address, is_restart = broadcast_from_rank_zero(rendezvous)
     if not jax.distributed.is_initialized():
         jax.distributed.initialize(address, num_processes=count, process_id=rank)
-    return bool(again)
+    return bool(is_restart)
 
 
-def _run(job: _Job, again: bool) -> FineTuneResult:
+def _run(job: _Job, is_restart: bool) -> FineTuneResult:
     """The run; after a failure from its last checkpoint, or from its beginning where there is none."""
     from bertjax.training.loop.progress import LineProgress
 
     if_exists = job.if_exists
-    if again and if_exists not in run_folder.RESUMES:
+    if is_restart and if_exists not in run_folder.RESUMES:
         if_exists = "resume" if run_folder.has_checkpoint(job.folder) else "overwrite"
     return finetune(job.config, job.folder, if_exists=if_exists, command=job.command, progress=LineProgress())
 

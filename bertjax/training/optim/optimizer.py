@@ -23,9 +23,9 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transfo
     """The optimizer of a run.
 
     Args:
-      config: which, and how.
-      total_steps: of the run, which the schedule is laid over.
-      model: whose layers, head and parameter paths the config names.
+      config: the settings of the optimizer.
+      total_steps: number of steps of the run, for the schedule.
+      model: the network whose layers, head and parameter paths the config names.
 
     Raises:
       ConfigError: a name that matches nothing in the model, or a warmup as long as the run.
@@ -46,11 +46,11 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transfo
 
 
 def decay_mask(model: Model, no_decay: Sequence[str] = Optimizer.no_decay) -> Callable[[Params], Params]:
-    """Parameters -> True for those that weight decay applies to.
+    """A mask of the parameters that weight decay applies to: parameters -> True or False for each.
 
     Args:
       model: the network.
-      no_decay: which it does not apply to, as `selected` reads it; by default all but embeddings and weight matrices
+      no_decay: entries of `selected` without weight decay; by default all but embeddings and weight matrices
         (BERT, appendix A.2).
     """
     kept = selected("no_decay", no_decay, model)
@@ -58,17 +58,17 @@ def decay_mask(model: Model, no_decay: Sequence[str] = Optimizer.no_decay) -> Ca
 
 
 def learning_rate_shares(config: Optimizer, model: Model) -> Mapping[str, float]:
-    """What the schedule's learning rate is multiplied by, for each parameter's path.
+    """Path of a parameter -> the factor of its learning rate.
 
-    With `layer_decay` d and N layers, layer i has d^(N - i) and embeddings have d^(N + 1); what stands above the layers
-    has 1 (Clark et al. 2020, section 3.3; Bao et al. 2022). The head has a rate of its own with `head_learning_rate`.
+    With `layer_decay` d and N layers, layer i has d^(N - i) and embeddings have d^(N + 1); the modules above the layers
+    have 1 (Clark et al. 2020, section 3.3; Bao et al. 2022). The head has a rate of its own with `head_learning_rate`.
 
     Raises:
       ConfigError: a rate for the head of a model that has none.
     """
     settings = config.resolved()
     peak, head_peak = settings.learning_rate, settings.head_learning_rate
-    assert peak is not None, "every optimizer has one of its own"
+    assert peak is not None, "resolved settings have one"
     num_layers, heads = model.config.num_layers, TASKS[model.task].head_modules
     if head_peak is not None and not heads:
         raise ConfigError(f"head_learning_rate: task {model.task!r} has no head; leave it out")
@@ -111,7 +111,7 @@ def _adafactor(settings: Optimizer, decay: Transform, model: Model) -> Transform
 
 
 def _schedule_free(settings: Optimizer, decay: Transform, model: Model) -> Transform:
-    """AdamW without its first moment, which the averages stand for."""
+    """AdamW without its first moment, which the averaged iterates replace."""
     del model
     rms = optax.scale_by_rms(decay=settings.b2, eps=settings.eps, eps_in_sqrt=False, bias_correction=True)
     return optax.chain(rms, decay)
@@ -125,13 +125,13 @@ def _muon(settings: Optimizer, decay: Transform, model: Model) -> Transform:
         module, _, name = _name(path).rpartition("/")
         return "matrix" if name == "w" and module not in heads else "other"
 
-    # The direction itself, uphill: `descend` turns it around.
+    # The uphill direction; `descend` turns it around.
     muon = optax.contrib.muon(-1.0, beta=settings.momentum, eps=settings.eps, consistent_rms=_MUON_SIZE)
     directions = {"matrix": muon, "other": _adam(settings)}
     return optax.chain(optax.partition(directions, lambda params: jax.tree.map_with_path(kind, params)), decay)
 
 
-# Settings, weight decay, model -> the direction of a step uphill, decay included.
+# (settings, weight decay, model) -> the uphill direction of an update, decay included.
 _DIRECTIONS: Mapping[str, Callable[[Optimizer, Transform, Model], Transform]] = {
     "adamw": lambda settings, decay, _: optax.chain(_adam(settings), decay),
     "lamb": lambda settings, decay, _: optax.chain(_adam(settings), decay, optax.scale_by_trust_ratio()),

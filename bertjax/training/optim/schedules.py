@@ -77,7 +77,7 @@ def after_evaluation(config: Optimizer, state: TrainState, value: float) -> Trai
 
 
 def _plateau(config: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """Optax's transform for `reduce_on_plateau`, else the identity. Its gain is absolute, since scores may be negative."""
+    """`reduce_on_plateau` of Optax, else the identity; its gain is absolute, since scores may be negative."""
     if config.schedule != "reduce_on_plateau":
         return optax.with_extra_args_support(optax.identity())
     return optax.contrib.reduce_on_plateau(

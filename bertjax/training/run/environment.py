@@ -1,6 +1,6 @@
-"""Where a run happens: versions, machine, devices and the commit of the user's own code, as plain values.
+"""The environment of a run: versions, machine, devices and the commit of the user's own code, as plain values.
 
-With the settings, the hashes of rows and weights, and the command, it is all that the numbers of a run hang on.
+Together with the settings, the hashes of rows and weights, and the command, it determines the numbers of a run.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """The packages that a run computes with, and their versions."""
+    """Package -> version, for the packages that a run computes with."""
     found = {}
     for package in _PACKAGES:
         try:
@@ -54,7 +54,7 @@ def package_versions() -> dict[str, str]:
 
 
 def with_variables(command: str) -> str:
-    """A command after those environment variables that change its numbers."""
+    """A command preceded by the environment variables that change its numbers."""
     return " ".join([*(f"{name}='{value}'" for name, value in _variables().items()), command])
 
 

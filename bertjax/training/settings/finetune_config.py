@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning run: data only, frozen, and without an import that costs time."""
+"""The settings of a fine-tuning run: a frozen dataclass, cheap to import."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,10 +153,10 @@ def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Whether these are seeds of several runs.
+    """Checks the seeds of several runs.
 
     Raises:
-      ConfigError: one comes twice, or is none.
+      ConfigError: a seed is given twice, or is not a seed.
     """
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     require(not twice, "seeds must be distinct; given twice", twice)

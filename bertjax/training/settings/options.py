@@ -1,4 +1,4 @@
-"""The groups of settings that a run is made of: data only, frozen, and without an import that costs time."""
+"""The groups of settings of a run: frozen dataclasses, cheap to import."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Compiling behind the training: what the first step needs comes first, the rest follows while the devices work."""
+"""Ahead-of-time compilation in background threads: the programs of the first step first, the others during training."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ Compiled = Callable[..., Any]
 
 
 class Compilations:
-    """Programs that compile in threads of their own; whoever needs one waits for that one alone.
+    """Programs that compile in background threads; a caller waits only for the program that it needs.
 
-    XLA compiles outside of Python's lock. Two threads: the two halves of the first step are all that is compiled at a
-    time, so that nothing takes processor time from them.
+    XLA compiles without the GIL. There are two threads, one for each half of the first step, so that nothing else takes
+    processor time from these two.
     """
 
     def __init__(self) -> None:
@@ -23,13 +23,13 @@ class Compilations:
         self._started = self._finished = time.perf_counter()
 
     def submit(self, lowered: Callable[[], Any], after: tuple[Future[Compiled], ...] = ()) -> Future[Compiled]:
-        """Compiles what `lowered` returns, once those of `after` are done."""
+        """Compiles what `lowered` returns, after the programs of `after`."""
         future = self._pool.submit(self._compile, lowered, after)
         self._futures.append(future)
         return future
 
     def check(self) -> None:
-        """Raises what went wrong behind the training, however long nobody asks for that program."""
+        """Raises the error of a compilation that has failed, whether its program is needed yet or not."""
         for future in self._futures:
             if future.done() and not future.cancelled() and (error := future.exception()):
                 raise error
@@ -40,16 +40,16 @@ class Compilations:
         return all(future.done() for future in self._futures)
 
     def wait(self) -> None:
-        """Until every program is ready, or has failed."""
+        """Blocks until every program is ready, or has failed."""
         wait(self._futures)
 
     @property
     def seconds(self) -> float:
-        """From the first program asked for to the last one that is ready."""
+        """Time from the first submitted program to the last one that is ready."""
         return self._finished - self._started
 
     def close(self) -> None:
-        """Gives up what has not begun."""
+        """Cancels what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _compile(self, lowered: Callable[[], Any], after: tuple[Future[Compiled], ...]) -> Compiled:

@@ -1,8 +1,7 @@
-"""How much of what the devices can multiply a run makes use of.
+"""Model FLOPs utilization (MFU): the share of the devices' matrix throughput that training uses.
 
-Source: Chowdhery et al. 2022 (arXiv:2204.02311), appendix B, model FLOPs utilization. What counts is what the model
-asks for: the matrix products of the encoder for real tokens, forward and backward. Padding, layers left out or
-computed twice, embeddings, head and optimizer have no say.
+Source: Chowdhery et al. 2022 (arXiv:2204.02311), appendix B. Counted are the matrix products of the encoder for real
+tokens, forward and backward; padding, recomputation, embeddings, head and optimizer are not.
 """
 
 import time
@@ -15,7 +14,7 @@ from bertjax.config import BertConfig, Execution
 from bertjax.model.precision import matmul_precision, policy_of
 
 _ROUNDS = 3
-_SIZE, _SIZE_ON_CPU = 8192, 1024  # of square matrices: as large as it takes to keep a device busy
+_SIZE, _SIZE_ON_CPU = 8192, 1024  # of square matrices, large enough to keep a device busy
 
 
 def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
@@ -23,8 +22,8 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
 
     Args:
       config: the encoder.
-      tokens: real ones.
-      pairs: of tokens that see each other, the squares of the texts' lengths.
+      tokens: number of real tokens.
+      pairs: number of token pairs that attend to each other, the sum of the squared lengths of the texts.
     """
     width, inner = config.hidden_size, config.intermediate_size
     of_token = 4 * width * width + 2 * width * inner  # multiply-adds of query, key, value and output; of the two layers

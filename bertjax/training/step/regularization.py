@@ -60,8 +60,8 @@ def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 def mixed(params: Params, opt_state: Any, rng_key: Array, rate: float) -> Params:
     """The parameters of a forward pass with mixout.
 
-    With probability p, each weight w of the layers' matrices is replaced by its pretrained value w0. The mix is shifted and
-    scaled, (mix - p w0) / (1 - p), so that its mean is w.
+    With probability p, each weight w of the layers' matrices is replaced by its pretrained value w0. The mix is
+    shifted and scaled, (mix - p w0) / (1 - p), so that its mean is w.
 
     Args:
       params: the trained parameters.
