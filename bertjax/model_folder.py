@@ -47,7 +47,7 @@ def from_pretrained(
 
     Args:
       name: a folder, a catalog name, or a hub id.
-      task: a row of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
+      task: an entry of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
       labels: names of the classes.
       num_labels: how many classes, where names do not matter.
       new_head: initialise a head that the checkpoint lacks, where its labels have no names either.
@@ -144,7 +144,7 @@ def save_pretrained(
     Raises:
       DiskError: the folder cannot be written; nothing is left of it.
     """
-    row = TASKS[model.task]
+    row = find_task(model.task)
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
     config = {
         "architectures": [row.architecture],
@@ -181,7 +181,7 @@ def departure_from_transformers(model: Model) -> str | None:
     A bare encoder leaves the pooling to its user, and its card says how. A head on a pooling that transformers does not
     have would get its input from a pooler that was never trained.
     """
-    row = TASKS[model.task]
+    row = find_task(model.task)
     if model.pooling == "pooler" or row.pooling != "chosen" or not row.head_modules:
         return None
     return f"transformers' {row.architecture} always reads the pooler, and this model has pooling {model.pooling!r}"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.config import read_config_json
-from bertjax.model_folder import stored_preprocessing, stored_task
-from bertjax.predictions import READOUTS
+from bertjax.model_folder import stored_preprocessing, stored_reading, stored_task
+from bertjax.tasks import find_task
 
 _EXAMPLE = "what a film"
 # What a prediction goes through; the versions that made the model are pinned.
@@ -41,11 +41,11 @@ def _save(model_dir: Path, target: Path) -> bool:
     from mlflow.types.schema import Array, Map
 
     stored = read_config_json(model_dir)
-    readout = READOUTS.get(stored_task(stored))
-    if readout is None:
+    postprocess = find_task(stored_task(stored)).postprocess
+    if postprocess is None:
         return False
-    preprocessing = stored_preprocessing(stored)
-    columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, "text", "text_pair"])
+    preprocessing, candidates = stored_preprocessing(stored), stored_reading(stored).get("data.candidates", ())
+    columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, *candidates, "text", "text_pair"])
     types: dict[str, Any] = {
         "text": DataType.string,
         "number": DataType.double,
@@ -58,7 +58,7 @@ def _save(model_dir: Path, target: Path) -> bool:
         artifacts={"model": str(model_dir)},
         signature=ModelSignature(
             inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
-            outputs=Schema([ColSpec(types[kind], name) for name, kind in readout.columns.items()]),
+            outputs=Schema([ColSpec(types[kind], name) for name, kind in postprocess.columns.items()]),
         ),
         input_example=pd.DataFrame({"text": [_EXAMPLE]}),
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],

@@ -21,10 +21,10 @@ import torch
 
 from bertjax.baselines.parity.random_examples import Examples, Located, Places, packed, padded, places, random_examples
 from bertjax.baselines.torch import reference
-from bertjax.batch import Batch
+from bertjax.batch import Batch, Pretraining
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import to_hugging_face
-from bertjax.tasks import Model, Params, find_task, make_model
+from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model
 from bertjax.training.optim.optimizer import decay_mask, make_optimizer
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.options import Optimizer
@@ -152,12 +152,10 @@ def _no_loss(output: BertOutput, batch: Batch) -> Any:
 def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
     """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
     reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
-    if model.task == "question_answering":
-        last = rf"bert\.encoder\.layer\.{model.config.num_layers - 1}\.output\.LayerNorm\.bias"
-        reasons |= dict.fromkeys((r"qa_outputs\.bias", last), "adds one number to the scores of all tokens")
-    if model.task == "multiple_choice":
-        reasons[r"classifier\.bias"] = "adds one number to the scores of all candidates"
-    return {name: why for name in names for pattern, why in reasons.items() if re.fullmatch(pattern, name)}
+    last = str(model.config.num_layers - 1)
+    for pattern, reason in find_torch_task(model.task).vanishing_gradients.items():
+        reasons[pattern.replace("{last}", last)] = reason
+    return {name: reason for name in names for pattern, reason in reasons.items() if re.fullmatch(pattern, name)}
 
 
 def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) -> Iterator[Comparison]:
@@ -189,26 +187,26 @@ def _padded_places(examples: Examples) -> Places:
 
 def _answers(model: Model, at: Places, output: BertOutput) -> list[np.ndarray]:
     """Our logits, one array for each thing that is decided: a label, a span's end, a choice."""
-    kind, logits = find_task(model.task).labels, output.logits
+    task, logits = find_task(model.task), output.logits
     if output.pooled_output is not None and logits is None:
         return list(at.of_texts(np.asarray(output.pooled_output)))
-    if kind == "pretraining":
+    if isinstance(task.labels_of, Pretraining):
         return [*at.of_tokens(logits.masked_lm), *at.of_texts(logits.next_sentence)]
-    if kind == "span":
+    if task.scores_of != task.labels_of:  # spans
         return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list({"tokens": at.of_tokens, "group": at.of_examples, "example": at.of_texts}[kind](logits))
+    return list(at.of_tokens(logits) if task.labels_of == "tokens" else at.of_examples(logits))
 
 
 def _reference_answers(model: Model, examples: Examples, theirs: reference.Forward) -> list[np.ndarray]:
     """The reference's, in the same order."""
-    kind, logits, at = find_task(model.task).labels, theirs.logits, _padded_places(examples)
+    task, logits, at = find_task(model.task), theirs.logits, _padded_places(examples)
     if logits is None:
         return list(theirs.pooled_output)
-    if kind == "pretraining":
+    if isinstance(task.labels_of, Pretraining):
         return [*at.of_tokens(logits.masked_lm), *logits.next_sentence]
-    if kind == "span":
+    if task.scores_of != task.labels_of:  # spans
         return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list(at.of_tokens(logits) if kind == "tokens" else logits)
+    return list(at.of_tokens(logits) if task.labels_of == "tokens" else logits)
 
 
 def _loss_and_gradient(
@@ -267,7 +265,7 @@ def _training(
 def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
     """Answers as one array. A span or a choice is a softmax over scores, to which a number that all share is nothing:
     it moves with parameters whose gradient vanishes, and is taken off."""
-    if model.task in ("question_answering", "multiple_choice"):
+    if find_torch_task(model.task).vanishing_gradients:
         answers = [scores - scores.mean() for scores in answers]
     return np.concatenate(answers)
 

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import Windows, in_windows
 from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_text, shown
-from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
 from bertjax.errors import ConfigError
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
@@ -66,14 +66,14 @@ class Contexts(NamedTuple):
     characters: np.ndarray
 
 
-def _read(cells: Mapping[str, Any], table: Table) -> Row:
-    question, context = read_text(cells, table.text), read_text(cells, table.text_pair)
+def _read_label(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> Question:
+    question, context = texts
     cell = cells.get("id")
     name = question if is_missing(cell) else label_text(cell) or question
     answers = tuple(_answers(cells[table.label], table.label, name))
     for answer in answers:
         _check(answer, context, name)
-    return Row(question, context, Question(name, answers))
+    return Question(name, answers)
 
 
 def _answers(cell: Any, column: str, name: str) -> list[Answer]:
@@ -183,10 +183,14 @@ def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Questi
 
 
 QUESTION_ANSWERING = TaskFormat(
-    columns=lambda table: (*pair_columns(table, "question_answering"), table.label),
-    optional=("id",),
-    read_row=_read,
+    task="question_answering",
+    text_columns=lambda table: pair_columns(table, "question_answering"),
+    read_texts=lambda cells, table: (read_text(cells, table.text), read_text(cells, table.text_pair)),
+    read_label=_read_label,
     encode=_encode,
+    plain=plain_pair,
+    placeholder=lambda question, names: Question("", ()),
+    optional=("id",),
     positions=True,
     judged_by_texts=True,
     usual={"text": (("question",),), "text_pair": (("context",),), "label": (("answers",),)},

@@ -18,13 +18,12 @@ from bertjax.batch import Batch
 from bertjax.data.batching.collate import BatchSource
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError, ConfigError, UserError
-from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.evaluation.reports import Report
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
 from bertjax.prediction.predict import predict
 from bertjax.settings import flatten
-from bertjax.tasks import TASKS, Model, Params
+from bertjax.tasks import TASKS, Model, Params, find_evaluator
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import NullTracker, Status, Tracker
 from bertjax.training.checkpoint.checkpoints import Checkpoints
@@ -396,7 +395,7 @@ def _best(checkpoints: Checkpoints | SharedCheckpoints, record: RunRecord, last:
 
 def _evaluate(engine: Engine, params: Params, examples: Examples, model: Model) -> Report:
     scores = predict(partial(engine.predict, params), engine.devices.count, examples)
-    return EVALUATORS[model.task](scores, examples, model.labels)
+    return find_evaluator(model.task)(scores, examples, model.labels)
 
 
 def _validation(engine: Engine, prepared: Prepared) -> Callable[[Params], dict[str, float]] | None:
