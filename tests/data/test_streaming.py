@@ -48,7 +48,7 @@ def streamed(table, tiny_model, task="classification"):
 
 def assert_same(table, tiny_model, task="classification"):
     """Streamed and in memory; returns what is streamed."""
-    memory, stream = read_splits(table, task), streamed(table, tiny_model, find_format(task))
+    memory, stream = read_splits(table, find_format(task)), streamed(table, tiny_model, task)
     assert stream.vocabulary == memory.vocabulary
     assert stream.data_report == memory.data_report
     encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)

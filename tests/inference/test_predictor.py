@@ -21,7 +21,7 @@ from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
-from bertjax.tasks import find_postprocess, make_model
+from bertjax.tasks import TASKS, find_postprocess, make_model
 from tests.conftest import TINY
 
 ATOL = 1e-6  # float32, other rows beside an example: sums in another order
@@ -155,3 +155,58 @@ def test_several_labels_and_numbers(tmp_path, tiny_model):
         else:
             assert said["labels"] == [name for name, logit in zip(("plot", "song"), logits, strict=True) if logit > 0]
             assert list(said["probabilities"].values()) == pytest.approx((1 / (1 + np.exp(-logits))).tolist())
+
+
+CONTEXT = "it was a great film and the song was good"
+QUESTIONS = {
+    "token_classification": ["the film was good", ["what", "a", "film"], "book " * 30],
+    "question_answering": [("what was good ?", CONTEXT), ("who ?", "it " * 60 + CONTEXT)],
+    "multiple_choice": [
+        ("what was it ?", ["a film", "a very dull book", "a song"]),
+        ("who ?", '["good", "bad", "so"]'),
+    ],
+    "next_sentence": [("it was good", "and great"), ("what ?", "a film")],
+    "sentence_embedding": [("a film", "the film"), ("a song", "a song")],
+}
+
+
+@pytest.mark.parametrize("task", QUESTIONS)
+def test_an_answer_in_words_to_every_text(tmp_path, tiny_model, task):
+    model = make_model(TINY, task, ("good", "bad") if TASKS[task].names else ())
+    params = model.init(jax.random.PRNGKey(3))
+    predictor = Predictor(LoadedModel(model, params, load_tokenizer(tiny_model), max_length=24))
+    answers = predictor(QUESTIONS[task])
+    assert [set(answer) for answer in answers] == [set(find_postprocess(task).columns)] * len(QUESTIONS[task])
+    alone = [predictor([question])[0] for question in QUESTIONS[task]]
+    for answer, expected in zip(answers, alone, strict=True):
+        numbers = {key for key, value in answer.items() if isinstance(value, float)}
+        assert {key: answer[key] for key in numbers} == pytest.approx({key: expected[key] for key in numbers}, abs=1e-5)
+        assert {key: answer[key] for key in set(answer) - numbers - {"probabilities"}}.items() <= expected.items()
+    if task == "token_classification":
+        assert [len(answer["labels"]) for answer in answers] == [4, 3, 30]
+        assert {label for answer in answers for label in answer["labels"]} <= {"good", "bad"}
+    if task == "question_answering":
+        assert all(
+            answer["answer"] and answer["answer"] in context
+            for answer, (_, context) in zip(answers, QUESTIONS[task], strict=True)
+        )
+    if task == "multiple_choice":
+        assert answers[0]["candidate"] == QUESTIONS[task][0][1][answers[0]["index"]]
+    if task == "sentence_embedding":
+        assert answers[1]["cosine"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "message"),
+    [
+        ("token_classification", ("a", "b"), "text 1 must be a string, a list of words or a row of columns"),
+        ("question_answering", "who ?", "text 1 must be a pair of strings or a row of columns, got 'who [?]'"),
+        ("multiple_choice", ("who ?", ["one"]), "text 1 has 1 of the two candidates or more"),
+        ("multiple_choice", "who ?", "text 1 must be a pair of a string and a list of candidates"),
+    ],
+)
+def test_a_text_that_the_task_cannot_read(tiny_model, task, text, message):
+    model = make_model(TINY, task, ("good", "bad") if TASKS[task].names else ())
+    predictor = Predictor(LoadedModel(model, model.init(jax.random.PRNGKey(3)), load_tokenizer(tiny_model)))
+    with pytest.raises(DataError, match=message):
+        predictor([text])
