@@ -1,4 +1,4 @@
-"""Answers out of scores, and SQuAD's exact match and F1 (Rajpurkar et al. 2016, 2018), as shares of 1."""
+"""Answers from scores, and SQuAD's exact match and F1 (Rajpurkar et al. 2016, 2018), as shares of 1."""
 
 import re
 import string
@@ -12,15 +12,15 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
 from bertjax.evaluation.reports import ScoreTable
 
-_CANDIDATES = 20  # first and last tokens looked at in a window
+_CANDIDATES = 20  # first and last tokens tried in a window
 LONGEST_ANSWER = 30  # tokens
 
 
 class Agreement(NamedTuple):
-    """How answers agree with right ones.
+    """How answers agree with the labels.
 
     Attributes:
-      exact_match: share of questions answered in the very words, but for case, punctuation and articles.
+      exact_match: share of questions answered in the same words, apart from case, punctuation and articles.
       f1: mean overlap of words.
       support: questions.
     """
@@ -35,8 +35,8 @@ class AnswerReport(NamedTuple):
 
     Attributes:
       whole: over all questions.
-      by_kind: those with an answer, and those without one, where there are both.
-      answers: question id -> the predicted answer, empty where the model says that there is none.
+      by_kind: questions with and without an answer.
+      answers: question id -> the predicted answer, empty where the model finds none.
     """
 
     whole: Agreement
@@ -55,12 +55,12 @@ class AnswerReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.whole.support} questions"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("F1", self.whole.f1), ("exact match", self.whole.exact_match)]
 
     @property
@@ -83,7 +83,7 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     spans = best_spans(scores, examples.offsets, contexts)
     may_be_none = not all(right)
     predicted = ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
-    # Where there is no answer, saying nothing is right; an answer of nothing but articles counts as none.
+    # Without an answer, an empty one is right; an answer of articles alone counts as none.
     golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
     exact = np.array([_best(_is_same, text, gold) for text, gold in zip(predicted, golds, strict=True)])
     f1 = np.array([_best(_overlap, text, gold) for text, gold in zip(predicted, golds, strict=True)])

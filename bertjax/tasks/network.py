@@ -46,7 +46,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
 
     Args:
       config: the architecture, and how to run it.
-      task: a row of `TASKS`.
+      task: an entry of `TASKS`.
       labels: names of the classes, in index order, where the task has them.
       pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 

@@ -1,8 +1,9 @@
 """A model folder as an MLflow model, which `mlflow models serve` and `mlflow.pyfunc.load_model` run anywhere.
 
-It is saved as code (`pyfunc_model.py`) beside the folder, so it is read with the bertjax that is installed there.
+It is saved as code (`pyfunc_model.py`) beside the folder, so the bertjax that is installed there reads it.
 """
 
+import json
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,7 @@ from bertjax.model_folder import stored_preprocessing, stored_reading, stored_ta
 from bertjax.tasks import find_task
 
 _EXAMPLE = "what a film"
-# What a prediction goes through; the versions that made the model are pinned.
+# Pinned to the versions that made the model.
 _REQUIREMENTS = ("bertjax", "dm-haiku", "jax", "jaxlib", "mlflow", "numpy", "pandas", "safetensors", "transformers")
 
 
@@ -21,14 +22,14 @@ def save_pyfunc(model_dir: Path, target: Path) -> bool:
     """Writes a folder with a model folder inside that MLflow runs.
 
     Args:
-      model_dir: what `bertjax.Predictor.load` reads.
-      target: the folder to write; there is none yet.
+      model_dir: a folder that `bertjax.Predictor.load` reads.
+      target: the folder to write, which must not exist.
 
     Returns:
       Whether the model's task predicts texts; if not, nothing is written.
     """
     with warnings.catch_warnings():
-        # MLflow's own, about its own type hints and the pandas it is used with; nothing of it is the user's.
+        # MLflow warns of its own type hints and of pandas' version, which no user can change.
         warnings.simplefilter("ignore")
         return _save(model_dir, target)
 
@@ -52,6 +53,9 @@ def _save(model_dir: Path, target: Path) -> bool:
         "texts": Array(DataType.string),
         "numbers": Map(DataType.double),
     }
+    example = {"text": [_EXAMPLE]}
+    if candidates or preprocessing.text_pair:
+        example["text_pair"] = [json.dumps(["good", "bad"]) if candidates else _EXAMPLE]
     mlflow.pyfunc.save_model(
         target,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -60,7 +64,7 @@ def _save(model_dir: Path, target: Path) -> bool:
             inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
             outputs=Schema([ColSpec(types[kind], name) for name, kind in postprocess.columns.items()]),
         ),
-        input_example=pd.DataFrame({"text": [_EXAMPLE]}),
+        input_example=pd.DataFrame(example),
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
     )
     return True

@@ -1,7 +1,7 @@
 """Parity: how far the network departs from transformers' torch model of the same checkpoint, part by part.
 
 Forward (embeddings, each attention, each layer, pooled output, logits), loss, the gradient of every parameter, then
-training runs of both without dropout. Each on padded and on packed batches; torch has the padded ones alone.
+training runs of both without dropout. Each on padded and on packed batches; torch sees padded ones alone.
 
 Some parameters have a gradient that is zero in exact arithmetic (`vanishing_gradients`). What either side computes for
 them is rounding noise. Gradient descent leaves it noise; Adam divides it by its own size and makes full steps of it.
@@ -43,7 +43,7 @@ _EXAMPLES = 8
 _LONGEST = 48  # tokens in a text
 _SETS = 4  # different batches in a training run, taken in turn
 _SGD_RATE = 1e-2
-_KEY: Any = np.zeros(2, np.uint32)  # of the dropout that there is not
+_KEY: Any = np.zeros(2, np.uint32)  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
 Tensors = Mapping[str, np.ndarray]
@@ -56,11 +56,11 @@ class Comparison:
     Attributes:
       section: forward, loss, gradient, sgd or adamw.
       layout: of our batch.
-      name: what was compared.
+      name: of the compared arrays.
       absolute: largest absolute difference.
       relative: `absolute` over the largest number of the reference.
-      bound: what must not be exceeded, or None where the difference is only told.
-      bounded: which of the two the bound is for.
+      bound: the largest difference allowed, or None where it is only reported.
+      bounded: the difference that the bound is for.
     """
 
     section: str
@@ -179,14 +179,14 @@ def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) 
 
 
 def _padded_places(examples: Examples) -> Places:
-    """Where torch has the examples: every text is a row of its own."""
+    """The places of the examples in torch, where every text is a row."""
     lengths = examples.attention_mask.sum(axis=2).ravel()
     tokens = [(i, np.arange(length)) for i, length in enumerate(lengths)]
     return Places(tokens, 1, [(i, 0) for i in range(len(lengths))])
 
 
 def _answers(model: Model, at: Places, output: BertOutput) -> list[np.ndarray]:
-    """Our logits, one array for each thing that is decided: a label, a span's end, a choice."""
+    """Our logits, one array for each decision: a label, a span's end, a choice."""
     task, logits = find_task(model.task), output.logits
     if output.pooled_output is not None and logits is None:
         return list(at.of_texts(np.asarray(output.pooled_output)))
@@ -226,7 +226,7 @@ def _loss_and_gradient(
 
 
 def _without_optimizer(state: TrainState) -> TrainState:
-    """What a gradient reads of a state, so that one program serves every optimizer."""
+    """The part of a state that a gradient reads, so that one program serves every optimizer."""
     return state._replace(opt_state=())
 
 
@@ -263,8 +263,8 @@ def _training(
 
 
 def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
-    """Answers as one array. A span or a choice is a softmax over scores, to which a number that all share is nothing:
-    it moves with parameters whose gradient vanishes, and is taken off."""
+    """Answers as one array. A span or a choice is a softmax over scores, which a common number does not change:
+    that number moves with parameters whose gradient vanishes, and is taken off."""
     if find_torch_task(model.task).vanishing_gradients:
         answers = [scores - scores.mean() for scores in answers]
     return np.concatenate(answers)

@@ -1,9 +1,8 @@
-"""Random labelled examples of any task, laid out as both sides take them.
+"""Random labelled examples of any task, in the layouts of both sides.
 
     N examples   C texts in an example (1 but for groups)   T tokens in a text, padding included   L labels
 
-The token ids mean nothing. They reach every word piece, segment type and position that the lengths allow, which is what
-a comparison of two networks wants.
+The token ids mean nothing. They reach every word piece, segment type and position that the lengths allow.
 """
 
 from typing import NamedTuple
@@ -52,7 +51,7 @@ def random_examples(model: Model, count: int, longest: int, seed: int) -> Exampl
     lengths[0, 0] = longest
     positions = np.arange(longest)
     mask = (positions < lengths[..., None]).astype(np.int32)
-    # Without the padding's own index, for which torch's embedding has no gradient.
+    # Without the index of padding, for which torch's embedding has no gradient.
     ids = (config.pad_token_id + rng.integers(1, config.vocab_size, mask.shape)) % config.vocab_size
     second = positions >= rng.integers(2, longest, (count, texts))[..., None]
     types = np.where(second, config.type_vocab_size - 1, 0) * mask
@@ -126,7 +125,7 @@ class Places(NamedTuple):
     Attributes:
       tokens: for each text, its row and the positions of its tokens.
       num_texts: C.
-      groups: for each example, its row and its place there.
+      groups: for each example, its row and its place in the row.
     """
 
     tokens: list[tuple[int, np.ndarray]]

@@ -23,7 +23,7 @@ def load_pair(
     Args:
       name: a folder, a catalog name, or a hub id.
       task: default: the one that the checkpoint was saved for; a bare encoder is compared as a classifier.
-      seed: of a head that the checkpoint does not have, where its own task is another.
+      seed: of the head, where the checkpoint was saved for another task.
       init_missing: patterns of tensors that may be missing besides.
       drop: patterns of tensors to leave out.
       execution: how to run the network.

@@ -14,7 +14,7 @@ from bertjax.tasks import Model, find_task
 
 
 class Texts(NamedTuple):
-    """The tokens of some texts of a batch, and where each of them stands there.
+    """The tokens of some texts of a batch, and their places in it.
 
     Attributes:
       token_ids, token_type_ids, attention_mask: [N, T] int64; texts start at 0, padding is 0.

@@ -1,6 +1,6 @@
 """transformers' torch model of a task: loaded on its own from the same checkpoint, run, differentiated and trained.
 
-It shares nothing with our loader: only what the checkpoint does not have is copied from our parameters.
+It shares nothing with our loader: only parameters that the checkpoint lacks are copied from ours.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
     Args:
       folder: of the checkpoint.
       model: ours, for the task and the number of labels.
-      params: ours, for what the checkpoint lacks.
+      params: ours, for parameters that the checkpoint lacks.
     """
     row = find_task(model.task)
     transformers.utils.logging.disable_progress_bar()
@@ -47,7 +47,7 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
         )
     finally:
         transformers.utils.logging.set_verbosity(quiet)
-    # A tensor of another shape (the head of other labels) is reported as (name, its shape, the wanted shape).
+    # A tensor of another shape (the head of other labels) is reported as (name, its shape, the model's shape).
     absent = {*info["missing_keys"], *(mismatch[0] for mismatch in info["mismatched_keys"])}
     ours = to_hugging_face(params)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def gradients_of(module: torch.nn.Module) -> Tensors:
 
 
 class Forward(NamedTuple):
-    """What the model computes of padded texts.
+    """The outputs of the model for padded texts.
 
     Attributes:
       hidden_states: for the embeddings and each layer [N C, T, D].
@@ -114,7 +114,7 @@ def loss_of(module: torch.nn.Module, model: Model, examples: Examples) -> torch.
         cosines = cosine(_pooled(model, hidden, examples))
         return functional.mse_loss(cosines, torch.tensor(examples.labels))
     if find_task(model.task).loss is losses.span_cross_entropy:
-        # Its softmax runs over padding as well, so each text is given without.
+        # Its softmax runs over padding as well, so each text is passed alone.
         return torch.stack([_span_loss(module, model, examples, i) for i in range(len(examples.token_ids))]).mean()
     return module(**_inputs(model, examples), **_label_arguments(model, examples.labels)).loss
 
@@ -155,7 +155,7 @@ def _pooled(model: Model, hidden: torch.Tensor, examples: Examples) -> torch.Ten
 
 
 def make_sgd(module: torch.nn.Module, learning_rate: Callable[[int], float]) -> Callable[[int], None]:
-    """Plain gradient descent: step number -> one update from the gradients at hand."""
+    """Plain gradient descent: step number -> one update from the present gradients."""
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     return lambda step: _update(optimizer, learning_rate(step))
 
@@ -166,7 +166,7 @@ def make_adamw(
     decayed: Mapping[str, bool],
     settings: Any,
 ) -> Callable[[int], None]:
-    """AdamW with clipping: step number -> one update from the gradients at hand.
+    """AdamW with clipping: step number -> one update from the present gradients.
 
     Args:
       module: to train.

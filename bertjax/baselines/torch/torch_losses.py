@@ -75,7 +75,10 @@ def _masked_words(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return torch.stack([values, (scores.argmax(-1) == words).float()], dim=-1).numpy()
 
 
-# A pair of losses for the two tasks of pre-training.
+TorchScores = Callable[[Any, Any], Any]
+"""(logits, labels in the same order) -> what evaluation reads, all of them on the host."""
+
+# Two losses for the two tasks of pre-training.
 _LOSSES: Mapping[Any, tuple[TorchLoss, ...]] = {
     losses.cross_entropy: (cross_entropy,),
     losses.binary_cross_entropy: (_binary_cross_entropy,),
@@ -84,10 +87,6 @@ _LOSSES: Mapping[Any, tuple[TorchLoss, ...]] = {
     losses.pretraining_cross_entropy: (cross_entropy, cross_entropy),
     losses.cosine_error: (_cosine_error,),
 }
-
-TorchScores = Callable[[Any, Any], Any]
-"""(logits, labels in the same order) -> what evaluation reads, all of them on the host."""
-
 _SCORES: Mapping[Any, TorchScores] = {
     losses.logits: lambda logits, labels: logits,
     losses.cosine: lambda vectors, labels: cosine(vectors),
@@ -96,24 +95,16 @@ _SCORES: Mapping[Any, TorchScores] = {
 
 
 def find_losses(task: Task) -> tuple[TorchLoss, ...]:
-    """The torch counterpart of a task's loss, two of them where it is `Pretraining`.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    return _find(_LOSSES, task.loss)
+    """The torch counterpart of a task's loss; raises a ConfigError where there is none."""
+    return _counterpart(_LOSSES, task.loss)
 
 
 def find_scores(task: Task) -> TorchScores:
-    """The torch counterpart of a task's scores.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    return _find(_SCORES, task.scores)
+    """The torch counterpart of a task's scores; raises a ConfigError where there is none."""
+    return _counterpart(_SCORES, task.scores)
 
 
-def _find(table: Mapping[Any, Any], function: Any) -> Any:
+def _counterpart(table: Mapping[Any, Any], function: Any) -> Any:
     if function not in table:
         name = getattr(function, "__name__", function)
         raise ConfigError(f"{name} has no counterpart in PyTorch; add it to {__name__}")

@@ -172,7 +172,7 @@ def _split(
 
 def _check_streamed(table: Table, task_format: TaskFormat) -> None:
     check_settings(table, task_format)
-    if task_format.judged_by_texts and (not table.test or table.validation_size is not None):
+    if task_format.evaluated_by_texts and (not table.test or table.validation_size is not None):
         raise ConfigError(
             f"--reader ray keeps no texts of training rows, by which {task_format.task} is judged; name its rows with "
             f"--test and --validation, or use --reader pandas"

@@ -24,11 +24,11 @@ from bertjax.errors import ConfigError
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
 logger = logging.getLogger(__name__)
 
-NO_CHARACTER = -1  # where a token is none of the context
+NO_CHARACTER = -1  # of a token outside of the context
 
 
 class Answer(NamedTuple):
-    """A piece of the context.
+    """An answer, as a piece of the context.
 
     Attributes:
       start: its first character there, counted from 0.
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is known of a question beside its text.
+    """A question beside its text.
 
     Attributes:
       id: its name in the table, or its text.
@@ -51,13 +51,13 @@ class Question(NamedTuple):
 
 
 class Contexts(NamedTuple):
-    """What leads from tokens back to the text.
+    """The way back from tokens to the text.
 
     Attributes:
       questions: of the table, in its order.
       contexts: the text of each.
-      question_of: [N] which question a window belongs to; its windows follow one another.
-      characters: [total tokens, 2] where each token begins and ends in its context; -1 where it is none of it.
+      question_of: [N] the question of each window; the windows of a question follow one another.
+      characters: [total tokens, 2] where each token begins and ends in its context; -1 outside of it.
     """
 
     questions: Sequence[Question]
@@ -141,15 +141,15 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         ]
     ).astype(np.int32)
     labels = _labels(windows, characters, rows.labels)
-    found = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
-    lost = sum(bool(question.answers) and i not in found for i, question in enumerate(rows.labels))
-    tell_unlearnable(source, lost)
+    learnable = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
+    lost = sum(bool(question.answers) and i not in learnable for i, question in enumerate(rows.labels))
+    warn_of_unlearnable(source, lost)
     reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
     return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference, unlearnable=lost)
 
 
-def tell_unlearnable(source: str, count: int) -> None:
-    """Says how many answers are in none of the windows."""
+def warn_of_unlearnable(source: str, count: int) -> None:
+    """Logs how many answers lie in none of the windows."""
     if count:
         logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, count)
 
@@ -192,6 +192,6 @@ QUESTION_ANSWERING = TaskFormat(
     placeholder=lambda question, names: Question("", ()),
     optional=("id",),
     positions=True,
-    judged_by_texts=True,
+    evaluated_by_texts=True,
     usual={"text": (("question",),), "text_pair": (("context",),), "label": (("answers",),)},
 )

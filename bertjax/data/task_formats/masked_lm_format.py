@@ -1,4 +1,4 @@
-"""Plain text, which is its own label: some of its words are hidden, others in each epoch."""
+"""Plain text, which is its own label: some of its words are hidden, different ones in each epoch."""
 
 from collections.abc import Mapping
 from typing import Any

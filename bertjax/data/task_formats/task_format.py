@@ -74,7 +74,7 @@ class TaskFormat(NamedTuple):
       optional: columns that are read where a table has them.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
       positions: labels point at words or characters of the text, so no preprocessing may change it.
-      judged_by_texts: evaluation compares texts, so they must be kept in memory.
+      evaluated_by_texts: evaluation compares texts, so they must be kept in memory.
       usual: common column names, tried where a table lacks the default of a setting.
     """
 
@@ -92,7 +92,7 @@ class TaskFormat(NamedTuple):
     optional: tuple[str, ...] = ()
     classes: bool = False
     positions: bool = False
-    judged_by_texts: bool = False
+    evaluated_by_texts: bool = False
     usual: Mapping[Literal["text", "text_pair", "label", "candidates"], tuple[tuple[str, ...], ...]] = {}
 
     def columns(self, table: Table) -> tuple[str, ...]:
