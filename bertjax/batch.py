@@ -1,4 +1,4 @@
-"""The one batch: what the data side hands to the network.
+"""The one batch: the value that the data side passes to the network.
 
     B rows   T tokens in a row   E example slots in a row
 
@@ -12,6 +12,10 @@ import numpy as np
 
 # Batches travel as numpy arrays on the host and as jax arrays inside a step, so the leaves are typed by shape alone.
 Array = Any
+
+LabelsOf = Literal["examples", "tokens"]
+"""The axis of a batch that labels (or scores) lie on: one for each example, which may be a group of texts, or for each
+token."""
 
 
 class Batch(NamedTuple):
@@ -56,13 +60,13 @@ class LabelKind(NamedTuple):
     """What the labels of a task look like, so that a batch can be made before there are any.
 
     Attributes:
-      of: what has a label: an example (which may be a group of texts) or each of its tokens.
+      labels_of: the axis that they lie on.
       shape: of a single label, such as (L,) for several numbers an example.
       dtype: int32 for indices, float32 for real numbers.
       texts: C, the texts of an example; each takes a slot, and they follow one another in one row.
     """
 
-    of: Literal["examples", "tokens"] = "examples"
+    labels_of: LabelsOf = "examples"
     shape: tuple[int, ...] = ()
     dtype: type = np.int32
     texts: int = 1
@@ -78,7 +82,7 @@ def padded_batch(
     token_ids: Array,
     token_type_ids: Array | None = None,
     labels: Array | None = None,
-    labels_of: Literal["examples", "tokens"] = "examples",
+    labels_of: LabelsOf = "examples",
 ) -> Batch:
     """The batch of a padded block of text, one example a row, as other libraries lay it out.
 
@@ -88,7 +92,7 @@ def padded_batch(
       token_ids: of the same shape, vocabulary indices.
       token_type_ids: of the same shape, or None for all 0.
       labels: [B] or [B, L] for examples, [B, T] for tokens, or None for all 0.
-      labels_of: what the labels belong to. A token labelled -100 weighs nothing.
+      labels_of: the axis that the labels lie on. A token labelled -100 weighs nothing.
 
     Returns:
       A `Batch` with E = 1, or E = C.
@@ -128,7 +132,7 @@ def _label_array(labels: Array) -> np.ndarray:
 def empty_batch(rows: int, row_length: int, slots: int, kind: LabelKind = CLASS_INDEX) -> Batch:
     """A batch of padding alone: B = rows, T = row_length, E = slots."""
     tokens, examples = (rows, row_length), (rows, slots)
-    labelled = tokens if kind.of == "tokens" else (rows, slots // kind.texts)
+    labelled = tokens if kind.labels_of == "tokens" else (rows, slots // kind.texts)
     return Batch(
         token_ids=np.zeros(tokens, np.int32),
         token_type_ids=np.zeros(tokens, np.int32),

@@ -1,8 +1,8 @@
-"""Losses: how far the output of a head is from the labels, one number for each thing that is predicted.
+"""Losses, one number for each label; and scores, the part of an output that evaluation and prediction read.
 
     B rows   T tokens in a row   E example slots in a row   G groups of slots in a row   L labels
 
-A loss gives numbers of the shape of the batch's weights; the training step weighs and averages them. Where the weight
+A loss has the shape of the batch's weights; the training step weighs and averages it. Where the weight
 is 0 the number means nothing, and is finite.
 """
 
@@ -19,7 +19,7 @@ from bertjax.model.heads import BertOutput
 
 Loss = Callable[[BertOutput, Batch], Any]
 
-_LEAST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
+_SMALLEST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
 
 
 def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
@@ -28,11 +28,11 @@ def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
 
 
 def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Loss:
-    """Softmax cross-entropy against labels that are softened, and weighed down where the answer is already right.
+    """Softmax cross-entropy against smoothed labels, with less weight where the answer is already right.
 
     Args:
       label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al. 2016), in [0, 1).
-      focal_gamma: an answer given with probability p weighs (1 - p)**gamma (Lin et al. 2017).
+      focal_gamma: an answer of probability p weighs (1 - p)**gamma (Lin et al. 2017).
     """
 
     def loss(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
@@ -42,13 +42,13 @@ def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 
         if not focal_gamma:
             return -softened
         # From the logarithm, which keeps the digits of a probability near 1; a power below 1 has no slope at 0.
-        return -softened * jnp.maximum(-jnp.expm1(of_label), _LEAST_DOUBT) ** focal_gamma
+        return -softened * jnp.maximum(-jnp.expm1(of_label), _SMALLEST_DOUBT) ** focal_gamma
 
     return loss
 
 
 def divergence(first: BertOutput, second: BertOutput) -> Float[Array, "B N"]:
-    """How far two answers to the same batch are apart: the mean of both Kullback-Leibler divergences of their softmax
+    """The distance of two outputs for the same batch: the mean of both Kullback-Leibler divergences of their softmax
     over the last axis (Liang et al. 2021, equation 2)."""
     p, q = jax.nn.log_softmax(first.logits), jax.nn.log_softmax(second.logits)
     return ((jnp.exp(p) - jnp.exp(q)) * (p - q)).sum(axis=-1) / 2
@@ -72,14 +72,14 @@ def pretraining_cross_entropy(output: BertOutput, batch: Batch) -> Pretraining:
 
 
 def span_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
-    """Mean of the cross-entropies of an answer's first and last token, labels [B, E, 2], over the example's own tokens.
+    """Mean of the cross-entropies of an answer's first and last token, labels [B, E, 2], over its example's tokens.
 
     Departs from transformers, whose softmax runs over padding too, so that its loss depends on how long a batch is.
     """
     logits = output.logits.astype(jnp.float32)  # [B, T, 2]
     slots = jnp.arange(1, batch.example_starts.shape[1] + 1)
-    own = batch.segment_ids[:, None, :, None] == slots[:, None, None]  # [B, E, T, 1]
-    scores = jnp.where(own, logits[:, None], jnp.finfo(logits.dtype).min)  # [B, E, T, 2]
+    of_example = batch.segment_ids[:, None, :, None] == slots[:, None, None]  # [B, E, T, 1]
+    scores = jnp.where(of_example, logits[:, None], jnp.finfo(logits.dtype).min)  # [B, E, T, 2]
     positions = batch.example_starts[:, :, None] + batch.labels  # [B, E, 2]
     correct = jnp.take_along_axis(scores, positions[:, :, None, :], axis=2)[:, :, 0]  # [B, E, 2]
     return (jax.nn.logsumexp(scores, axis=2) - correct).mean(axis=-1)
@@ -104,5 +104,5 @@ def masked_words(output: BertOutput, batch: Batch) -> Float[Array, "B T 2"]:
 
 
 def logits(output: BertOutput, batch: Batch) -> Any:
-    """What most tasks are judged by: the output as it is."""
+    """The logits as they are: the scores of most tasks."""
     return output.logits

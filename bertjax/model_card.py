@@ -1,8 +1,8 @@
-"""The model card of an exported folder: what the model is, and how transformers and bertjax load it."""
+"""The model card of an exported folder: a description of the model, and how transformers and bertjax load it."""
 
 from collections.abc import Mapping
 
-from bertjax.tasks import TASKS, Model
+from bertjax.tasks import Model, find_task
 
 _POOLINGS = {
     "mean": "The vector of a text is the mean of its tokens' hidden states",
@@ -12,28 +12,28 @@ _POOLINGS = {
 
 def auto_class(model: Model) -> str:
     """transformers' class that loads the folder whatever its architecture."""
-    return "AutoModel" + TASKS[model.task].architecture.removeprefix("Bert").removesuffix("Model")
+    return "AutoModel" + find_task(model.task).architecture.removeprefix("Bert").removesuffix("Model")
 
 
 def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
     """A `README.md` with the front matter that the hub reads.
 
     Args:
-      model: what the folder holds.
-      metrics: of its test rows, such as `test/accuracy`.
+      model: the one in the folder.
+      metrics: on its test rows, such as `test/accuracy`.
     """
-    config, row, auto = model.config, TASKS[model.task], auto_class(model)
+    config, task, auto = model.config, find_task(model.task), auto_class(model)
     size = f"{config.num_layers} layers, hidden size {config.hidden_size}, {config.num_heads} attention heads"
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {row.pipeline_tag}",
+        f"pipeline_tag: {task.pipeline_tag}",
         "tags:",
         "- bert",
         "- bertjax",
         "---",
         "",
-        f"# {row.architecture}",
+        f"# {task.architecture}",
         "",
         f"BERT with {size}, for up to {config.max_position_embeddings} tokens; task `{model.task}`.",
         "Written by bertjax: float32 weights, from which transformers computes the same numbers.",
@@ -52,7 +52,7 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
         "```",
     ]
     if auto == "AutoModel" and model.pooling in _POOLINGS:
-        scaled = ", scaled to length 1" if model.task == "sentence_embedding" else ""
+        scaled = ", scaled to length 1" if task.unit_vectors else ""
         lines += ["", f"{_POOLINGS[model.pooling]}{scaled}. transformers' `pooler_output` is zero and not to be read."]
     if model.labels:
         lines += ["", "## Labels", "", *(f"{index}. {name}" for index, name in enumerate(model.labels))]

@@ -1,7 +1,7 @@
 """A model folder, in and out: weights, architecture, label names and tokenizer, in Hugging Face's layout.
 
-What Hugging Face's `config.json` has no key for (task, pooling, preprocessing, longest text) stands in it under
-`bertjax`; transformers reads the folder all the same.
+Settings for which Hugging Face's `config.json` has no key (task, pooling, preprocessing, longest text) are in it under
+`bertjax`; transformers ignores them.
 """
 
 import json
@@ -41,18 +41,18 @@ def from_pretrained(
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
-    Without `labels`, `num_labels` or `new_head` everything must come from the checkpoint. With them, the head is the
-    caller's: it is taken from a checkpoint that was trained on the same labels, and initialised from `seed` otherwise;
+    Without `labels`, `num_labels` or `new_head` every parameter must come from the checkpoint. With them, the head is
+    taken from a checkpoint that was trained on the same labels, and initialised from `seed` otherwise;
     so is a pooler that the checkpoint never had.
 
     Args:
       name: a folder, a catalog name, or a hub id.
-      task: a row of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
+      task: an entry of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
       labels: names of the classes.
       num_labels: how many classes, where names do not matter.
       new_head: initialise a head that the checkpoint lacks, where its labels have no names either.
       pooling: default: the one the folder was saved with, else "pooler".
-      seed: of what is initialised.
+      seed: of the initialisation.
       init_missing: patterns of tensors (Hugging Face's names, such as `cls.*`) to initialise where they are missing.
       drop: patterns of tensors to leave out.
       execution: how to run the network.
@@ -61,7 +61,7 @@ def from_pretrained(
       The model and its parameters, a plain nested dict of float32 arrays.
 
     Raises:
-      AssetError: the name leads nowhere.
+      AssetError: there is no such model.
       ConfigError: an architecture or a task that bertjax does not have.
       CheckpointError: weights that do not fit; every mismatch is named.
     """
@@ -95,7 +95,7 @@ def from_pretrained(
 def _fill(
     model: Model, tensors: Mapping[str, np.ndarray], exceptions: Exceptions, problems: Sequence[str], seed: int
 ) -> Params:
-    """Parameters from the checkpoint; what it may lack from the model's own initialisation."""
+    """Parameters from the checkpoint; those that it may lack from the model's initialisation."""
     template = parameter_shapes(model)
     params, missing = to_haiku(tensors, template, exceptions, problems)
     if missing:
@@ -132,10 +132,10 @@ def save_pretrained(
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
     Args:
-      folder: where to.
-      model: what `from_pretrained` or `make_model` returned.
+      folder: the folder to write.
+      model: as `from_pretrained` or `make_model` returns it.
       params: its parameters.
-      tokenizer: saved with it, so that the folder stands alone.
+      tokenizer: saved so that the folder is complete.
       card: text of its `README.md`.
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
       max_length: of the texts it was trained on, in tokens, for `stored_max_length`.
@@ -144,7 +144,7 @@ def save_pretrained(
     Raises:
       DiskError: the folder cannot be written; nothing is left of it.
     """
-    row = TASKS[model.task]
+    row = find_task(model.task)
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
     config = {
         "architectures": [row.architecture],
@@ -181,7 +181,7 @@ def departure_from_transformers(model: Model) -> str | None:
     A bare encoder leaves the pooling to its user, and its card says how. A head on a pooling that transformers does not
     have would get its input from a pooler that was never trained.
     """
-    row = TASKS[model.task]
+    row = find_task(model.task)
     if model.pooling == "pooler" or row.pooling != "chosen" or not row.head_modules:
         return None
     return f"transformers' {row.architecture} always reads the pooler, and this model has pooling {model.pooling!r}"
@@ -201,7 +201,7 @@ def _zero_pooler(config: BertConfig) -> dict[str, np.ndarray]:
 
 
 def stored_task(stored: Mapping[str, Any]) -> str:
-    """The task that a `config.json` was saved for: bertjax's own note, or the one of transformers' class."""
+    """The task that a `config.json` was saved for: as bertjax wrote it, or by transformers' class."""
     if "task" in stored.get("bertjax", {}):
         return str(stored["bertjax"]["task"])
     architectures = stored.get("architectures") or ["BertModel"]
@@ -218,7 +218,7 @@ def stored_preprocessing(stored: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing that a `config.json` was saved with; the identity where it has none.
 
     Raises:
-      ConfigError: what stands there is no preprocessing, or has a step that bertjax lacks.
+      ConfigError: the entry is no preprocessing, or has a step that bertjax lacks.
     """
     saved = stored.get("bertjax", {})
     if not isinstance(saved, Mapping):

@@ -156,12 +156,14 @@ def stream_child(source: str, warm: str, test: str) -> None:
     from bertjax.data.streaming.ray_blocks import ray_session
     from bertjax.data.streaming.stream_splits import stream_splits
     from bertjax.data.table import Table
+    from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 
     folder = catalog.fetch("minilm-l6")
     vocabulary_size = len(load_tokenizer(folder))
 
     def batches(path: str) -> Iterator[int]:
-        splits = stream_splits(Table(path, test=test, leaks="report"), "classification", folder, vocabulary_size, 128)
+        table = Table(path, test=test, leaks="report")
+        splits = stream_splits(table, CLASSIFICATION, folder, vocabulary_size, 128)
         plan = plan_training(splits.train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
         return (packed_batch.num_examples for packed_batch in StoredBatches(splits.train, plan).batches())
 

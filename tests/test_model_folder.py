@@ -149,7 +149,7 @@ def test_labels_without_names_take_none(tiny_model):
         from_pretrained(tiny_model, task="question_answering", num_labels=2)
     with pytest.raises(ConfigError, match="task 'next_sentence' has pooling 'pooler', not 'mean'"):
         from_pretrained(tiny_model, task="next_sentence", pooling="mean", init_missing=["cls.*"])
-    with pytest.raises(ConfigError, match="task 'poetry' is unknown; bertjax has encoder, classification"):
+    with pytest.raises(ConfigError, match="task 'poetry' is unknown; there are encoder, classification"):
         from_pretrained(tiny_model, task="poetry")
 
 

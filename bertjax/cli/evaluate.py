@@ -28,7 +28,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Judge a model on a labelled table, by the metrics that finetune has for its test rows, under the same names.
+    """Evaluate a model on a labelled table, by the metrics that finetune has for its test rows, under the same names.
 
     The rows are read, cleaned and cut as those that the model was trained on.
     """

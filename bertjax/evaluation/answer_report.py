@@ -1,4 +1,4 @@
-"""Answers out of scores, and SQuAD's exact match and F1 (Rajpurkar et al. 2016, 2018), as shares of 1."""
+"""Answers from scores, and SQuAD's exact match and F1 (Rajpurkar et al. 2016, 2018), as shares of 1."""
 
 import re
 import string
@@ -12,15 +12,15 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
 from bertjax.evaluation.reports import ScoreTable
 
-_CANDIDATES = 20  # first and last tokens looked at in a window
+_CANDIDATES = 20  # first and last tokens tried in a window
 LONGEST_ANSWER = 30  # tokens
 
 
 class Agreement(NamedTuple):
-    """How answers agree with right ones.
+    """How answers agree with the labels.
 
     Attributes:
-      exact_match: share of questions answered in the very words, but for case, punctuation and articles.
+      exact_match: share of questions answered in the same words, apart from case, punctuation and articles.
       f1: mean overlap of words.
       support: questions.
     """
@@ -35,8 +35,8 @@ class AnswerReport(NamedTuple):
 
     Attributes:
       whole: over all questions.
-      by_kind: those with an answer, and those without one, where there are both.
-      answers: question id -> the predicted answer, empty where the model says that there is none.
+      by_kind: questions with and without an answer.
+      answers: question id -> the predicted answer, empty where the model finds none.
     """
 
     whole: Agreement
@@ -55,12 +55,12 @@ class AnswerReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.whole.support} questions"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("F1", self.whole.f1), ("exact match", self.whole.exact_match)]
 
     @property
@@ -80,8 +80,10 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     """
     contexts: Contexts = examples.reference
     right = [[answer.text for answer in question.answers] for question in contexts.questions]
-    predicted = best_answers(scores, examples.offsets, contexts, may_be_none=not all(right))
-    # Where there is no answer, saying nothing is right; an answer of nothing but articles counts as none.
+    spans = best_spans(scores, examples.offsets, contexts)
+    may_be_none = not all(right)
+    predicted = ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
+    # Without an answer, an empty one is right; an answer of articles alone counts as none.
     golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
     exact = np.array([_best(_is_same, text, gold) for text, gold in zip(predicted, golds, strict=True)])
     f1 = np.array([_best(_overlap, text, gold) for text, gold in zip(predicted, golds, strict=True)])
@@ -98,25 +100,39 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     )
 
 
-def best_answers(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts, may_be_none: bool) -> list[str]:
-    """The best answer to each question over all of its windows, as it stands in the context.
+class Span(NamedTuple):
+    """A predicted answer.
+
+    Attributes:
+      text: as it stands in the context.
+      score: the sum of the logits of its first and last token.
+      null_score: that of `[CLS]` for both, in the window where it is least: the score of no answer.
+    """
+
+    text: str
+    score: float
+    null_score: float
+
+
+def best_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts) -> list[Span]:
+    """The best answer to each question over all of its windows.
 
     Args:
       scores: [total tokens, 2] logits of a first and of a last token.
       offsets: [N + 1] where each window begins.
-      contexts: what leads back to the text.
-      may_be_none: an answer must score more than `[CLS]` does in the window where it scores least, or there is none.
+      contexts: the way back from tokens to the text.
     """
-    best = [(-np.inf, "")] * len(contexts.questions)
-    nothing = np.full(len(contexts.questions), np.inf)
+    best = [Span("", -np.inf, np.inf)] * len(contexts.questions)
     for window, question in enumerate(contexts.question_of.tolist()):
         tokens = slice(offsets[window], offsets[window + 1])
-        nothing[question] = min(nothing[question], scores[tokens.start].sum())
-        score, first, last = _best_span(scores[tokens], contexts.characters[tokens, 0] != NO_CHARACTER)
-        if score > best[question][0]:
+        text, score, null_score = best[question]
+        null_score = min(null_score, scores[tokens.start].sum())
+        of_window, first, last = _best_span(scores[tokens], contexts.characters[tokens, 0] != NO_CHARACTER)
+        if of_window > score:
             begin, end = contexts.characters[tokens][[first, last], [0, 1]]
-            best[question] = (score, contexts.contexts[question][begin:end])
-    return ["" if may_be_none and null > score else text for (score, text), null in zip(best, nothing, strict=True)]
+            text, score = contexts.contexts[question][begin:end], of_window
+        best[question] = Span(text, score, null_score)
+    return best
 
 
 def _best_span(scores: np.ndarray, is_context: np.ndarray) -> tuple[float, int, int]:

@@ -12,7 +12,7 @@ class ChoiceReport(NamedTuple):
       accuracy: share of questions for which the right candidate scores most.
       reciprocal_rank: mean of 1 / the place of the right candidate.
       chance: the accuracy of a blind guess.
-      questions: that were judged.
+      questions: that were evaluated.
     """
 
     accuracy: float
@@ -28,12 +28,12 @@ class ChoiceReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.questions} questions of {round(1 / self.chance)} candidates"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("accuracy", self.accuracy), ("mean reciprocal rank", self.reciprocal_rank), ("chance", self.chance)]
 
 

@@ -1,6 +1,6 @@
 """Classification metrics, by class and averaged, with scikit-learn's definitions: of one label a row, or of several.
 
-scikit-learn takes a second to import; it is imported where there is something to score, which is after a run's start.
+scikit-learn takes a second to import; it is imported in the functions that use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,12 +44,12 @@ class ClassificationReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.weighted.support} rows, {len(self.by_class)} classes"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("accuracy", self.accuracy), ("F1, weighted", self.weighted.f1), ("F1, macro", self.macro.f1)]
 
     @property
@@ -66,7 +66,7 @@ class MultiLabelReport(NamedTuple):
       by_label: label name -> its scores.
       micro: over all labels of all rows.
       macro: averages over labels.
-      rows: that were judged.
+      rows: that were evaluated.
     """
 
     subset_accuracy: float
@@ -83,12 +83,12 @@ class MultiLabelReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.rows} rows, {len(self.by_label)} labels"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [
             ("F1, micro", self.micro.f1),
             ("F1, macro", self.macro.f1),

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class MaskedWordsReport(NamedTuple):
-    """How predictions of hidden tokens compare with what stood there.
+    """How predictions of hidden tokens compare with the tokens themselves.
 
     Attributes:
       loss: mean negative log-likelihood of the hidden tokens, in nats.
@@ -37,10 +37,10 @@ class MaskedWordsReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.tokens} hidden tokens in {self.examples} texts"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("loss", self.loss), ("perplexity", self.perplexity), ("accuracy", self.accuracy)]

@@ -1,6 +1,6 @@
 """How far numbers are from those that are right: of regression, and of the likeness of two texts.
 
-SciPy and scikit-learn are imported where there is something to score, which is after a run's start.
+SciPy and scikit-learn are imported in the functions that use them.
 """
 
 import warnings
@@ -42,7 +42,7 @@ class RegressionReport(NamedTuple):
     Attributes:
       mean: over the columns.
       by_column: label column -> its distances.
-      rows: that were judged.
+      rows: that were evaluated.
       first: the distance that matters most.
     """
 
@@ -62,12 +62,12 @@ class RegressionReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.rows} rows, {', '.join(self.by_column)}"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         keys = dict.fromkeys((self.first, "mse", "pearson", "spearman"))
         return [(_COLUMNS[key], getattr(self.mean, key)) for key in keys]
 

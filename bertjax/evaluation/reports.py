@@ -1,4 +1,4 @@
-"""`Report`: what is known of a model's predictions on some rows, in a form that console, page and tracker can show."""
+"""`Report`: how a model's predictions compare with labels, in a form that console, page and tracker can show."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -7,13 +7,13 @@ import numpy as np
 
 
 class ScoreTable(NamedTuple):
-    """Scores of what a report breaks down into.
+    """Scores of the parts of a report.
 
     Attributes:
       title: of the table.
-      columns: their names, the first one that of what is broken down.
+      columns: their titles, the first one that of the parts.
       rows: (name, a number for each other column); integers are counts.
-      averages: rows that sum the others up.
+      averages: rows of averages over the others.
     """
 
     title: str
@@ -23,7 +23,7 @@ class ScoreTable(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often which label was taken for which.
+    """How often each label was predicted for each other.
 
     Attributes:
       names: of the labels, in index order.
@@ -35,7 +35,7 @@ class Confusion(NamedTuple):
 
 
 class Report(Protocol):
-    """How predictions compare with what is right."""
+    """How predictions compare with labels."""
 
     def flat(self, prefix: str) -> dict[str, float]:
         """Metrics under flat keys, such as `test/accuracy`; `test/class/NUM/recall` for a part of the whole.
@@ -46,20 +46,20 @@ class Report(Protocol):
 
     @property
     def summary(self) -> str:
-        """What was judged, such as "500 rows, 6 classes"."""
+        """The rows behind the report, in words, such as "500 rows, 6 classes"."""
         ...
 
     @property
     def headline(self) -> Sequence[tuple[str, float]]:
-        """The few numbers that matter most, the first one above all."""
+        """The main metrics, the most important first."""
         ...
 
     @property
     def table(self) -> ScoreTable | None:
-        """The scores of each part, where there are parts."""
+        """The scores of each part, or None."""
         ...
 
     @property
     def confusion(self) -> Confusion | None:
-        """The confusion of single labels, where there are some."""
+        """The confusion of single labels, or None."""
         ...

@@ -23,7 +23,7 @@ class TagReport(NamedTuple):
         the labels are no BIO tags.
       macro: averages over types of entities, or labels.
       by_type: type of entity, or label -> its scores.
-      words, sentences: that were judged.
+      words, sentences: that were evaluated.
     """
 
     accuracy: float
@@ -41,12 +41,12 @@ class TagReport(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """What was judged."""
+        """The rows behind the report, in words."""
         return f"{self.words} words in {self.sentences} sentences, {len(self.by_type)} types"
 
     @property
     def headline(self) -> list[tuple[str, float]]:
-        """The numbers that matter most."""
+        """The main metrics, the most important first."""
         return [("F1", self.micro.f1), ("F1, macro", self.macro.f1), ("words with the right label", self.accuracy)]
 
     @property

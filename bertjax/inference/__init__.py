@@ -1,1 +1,1 @@
-"""Predictions: `predictor` loads a model folder and says what it thinks of texts."""
+"""Finished models: `predictor` answers texts, `evaluate_table` evaluates on a labelled table."""

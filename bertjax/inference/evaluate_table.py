@@ -1,68 +1,60 @@
-"""A model judged on a labelled table, as `finetune` judges its test rows: the same reading, batches and metrics."""
+"""Evaluation of a model on a labelled table, with the same reading, batches and metrics as `finetune`'s test rows."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bertjax.config import Execution, read_config_json
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.config import Execution
+from bertjax.data.encode.examples import Examples
 from bertjax.data.read.sources import read_table
 from bertjax.data.rows.data_report import DataReport, TableReport
 from bertjax.data.rows.labelled_rows import Rows, preprocess
 from bertjax.data.split.read_splits import select
 from bertjax.data.table import Table
-from bertjax.data.task_formats import Encoding, format_of
-from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.evaluation.reports import Report
-from bertjax.model_folder import (
-    from_pretrained,
-    stored_max_length,
-    stored_preprocessing,
-    stored_reading,
-    stored_task,
-)
+from bertjax.inference.loaded_model import load_model
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.forward import Forward
 from bertjax.prediction.predict import predict
-from bertjax.predictions import READOUTS, Prediction
-from bertjax.tasks import Model
-from bertjax.tracking.registry import find_model
-from bertjax.training.settings.data_config import with_reading
+from bertjax.tasks import Model, find_evaluator, find_format, find_task
+from bertjax.tasks.postprocess import Prediction
 
 
 class EvaluationResult(NamedTuple):
-    """What a model is worth on some rows.
+    """The result of an evaluation.
 
     Attributes:
       model: the network.
       table: the settings by which the rows were read.
       rows: those that could be used, preprocessed; `order` has the position of each in the table.
-      scores: what the network says, one entry an example or a token.
-      data_report: what was read and skipped on the way.
+      examples: the rows, encoded.
+      scores: of the network, one entry an example or a token.
+      report: how the scores compare with the labels.
+      data_report: the rows that were read and skipped.
     """
 
     model: Model
     table: Table
     rows: Rows
+    examples: Examples
     scores: np.ndarray
     report: Report
     data_report: DataReport
 
     def predictions(self) -> list[Prediction]:
-        """What the model says of each row, beside its number, texts and true label; none where the task says nothing
-        of a text as a whole (see `bertjax.predictions`).
-        """
-        if self.model.task not in READOUTS:
+        """The model's answer to each row, beside its number, texts and true label; none where the task says nothing
+        of a whole text (`Task.postprocess`)."""
+        postprocess, rows = find_task(self.model.task).postprocess, self.rows
+        if postprocess is None:
             return []
-        read, names, rows = READOUTS[self.model.task].read, self.model.labels, self.rows
+        answers = postprocess.answers(self.scores, rows, self.examples, self.model.labels)
         pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]
         return [
-            {"row": place + 1, "text": text, **pair, "true": true, **read(scores, names)}
-            for place, text, pair, true, scores in zip(
-                rows.order or (), rows.texts, pairs, rows.labels, self.scores, strict=True
+            {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}
+            for position, text, pair, label, answer in zip(
+                rows.order or (), rows.texts, pairs, rows.labels, answers, strict=True
             )
         ]
 
@@ -76,7 +68,7 @@ def evaluate(
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row,
     execution: Execution | None = None,
 ) -> EvaluationResult:
-    """Judges a model on the rows of a table.
+    """Evaluates a model on the rows of a table.
 
     Args:
       name: a folder such as `model/` of a run, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's
@@ -87,28 +79,21 @@ def evaluate(
       execution: how to run the network.
 
     Raises:
-      UserError: there is no such model, its task cannot be judged, or the table does not fit it.
+      UserError: there is no such model, its task cannot be evaluated, or the table does not fit it.
     """
-    folder = find_model(name)
-    stored = read_config_json(folder)
-    task_format, preprocessing = format_of(stored_task(stored)), stored_preprocessing(stored)
-    config = with_reading(stored_reading(stored))
-    texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
-    settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **texts, **(columns or {})}
-    table = replace(config.data, **settings)
+    settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **(columns or {})}
+    loaded = load_model(name, execution, settings)
+    task_format, table = find_format(loaded.model.task), loaded.table
     read = read_table(source, table.encoding, table.on_bad_row, table.documents)
     table = task_format.with_usual_columns(table, read.frame.columns)
     selected = select(read.frame, table, task_format, source)
-    rows = preprocess(selected.rows._replace(order=selected.kept), preprocessing, source).rows
+    rows = preprocess(selected.rows._replace(order=selected.kept), loaded.preprocessing, source).rows
+    examples = loaded._replace(table=table).encode(rows, source)
 
-    model, params = from_pretrained(folder, execution=execution)
-    encoded_by = Encoding(load_tokenizer(folder), model.labels, stored_max_length(stored), table, config.masking)
-    examples = task_format.encode(rows, source, encoded_by).fixed(table.split_seed)
     devices = all_devices()
-    forward = partial(Forward(devices, model), devices.place(params))
+    forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))
     scores = predict(forward, devices.count, examples)
+    report = find_evaluator(loaded.model.task)(scores, examples, loaded.model.labels)
     table_report = TableReport(source, len(selected.kept), read.skipped + selected.skipped)
     data_report = DataReport((table_report,), 0, 0, 0, emptied=len(selected.kept) - len(rows.texts))
-    return EvaluationResult(
-        model, table, rows, scores, EVALUATORS[model.task](scores, examples, model.labels), data_report
-    )
+    return EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)

@@ -22,11 +22,11 @@ from bertjax.model.layers import linear
 
 
 class AttentionOutput(NamedTuple):
-    """What attention returns.
+    """The output of attention.
 
     Attributes:
-      output: [B, T, D] each query position's mix of its example.
-      weights: [B, H, T, S] the shares of the mix, before dropout; None where they were not asked for.
+      output: [B, T, D] each query position's weighted sum of its example's values.
+      weights: [B, H, T, S] the weights of the sum, before dropout; None unless requested.
     """
 
     output: Float[Array, "B T D"]
@@ -40,7 +40,7 @@ def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "
 
 
 class SelfAttention(hk.Module):
-    """Each query position's mix of the values of its own example."""
+    """Each query position's weighted sum of the values of its example."""
 
     def __init__(self, config: BertConfig, name: str = "attention"):
         super().__init__(name)
@@ -59,7 +59,7 @@ class SelfAttention(hk.Module):
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
 
-        # The kernel keeps no weights, and gains nothing where a few positions are read of a long row.
+        # The kernel keeps no weights, and saves nothing where few positions of a long row are read.
         if c.execution.attention == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
             context, weights = _fused(c, query, key, value, mask, deterministic), None
         else:
@@ -76,7 +76,7 @@ def _in_steps(
     mask: Bool[Array, "B T S"],
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
-    """The mix and its weights, left to XLA."""
+    """The weighted sum and its weights, compiled by XLA."""
     scores = jnp.einsum("BHTK,BHSK->BHTS", query * config.head_size**-0.5, key, preferred_element_type=jnp.float32)
     # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
     scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
@@ -96,7 +96,7 @@ def _fused(
     mask: Bool[Array, "B T T"],
     deterministic: bool,
 ) -> Float[Array, "B H T K"]:
-    """The mix by cuDNN's kernel, which has no dropout here.
+    """The weighted sum by cuDNN's kernel, which has no dropout here.
 
     Raises:
       ConfigError: attention weights would be dropped.

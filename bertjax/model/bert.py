@@ -17,12 +17,12 @@ from bertjax.model.encoder import Encoded, encode
 
 
 class ForwardOptions(NamedTuple):
-    """What a caller wants of a forward pass.
+    """Options of a forward pass.
 
     Attributes:
-      deterministic: no dropout.
-      hidden_states: the embeddings and every layer's output.
-      attentions: every layer's attention weights.
+      deterministic: without dropout.
+      hidden_states: whether to return the embeddings and every layer's output.
+      attentions: whether to return every layer's attention weights.
     """
 
     deterministic: bool = True
@@ -43,23 +43,23 @@ class Bert(hk.Module):
         self.config = config
 
     def __call__(
-        self, batch: Batch, wanted: ForwardOptions, output_positions: Int[Array, "B R"] | None = None
+        self, batch: Batch, options: ForwardOptions, output_positions: Int[Array, "B R"] | None = None
     ) -> tuple[Encoded, Float[Array, "V D"]]:
-        """What the encoder returns, and the table of word embeddings.
+        """The encoder's output, and the table of word embeddings.
 
         Args:
           batch: the input.
-          wanted: of the forward pass.
+          options: of this forward pass.
           output_positions: the positions at which the last layer is needed, or None for all.
         """
-        embedded = Embeddings(self.config)(batch, wanted.deterministic)
+        embedded = Embeddings(self.config)(batch, options.deterministic)
         encoded = encode(
             self.config,
             embedded.hidden_states,
             batch.segment_ids,
             output_positions=output_positions,
-            deterministic=wanted.deterministic,
-            return_hidden_states=wanted.hidden_states,
-            return_attentions=wanted.attentions,
+            deterministic=options.deterministic,
+            return_hidden_states=options.hidden_states,
+            return_attentions=options.attentions,
         )
         return encoded, embedded.word_embeddings

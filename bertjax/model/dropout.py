@@ -5,7 +5,7 @@ A mask needs no cipher. Here the bits of an element are an avalanche hash of its
 finaliser `triple32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
 nothing is kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from
 Threefry (`split`, `fold_in`), so two layers, steps or devices never share a mask. Places are counted without regard to
-the shape, so padding along any axis leaves the bits of what was there before as they were.
+the shape, so padding along any axis leaves the bits of the other elements unchanged.
 """
 
 import haiku as hk

@@ -15,7 +15,7 @@ from bertjax.model.layers import embedding, layer_norm, look_up
 
 
 class Embedded(NamedTuple):
-    """What the embeddings return.
+    """The output of the embeddings.
 
     Attributes:
       hidden_states: [B, T, D] the first layer's input.

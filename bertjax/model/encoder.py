@@ -26,11 +26,11 @@ from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
 
 class LayerOutput(NamedTuple):
-    """What a layer returns.
+    """The output of a layer.
 
     Attributes:
       hidden_states: [B, R, D].
-      attention_weights: [B, H, R, T], or None where they were not asked for.
+      attention_weights: [B, H, R, T], or None unless requested.
     """
 
     hidden_states: Float[Array, "B R D"]
@@ -38,7 +38,7 @@ class LayerOutput(NamedTuple):
 
 
 class LayerOutputs(NamedTuple):
-    """What was asked for of a layer, or of several along a leading axis; None where it was not."""
+    """The requested outputs of a layer, or of several along a leading axis; None for the others."""
 
     hidden_states: Array | None = None
     attention_weights: Array | None = None
@@ -49,12 +49,12 @@ _ANY_LAYER = "layer_any"
 
 
 class Encoded(NamedTuple):
-    """What the encoder returns.
+    """The output of the encoder.
 
     Attributes:
-      last_hidden_states: [B, R, D] of the last layer, at the positions that were to be read.
-      hidden_states: [N + 1, B, T, D] the embeddings, then each layer's output; None where they were not asked for.
-      attention_weights: [N, B, H, T, T] of each layer; None where they were not asked for.
+      last_hidden_states: [B, R, D] of the last layer, at the requested positions.
+      hidden_states: [N + 1, B, T, D] the embeddings, then each layer's output; None unless requested.
+      attention_weights: [N, B, H, T, T] of each layer; None unless requested.
     """
 
     last_hidden_states: Float[Array, "B R D"]
@@ -97,7 +97,7 @@ def encode(
     return_hidden_states: bool = False,
     return_attentions: bool = False,
 ) -> Encoded:
-    """Runs the layers `layer_0` .. `layer_{N-1}`, made in the module that calls this.
+    """Runs the layers `layer_0` .. `layer_{N-1}`, made in the calling module.
 
     Args:
       config: the architecture, and how to run it.
@@ -105,7 +105,7 @@ def encode(
       segment_ids: which example each token belongs to; 0 is padding.
       output_positions: positions at which the result is needed, or None for all of them (R = T). Only
         without the two below.
-      deterministic: no dropout.
+      deterministic: without dropout.
       return_hidden_states: keep every layer's output.
       return_attentions: keep every layer's attention weights.
     """
@@ -121,7 +121,7 @@ def encode(
         return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
 
     def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
-        """A layer that every position passes: its output, and what is kept of it."""
+        """A layer at every position: its output, and the requested part of it."""
         output, weights = run_layer(name, hidden_states, hidden_states, mask)
         return output, LayerOutputs(output if return_hidden_states else None, weights)
 
@@ -142,7 +142,7 @@ def encode(
 
 
 def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:
-    """The first `count` layers, each on its own: the last output, and what each layer kept along a leading axis."""
+    """The first `count` layers, unrolled: the last output, and the requested outputs of each along a leading axis."""
     kept = []
     for i in range(count):
         hidden_states, of_layer = step(f"layer_{i}", hidden_states)
@@ -151,7 +151,7 @@ def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, Laye
 
 
 def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:
-    """The same as one scan."""
+    """The same layers as one scan."""
     if count == 0:
         return hidden_states, LayerOutputs()
     stack = hk.layer_stack(count, with_per_layer_inputs=True, transparent=True, transparency_map=_LayerNames(count))
@@ -160,7 +160,7 @@ def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, Layer
 
 @dataclass(frozen=True)
 class _LayerNames:
-    """Between the scanned layer's one name and the names of the layers that it stands for."""
+    """Between the scanned layer's one name and the names of the layers in it."""
 
     count: int
 
@@ -168,10 +168,10 @@ class _LayerNames:
         return stacked_module_name.replace(_ANY_LAYER, f"layer_{scan_idx}")
 
     def flat_to_stacked(self, unstacked_module_name: str) -> tuple[str, int] | None:
-        found = re.search(r"layer_(\d+)", unstacked_module_name)
-        if found is None or int(found.group(1)) >= self.count:
+        match = re.search(r"layer_(\d+)", unstacked_module_name)
+        if match is None or int(match.group(1)) >= self.count:
             return None
-        return unstacked_module_name.replace(found.group(), _ANY_LAYER), int(found.group(1))
+        return unstacked_module_name.replace(match.group(), _ANY_LAYER), int(match.group(1))
 
 
 def _joined(*parts: Array | None) -> Array:

@@ -1,4 +1,4 @@
-"""What reads the encoder: pooling of an example to one vector, and the heads that make logits of it.
+"""Pooling of an example to one vector, and the heads, which compute logits from the encoder's hidden states.
 
     B rows   T tokens in a row   D hidden size   E example slots in a row   L labels   V vocabulary
     G groups in a row (a multiple choice's candidates, a pair of sentences)   C candidates in a group, E = G C
@@ -7,7 +7,7 @@ Three poolings: `pooler` (dense and tanh over `[CLS]`, as transformers' BertForS
 code and not in the paper), `cls` (the hidden state of `[CLS]` as it is), `mean` (over the example's tokens, as
 sentence encoders have it).
 
-A head is a function (setup, batch, wanted) -> BertOutput, called inside of a Haiku transform.
+A head is a function (head_config, batch, options) -> BertOutput, called inside of a Haiku transform.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ _SMALLEST_NORM = 1e-12  # as torch's normalize has it
 
 
 class HeadConfig(NamedTuple):
-    """What a head is made from.
+    """The configuration of a head.
 
     Attributes:
       num_labels: L, where the head has as many outputs as there are labels.
@@ -43,15 +43,15 @@ class HeadConfig(NamedTuple):
 
 
 class BertOutput(NamedTuple):
-    """What the network returns for a batch.
+    """The output of the network for a batch.
 
     Attributes:
       logits: of a task head, None for a bare encoder. [B, E, L] for one answer an example, [B, T, L] for one a token,
         [B, T, 2] (start, end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words; `Pretraining` has
         two of them.
-      pooled_output: [B, E, D] one vector for each example slot, None where the head reads tokens.
-      hidden_states: [N + 1, B, T, D] the embeddings and each layer's output; None where they were not asked for.
-      attentions: [N, B, H, T, T] attention weights of each layer, before dropout; None where they were not asked for.
+      pooled_output: [B, E, D] one vector for each example slot; None where the head reads tokens.
+      hidden_states: [N + 1, B, T, D] the embeddings and each layer's output; None unless requested.
+      attentions: [N, B, H, T, T] attention weights of each layer, before dropout; None unless requested.
     """
 
     logits: Any
@@ -60,22 +60,22 @@ class BertOutput(NamedTuple):
     attentions: Float[Array, "N B H T T"] | None
 
 
-def encoder(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def encoder(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """The bare encoder: one vector an example."""
-    return _of_examples(*_pooled(setup, batch, wanted), logits=None)
+    return _of_examples(*_pooled(head_config, batch, options), logits=None)
 
 
-def _pooled(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> tuple[Encoded, Float[Array, "B E D"]]:
-    """One vector an example slot. Unless more is asked for or needed, the last layer runs at `[CLS]` alone."""
-    config, starts = setup.config, batch.example_starts
-    everywhere = setup.pooling == "mean" or wanted.every_position
-    encoded, _ = Bert(config)(batch, wanted, output_positions=None if everywhere else starts)
+def _pooled(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> tuple[Encoded, Float[Array, "B E D"]]:
+    """One vector an example slot. Unless more is requested or needed, the last layer runs at `[CLS]` alone."""
+    config, starts = head_config.config, batch.example_starts
+    everywhere = head_config.pooling == "mean" or options.every_position
+    encoded, _ = Bert(config)(batch, options, output_positions=None if everywhere else starts)
     vectors = encoded.last_hidden_states  # [B, T, D], or [B, E, D]
-    if setup.pooling == "mean":
+    if head_config.pooling == "mean":
         return encoded, mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
     if everywhere:
         vectors = read_positions(vectors, starts)
-    return encoded, pooler(config, vectors) if setup.pooling == "pooler" else vectors
+    return encoded, pooler(config, vectors) if head_config.pooling == "pooler" else vectors
 
 
 def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Array, "B E D"]:
@@ -83,66 +83,66 @@ def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Arr
     return jnp.tanh(linear(config, config.hidden_size, "pooler")(first_tokens))
 
 
-def sentence_embedding(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def sentence_embedding(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Pooled and scaled to length 1, so that a dot product is a cosine (Reimers and Gurevych 2019)."""
-    encoded, pooled = _pooled(setup, batch, wanted)
+    encoded, pooled = _pooled(head_config, batch, options)
     squared = jnp.square(pooled.astype(jnp.float32)).sum(axis=-1, keepdims=True)
     # The floor lies under the root: the norm of an empty slot's zeros has a gradient too.
     unit = pooled / jnp.sqrt(jnp.maximum(squared, _SMALLEST_NORM**2))
     return _of_examples(encoded, unit, logits=None)
 
 
-def classification(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def classification(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Sequence classification: pool, dropout, one linear layer named `classifier` (BERT, section 4.1)."""
-    return _classified(setup, setup.num_labels, batch, wanted)
+    return _classified(head_config, head_config.num_labels, batch, options)
 
 
-def _classified(setup: HeadConfig, num_outputs: int, batch: Batch, wanted: ForwardOptions) -> BertOutput:
-    encoded, pooled = _pooled(setup, batch, wanted)
-    features = maybe_dropout(_classifier_dropout(setup.config), pooled, wanted.deterministic)
-    return _of_examples(encoded, pooled, linear(setup.config, num_outputs, "classifier")(features))
+def _classified(head_config: HeadConfig, num_outputs: int, batch: Batch, options: ForwardOptions) -> BertOutput:
+    encoded, pooled = _pooled(head_config, batch, options)
+    features = maybe_dropout(_classifier_dropout(head_config.config), pooled, options.deterministic)
+    return _of_examples(encoded, pooled, linear(head_config.config, num_outputs, "classifier")(features))
 
 
-def multiple_choice(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def multiple_choice(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """One score a candidate, and a softmax over the candidates of a group (BERT, section 4.4).
 
     The candidates of a group are consecutive slots of one row; their number follows from the batch, which has one
     label for each group.
     """
-    output = _classified(setup, 1, batch, wanted)
+    output = _classified(head_config, 1, batch, options)
     rows, groups = batch.labels.shape
     return output._replace(logits=output.logits.reshape(rows, groups, -1))
 
 
-def next_sentence(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
-    """Whether the second text follows the first: label 0 says yes (BERT, section 3.1, task 2)."""
-    encoded, pooled = _pooled(setup, batch, wanted)
-    return _of_examples(encoded, pooled, linear(setup.config, 2, "next_sentence")(pooled))
+def next_sentence(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
+    """Whether the second text follows the first: label 0 means yes (BERT, section 3.1, task 2)."""
+    encoded, pooled = _pooled(head_config, batch, options)
+    return _of_examples(encoded, pooled, linear(head_config.config, 2, "next_sentence")(pooled))
 
 
-def token_classification(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def token_classification(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
-    encoded, _ = Bert(setup.config)(batch, wanted)
-    features = maybe_dropout(_classifier_dropout(setup.config), encoded.last_hidden_states, wanted.deterministic)
-    return _of_tokens(encoded, linear(setup.config, setup.num_labels, "classifier")(features))
+    encoded, _ = Bert(head_config.config)(batch, options)
+    features = maybe_dropout(_classifier_dropout(head_config.config), encoded.last_hidden_states, options.deterministic)
+    return _of_tokens(encoded, linear(head_config.config, head_config.num_labels, "classifier")(features))
 
 
-def question_answering(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def question_answering(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
-    encoded, _ = Bert(setup.config)(batch, wanted)
-    return _of_tokens(encoded, linear(setup.config, 2, "qa_outputs")(encoded.last_hidden_states))
+    encoded, _ = Bert(head_config.config)(batch, options)
+    return _of_tokens(encoded, linear(head_config.config, 2, "qa_outputs")(encoded.last_hidden_states))
 
 
-def masked_lm(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """The word behind each token (BERT, section 3.1, task 1)."""
-    encoded, words = Bert(setup.config)(batch, wanted)
-    return _of_tokens(encoded, MaskedLanguageModel(setup.config)(encoded.last_hidden_states, words))
+    encoded, words = Bert(head_config.config)(batch, options)
+    return _of_tokens(encoded, MaskedLanguageModel(head_config.config)(encoded.last_hidden_states, words))
 
 
-def pretraining(setup: HeadConfig, batch: Batch, wanted: ForwardOptions) -> BertOutput:
+def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
-    config = setup.config
-    encoded, words = Bert(config)(batch, wanted)
+    config = head_config.config
+    encoded, words = Bert(config)(batch, options)
     pooled = pooler(config, read_positions(encoded.last_hidden_states, batch.example_starts))
     logits = Pretraining(
         masked_lm=MaskedLanguageModel(config)(encoded.last_hidden_states, words),

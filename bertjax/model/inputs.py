@@ -1,7 +1,7 @@
-"""What a network accepts: indices in range, rows that are not empty.
+"""Checks of a batch: indices in range, rows that are not empty.
 
 JAX takes the nearest row of a table where an index is out of range. Here a batch on the host is checked before it is
-used. Inside of a compiled function there are no values to check; there `layers.look_up` makes NaN of such an index.
+used. A compiled function has no values to check; `layers.look_up` gives NaN for such an index.
 """
 
 import jax

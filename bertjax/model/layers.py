@@ -1,4 +1,4 @@
-"""The three layers that every part of BERT is made of, with BERT's own initialisation and epsilon.
+"""The three layers that every part of BERT uses, with BERT's own initialisation and epsilon.
 
 Haiku's defaults differ from BERT's: `hk.Linear` scales its weights by fan-in, `hk.LayerNorm` has epsilon 1e-5.
 Both are set here, once.
@@ -23,7 +23,7 @@ _NORMAL_PEAK = (2 * math.pi) ** -0.5
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x times the normal distribution function, exactly (Hendrycks and Gimpel 2016); Hugging Face's "gelu".
 
-    Its derivative is given by hand so that the forward pass keeps it: derived automatically, the backward pass
+    Its derivative is written by hand so that the forward pass keeps it: derived automatically, the backward pass
     computes the error function, the costly part, a second time.
     """
     return x * _normal_cdf(x)

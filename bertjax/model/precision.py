@@ -3,7 +3,7 @@
 Parameters and outputs are float32. Matrix products and what lies between them are in the compute dtype; layer norms and
 the softmax go back to float32 on their own (`layers`, `attention`), so their parameters are never rounded.
 
-A matrix product of float32 numbers is a choice of its own: unless told otherwise, JAX lets an NVIDIA GPU round them to
+The precision of a float32 matrix product is a separate setting: by default, JAX lets an NVIDIA GPU round them to
 10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
 """
 
@@ -31,8 +31,8 @@ def policy_of(execution: Execution) -> jmp.Policy:
 
 
 def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
-    """Within it, matrix products and their gradients are computed as the execution says."""
-    # What is in bfloat16 already has nothing to round.
+    """A context in which matrix products and their gradients have the precision of the execution."""
+    # bfloat16 has nothing left to round.
     return nullcontext() if execution.precision == "bfloat16" else jax.default_matmul_precision(execution.precision)
 
 
@@ -46,7 +46,7 @@ def to_compute(policy: jmp.Policy, params: Params) -> Params:
 
 
 def check_execution(execution: Execution) -> None:
-    """Whether the devices here can run it.
+    """Checks that the devices of this machine can run an execution.
 
     Raises:
       ConfigError: cuDNN without an NVIDIA GPU, or in float32.

@@ -1,7 +1,7 @@
-"""The devices: the only file that knows how many there are, and how a function runs on all of them.
+"""The devices: this file alone knows their number, and how a function runs on all of them.
 
 Data parallel: every device has the parameters, and each takes its share of a batch's rows. With several processes the
-devices are those of all of them; each runs the same program on the same batches, and feeds its own devices' rows.
+devices are those of all of them; each runs the same program on the same batches, and feeds its devices' rows.
 
 Two engines map a function over devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the same numbers.
 """
@@ -24,11 +24,11 @@ EngineName = Literal["pmap", "shard_map"]
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices of a run, and the way to run a function on all of them.
+    """Devices, and the engine that runs a function on all of them.
 
     Attributes:
       mesh: one axis, of all devices of all processes.
-      engine: what maps a function over it.
+      engine: the JAX function that maps over it.
     """
 
     mesh: Mesh
@@ -41,7 +41,7 @@ class Devices:
 
     @property
     def everywhere(self) -> NamedSharding:
-        """A copy on each device."""
+        """The sharding of a copy on each device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, tree: Any) -> Any:
@@ -49,7 +49,7 @@ class Devices:
         return jax.device_put(tree, self.everywhere)
 
     def deal(self, batch: Batch) -> Batch:
-        """The rows of a whole batch, each on its device; a process copies those of its own devices only."""
+        """The rows of a whole batch, each on its device; a process copies only those of its devices."""
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
         def dealt(leaf: Any) -> jax.Array:
@@ -59,11 +59,11 @@ class Devices:
         return jax.tree.map(dealt, batch)
 
     def map(self, function: Callable[[Any, Batch], Any], summed: bool) -> Any:
-        """`function` of (what is everywhere, a device's rows), jitted for (what is everywhere, dealt rows).
+        """`function` of (replicated values, a device's rows), compiled for (replicated values, dealt rows).
 
         Args:
           function: may use collectives over `AXIS`.
-          summed: whether its result is the same on all devices, or has rows to `collect`.
+          summed: whether its result is the same on all devices; otherwise it has rows to `collect`.
         """
         if self.engine == "pmap":
             out_axes = None if summed else 0
@@ -82,14 +82,14 @@ class Devices:
 
 
 def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | None = None) -> Devices:
-    """The devices of all processes, or the given ones."""
+    """The devices of all processes, or those of `devices`."""
     # A process's devices side by side: it then has consecutive rows.
     ordered = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes and records; the only one, unless several run together."""
+    """Whether this process writes and records: the only one, or the first of several."""
     return jax.process_index() == 0
 
 

@@ -1,4 +1,4 @@
-"""Examples to outputs: every example packed, computed once, and put back in the order it was given in."""
+"""Examples to scores: every example packed, computed once, and put back in the order it came in."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,23 +7,26 @@ import jax
 import numpy as np
 
 from bertjax.batch import Batch
-from bertjax.data.batching.collate import evaluation_batches
 from bertjax.data.encode.examples import Examples
+from bertjax.prediction.batcher import Batcher, one_shape_batches
 
 
-def predict(forward: Callable[[Batch], Any], num_devices: int, examples: Examples) -> np.ndarray:
-    """What a network says of every example, in the order of `examples`: what evaluation reads (`Task.scores`).
+def predict(
+    forward: Callable[[Batch], Any], num_devices: int, examples: Examples, batcher: Batcher = one_shape_batches
+) -> np.ndarray:
+    """The scores of every example, in the order of `examples`.
 
     Args:
-      forward: a batch -> what is said of it, such as [B, E, L].
+      forward: a batch -> its scores (`Task.scores`), such as [B, E, L].
       num_devices: the rows of a batch are a multiple of it.
-      examples: to be judged.
+      examples: one or more.
+      batcher: makes batches of them.
 
     Returns:
-      [N, ...] float32 of what is said of an example, [total tokens, ...] of what is said of each token.
+      [N, ...] float32 where scores are of examples, [total tokens, ...] where they are of tokens.
     """
     scores: np.ndarray | None = None
-    for packed_batch in evaluation_batches(examples, num_devices):
+    for packed_batch in batcher(examples, num_devices):
         computed = np.asarray(jax.device_get(forward(packed_batch.batch)))
         of_tokens = computed.shape[1] == packed_batch.batch.token_ids.shape[1]
         ids = packed_batch.token_sources(examples.offsets) if of_tokens else packed_batch.example_ids

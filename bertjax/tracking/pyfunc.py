@@ -1,19 +1,20 @@
 """A model folder as an MLflow model, which `mlflow models serve` and `mlflow.pyfunc.load_model` run anywhere.
 
-It is saved as code (`pyfunc_model.py`) beside the folder, so it is read with the bertjax that is installed there.
+It is saved as code (`pyfunc_model.py`) beside the folder, so the bertjax that is installed there reads it.
 """
 
+import json
 import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bertjax.config import read_config_json
-from bertjax.model_folder import stored_preprocessing, stored_task
-from bertjax.predictions import READOUTS
+from bertjax.model_folder import stored_preprocessing, stored_reading, stored_task
+from bertjax.tasks import find_task
 
 _EXAMPLE = "what a film"
-# What a prediction goes through; the versions that made the model are pinned.
+# Pinned to the versions that made the model.
 _REQUIREMENTS = ("bertjax", "dm-haiku", "jax", "jaxlib", "mlflow", "numpy", "pandas", "safetensors", "transformers")
 
 
@@ -21,14 +22,14 @@ def save_pyfunc(model_dir: Path, target: Path) -> bool:
     """Writes a folder with a model folder inside that MLflow runs.
 
     Args:
-      model_dir: what `bertjax.Predictor.load` reads.
-      target: the folder to write; there is none yet.
+      model_dir: a folder that `bertjax.Predictor.load` reads.
+      target: the folder to write, which must not exist.
 
     Returns:
       Whether the model's task predicts texts; if not, nothing is written.
     """
     with warnings.catch_warnings():
-        # MLflow's own, about its own type hints and the pandas it is used with; nothing of it is the user's.
+        # MLflow warns of its own type hints and of pandas' version, which no user can change.
         warnings.simplefilter("ignore")
         return _save(model_dir, target)
 
@@ -41,26 +42,29 @@ def _save(model_dir: Path, target: Path) -> bool:
     from mlflow.types.schema import Array, Map
 
     stored = read_config_json(model_dir)
-    readout = READOUTS.get(stored_task(stored))
-    if readout is None:
+    postprocess = find_task(stored_task(stored)).postprocess
+    if postprocess is None:
         return False
-    preprocessing = stored_preprocessing(stored)
-    columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, "text", "text_pair"])
+    preprocessing, candidates = stored_preprocessing(stored), stored_reading(stored).get("data.candidates", ())
+    columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, *candidates, "text", "text_pair"])
     types: dict[str, Any] = {
         "text": DataType.string,
         "number": DataType.double,
         "texts": Array(DataType.string),
         "numbers": Map(DataType.double),
     }
+    example = {"text": [_EXAMPLE]}
+    if candidates or preprocessing.text_pair:
+        example["text_pair"] = [json.dumps(["good", "bad"]) if candidates else _EXAMPLE]
     mlflow.pyfunc.save_model(
         target,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"model": str(model_dir)},
         signature=ModelSignature(
             inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
-            outputs=Schema([ColSpec(types[kind], name) for name, kind in readout.columns.items()]),
+            outputs=Schema([ColSpec(types[kind], name) for name, kind in postprocess.columns.items()]),
         ),
-        input_example=pd.DataFrame({"text": [_EXAMPLE]}),
+        input_example=pd.DataFrame(example),
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
     )
     return True

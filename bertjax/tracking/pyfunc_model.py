@@ -1,4 +1,4 @@
-"""The model that MLflow runs. bertjax never imports this file; a copy is in each saved model, to be run there."""
+"""The model that MLflow runs: each saved model has a copy of this file, which bertjax never imports."""
 
 from typing import Any
 

@@ -9,10 +9,11 @@ import pytest
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
-from bertjax.data.task_formats import FORMATS, Encoding
-from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
+from bertjax.data.task_formats import Encoding
+from bertjax.data.task_formats.answer_format import NO_CHARACTER, QUESTION_ANSWERING, Answer
+from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.answer_report import answer_report, best_answers, normalised
+from bertjax.evaluation.answer_report import answer_report, best_spans, normalised
 
 CONTEXT = "The films, so great; what a plot! And the song was very bad, it was dull and not a good book at all."
 
@@ -41,9 +42,9 @@ def write(tmp_path):
 
 
 def encode(table, tiny_model, max_length=24, side="train"):
-    splits = read_splits(table, "question_answering")
+    splits = read_splits(table, QUESTION_ANSWERING)
     encoding = Encoding(load_tokenizer(tiny_model), (), max_length, splits.table)
-    return FORMATS["question_answering"].encode(getattr(splits, side), "t", encoding)
+    return QUESTION_ANSWERING.encode(getattr(splits, side), "t", encoding)
 
 
 def test_squads_files_and_tables_say_the_same(write, tmp_path):
@@ -57,14 +58,14 @@ def test_squads_files_and_tables_say_the_same(write, tmp_path):
     text.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, flat)))
     for source in (write(squad(*QUESTIONS)), *(str(tmp_path / name) for name in ("t.parquet", "t.csv", "t.jsonl"))):
-        splits = read_splits(Table(source, test_size=1), "question_answering")
+        splits = read_splits(Table(source, test_size=1), QUESTION_ANSWERING)
         found = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
         assert found == {name: (Answer(CONTEXT.index(answer), answer),) for name, _, answer in QUESTIONS}
 
 
 def test_version_two_has_questions_without_an_answer(write):
     path = write(squad(*QUESTIONS, ("q4", "when ?", None), version="v2.0"))
-    splits = read_splits(Table(path, test_size=1), "question_answering")
+    splits = read_splits(Table(path, test_size=1), QUESTION_ANSWERING)
     questions = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
     assert questions["q4"] == ()
     assert len(questions) == 4
@@ -120,9 +121,9 @@ def test_a_span_never_leaves_the_context_nor_ends_before_it_begins(write, tiny_m
     rng = np.random.default_rng(0)
     for _ in range(20):
         scores = rng.normal(size=(len(examples.token_ids), 2)).astype(np.float32)
-        for answer in best_answers(scores, examples.offsets, examples.reference, may_be_none=False):
-            assert answer
-            assert answer in CONTEXT
+        for span in best_spans(scores, examples.offsets, examples.reference):
+            assert span.text
+            assert span.text in CONTEXT
 
 
 def test_the_official_metric_by_hand(write, tiny_model):
@@ -161,14 +162,14 @@ def broken(answers):
 )
 def test_answers_that_cannot_be_used(write, answers, message):
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write(broken(answers))), "question_answering")
+        read_splits(Table(write(broken(answers))), QUESTION_ANSWERING)
 
 
 def test_broken_questions_are_skipped_counted_and_listed(write):
     good = [{"id": f"q{i}", "context": f"a film {i}", "question": "what ?",
              "answers": [{"text": "film", "answer_start": 2}]} for i in range(3)]  # fmt: skip
     table = Table(write(good + broken([{"text": "book", "answer_start": 2}])), on_bad_row="skip", test_size=1)
-    (found,) = read_splits(table, "question_answering").data_report.tables
+    (found,) = read_splits(table, QUESTION_ANSWERING).data_report.tables
     assert found.rows == 3
     assert "row 4 misplaces an answer to question '57a'" in str(found.skipped[0])
 
@@ -178,15 +179,15 @@ def test_settings_that_do_not_fit(write, tiny_model):
     with pytest.raises(ConfigError, match="--doc-stride 12 must be under 12, half of --max-length, or windows"):
         encode(Table(path, test_size=1, doc_stride=12), tiny_model, 24)
     with pytest.raises(ConfigError, match="--steps lower: the labels of question_answering point at places"):
-        read_splits(Table(path, steps=("lower",)), "question_answering")
+        read_splits(Table(path, steps=("lower",)), QUESTION_ANSWERING)
 
 
 def test_a_table_of_questions_given_to_another_task(write):
     path = write(squad(*QUESTIONS))
     with pytest.raises(DataError, match="no column 'text'; its columns are id, title, context, question, answers"):
-        read_splits(Table(path), "classification")
+        read_splits(Table(path), CLASSIFICATION)
     with pytest.raises(DataError, match="where a label must be a string or an integer"):
-        read_splits(Table(path, text=("question",), label="answers"), "classification")
+        read_splits(Table(path, text=("question",), label="answers"), CLASSIFICATION)
 
 
 def test_a_long_question_is_cut_to_its_half(write, tiny_model):

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.batching.batch_plan import Position, plan_training
-from bertjax.data.batching.collate import StoredBatches, evaluation_batches, shard
+from bertjax.data.batching.collate import StoredBatches, shard
 from bertjax.data.batching.example_order import Order, batch_indices
 from bertjax.data.encode.examples import Examples
+from bertjax.prediction.batcher import one_shape_batches
 
 cases = st.tuples(
     st.lists(st.integers(3, 40), min_size=1, max_size=80),
@@ -147,7 +148,7 @@ def test_a_position_in_another_order_is_refused():
 
 @given(st.lists(st.integers(3, 40), min_size=1, max_size=80), st.sampled_from([1, 2, 4]))
 def test_evaluation_sees_every_example_once(lengths, devices):
-    batches = list(evaluation_batches(make_examples(lengths), devices))
+    batches = list(one_shape_batches(make_examples(lengths), devices))
     seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in batches])
     assert sorted(seen) == list(range(len(lengths)))
     assert len({batch.batch.token_ids.shape for batch in batches}) == 1

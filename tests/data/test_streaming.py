@@ -15,8 +15,9 @@ from bertjax.data.split.read_splits import read_splits
 from bertjax.data.streaming.disk_store import StoredExamples
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table
-from bertjax.data.task_formats import Encoding, format_of
+from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError
+from bertjax.tasks import find_format
 from tests.data.test_answer_format import QUESTIONS, squad
 from tests.training.test_tasks import COLUMNS, TABLES
 
@@ -42,12 +43,12 @@ def table(tmp_path, ray_session) -> Table:
 
 def streamed(table, tiny_model, task="classification"):
     """In blocks of seven rows."""
-    return stream_splits(table, task, tiny_model, 64, 16, block_rows=7)
+    return stream_splits(table, find_format(task), tiny_model, 64, 16, block_rows=7)
 
 
 def assert_same(table, tiny_model, task="classification"):
     """Streamed and in memory; returns what is streamed."""
-    memory, stream = read_splits(table, task), streamed(table, tiny_model, task)
+    memory, stream = read_splits(table, find_format(task)), streamed(table, tiny_model, task)
     assert stream.vocabulary == memory.vocabulary
     assert stream.data_report == memory.data_report
     encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)
@@ -56,7 +57,7 @@ def assert_same(table, tiny_model, task="classification"):
         if not isinstance(streamed_rows, StoredExamples):
             assert streamed_rows == rows
             continue
-        expected = format_of(task).encode(rows, table.train, encoding)
+        expected = find_format(task).encode(rows, table.train, encoding)
         found = streamed_rows.take(np.arange(streamed_rows.num_examples))
         assert streamed_rows.kind == expected.kind
         for name in ("token_ids", "token_type_ids", "offsets", "labels", "text_lengths", "row_of", "labels_of"):

@@ -12,7 +12,7 @@ from bertjax.data.rows.data_report import DataReport, TableReport
 from bertjax.data.validate.contract import Finding
 from bertjax.evaluation.choice_report import choice_report
 from bertjax.evaluation.classification_report import classification_report, multi_label_report
-from bertjax.evaluation.evaluators import EVALUATORS
+from bertjax.evaluation.evaluators import evaluate_masked_words
 from bertjax.evaluation.regression_report import regression_report
 from bertjax.evaluation.run_report import console_table, render_report
 from bertjax.evaluation.tag_report import tag_report
@@ -185,7 +185,7 @@ def test_hidden_words_by_hand():
     labels = np.array([UNLABELLED, 7, UNLABELLED, UNLABELLED, 8, 9])
     examples = Examples(ids, ids, np.array([0, 3, 6]), labels, 0, labels_of="tokens")
     scores = np.array([[99, 1], [1.0, 1], [99, 1], [99, 1], [2.0, 0], [3.0, 0]])  # loss, and whether it is right
-    report = EVALUATORS["masked_lm"](scores, examples, ())
+    report = evaluate_masked_words(scores, examples, ())
     assert report.flat("test") == {
         "test/loss": 2.0, "test/perplexity": pytest.approx(np.exp(2)), "test/accuracy": pytest.approx(1 / 3),
     }  # fmt: skip

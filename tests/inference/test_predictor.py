@@ -10,8 +10,6 @@ import pytest
 import bertjax
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
-from bertjax.data.batching.collate import evaluation_batches
-from bertjax.data.batching.shape_buckets import bucketed_batches
 from bertjax.data.encode.tokenize import Examples, load_tokenizer, tokenize
 from bertjax.data.rows.label_vocabulary import label_ids
 from bertjax.data.rows.preprocessing import Preprocessing
@@ -19,10 +17,11 @@ from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.classification_report import classification_report
+from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
-from bertjax.predictions import READOUTS
-from bertjax.tasks import make_model
+from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
+from bertjax.tasks import TASKS, find_postprocess, make_model
 from tests.conftest import TINY
 
 ATOL = 1e-6  # float32, other rows beside an example: sums in another order
@@ -41,7 +40,7 @@ def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews)
     examples = tokenize(load_tokenizer(finished_run.model_dir), rows.texts, None, labels, 10)
     assert examples.truncated > 0
     expected = np.empty((len(rows.texts), 2), np.float32)
-    for packed_batch in evaluation_batches(examples, 1):
+    for packed_batch in one_shape_batches(examples, 1):
         logits = np.asarray(model.apply(params, None, packed_batch.batch).logits)
         real = packed_batch.example_ids >= 0
         expected[packed_batch.example_ids[real]] = logits[real]
@@ -98,10 +97,11 @@ def test_a_pair_is_two_segments(finished_run, predictor):
     tokenizer = load_tokenizer(finished_run.model_dir)
     of_columns = Preprocessing(("join",), text=("a",), text_pair=("b", "c"))
     row = {"a": "good film", "b": "bad", "c": "plot"}
-    found = Predictor(model, params, tokenizer, of_columns, 48).logits([row])
+    table = Table(text=("a",), text_pair=("b", "c"))
+    found = Predictor(LoadedModel(model, params, tokenizer, of_columns, 48, table)).logits([row])
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
     with pytest.raises(DataError, match="saved without the names of its columns; give texts instead of rows"):
-        Predictor(model, params, tokenizer, Preprocessing(), 48).logits([row])
+        Predictor(LoadedModel(model, params, tokenizer)).logits([row])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_any_request_has_one_of_a_few_shapes():
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         examples = Examples(np.ones(tokens, np.int32), np.zeros(tokens, np.int32), offsets, np.zeros(len(lengths)), 0)
         seen = []
-        for packed_batch in bucketed_batches(examples):
+        for packed_batch in bucketed_batches(examples, 1):
             shapes.add((*packed_batch.batch.token_ids.shape, packed_batch.batch.labels.shape[1]))
             seen += packed_batch.example_ids[packed_batch.example_ids >= 0].tolist()
         assert sorted(seen) == list(range(len(lengths)))
@@ -148,10 +148,65 @@ def test_several_labels_and_numbers(tmp_path, tiny_model):
         params = model.init(jax.random.PRNGKey(1))
         folder = save_pretrained(tmp_path / task, model, params, load_tokenizer(tiny_model))
         (said,) = Predictor.load(folder)(["a film"])
-        assert set(said) == set(READOUTS[task].columns)
+        assert set(said) == set(find_postprocess(task).columns)
         logits = Predictor.load(folder).logits(["a film"])[0]
         if task == "regression":
             assert said["values"] == dict(zip(("plot", "song"), logits.tolist(), strict=True))
         else:
             assert said["labels"] == [name for name, logit in zip(("plot", "song"), logits, strict=True) if logit > 0]
             assert list(said["probabilities"].values()) == pytest.approx((1 / (1 + np.exp(-logits))).tolist())
+
+
+CONTEXT = "it was a great film and the song was good"
+QUESTIONS = {
+    "token_classification": ["the film was good", ["what", "a", "film"], "book " * 30],
+    "question_answering": [("what was good ?", CONTEXT), ("who ?", "it " * 60 + CONTEXT)],
+    "multiple_choice": [
+        ("what was it ?", ["a film", "a very dull book", "a song"]),
+        ("who ?", '["good", "bad", "so"]'),
+    ],
+    "next_sentence": [("it was good", "and great"), ("what ?", "a film")],
+    "sentence_embedding": [("a film", "the film"), ("a song", "a song")],
+}
+
+
+@pytest.mark.parametrize("task", QUESTIONS)
+def test_an_answer_in_words_to_every_text(tmp_path, tiny_model, task):
+    model = make_model(TINY, task, ("good", "bad") if TASKS[task].names else ())
+    params = model.init(jax.random.PRNGKey(3))
+    predictor = Predictor(LoadedModel(model, params, load_tokenizer(tiny_model), max_length=24))
+    answers = predictor(QUESTIONS[task])
+    assert [set(answer) for answer in answers] == [set(find_postprocess(task).columns)] * len(QUESTIONS[task])
+    alone = [predictor([question])[0] for question in QUESTIONS[task]]
+    for answer, expected in zip(answers, alone, strict=True):
+        numbers = {key for key, value in answer.items() if isinstance(value, float)}
+        assert {key: answer[key] for key in numbers} == pytest.approx({key: expected[key] for key in numbers}, abs=1e-5)
+        assert {key: answer[key] for key in set(answer) - numbers - {"probabilities"}}.items() <= expected.items()
+    if task == "token_classification":
+        assert [len(answer["labels"]) for answer in answers] == [4, 3, 30]
+        assert {label for answer in answers for label in answer["labels"]} <= {"good", "bad"}
+    if task == "question_answering":
+        assert all(
+            answer["answer"] and answer["answer"] in context
+            for answer, (_, context) in zip(answers, QUESTIONS[task], strict=True)
+        )
+    if task == "multiple_choice":
+        assert answers[0]["candidate"] == QUESTIONS[task][0][1][answers[0]["index"]]
+    if task == "sentence_embedding":
+        assert answers[1]["cosine"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "message"),
+    [
+        ("token_classification", ("a", "b"), "text 1 must be a string, a list of words or a row of columns"),
+        ("question_answering", "who ?", "text 1 must be a pair of strings or a row of columns, got 'who [?]'"),
+        ("multiple_choice", ("who ?", ["one"]), "text 1 has 1 of the two candidates or more"),
+        ("multiple_choice", "who ?", "text 1 must be a pair of a string and a list of candidates"),
+    ],
+)
+def test_a_text_that_the_task_cannot_read(tiny_model, task, text, message):
+    model = make_model(TINY, task, ("good", "bad") if TASKS[task].names else ())
+    predictor = Predictor(LoadedModel(model, model.init(jax.random.PRNGKey(3)), load_tokenizer(tiny_model)))
+    with pytest.raises(DataError, match=message):
+        predictor([text])

@@ -9,15 +9,23 @@ import time
 import urllib.error
 import urllib.request
 
+import jax
+import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from bertjax import Predictor
+from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.errors import AssetError
 from bertjax.inference.evaluate_table import evaluate
+from bertjax.model_folder import save_pretrained
 from bertjax.pretrained.files import read_tensors
+from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.pyfunc import save_pyfunc
 from bertjax.tracking.registry import find_model
+from tests.conftest import TINY
 
 TEXTS = ["the song good and great .", "the song bad and dull ."]
 
@@ -137,3 +145,20 @@ def test_a_model_without_predictions_is_recorded_as_it_is(in_store, tiny_model):
     tracker.finish("FINISHED")
     client = MlflowClient(f"sqlite:///{in_store}/mlflow.db")
     assert "tiny/model.safetensors" in {item.path for item in client.list_artifacts(run_id, "tiny")}
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("token_classification", {"text": "what a film"}),
+        ("question_answering", {"text": "what was good ?", "text_pair": "the song was good"}),
+        ("multiple_choice", {"text": "what ?", "text_pair": '["a film", "a dull book"]'}),
+    ],
+)
+def test_mlflow_serves_every_kind_of_answer(tiny_model, tmp_path, task, row):
+    model = make_model(TINY, task, ("good", "bad") if TASKS[task].names else ())
+    folder = save_pretrained(tmp_path / "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model))
+    assert save_pyfunc(folder, tmp_path / "served")
+    served = mlflow.pyfunc.load_model(str(tmp_path / "served")).predict(pd.DataFrame([row]))
+    plain = row["text"] if len(row) == 1 else tuple(row.values())
+    assert served.to_dict("records") == Predictor.load(folder)([plain])

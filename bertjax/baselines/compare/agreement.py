@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from bertjax import losses
 from bertjax.baselines.runners.runner_result import Result
-
-_NUMBERS = ("regression", "sentence_embedding")
+from bertjax.tasks import find_task
 
 
 def agreement(first: Result, second: Result) -> float:
@@ -13,13 +13,14 @@ def agreement(first: Result, second: Result) -> float:
     Of labels all of a row's, of an answer both its ends. Where numbers are learned, their correlation.
     """
     left, right = first.answers, second.answers
-    if first.task in _NUMBERS:
+    task = find_task(first.task)
+    if task.loss in (losses.squared_error, losses.cosine_error):
         return _correlation(left.ravel(), right.ravel())
-    if first.task == "multi_label":
+    if task.loss is losses.binary_cross_entropy:
         return float(((left > 0) == (right > 0)).all(axis=-1).mean())
-    if first.task == "masked_lm":  # of which words the likeliest was the hidden one
+    if task.scores is losses.masked_words:  # of which words the likeliest was the hidden one
         return float((left[:, 1] == right[:, 1]).mean())
-    if first.task == "question_answering":
+    if task.loss is losses.span_cross_entropy:
         return float((_spans(left, first.offsets) == _spans(right, second.offsets)).all(axis=-1).mean())
     return float((left.argmax(axis=-1) == right.argmax(axis=-1)).mean())
 

@@ -1,7 +1,7 @@
 """Parity: how far the network departs from transformers' torch model of the same checkpoint, part by part.
 
 Forward (embeddings, each attention, each layer, pooled output, logits), loss, the gradient of every parameter, then
-training runs of both without dropout. Each on padded and on packed batches; torch has the padded ones alone.
+training runs of both without dropout. Each on padded and on packed batches; torch sees padded ones alone.
 
 Some parameters have a gradient that is zero in exact arithmetic (`vanishing_gradients`). What either side computes for
 them is rounding noise. Gradient descent leaves it noise; Adam divides it by its own size and makes full steps of it.
@@ -21,10 +21,10 @@ import torch
 
 from bertjax.baselines.parity.random_examples import Examples, Located, Places, packed, padded, places, random_examples
 from bertjax.baselines.torch import reference
-from bertjax.batch import Batch
+from bertjax.batch import Batch, Pretraining
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import to_hugging_face
-from bertjax.tasks import Model, Params, find_task, make_model
+from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model
 from bertjax.training.optim.optimizer import decay_mask, make_optimizer
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.options import Optimizer
@@ -44,7 +44,7 @@ _EXAMPLES = 8
 _LONGEST = 48  # tokens in a text
 _SETS = 4  # different batches in a training run, taken in turn
 _SGD_RATE = 1e-2
-_KEY: Any = np.zeros(2, np.uint32)  # of the dropout that there is not
+_KEY: Any = np.zeros(2, np.uint32)  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
 Tensors = Mapping[str, np.ndarray]
@@ -57,11 +57,11 @@ class Comparison:
     Attributes:
       section: forward, loss, gradient, sgd or adamw.
       layout: of our batch.
-      name: what was compared.
+      name: of the compared arrays.
       absolute: largest absolute difference.
       relative: `absolute` over the largest number of the reference.
-      bound: what must not be exceeded, or None where the difference is only told.
-      bounded: which of the two the bound is for.
+      bound: the largest difference allowed, or None where it is only reported.
+      bounded: the difference that the bound is for.
     """
 
     section: str
@@ -153,12 +153,10 @@ def _no_loss(output: BertOutput, batch: Batch) -> Any:
 def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
     """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
     reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
-    if model.task == "question_answering":
-        last = rf"bert\.encoder\.layer\.{model.config.num_layers - 1}\.output\.LayerNorm\.bias"
-        reasons |= dict.fromkeys((r"qa_outputs\.bias", last), "adds one number to the scores of all tokens")
-    if model.task == "multiple_choice":
-        reasons[r"classifier\.bias"] = "adds one number to the scores of all candidates"
-    return {name: why for name in names for pattern, why in reasons.items() if re.fullmatch(pattern, name)}
+    last = str(model.config.num_layers - 1)
+    for pattern, reason in find_torch_task(model.task).vanishing_gradients.items():
+        reasons[pattern.replace("{last}", last)] = reason
+    return {name: reason for name in names for pattern, reason in reasons.items() if re.fullmatch(pattern, name)}
 
 
 def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) -> Iterator[Comparison]:
@@ -182,34 +180,34 @@ def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) 
 
 
 def _padded_places(examples: Examples) -> Places:
-    """Where torch has the examples: every text is a row of its own."""
+    """The places of the examples in torch, where every text is a row."""
     lengths = examples.attention_mask.sum(axis=2).ravel()
     tokens = [(i, np.arange(length)) for i, length in enumerate(lengths)]
     return Places(tokens, 1, [(i, 0) for i in range(len(lengths))])
 
 
 def _answers(model: Model, at: Places, output: BertOutput) -> list[np.ndarray]:
-    """Our logits, one array for each thing that is decided: a label, a span's end, a choice."""
-    kind, logits = find_task(model.task).labels, output.logits
+    """Our logits, one array for each decision: a label, a span's end, a choice."""
+    task, logits = find_task(model.task), output.logits
     if output.pooled_output is not None and logits is None:
         return list(at.of_texts(np.asarray(output.pooled_output)))
-    if kind == "pretraining":
+    if isinstance(task.labels_of, Pretraining):
         return [*at.of_tokens(logits.masked_lm), *at.of_texts(logits.next_sentence)]
-    if kind == "span":
+    if task.scores_of != task.labels_of:  # spans
         return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list({"tokens": at.of_tokens, "group": at.of_examples, "example": at.of_texts}[kind](logits))
+    return list(at.of_tokens(logits) if task.labels_of == "tokens" else at.of_examples(logits))
 
 
 def _reference_answers(model: Model, examples: Examples, theirs: reference.Forward) -> list[np.ndarray]:
     """The reference's, in the same order."""
-    kind, logits, at = find_task(model.task).labels, theirs.logits, _padded_places(examples)
+    task, logits, at = find_task(model.task), theirs.logits, _padded_places(examples)
     if logits is None:
         return list(theirs.pooled_output)
-    if kind == "pretraining":
+    if isinstance(task.labels_of, Pretraining):
         return [*at.of_tokens(logits.masked_lm), *logits.next_sentence]
-    if kind == "span":
+    if task.scores_of != task.labels_of:  # spans
         return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list(at.of_tokens(logits) if kind == "tokens" else logits)
+    return list(at.of_tokens(logits) if task.labels_of == "tokens" else logits)
 
 
 def _loss_and_gradient(
@@ -229,7 +227,7 @@ def _loss_and_gradient(
 
 
 def _without_optimizer(state: TrainState) -> TrainState:
-    """What a gradient reads of a state, so that one program serves every optimizer."""
+    """The part of a state that a gradient reads, so that one program serves every optimizer."""
     return state._replace(opt_state=())
 
 
@@ -266,9 +264,9 @@ def _training(
 
 
 def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
-    """Answers as one array. A span or a choice is a softmax over scores, to which a number that all share is nothing:
-    it moves with parameters whose gradient vanishes, and is taken off."""
-    if model.task in ("question_answering", "multiple_choice"):
+    """Answers as one array. A span or a choice is a softmax over scores, which a common number does not change:
+    that number moves with parameters whose gradient vanishes, and is taken off."""
+    if find_torch_task(model.task).vanishing_gradients:
         answers = [scores - scores.mean() for scores in answers]
     return np.concatenate(answers)
 

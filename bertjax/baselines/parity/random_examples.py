@@ -1,21 +1,19 @@
-"""Random labelled examples of any task, laid out as both sides take them.
+"""Random labelled examples of any task, in the layouts of both sides.
 
     N examples   C texts in an example (1 but for groups)   T tokens in a text, padding included   L labels
 
-The token ids mean nothing. They reach every word piece, segment type and position that the lengths allow, which is what
-a comparison of two networks wants.
+The token ids mean nothing. They reach every word piece, segment type and position that the lengths allow.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from bertjax import losses
 from bertjax.batch import UNLABELLED, Batch, Pretraining, padded_batch
-from bertjax.config import BertConfig
 from bertjax.data.batching.packing import Layout, Row, pack, pack_batch
-from bertjax.tasks import Model, Task, find_task
+from bertjax.tasks import Model, find_task, find_torch_task
 
-_TEXTS_OF_A_GROUP = {"multiple_choice": 3, "sentence_embedding": 2}
 _LABELLED_TOKENS = 0.3  # share
 
 
@@ -48,50 +46,56 @@ class Located(NamedTuple):
 def random_examples(model: Model, count: int, longest: int, seed: int) -> Examples:
     """Examples of 3 to `longest` tokens a text, at least one of them as long as that."""
     rng = np.random.default_rng(seed)
-    config, task = model.config, find_task(model.task)
-    texts = _TEXTS_OF_A_GROUP.get(model.task, 1)
+    config, texts = model.config, find_torch_task(model.task).num_texts
     lengths = rng.integers(3, longest + 1, (count, texts))
     lengths[0, 0] = longest
     positions = np.arange(longest)
     mask = (positions < lengths[..., None]).astype(np.int32)
-    # Without the padding's own index, for which torch's embedding has no gradient.
+    # Without the index of padding, for which torch's embedding has no gradient.
     ids = (config.pad_token_id + rng.integers(1, config.vocab_size, mask.shape)) % config.vocab_size
     second = positions >= rng.integers(2, longest, (count, texts))[..., None]
     types = np.where(second, config.type_vocab_size - 1, 0) * mask
-    labels = _labels(model, task, config, rng, lengths[:, 0], mask[:, 0])
+    labels = _labels(model, rng, mask[:, 0])
     return Examples(ids.astype(np.int32), types.astype(np.int32), mask, labels)
 
 
-def _labels(
-    model: Model, task: Task, config: BertConfig, rng: np.random.Generator, lengths: np.ndarray, mask: np.ndarray
-) -> np.ndarray | Pretraining:
-    count = len(lengths)
-    if model.task in ("multi_label", "regression"):
-        real = rng.normal(size=(count, len(model.labels)))
-        return (real if model.task == "regression" else real > 0).astype(np.float32)
-    if model.task == "sentence_embedding":
+def _labels(model: Model, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray | Pretraining:
+    """Labels that the task's loss takes.
+
+    Args:
+      model: for the task and the number of labels.
+      rng: of the labels.
+      mask: [N, T] of the first text of each example.
+    """
+    task, count = find_task(model.task), len(mask)
+    if task.loss is losses.squared_error:
+        return rng.normal(size=(count, len(model.labels))).astype(np.float32)
+    if task.loss is losses.binary_cross_entropy:
+        return (rng.normal(size=(count, len(model.labels))) > 0).astype(np.float32)
+    if task.loss is losses.cosine_error:
         return rng.uniform(-1, 1, count).astype(np.float32)
-    if task.labels == "span":
-        return np.sort((rng.random((count, 2)) * lengths[:, None]).astype(np.int64), axis=1)
-    if task.labels in ("tokens", "pretraining"):
-        classes = len(model.labels) or config.vocab_size
-        labelled = (rng.random(mask.shape) < _LABELLED_TOKENS) & (mask == 1)
-        labelled[:, 0] = True
-        tokens = np.where(labelled, rng.integers(0, classes, mask.shape), UNLABELLED)
-        return tokens if task.labels == "tokens" else Pretraining(tokens, rng.integers(0, 2, count))
-    return rng.integers(0, _TEXTS_OF_A_GROUP.get(model.task) or len(model.labels) or 2, count)
+    if task.loss is losses.span_cross_entropy:
+        return np.sort((rng.random((count, 2)) * mask.sum(axis=1, keepdims=True)).astype(np.int64), axis=1)
+    if task.labels_of == "examples":
+        num_texts = find_torch_task(model.task).num_texts
+        return rng.integers(0, num_texts if num_texts > 1 else len(model.labels) or 2, count)
+    labelled = (rng.random(mask.shape) < _LABELLED_TOKENS) & (mask == 1)
+    labelled[:, 0] = True
+    classes = rng.integers(0, len(model.labels) or model.config.vocab_size, mask.shape)
+    tokens = np.where(labelled, classes, UNLABELLED)
+    return tokens if task.labels_of == "tokens" else Pretraining(tokens, rng.integers(0, 2, count))
 
 
 def padded(model: Model, examples: Examples) -> Located:
     """One example a row."""
     labels = examples.labels
-    of_tokens = find_task(model.task).labels in ("tokens", "pretraining")
+    labels_of = find_task(model.task).labels_of
     batch = padded_batch(
         examples.attention_mask,
         examples.token_ids,
         examples.token_type_ids,
         labels.masked_lm if isinstance(labels, Pretraining) else labels,
-        labels_of="tokens" if of_tokens else "examples",
+        labels_of=labels_of.masked_lm if isinstance(labels_of, Pretraining) else labels_of,
     )
     if isinstance(labels, Pretraining):
         next_sentence = labels.next_sentence.astype(np.int32)[:, None]
@@ -121,7 +125,7 @@ class Places(NamedTuple):
     Attributes:
       tokens: for each text, its row and the positions of its tokens.
       num_texts: C.
-      groups: for each example, its row and its place there.
+      groups: for each example, its row and its place in the row.
     """
 
     tokens: list[tuple[int, np.ndarray]]

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from bertjax.errors import ConfigError
-from bertjax.tasks import Model, find_task
+from bertjax.tasks import Model, find_task, find_torch_task
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Regularization
 
@@ -95,6 +95,7 @@ def check_head(model: Model) -> None:
     row = find_task(model.task)
     if row.loss is None:
         raise ConfigError(f"task {model.task!r} trains nothing, so there is nothing to compare")
+    find_torch_task(model.task)
     if row.pooling == "chosen" and model.pooling != "pooler":
         raise ConfigError(
             f"transformers' {row.architecture} always reads the pooler: PyTorch has no head for --pooling "
@@ -118,10 +119,8 @@ def _check_optimizer(optimizer: Optimizer) -> None:
 
 
 def _check_trainer(config: FineTuneConfig, model: Model) -> None:
-    if model.task == "sentence_embedding":
-        raise ConfigError(f"transformers has no loss for task {model.task!r}, so its Trainer cannot train it")
-    if model.task == "masked_lm":
-        raise ConfigError("the Trainer hides other words than bertjax; compare masked_lm with --frameworks jax torch")
+    if (reason := find_torch_task(model.task).no_trainer) is not None:
+        raise ConfigError(reason)
     imbalance, optimizer = config.imbalance, config.optimizer.resolved()
     changed = (
         ("--freeze", config.freeze),

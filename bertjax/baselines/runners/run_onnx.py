@@ -18,7 +18,7 @@ from bertjax.baselines.torch.torch_model import Inputs, answers_of, make_module,
 from bertjax.batch import Batch, Pretraining
 from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained
-from bertjax.tasks import Model, Params
+from bertjax.tasks import Model, Params, find_torch_task
 
 _NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -56,7 +56,7 @@ def run(job: Job) -> Trained:
 def make_session(model: Model, params: Params) -> Any:
     """The network in ONNX Runtime, for texts of any number and length."""
     network = _Answers(make_module(model, params).cpu(), model).eval()
-    shape = (2, 3, 5) if model.task == "multiple_choice" else (2, 5)
+    shape = (2, 3, 5) if find_torch_task(model.task).grouped_inputs else (2, 5)
     axes = dict.fromkeys(range(len(shape)), torch.export.Dim.DYNAMIC)
     example = tuple(torch.ones(shape, dtype=torch.long) for _ in _NAMES)
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,4 +85,4 @@ def _predict(session: Any, model: Model, batch: Batch) -> Any:
 
 def _answer(session: Any, model: Model, inputs: Inputs) -> Any:
     outputs = session.run(None, {name: tensor.cpu().numpy() for name, tensor in inputs.items()})
-    return Pretraining(*outputs) if model.task == "pretraining" else np.asarray(outputs[0])
+    return Pretraining(*outputs) if len(outputs) > 1 else np.asarray(outputs[0])

@@ -20,7 +20,7 @@ from bertjax.baselines.torch.torch_model import (
     answer_with,
     device_name,
     inputs_of,
-    labels_of,
+    label_arguments,
     make_module,
     params_of,
     predict,
@@ -73,7 +73,7 @@ def run(job: Job) -> Trained:
         batch = collate(examples, np.arange(len(rows)), unpacked(lengths), layout).batch
         texts = texts_of(model, batch)
         laps.counts = (len(rows), int(texts.attention_mask.sum()), texts.token_ids.size)
-        return {**inputs_of(model, texts), **labels_of(model, batch, texts)}
+        return {**inputs_of(model, texts), **label_arguments(model, batch, texts)}
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(

@@ -21,11 +21,11 @@ from bertjax.baselines.runners.peak_memory import MemoryWatch
 from bertjax.baselines.runners.runner import Job, Trained
 from bertjax.baselines.runners.runner_result import MODEL, Result, run_folder, write_error, write_result
 from bertjax.errors import UserError
-from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.model_folder import save_pretrained
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import predict
 from bertjax.settings import override
+from bertjax.tasks import find_evaluator
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.run_folder import CONFIG
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -64,7 +64,7 @@ def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> 
         mark = time.perf_counter()
         answers = predict(trained.predict, trained.num_devices, prepared.test)
         evaluation_seconds = time.perf_counter() - mark
-    report = EVALUATORS[config.task](answers, prepared.test, prepared.model.labels)
+    report = find_evaluator(config.task)(answers, prepared.test, prepared.model.labels)
     folder = run_folder(out, framework, config.seed)
     if keep_model:
         save_pretrained(

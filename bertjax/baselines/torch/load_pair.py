@@ -6,11 +6,8 @@ from pathlib import Path
 from bertjax.config import Execution, read_config_json
 from bertjax.model_folder import from_pretrained, stored_task
 from bertjax.pretrained.rules import RULES
-from bertjax.tasks import Model, Params, find_task
+from bertjax.tasks import Model, Params, find_task, find_torch_task
 from bertjax.tracking.registry import find_model
-
-_LABELS = {"regression": 1}
-_DEFAULT_LABELS = 3
 
 
 def load_pair(
@@ -26,7 +23,7 @@ def load_pair(
     Args:
       name: a folder, a catalog name, or a hub id.
       task: default: the one that the checkpoint was saved for; a bare encoder is compared as a classifier.
-      seed: of a head that the checkpoint does not have, where its own task is another.
+      seed: of the head, where the checkpoint was saved for another task.
       init_missing: patterns of tensors that may be missing besides.
       drop: patterns of tensors to leave out.
       execution: how to run the network.
@@ -35,12 +32,12 @@ def load_pair(
       UserError: as `from_pretrained`.
     """
     folder = find_model(name)
-    own = stored_task(read_config_json(folder))
-    task = task or ("classification" if own == "encoder" else own)
+    saved_task = stored_task(read_config_json(folder))
+    task = task or ("classification" if saved_task == "encoder" else saved_task)
     row, labels, allowed = find_task(task), None, list(init_missing)
-    if task != own:
+    if task != saved_task:
         if row.names:
-            labels = _LABELS.get(task, _DEFAULT_LABELS)
+            labels = find_torch_task(task).num_labels
         else:
             modules = (*row.head_modules, *(("pooler",) if row.pooling == "pooler" else ()))
             allowed += [rule.hugging_face for rule in RULES if rule.module in modules]

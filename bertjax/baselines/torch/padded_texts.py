@@ -5,18 +5,16 @@
 It reads any layout; of a padded batch it leaves out the padding that no text needs.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, LabelsOf
 from bertjax.tasks import Model, find_task
-
-Level = Literal["text", "token", "group"]  # what one label or answer is given for
 
 
 class Texts(NamedTuple):
-    """The tokens of some texts of a batch, and where each of them stands there.
+    """The tokens of some texts of a batch, and their places in it.
 
     Attributes:
       token_ids, token_type_ids, attention_mask: [N, T] int64; texts start at 0, padding is 0.
@@ -33,27 +31,27 @@ class Texts(NamedTuple):
     positions: np.ndarray
     num_texts: int
 
-    def read(self, level: Level, leaf: np.ndarray) -> np.ndarray:
-        """A leaf of the batch in the order of the texts: [N, ...], [N, T, ...] with 0 on padding, or [N / C, ...]."""
-        taken = leaf[self._places(level)]
-        if level == "token":
+    def read(self, labels_of: LabelsOf, leaf: np.ndarray) -> np.ndarray:
+        """A leaf of the batch in the order of the texts: [N / C, ...] of examples, or [N, T, ...] of tokens with 0 on
+        padding."""
+        taken = leaf[self._places(labels_of)]
+        if labels_of == "tokens":
             taken[self.attention_mask == 0] = 0
         return taken
 
-    def write(self, level: Level, leaf: np.ndarray, values: np.ndarray) -> None:
+    def write(self, labels_of: LabelsOf, leaf: np.ndarray, values: np.ndarray) -> None:
         """The inverse of `read`: writes values into a leaf of the batch."""
-        if level == "token":
+        if labels_of == "tokens":
             real = self.attention_mask == 1
-            rows, positions = np.broadcast_arrays(*self._places(level))
+            rows, positions = np.broadcast_arrays(*self._places(labels_of))
             leaf[rows[real], positions[real]] = values[real]
         else:
-            leaf[self._places(level)] = values
+            leaf[self._places(labels_of)] = values
 
-    def _places(self, level: Level) -> tuple[np.ndarray, np.ndarray]:
-        if level == "token":
+    def _places(self, labels_of: LabelsOf) -> tuple[np.ndarray, np.ndarray]:
+        if labels_of == "tokens":
             return self.rows[:, None], self.positions
-        count = self.num_texts if level == "group" else 1
-        return self.rows[::count], self.slots[::count] // count
+        return self.rows[:: self.num_texts], self.slots[:: self.num_texts] // self.num_texts
 
     def by_length(self, count: int) -> list["Texts"]:
         """The same texts, `count` groups at a time, from short to long, each time with the padding that they need."""
@@ -74,7 +72,7 @@ class Texts(NamedTuple):
 def texts_of(model: Model, batch: Batch) -> Texts:
     """The texts of a batch of the host, with the padding that the longest of them needs."""
     num_slots = batch.example_starts.shape[1]
-    num_texts = num_slots // batch.labels.shape[1] if find_task(model.task).labels == "group" else 1
+    num_texts = num_slots // batch.labels.shape[1] if find_task(model.task).labels_of == "examples" else 1
     lengths = (batch.segment_ids[:, None, :] == np.arange(1, num_slots + 1)[:, None]).sum(axis=-1)  # [B, E]
     rows, slots = np.nonzero(lengths)
     steps = np.arange(lengths.max())
@@ -86,9 +84,3 @@ def texts_of(model: Model, batch: Batch) -> Texts:
 
     ids, types = tokens(batch.token_ids), tokens(batch.token_type_ids)
     return Texts(ids, types, mask.astype(np.int64), rows, slots, positions, num_texts)
-
-
-def level_of(task: str) -> Level:
-    """What a label is given for; pre-training has two, of tokens and of texts."""
-    kind = find_task(task).labels
-    return {"tokens": "token", "group": "group"}.get(kind, "text")  # type: ignore[return-value]

@@ -1,21 +1,25 @@
 """transformers' torch model of a task: loaded on its own from the same checkpoint, run, differentiated and trained.
 
-It shares nothing with our loader: only what the checkpoint does not have is copied from our parameters.
+It shares nothing with our loader: only parameters that the checkpoint lacks are copied from ours.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import torch
 import transformers
 from torch.nn import functional
 
+from bertjax import losses
 from bertjax.baselines.parity.random_examples import Examples
+from bertjax.baselines.torch.torch_losses import cosine
+from bertjax.baselines.torch.torch_model import logits_of, mean_pooled
 from bertjax.batch import Pretraining
 from bertjax.pretrained.convert import canonical_name, to_hugging_face
-from bertjax.tasks import Model, Params, find_task
+from bertjax.tasks import Model, Params, find_task, find_torch_task
 
 Tensors = dict[str, np.ndarray]
 
@@ -26,7 +30,7 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
     Args:
       folder: of the checkpoint.
       model: ours, for the task and the number of labels.
-      params: ours, for what the checkpoint lacks.
+      params: ours, for parameters that the checkpoint lacks.
     """
     row = find_task(model.task)
     transformers.utils.logging.disable_progress_bar()
@@ -43,7 +47,7 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
         )
     finally:
         transformers.utils.logging.set_verbosity(quiet)
-    # A tensor of another shape (the head of other labels) is reported as (name, its shape, the wanted shape).
+    # A tensor of another shape (the head of other labels) is reported as (name, its shape, the model's shape).
     absent = {*info["missing_keys"], *(mismatch[0] for mismatch in info["mismatched_keys"])}
     ours = to_hugging_face(params)
     with torch.no_grad():
@@ -67,7 +71,7 @@ def gradients_of(module: torch.nn.Module) -> Tensors:
 
 
 class Forward(NamedTuple):
-    """What the model computes of padded texts.
+    """The outputs of the model for padded texts.
 
     Attributes:
       hidden_states: for the embeddings and each layer [N C, T, D].
@@ -90,7 +94,7 @@ def forward(module: torch.nn.Module, model: Model, examples: Examples) -> Forwar
     hook = encoder.pooler.register_forward_hook(lambda *call: pooled.append(call[-1])) if reads_pooler else None
     with torch.no_grad():
         output = module(**_inputs(model, examples), output_hidden_states=True, output_attentions=True)
-        logits = _logits(model, output)
+        logits = jax.tree.map(torch.Tensor.numpy, logits_of(model, output))
         if not reads_pooler and find_task(model.task).pooling is not None:
             pooled.append(_pooled(model, output.hidden_states[-1], examples))
     if hook is not None:
@@ -105,21 +109,21 @@ def forward(module: torch.nn.Module, model: Model, examples: Examples) -> Forwar
 
 def loss_of(module: torch.nn.Module, model: Model, examples: Examples) -> torch.Tensor:
     """transformers' own loss of the task, where it has one."""
-    if model.task == "sentence_embedding":
+    if find_task(model.task).loss is losses.cosine_error:
         hidden = module(**_inputs(model, examples)).last_hidden_state
-        vectors = _pooled(model, hidden, examples)
-        cosines = (vectors[0::2] * vectors[1::2]).sum(-1)
+        cosines = cosine(_pooled(model, hidden, examples))
         return functional.mse_loss(cosines, torch.tensor(examples.labels))
-    if model.task == "question_answering":
-        # Its softmax runs over padding as well, so each text is given without.
+    if find_task(model.task).loss is losses.span_cross_entropy:
+        # Its softmax runs over padding as well, so each text is passed alone.
         return torch.stack([_span_loss(module, model, examples, i) for i in range(len(examples.token_ids))]).mean()
-    return module(**_inputs(model, examples), **_label_arguments(examples.labels)).loss
+    return module(**_inputs(model, examples), **_label_arguments(model, examples.labels)).loss
 
 
 def _span_loss(module: torch.nn.Module, model: Model, examples: Examples, i: int) -> torch.Tensor:
-    start, end = torch.tensor(np.asarray(examples.labels[i])).long()
+    ends = torch.tensor(np.asarray(examples.labels[i])).long()
     alone = {name: value[i : i + 1, : examples.lengths[i]] for name, value in _inputs(model, examples).items()}
-    return module(**alone, start_positions=start[None], end_positions=end[None]).loss
+    arguments = dict(zip(find_torch_task(model.task).label_arguments, ends[:, None], strict=True))
+    return module(**alone, **arguments).loss
 
 
 def _inputs(model: Model, examples: Examples) -> dict[str, torch.Tensor]:
@@ -129,41 +133,29 @@ def _inputs(model: Model, examples: Examples) -> dict[str, torch.Tensor]:
         "attention_mask": examples.attention_mask,
         "token_type_ids": examples.token_type_ids,
     }
-    flat = model.task != "multiple_choice"
+    flat = not find_torch_task(model.task).grouped_inputs
     return {
         name: torch.tensor(value.reshape(-1, value.shape[-1]) if flat else value).long()
         for name, value in names.items()
     }
 
 
-def _label_arguments(labels: np.ndarray | Pretraining) -> dict[str, torch.Tensor]:
-    if isinstance(labels, Pretraining):
-        return {
-            "labels": torch.tensor(labels.masked_lm).long(),
-            "next_sentence_label": torch.tensor(labels.next_sentence).long(),
-        }
-    return {"labels": torch.tensor(labels) if labels.dtype.kind == "f" else torch.tensor(labels).long()}
-
-
-def _logits(model: Model, output: Any) -> Any:
-    if model.task == "pretraining":
-        return Pretraining(output.prediction_logits.numpy(), output.seq_relationship_logits.numpy())
-    if model.task == "question_answering":
-        return torch.stack([output.start_logits, output.end_logits], dim=-1).numpy()
-    return output.logits.numpy() if "logits" in output else None
+def _label_arguments(model: Model, labels: np.ndarray | Pretraining) -> dict[str, torch.Tensor]:
+    parts = labels if isinstance(labels, Pretraining) else (labels,)
+    tensors = [torch.tensor(part) if part.dtype.kind == "f" else torch.tensor(part).long() for part in parts]
+    return dict(zip(find_torch_task(model.task).label_arguments, tensors, strict=True))
 
 
 def _pooled(model: Model, hidden: torch.Tensor, examples: Examples) -> torch.Tensor:
     """The poolings that transformers leaves to its user."""
     if model.pooling == "cls":
         return hidden[:, 0]
-    mask = torch.tensor(examples.attention_mask.reshape(-1, examples.attention_mask.shape[-1]))[..., None].float()
-    mean = (hidden * mask).sum(1) / mask.sum(1)
-    return functional.normalize(mean, dim=-1) if model.task == "sentence_embedding" else mean
+    mask = torch.tensor(examples.attention_mask.reshape(-1, examples.attention_mask.shape[-1]))
+    return mean_pooled(model, hidden, mask)
 
 
 def make_sgd(module: torch.nn.Module, learning_rate: Callable[[int], float]) -> Callable[[int], None]:
-    """Plain gradient descent: step number -> one update from the gradients at hand."""
+    """Plain gradient descent: step number -> one update from the present gradients."""
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     return lambda step: _update(optimizer, learning_rate(step))
 
@@ -174,7 +166,7 @@ def make_adamw(
     decayed: Mapping[str, bool],
     settings: Any,
 ) -> Callable[[int], None]:
-    """AdamW with clipping: step number -> one update from the gradients at hand.
+    """AdamW with clipping: step number -> one update from the present gradients.
 
     Args:
       module: to train.

@@ -1,13 +1,12 @@
-"""transformers' torch model of a task with our parameters, trained and asked on our batches.
+"""transformers' torch model of a task with our parameters, trained and evaluated on our batches.
 
     N texts   T tokens in a text   C texts in a group   L labels
 
-Its loss is ours, written in torch: a mean over what is labelled, so that weights count, and no answer is looked for in
-the padding. Its precision is ours too: bfloat16 is torch's own mixed precision, TF32 its own switch.
+Its loss is ours, written in torch (`torch_losses`): a mean over labels, so that weights count, and no answer is sought
+in the padding. Its precision is ours too: bfloat16 is torch's own mixed precision, TF32 its own switch.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,23 @@ import transformers
 from torch.nn import functional
 
 from bertjax.baselines.runners.frameworks import check_head
-from bertjax.baselines.torch.padded_texts import Level, Texts, level_of, texts_of
-from bertjax.batch import UNLABELLED, Batch, Pretraining
+from bertjax.baselines.torch.padded_texts import Texts, texts_of
+from bertjax.baselines.torch.torch_losses import Targets, find_losses, find_scores
+from bertjax.batch import UNLABELLED, Batch, LabelsOf, Pretraining
 from bertjax.pretrained.convert import canonical_name, to_haiku, to_hugging_face
-from bertjax.tasks import Model, Params, find_task, parameter_shapes
+from bertjax.tasks import Model, Params, find_task, find_torch_task, parameter_shapes
 from bertjax.training.settings.options import Imbalance
 
 Inputs = dict[str, torch.Tensor]
 
-_LEAST_DOUBT = 1e-7  # as in `losses`
+_SMALLEST_WEIGHT = 1e-30  # of a batch without labels
 _GROUPS_AT_ONCE = 32  # in evaluation
 
 
 def make_module(model: Model, params: Params) -> torch.nn.Module:
     """transformers' model with our parameters and the dropout rates of `model`, parameters in float32.
 
-    Tells torch, for the whole process, whether a GPU may round what it multiplies (TF32).
+    Sets, for the whole process, whether torch may round the factors of a product on a GPU (TF32).
 
     Raises:
       ConfigError: transformers has no such head.
@@ -69,8 +69,8 @@ def params_of(module: torch.nn.Module, model: Model) -> Params:
 
 def inputs_of(model: Model, texts: Texts) -> Inputs:
     """Arguments of the module: [N, T], or [N / C, C, T] where it takes groups."""
-    count, longest = len(texts.token_ids), texts.token_ids.shape[1]
-    shape = (-1, texts.num_texts, longest) if model.task == "multiple_choice" else (count, longest)
+    count, longest = texts.token_ids.shape
+    shape = (-1, texts.num_texts, longest) if find_torch_task(model.task).grouped_inputs else (count, longest)
     arrays = {
         "input_ids": texts.token_ids,
         "attention_mask": texts.attention_mask,
@@ -79,22 +79,31 @@ def inputs_of(model: Model, texts: Texts) -> Inputs:
     return {name: torch.from_numpy(array.reshape(shape)).to(device()) for name, array in arrays.items()}
 
 
-def answers_of(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
-    """What the head says of some texts.
+def logits_of(model: Model, output: Any) -> Any:
+    """The logits in a module's output, None of a task whose pooled hidden states are read.
 
     Returns:
-      [N, L] of texts, [N, T, L] of tokens (for spans L = 2, start and end), [N / C, C] of candidates, [N, D] vectors of
-      sentences, or `Pretraining` of two.
+      [N, L] of texts, [N, T, L] of tokens (for spans L = 2, start and end), [N / C, C] of candidates, or `Pretraining`
+      of two.
     """
+    logits = [output[name] for name in find_torch_task(model.task).outputs]
+    if isinstance(find_task(model.task).labels_of, Pretraining):
+        return Pretraining(*logits)
+    return torch.stack(logits, dim=-1) if len(logits) > 1 else next(iter(logits), None)
+
+
+def mean_pooled(model: Model, hidden_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """[N, T, D] -> [N, D], the mean over real tokens, of length 1 where the task has that."""
+    mask = attention_mask[..., None].float()
+    mean = (hidden_states * mask).sum(1) / mask.sum(1)
+    return functional.normalize(mean, dim=-1) if find_task(model.task).unit_vectors else mean
+
+
+def answers_of(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
+    """The logits of some texts (`logits_of`), or [N, D] vectors of sentences."""
     output = module(**inputs)
-    if model.task == "pretraining":
-        return Pretraining(output.prediction_logits, output.seq_relationship_logits)
-    if model.task == "question_answering":
-        return torch.stack([output.start_logits, output.end_logits], dim=-1)
-    if model.task == "sentence_embedding":
-        mask = inputs["attention_mask"][..., None].float()
-        return functional.normalize((output.last_hidden_state * mask).sum(1) / mask.sum(1), dim=-1)
-    return output.logits
+    logits = logits_of(model, output)
+    return mean_pooled(model, output.last_hidden_state, inputs["attention_mask"]) if logits is None else logits
 
 
 def _answers_in_precision(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
@@ -104,29 +113,31 @@ def _answers_in_precision(module: torch.nn.Module, model: Model, inputs: Inputs)
     return Pretraining(*(each.float() for each in answers)) if isinstance(answers, Pretraining) else answers.float()
 
 
-def labels_of(model: Model, batch: Batch, texts: Texts) -> Inputs:
+def label_arguments(model: Model, batch: Batch, texts: Texts) -> Inputs:
     """The labels of a batch as arguments of the module, for the loss that transformers has of the task."""
 
-    def tensor(level: Level, labels: np.ndarray, weights: np.ndarray) -> torch.Tensor:
-        values = torch.from_numpy(texts.read(level, labels))
-        if level == "token":
-            values = values.masked_fill(torch.from_numpy(texts.read(level, weights)) == 0, UNLABELLED)
+    def tensor(labels_of: LabelsOf, labels: np.ndarray, weights: np.ndarray) -> torch.Tensor:
+        values = torch.from_numpy(texts.read(labels_of, labels))
+        if labels_of == "tokens":
+            values = values.masked_fill(torch.from_numpy(texts.read(labels_of, weights)) == 0, UNLABELLED)
         return (values if values.is_floating_point() else values.long()).to(device())
 
-    labels, weights = batch.labels, batch.example_weights
-    if model.task == "pretraining":
-        return {
-            "labels": tensor("token", labels.masked_lm, weights.masked_lm),
-            "next_sentence_label": tensor("text", labels.next_sentence, weights.next_sentence),
-        }
-    values = tensor(level_of(model.task), labels, weights)
-    if model.task == "question_answering":
-        return {"start_positions": values[:, 0], "end_positions": values[:, 1]}
-    return {"labels": values}
+    names, labels_of = find_torch_task(model.task).label_arguments, find_task(model.task).labels_of
+    tensors = [
+        tensor(*part) for part in zip(*map(_parts, (labels_of, batch.labels, batch.example_weights)), strict=True)
+    ]
+    if len(names) > len(tensors):  # the two ends of a span
+        tensors = list(tensors[0].unbind(-1))
+    return dict(zip(names, tensors, strict=True))
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """The two values of `Pretraining`, or the one of any other task."""
+    return tuple(value) if isinstance(value, Pretraining) else (value,)
 
 
 def mean_loss(module: torch.nn.Module, model: Model, batch: Batch, texts: Texts, imbalance: Imbalance) -> torch.Tensor:
-    """The mean loss of a batch over what is labelled, to be differentiated.
+    """The mean loss of a batch over its labels, to be differentiated; two means are added up.
 
     Args:
       module: made from `model`.
@@ -134,54 +145,24 @@ def mean_loss(module: torch.nn.Module, model: Model, batch: Batch, texts: Texts,
       batch: of the host, in any layout.
       texts: of the batch.
       imbalance: settings of the loss.
+
+    Raises:
+      ConfigError: the task's loss has no counterpart in torch.
     """
-    inputs = inputs_of(model, texts)
+    inputs, task = inputs_of(model, texts), find_task(model.task)
     answers = _answers_in_precision(module, model, inputs)
-
-    def mean(level: Level, losses: Callable[[torch.Tensor], torch.Tensor], labels: Any, weights: Any) -> torch.Tensor:
-        wanted, counted = (torch.from_numpy(texts.read(level, leaf)).to(device()) for leaf in (labels, weights))
-        return (losses(wanted) * counted).sum() / counted.sum().clamp(min=1e-30)
-
-    labels, weights = batch.labels, batch.example_weights
-    if model.task == "pretraining":
-        words = partial(_cross_entropy, answers.masked_lm, imbalance=imbalance)
-        sentences = partial(_cross_entropy, answers.next_sentence, imbalance=imbalance)
-        return mean("token", words, labels.masked_lm, weights.masked_lm) + mean(
-            "text", sentences, labels.next_sentence, weights.next_sentence
-        )
-    mask = inputs["attention_mask"]
-    losses = partial(_losses, model.task, answers, attention_mask=mask, imbalance=imbalance)
-    return mean(level_of(model.task), losses, labels, weights)
-
-
-def _losses(
-    task: str, answers: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, imbalance: Imbalance
-) -> torch.Tensor:
-    """One number for each label; `bertjax.losses` says what they are."""
-    if task == "multi_label":
-        return functional.binary_cross_entropy_with_logits(answers, labels.float(), reduction="none").mean(-1)
-    if task == "regression":
-        return (answers - labels.reshape(answers.shape)).square().mean(-1)
-    if task == "sentence_embedding":
-        return ((answers[0::2] * answers[1::2]).sum(-1) - labels).square()
-    if task == "question_answering":
-        scores = answers.masked_fill(attention_mask[..., None] == 0, torch.finfo(answers.dtype).min)  # [N, T, 2]
-        return functional.cross_entropy(scores, labels.long(), reduction="none").mean(-1)
-    return _cross_entropy(answers, labels, imbalance)
-
-
-def _cross_entropy(answers: torch.Tensor, labels: torch.Tensor, imbalance: Imbalance) -> torch.Tensor:
-    """Over the last axis of the answers, softened and weighed as in `losses.imbalanced_cross_entropy`."""
-    flat, wanted = answers.flatten(0, -2), labels.long().flatten()
-    losses = functional.cross_entropy(flat, wanted, reduction="none", label_smoothing=imbalance.label_smoothing)
-    if imbalance.focal_gamma:
-        of_label = functional.log_softmax(flat, dim=-1).gather(1, wanted[:, None])[:, 0]
-        losses = losses * (-torch.expm1(of_label)).clamp(min=_LEAST_DOUBT) ** imbalance.focal_gamma
-    return losses.reshape(labels.shape)
+    means = []
+    for loss, labels_of, of_part, *leaves in zip(
+        find_losses(task), *map(_parts, (task.labels_of, answers, batch.labels, batch.example_weights)), strict=True
+    ):
+        labels, weights = (torch.from_numpy(texts.read(labels_of, leaf)).to(device()) for leaf in leaves)
+        values = loss(of_part, Targets(labels, inputs["attention_mask"], imbalance))
+        means.append((values * weights).sum() / weights.sum().clamp(min=_SMALLEST_WEIGHT))
+    return torch.stack(means).sum()
 
 
 def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
-    """What a head says of a batch, laid out as `Task.scores` has it; 0 where there is no text.
+    """The scores of a batch, laid out as those of `Task.scores`; 0 where there is no text.
 
     Texts of nearly one length are computed together, so that little of it is padding whatever the layout.
 
@@ -190,35 +171,26 @@ def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
       batch: of the host.
       answer: inputs -> what `answers_of` returns, as arrays of the host.
     """
-    rows, row_length = batch.token_ids.shape
-    num_slots = batch.example_starts.shape[1]
+    task, (rows, row_length) = find_task(model.task), batch.token_ids.shape
     chunks = texts_of(model, batch).by_length(_GROUPS_AT_ONCE)
 
-    def packed_batch(level: Level, answers: list[np.ndarray]) -> np.ndarray:
-        count = {"token": row_length, "text": num_slots, "group": num_slots // chunks[0].num_texts}[level]
-        leaf = np.zeros((rows, count, *answers[0].shape[2 if level == "token" else 1 :]), np.float32)
-        for texts, values in zip(chunks, answers, strict=True):
-            texts.write(level, leaf, values)
+    def laid_out(scores_of: LabelsOf, scores: Sequence[np.ndarray]) -> np.ndarray:
+        is_tokens = scores_of == "tokens"
+        count = row_length if is_tokens else batch.example_starts.shape[1] // chunks[0].num_texts
+        leaf = np.zeros((rows, count, *scores[0].shape[2 if is_tokens else 1 :]), np.float32)
+        for texts, values in zip(chunks, scores, strict=True):
+            texts.write(scores_of, leaf, values)
         return leaf
 
-    answers = [_scored(model, batch, texts, answer(inputs_of(model, texts))) for texts in chunks]
-    if model.task == "pretraining":
-        words, sentences = zip(*answers, strict=True)
-        return Pretraining(packed_batch("token", list(words)), packed_batch("text", list(sentences)))
-    if model.task == "question_answering":  # an answer is looked for among tokens, its label is of a text
-        return packed_batch("token", answers)
-    return packed_batch(level_of(model.task), answers)
+    def scores(texts: Texts) -> Any:
+        answers = answer(inputs_of(model, texts))
+        if isinstance(task.labels_of, Pretraining):
+            return answers
+        return find_scores(task)(answers, texts.read(task.labels_of, batch.labels))
 
-
-def _scored(model: Model, batch: Batch, texts: Texts, answers: Any) -> Any:
-    """What evaluation reads of a head's answers (`Task.scores`)."""
-    if model.task == "sentence_embedding":
-        return (answers[0::2] * answers[1::2]).sum(-1)
-    if model.task == "masked_lm":
-        words, logits = torch.from_numpy(texts.read("token", batch.labels)).long(), torch.from_numpy(answers)
-        losses = functional.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="none")
-        return torch.stack([losses.reshape(words.shape), (logits.argmax(-1) == words).float()], dim=-1).numpy()
-    return answers
+    of_chunks = [_parts(scores(texts)) for texts in chunks]
+    leaves = [laid_out(*part) for part in zip(_parts(task.scores_of), zip(*of_chunks, strict=True), strict=True)]
+    return Pretraining(*leaves) if len(leaves) > 1 else leaves[0]
 
 
 @torch.no_grad()

@@ -14,9 +14,6 @@ from bertjax.data.batching.batch_plan import Plan, Position
 from bertjax.data.batching.packing import Layout, Row, pack, unpacked
 from bertjax.data.encode.examples import Examples
 
-_EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of examples does not matter there
-_EVALUATION_CHUNK = 2048  # examples packed together in evaluation
-
 
 class PackedBatch(NamedTuple):
     """A batch and where its examples came from.
@@ -109,31 +106,6 @@ def shard(packed_batch: PackedBatch, index: int, count: int) -> PackedBatch:
     batch = jax.tree.map(lambda leaf: leaf[own], packed_batch.batch)
     ids = packed_batch.example_ids[own]
     return PackedBatch(batch, ids, int((ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
-
-
-def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
-    """Every example exactly once, packed across the whole set, in one shape."""
-    lengths = examples.lengths
-    row_length = _evaluation_row_length(int(lengths.max()))
-    chunks = [
-        np.arange(start, min(start + _EVALUATION_CHUNK, len(lengths)))
-        for start in range(0, len(lengths), _EVALUATION_CHUNK)
-    ]
-    packed = [(chunk, pack(lengths[chunk].tolist(), row_length)) for chunk in chunks]
-    most_rows = max(len(rows) for _, rows in packed)
-    num_rows = min(most_rows, max(1, _EVALUATION_TOKENS // row_length))
-    layout = Layout(
-        rows=-(-num_rows // num_devices) * num_devices,
-        row_length=row_length,
-        slots=max(len(row) for _, rows in packed for row in rows) * examples.kind.texts,
-    )
-    for chunk, rows in packed:
-        for start in range(0, len(rows), layout.rows):
-            yield collate(examples, chunk, rows[start : start + layout.rows], layout)
-
-
-def _evaluation_row_length(longest: int) -> int:
-    return longest * 3 // 2  # room for a second example in most rows, and short attention
 
 
 def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -> Layout:

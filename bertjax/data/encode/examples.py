@@ -1,10 +1,10 @@
 """`Examples`: tokenized, labelled and kept ragged, whatever the task; padding is the batch's business."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.batch import LabelKind
+from bertjax.batch import LabelKind, LabelsOf
 from bertjax.data.encode.masking import DynamicMasking
 
 
@@ -18,7 +18,7 @@ class Examples(NamedTuple):
         [total tokens] with -100 where a token has none.
       truncated: examples that were cut to the longest length.
       weights: [N] float32 of each example in the loss; None stands for 1 each.
-      labels_of: what has a label.
+      labels_of: the axis of a batch that the labels lie on.
       text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
       masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
       row_of: [N] which row of the table each is of, ascending; None where each row is one example.
@@ -33,7 +33,7 @@ class Examples(NamedTuple):
     labels: np.ndarray
     truncated: int
     weights: np.ndarray | None = None
-    labels_of: Literal["examples", "tokens"] = "examples"
+    labels_of: LabelsOf = "examples"
     text_lengths: np.ndarray | None = None
     masking: DynamicMasking | None = None
     row_of: np.ndarray | None = None

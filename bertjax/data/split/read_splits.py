@@ -27,7 +27,8 @@ from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.hold_out import Known, hold_out, test_size
 from bertjax.data.split.leaks import leaked_rows
 from bertjax.data.table import Side, Table
-from bertjax.data.task_formats import TaskFormat, format_of
+from bertjax.data.task_formats import TaskFormat
+from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.data.validate.contract import Finding, check, complaint
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import ConfigError, DataError
@@ -52,15 +53,14 @@ class Splits(NamedTuple):
     data_report: DataReport
 
 
-def read_splits(table: Table, task: str = "classification") -> Splits:
+def read_splits(table: Table, task_format: TaskFormat = CLASSIFICATION) -> Splits:
     """Reads the tables, checks their contract, preprocesses, drops duplicates, holds out test rows, removes leaks.
 
     Raises:
       DataError: whatever the table's sources, columns, texts or labels get wrong, or a contract that is broken.
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
-    task_format = format_of(task)
-    check_settings(table, task, task_format)
+    check_settings(table, task_format)
     named: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
     sources = {side: source for side, source in named.items() if source}
     reads = {
@@ -117,7 +117,7 @@ def preprocessing_of(table: Table) -> Preprocessing:
     return Preprocessing((*first, *table.steps, *last), table.stop_words, table.text, table.text_pair)
 
 
-def check_settings(table: Table, task: str, task_format: TaskFormat) -> None:
+def check_settings(table: Table, task_format: TaskFormat) -> None:
     """Whether the settings of the table agree.
 
     Raises:
@@ -125,8 +125,8 @@ def check_settings(table: Table, task: str, task_format: TaskFormat) -> None:
     """
     if task_format.positions and preprocessing_of(table).changing:
         raise ConfigError(
-            f"--steps {' '.join(table.steps)}: the labels of {task} point at places in the text, which a step would "
-            f"move; leave --steps out"
+            f"--steps {' '.join(table.steps)}: the labels of {task_format.task} point at places in the text, which a "
+            f"step would move; leave --steps out"
         )
     if table.validation_size is not None:
         if table.validation:

@@ -21,7 +21,7 @@ from bertjax.data.rows.row_hashes import keys_of
 from bertjax.data.split.leaks import leak_keys
 from bertjax.data.split.read_splits import is_blank, preprocessing_of
 from bertjax.data.table import Table
-from bertjax.data.task_formats import Encoding, format_of
+from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
 
 
@@ -29,7 +29,7 @@ class Recipe(NamedTuple):
     """How rows become examples.
 
     Attributes:
-      task: the name of a task format.
+      task_format: how a row becomes an example.
       table: its columns, with the preprocessing.
       columns: that are read.
       tokenizer: the folder of the model, where every worker can read it.
@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
       contract: what the rows promise.
     """
 
-    task: str
+    task_format: TaskFormat
     table: Table
     columns: tuple[str, ...]
     tokenizer: Path
@@ -97,7 +97,7 @@ def encode_rows(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedRows
     """
     if frame.empty:
         return None
-    table, task_format = recipe.table, format_of(recipe.task)
+    table, task_format = recipe.table, recipe.task_format
     selected = read_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
     numbered = selected.rows._replace(order=selected.kept)
     rows, compared = preprocess_rows(numbered, preprocessing_of(table))

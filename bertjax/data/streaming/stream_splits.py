@@ -32,7 +32,7 @@ from bertjax.data.streaming.encode_rows import Recipe, held_out_keys
 from bertjax.data.streaming.ray_blocks import BLOCK_ROWS, encoded_blocks
 from bertjax.data.streaming.stream_statistics import StreamStatistics
 from bertjax.data.table import Side, Table
-from bertjax.data.task_formats import TaskFormat, format_of
+from bertjax.data.task_formats import TaskFormat
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import ConfigError
 
@@ -64,7 +64,7 @@ class StreamedSplits(NamedTuple):
 
 def stream_splits(
     table: Table,
-    task: str,
+    task_format: TaskFormat,
     tokenizer: Path,
     vocabulary_size: int,
     max_length: int,
@@ -79,7 +79,7 @@ def stream_splits(
 
     Args:
       table: its settings.
-      task: the name of a task format.
+      task_format: how a row becomes an example.
       tokenizer: the folder of the model.
       vocabulary_size: of the tokenizer.
       max_length: longest example, in tokens.
@@ -91,8 +91,8 @@ def stream_splits(
       DataError: whatever the table's sources, columns, texts or labels get wrong, or a full disk.
       ConfigError: settings that contradict each other, or that need the texts of training rows.
     """
-    task_format, source = format_of(task), table.train
-    _check_streamed(table, task, task_format)
+    source = table.train
+    _check_streamed(table, task_format)
     files = files_of(source)
     columns = _columns(files[0], table)
     table = task_format.with_usual_columns(table, columns)
@@ -105,7 +105,7 @@ def stream_splits(
 
     optional = tuple(column for column in task_format.optional if column in columns)
     order = () if table.order_column is None else (table.order_column,)
-    recipe = Recipe(task, table, (*needed, *optional, *order), tokenizer, max_length, masking, seed, contract)
+    recipe = Recipe(task_format, table, (*needed, *optional, *order), tokenizer, max_length, masking, seed, contract)
     found = StreamStatistics(
         table, task_format, DiskStore(catalog.cache_folder() / "streams"), vocabulary_size, contract
     )
@@ -170,12 +170,12 @@ def _split(
     return rows, held
 
 
-def _check_streamed(table: Table, task: str, task_format: TaskFormat) -> None:
-    check_settings(table, task, task_format)
-    if task_format.judged_by_texts and (not table.test or table.validation_size is not None):
+def _check_streamed(table: Table, task_format: TaskFormat) -> None:
+    check_settings(table, task_format)
+    if task_format.evaluated_by_texts and (not table.test or table.validation_size is not None):
         raise ConfigError(
-            f"--reader ray keeps no texts of training rows, by which {task} is judged; name its rows with --test and "
-            f"--validation, or use --reader pandas"
+            f"--reader ray keeps no texts of training rows, by which {task_format.task} is judged; name its rows with "
+            f"--test and --validation, or use --reader pandas"
         )
     if in_catalog(table.train):
         raise ConfigError(f"{table.train} is a data set of the catalog, which fits in memory; leave --reader ray out")

@@ -24,7 +24,7 @@ from bertjax.data.streaming.ray_blocks import FileBlock
 from bertjax.data.streaming.stream_contract import StreamContract
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
-from bertjax.data.task_formats.answer_format import tell_unlearnable
+from bertjax.data.task_formats.answer_format import warn_of_unlearnable
 from bertjax.data.validate.contract import Contract, Finding, complaint
 from bertjax.errors import DataError
 
@@ -163,7 +163,7 @@ class StreamStatistics:
             raise nothing_left(source, preprocessing_of(self._table), count_of(self._num_usable, "row"))
         if self._skipped:
             logger.warning("%s: left out %s", source, listing(self._skipped))
-        tell_unlearnable(source, self._unlearnable)
+        warn_of_unlearnable(source, self._unlearnable)
         if self.emptied:
             logger.info("the preprocessing left no text in %d rows, which were dropped", self.emptied)
 

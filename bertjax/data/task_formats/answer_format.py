@@ -15,20 +15,20 @@ from transformers import PreTrainedTokenizerFast
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import Windows, in_windows
 from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_text, shown
-from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
 from bertjax.errors import ConfigError
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
 logger = logging.getLogger(__name__)
 
-NO_CHARACTER = -1  # where a token is none of the context
+NO_CHARACTER = -1  # of a token outside of the context
 
 
 class Answer(NamedTuple):
-    """A piece of the context.
+    """An answer, as a piece of the context.
 
     Attributes:
       start: its first character there, counted from 0.
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is known of a question beside its text.
+    """A question beside its text.
 
     Attributes:
       id: its name in the table, or its text.
@@ -51,13 +51,13 @@ class Question(NamedTuple):
 
 
 class Contexts(NamedTuple):
-    """What leads from tokens back to the text.
+    """The way back from tokens to the text.
 
     Attributes:
       questions: of the table, in its order.
       contexts: the text of each.
-      question_of: [N] which question a window belongs to; its windows follow one another.
-      characters: [total tokens, 2] where each token begins and ends in its context; -1 where it is none of it.
+      question_of: [N] the question of each window; the windows of a question follow one another.
+      characters: [total tokens, 2] where each token begins and ends in its context; -1 outside of it.
     """
 
     questions: Sequence[Question]
@@ -66,14 +66,14 @@ class Contexts(NamedTuple):
     characters: np.ndarray
 
 
-def _read(cells: Mapping[str, Any], table: Table) -> Row:
-    question, context = read_text(cells, table.text), read_text(cells, table.text_pair)
+def _read_label(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> Question:
+    question, context = texts
     cell = cells.get("id")
     name = question if is_missing(cell) else label_text(cell) or question
     answers = tuple(_answers(cells[table.label], table.label, name))
     for answer in answers:
         _check(answer, context, name)
-    return Row(question, context, Question(name, answers))
+    return Question(name, answers)
 
 
 def _answers(cell: Any, column: str, name: str) -> list[Answer]:
@@ -141,15 +141,15 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         ]
     ).astype(np.int32)
     labels = _labels(windows, characters, rows.labels)
-    found = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
-    lost = sum(bool(question.answers) and i not in found for i, question in enumerate(rows.labels))
-    tell_unlearnable(source, lost)
+    learnable = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
+    lost = sum(bool(question.answers) and i not in learnable for i, question in enumerate(rows.labels))
+    warn_of_unlearnable(source, lost)
     reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
     return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference, unlearnable=lost)
 
 
-def tell_unlearnable(source: str, count: int) -> None:
-    """Says how many answers are in none of the windows."""
+def warn_of_unlearnable(source: str, count: int) -> None:
+    """Logs how many answers lie in none of the windows."""
     if count:
         logger.warning("%s: the answers to %d questions are longer than a window, and cannot be learned", source, count)
 
@@ -183,11 +183,15 @@ def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Questi
 
 
 QUESTION_ANSWERING = TaskFormat(
-    columns=lambda table: (*pair_columns(table, "question_answering"), table.label),
-    optional=("id",),
-    read_row=_read,
+    task="question_answering",
+    text_columns=lambda table: pair_columns(table, "question_answering"),
+    read_texts=lambda cells, table: (read_text(cells, table.text), read_text(cells, table.text_pair)),
+    read_label=_read_label,
     encode=_encode,
+    plain=plain_pair,
+    placeholder=lambda question, names: Question("", ()),
+    optional=("id",),
     positions=True,
-    judged_by_texts=True,
+    evaluated_by_texts=True,
     usual={"text": (("question",),), "text_pair": (("context",),), "label": (("answers",),)},
 )

@@ -10,11 +10,20 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import tokenize
-from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_list, read_number, read_text, shown
-from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.rows.cells import (
+    BadCell,
+    is_missing,
+    label_text,
+    read_list,
+    read_number,
+    read_text,
+    read_texts,
+    shown,
+)
+from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
 from bertjax.errors import ConfigError, DataError
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -26,12 +35,19 @@ def _choice_columns(table: Table) -> tuple[str, ...]:
             "multiple_choice needs the candidates of each question: name their columns, or the one that lists them, "
             "with --candidates"
         )
-    return (*table.text, *table.candidates, table.label)
+    return (*table.text, *table.candidates)
 
 
-def _read_choice(cells: Mapping[str, Any], table: Table) -> Row:
+def _read_choice(cells: Mapping[str, Any], table: Table) -> tuple[str, tuple[str, ...]]:
     candidates = _candidates(cells, table.candidates)
-    return Row(read_text(cells, table.text), candidates, _right(cells, table.label, candidates))
+    return read_text(cells, table.text), candidates
+
+
+def _plain_choice(entry: Any) -> tuple[str, tuple[str, ...]]:
+    """A question and its candidates without a table."""
+    if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], str):
+        raise BadCell(f"must be a pair of a string and a list of candidates, or a row of columns, got {entry!r}")
+    return entry[0], _candidates({"candidates": entry[1]}, ("candidates",))
 
 
 def _candidates(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
@@ -79,14 +95,14 @@ def _encode_choices(rows: Rows, source: str, encoding: Encoding) -> Examples:
     )
 
 
-def _read_likeness(cells: Mapping[str, Any], table: Table) -> Row:
+def _read_likeness(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> float:
     likeness = read_number(cells, table.label) / table.label_scale
     if not -1 <= likeness <= 1:
         raise BadCell(
             f"holds {shown(cells[table.label])} in column {table.label!r}, but a likeness is between -1 and 1: name "
             f"the largest score with --label-scale, such as 5"
         )
-    return Row(read_text(cells, table.text), read_text(cells, table.text_pair), likeness)
+    return likeness
 
 
 def _encode_pairs(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -103,9 +119,13 @@ def _grouped(examples: Examples, texts: int) -> Examples:
 
 
 MULTIPLE_CHOICE = TaskFormat(
-    columns=_choice_columns,
-    read_row=_read_choice,
+    task="multiple_choice",
+    text_columns=_choice_columns,
+    read_texts=_read_choice,
+    read_label=lambda cells, table, texts: _right(cells, table.label, texts[1]),
     encode=_encode_choices,
+    plain=_plain_choice,
+    placeholder=lambda question, names: 0,
     usual={
         "text": (("question",),),
         "candidates": (("choices",), ("options",), ("candidates",), ("A", "B", "C", "D")),
@@ -114,9 +134,13 @@ MULTIPLE_CHOICE = TaskFormat(
 )
 
 SENTENCE_EMBEDDING = TaskFormat(
-    columns=lambda table: (*pair_columns(table, "sentence_embedding"), table.label),
-    read_row=_read_likeness,
+    task="sentence_embedding",
+    text_columns=lambda table: pair_columns(table, "sentence_embedding"),
+    read_texts=read_texts,
+    read_label=_read_likeness,
     encode=_encode_pairs,
+    plain=plain_pair,
+    placeholder=lambda text, names: 0.0,
     usual={
         "text": (("sentence1",), ("text1",)),
         "text_pair": (("sentence2",), ("text2",)),

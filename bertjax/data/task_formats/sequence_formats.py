@@ -18,10 +18,12 @@ from bertjax.data.rows.cells import (
     shown,
 )
 from bertjax.data.rows.label_vocabulary import in_order, label_ids, label_indices, label_vocabulary
-from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
 from bertjax.errors import ConfigError, DataError
+
+Texts = tuple[Any, Any]
 
 _SEPARATORS = ("|", ";", ",", "/", "\t")
 
@@ -42,8 +44,8 @@ def pair_columns(table: Table, task: str) -> tuple[str, ...]:
     return text_columns(table)
 
 
-def _read_class(cells: Mapping[str, Any], table: Table) -> Row:
-    return Row(*read_texts(cells, table), read_label(cells, table.label))
+def _read_class(cells: Mapping[str, Any], table: Table, texts: Texts) -> str:
+    return read_label(cells, table.label)
 
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -56,10 +58,9 @@ def _label_columns(table: Table) -> tuple[str, ...]:
     return table.labels or (table.label,)
 
 
-def _read_several(cells: Mapping[str, Any], table: Table) -> Row:
-    texts = read_texts(cells, table)
+def _read_several(cells: Mapping[str, Any], table: Table, texts: Texts) -> tuple[str, ...]:
     if table.labels:
-        return Row(*texts, tuple(column for column in table.labels if read_flag(cells, column)))
+        return tuple(column for column in table.labels if read_flag(cells, column))
     try:
         items = read_list(cells, table.label, table.label_delimiter)
     except BadCell as error:
@@ -70,14 +71,14 @@ def _read_several(cells: Mapping[str, Any], table: Table) -> Row:
     if None in labels:
         item = items[labels.index(None)]
         raise BadCell(f"holds the label {shown(item)} in column {table.label!r}, which is neither string nor integer")
-    return Row(*texts, tuple(label for label in dict.fromkeys(labels) if label))
+    return tuple(label for label in dict.fromkeys(labels) if label)
 
 
 def _several_vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
-    found = set(names)
-    if not found:
+    known = set(names)
+    if not known:
         raise DataError(f"multi_label needs a label or more, the training rows of {table.train} have none")
-    return table.labels or in_order(found)
+    return table.labels or in_order(known)
 
 
 def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -88,8 +89,8 @@ def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
     return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
 
 
-def _read_numbers(cells: Mapping[str, Any], table: Table) -> Row:
-    return Row(*read_texts(cells, table), tuple(read_number(cells, column) for column in _label_columns(table)))
+def _read_numbers(cells: Mapping[str, Any], table: Table, texts: Texts) -> tuple[float, ...]:
+    return tuple(read_number(cells, column) for column in _label_columns(table))
 
 
 def _encode_numbers(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -98,9 +99,12 @@ def _encode_numbers(rows: Rows, source: str, encoding: Encoding) -> Examples:
 
 
 CLASSIFICATION = TaskFormat(
-    columns=lambda table: (*text_columns(table), table.label),
-    read_row=_read_class,
+    task="classification",
+    text_columns=text_columns,
+    read_texts=read_texts,
+    read_label=_read_class,
     encode=_encode_classes,
+    placeholder=lambda text, names: names[0],
     names=lambda label: (label,),
     vocabulary=lambda names, table: label_vocabulary(names),
     indexed=True,
@@ -108,8 +112,8 @@ CLASSIFICATION = TaskFormat(
 )
 
 
-def _read_follows(cells: Mapping[str, Any], table: Table) -> Row:
-    return Row(*read_texts(cells, table), str(int(read_flag(cells, table.label))))
+def _read_follows(cells: Mapping[str, Any], table: Table, texts: Texts) -> str:
+    return str(int(read_flag(cells, table.label)))
 
 
 def _encode_follows(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -118,17 +122,25 @@ def _encode_follows(rows: Rows, source: str, encoding: Encoding) -> Examples:
 
 
 NEXT_SENTENCE = TaskFormat(
-    columns=lambda table: (*pair_columns(table, "next_sentence"), table.label),
-    read_row=_read_follows,
+    task="next_sentence",
+    text_columns=lambda table: pair_columns(table, "next_sentence"),
+    read_texts=read_texts,
+    read_label=_read_follows,
     encode=_encode_follows,
+    plain=plain_pair,
+    placeholder=lambda text, names: "0",
     names=lambda label: (label,),
     classes=True,
 )
 
 MULTI_LABEL = TaskFormat(
-    columns=lambda table: (*text_columns(table), *_label_columns(table)),
-    read_row=_read_several,
+    task="multi_label",
+    text_columns=text_columns,
+    read_texts=read_texts,
+    read_label=_read_several,
     encode=_encode_several,
+    label_columns=_label_columns,
+    placeholder=lambda text, names: (),
     names=lambda labels: labels,
     vocabulary=_several_vocabulary,
     indexed=True,
@@ -136,9 +148,13 @@ MULTI_LABEL = TaskFormat(
 )
 
 REGRESSION = TaskFormat(
-    columns=lambda table: (*text_columns(table), *_label_columns(table)),
-    read_row=_read_numbers,
+    task="regression",
+    text_columns=text_columns,
+    read_texts=read_texts,
+    read_label=_read_numbers,
     encode=_encode_numbers,
+    label_columns=_label_columns,
+    placeholder=lambda text, names: (0.0,) * len(names),
     vocabulary=lambda names, table: _label_columns(table),
     usual={"label": (("score",),)},
 )

@@ -1,4 +1,4 @@
-"""`TaskFormat`: what a task must say of its tables, from the cells of a row to labelled examples."""
+"""`TaskFormat`: how a task reads its tables, from the cells of a row to labelled examples."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -8,19 +8,20 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.masking_settings import Masking
-from bertjax.data.rows.labelled_rows import Row, Rows
+from bertjax.data.rows.cells import BadCell
+from bertjax.data.rows.labelled_rows import Row, Rows, Text
 from bertjax.data.table import Table
 
 
 class Encoding(NamedTuple):
-    """What rows are encoded with.
+    """The values that rows are encoded with.
 
     Attributes:
       vocabulary: the label names, in index order; empty where labels have none.
       max_length: longest example, in tokens.
       table: the settings of the table.
       masking: how words are hidden.
-      seed: of that.
+      seed: of the masking.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -31,34 +32,85 @@ class Encoding(NamedTuple):
     seed: int = 0
 
 
+def plain_texts(entry: Any) -> tuple[Text, Text | None]:
+    """A text, or a pair of texts, that comes from no table.
+
+    Raises:
+      BadCell: it is neither.
+    """
+    parts = (entry,) if isinstance(entry, str) else entry
+    if not isinstance(parts, tuple) or len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
+        raise BadCell(f"must be a string, a pair of strings or a row of columns, got {entry!r}")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def plain_pair(entry: Any) -> tuple[Text, Text | None]:
+    """A pair of texts that comes from no table.
+
+    Raises:
+      BadCell: it is none.
+    """
+    text, pair = plain_texts(entry)
+    if pair is None:
+        raise BadCell(f"must be a pair of strings or a row of columns, got {entry!r}")
+    return text, pair
+
+
 class TaskFormat(NamedTuple):
     """How the rows of a task become labelled examples.
 
     Attributes:
-      columns: the columns that are read.
-      read_row: (cells by column, table) -> the row; raises BadCell.
+      task: its name, as messages spell it.
+      text_columns: (table) -> the columns of the text, and of the second one.
+      read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
+      read_label: (cells by column, table, both texts) -> the label; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
+      label_columns: (table) -> the columns of the label; none where a text is its own label.
+      plain: what stands for a row without a table -> the text, and the second one or None; raises BadCell.
+      placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
       names: a label -> the label names in it; all of them must occur in training.
       vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
-      optional: columns that are read where they are there.
+      optional: columns that are read where a table has them.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
-      positions: labels point at words or characters of the text, so nothing may change it.
-      judged_by_texts: predictions are, so texts must be at hand.
-      usual: the names that columns go by where the default of a setting is not there.
+      positions: labels point at words or characters of the text, so no preprocessing may change it.
+      evaluated_by_texts: evaluation compares texts, so they must be kept in memory.
+      usual: common column names, tried where a table lacks the default of a setting.
     """
 
-    columns: Callable[[Table], tuple[str, ...]]
-    read_row: Callable[[Mapping[str, Any], Table], Row]
+    task: str
+    text_columns: Callable[[Table], tuple[str, ...]]
+    read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]]
+    read_label: Callable[[Mapping[str, Any], Table, tuple[Text, Any]], Any]
     encode: Callable[[Rows, str, Encoding], Examples]
+    label_columns: Callable[[Table], tuple[str, ...]] = lambda table: (table.label,)
+    plain: Callable[[Any], tuple[Text, Text | None]] = plain_texts
+    placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
     indexed: bool = False
     optional: tuple[str, ...] = ()
     classes: bool = False
     positions: bool = False
-    judged_by_texts: bool = False
+    evaluated_by_texts: bool = False
     usual: Mapping[Literal["text", "text_pair", "label", "candidates"], tuple[tuple[str, ...], ...]] = {}
+
+    def columns(self, table: Table) -> tuple[str, ...]:
+        """All columns that a labelled table must have.
+
+        Raises:
+          ConfigError: the task needs a setting of the table that is missing.
+        """
+        return (*self.text_columns(table), *self.label_columns(table))
+
+    def read_row(self, cells: Mapping[str, Any], table: Table) -> Row:
+        """A labelled row.
+
+        Raises:
+          BadCell: its cells cannot be used.
+        """
+        texts = self.read_texts(cells, table)
+        return Row(*texts, self.read_label(cells, table, texts))
 
     def with_usual_columns(self, table: Table, columns: Iterable[str]) -> Table:
         """The table with its columns named, where a setting was left at its default and the columns say otherwise.
@@ -67,14 +119,14 @@ class TaskFormat(NamedTuple):
           table: its settings.
           columns: of the training rows.
         """
-        there = set(columns)
+        present = set(columns)
         changes: dict[str, Any] = {}
         for setting, candidates in self.usual.items():
-            given = getattr(table, setting)
-            names = (given,) if setting == "label" else given
-            if given != getattr(Table, setting) or (names and set(names) <= there):
+            value = getattr(table, setting)
+            names = (value,) if setting == "label" else value
+            if value != getattr(Table, setting) or (names and set(names) <= present):
                 continue
-            found = next((names for names in candidates if set(names) <= there), None)
-            if found is not None:
-                changes[setting] = found[0] if setting == "label" else found
+            usual = next((names for names in candidates if set(names) <= present), None)
+            if usual is not None:
+                changes[setting] = usual[0] if setting == "label" else usual
         return replace(table, **changes)

@@ -21,11 +21,11 @@ from bertjax.data.split.read_splits import Splits, preprocessing_of, read_splits
 from bertjax.data.streaming.disk_store import StoredExamples
 from bertjax.data.streaming.stream_splits import StreamedSplits, stream_splits
 from bertjax.data.table import Side, Table
-from bertjax.data.task_formats import Encoding, TaskFormat, format_of
+from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
-from bertjax.tasks import TASKS, Model, Params, make_model
+from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.registry import find_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.environment import weights_digest
@@ -67,7 +67,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     Raises:
       UserError: whatever is wrong with the table, the model or the settings.
     """
-    task_format = format_of(config.task)
+    task_format = find_format(config.task)
     _check_loss(config, task_format)
     folder = find_model(config.model)
     positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
@@ -75,9 +75,9 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
     tokenizer = load_tokenizer(folder)
     splits = (
-        stream_splits(config.data, config.task, folder, len(tokenizer), config.max_length, config.masking, config.seed)
+        stream_splits(config.data, task_format, folder, len(tokenizer), config.max_length, config.masking, config.seed)
         if config.data.reader == "ray"
-        else read_splits(config.data, config.task)
+        else read_splits(config.data, task_format)
     )
     table, vocabulary = splits.table, splits.vocabulary
     model, params = from_pretrained(

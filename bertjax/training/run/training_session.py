@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
-from bertjax.evaluation.evaluators import EVALUATORS
 from bertjax.evaluation.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.forward import Forward
 from bertjax.prediction.predict import predict
 from bertjax.settings import flatten
-from bertjax.tasks import Model, Params
+from bertjax.tasks import Model, Params, find_evaluator
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracked_run import tracked_run
 from bertjax.tracking.tracker import NullTracker, Tracker
@@ -209,7 +208,7 @@ def evaluate_examples(forward: Forward, params: Params, examples: Examples, mode
       params: its parameters, placed on the devices.
     """
     scores = predict(partial(forward, params), forward.devices.count, examples)
-    return EVALUATORS[model.task](scores, examples, model.labels)
+    return find_evaluator(model.task)(scores, examples, model.labels)
 
 
 def _validation(

@@ -1,0 +1,86 @@
+"""`LoadedModel`: a model folder in memory, with all that is needed to read texts as its training rows were read."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.config import Execution, read_config_json
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.masking_settings import Masking
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.preprocessing import Preprocessing
+from bertjax.data.table import Table
+from bertjax.data.task_formats import Encoding
+from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing, stored_reading
+from bertjax.tasks import Model, Params, find_format
+from bertjax.tracking.registry import find_model
+from bertjax.training.settings.data_config import with_reading
+
+
+class LoadedModel(NamedTuple):
+    """A model, its weights, and the settings of its training rows.
+
+    Attributes:
+      model: the network.
+      params: its parameters, on the host.
+      tokenizer: of its folder.
+      preprocessing: of every text.
+      max_length: longest example, in tokens.
+      table: the settings by which training rows were read, without their sources.
+      masking: how words were hidden.
+    """
+
+    model: Model
+    params: Params
+    tokenizer: PreTrainedTokenizerFast
+    preprocessing: Preprocessing = Preprocessing()
+    max_length: int = 128
+    table: Table = Table()
+    masking: Masking = Masking()
+
+    def encode(self, rows: Rows, source: str) -> Examples:
+        """Preprocessed rows as examples.
+
+        Args:
+          rows: one or more.
+          source: named in errors.
+
+        Raises:
+          DataError: a label that training never saw.
+        """
+        encoding = Encoding(self.tokenizer, self.model.labels, self.max_length, self.table, self.masking)
+        return find_format(self.model.task).encode(rows, source, encoding).fixed(self.table.split_seed)
+
+
+def load_model(
+    name: str | Path, execution: Execution | None = None, columns: Mapping[str, Any] | None = None
+) -> LoadedModel:
+    """Loads a model folder.
+
+    Args:
+      name: a folder such as `model/` of a run, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's
+        registry.
+      execution: how to run the network.
+      columns: fields of `Table` that are others than in training.
+
+    Raises:
+      UserError: there is no such model, or it does not fit.
+    """
+    folder = find_model(str(name))
+    stored = read_config_json(folder)
+    model, params = from_pretrained(folder, execution=execution)
+    preprocessing, config = stored_preprocessing(stored), with_reading(stored_reading(stored))
+    texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
+    return LoadedModel(
+        model,
+        params,
+        load_tokenizer(folder),
+        preprocessing,
+        stored_max_length(stored),
+        replace(config.data, **{**texts, **(columns or {})}),
+        config.masking,
+    )

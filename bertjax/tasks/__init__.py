@@ -1,0 +1,30 @@
+"""The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
+
+from bertjax.tasks.network import Model, Params, make_model, parameter_shapes
+from bertjax.tasks.registry import (
+    TASKS,
+    find_evaluator,
+    find_format,
+    find_postprocess,
+    find_task,
+    find_torch_task,
+    register_task,
+)
+from bertjax.tasks.task import Metric, Task, TorchTask
+
+__all__ = [
+    "TASKS",
+    "Metric",
+    "Model",
+    "Params",
+    "Task",
+    "TorchTask",
+    "find_evaluator",
+    "find_format",
+    "find_postprocess",
+    "find_task",
+    "find_torch_task",
+    "make_model",
+    "parameter_shapes",
+    "register_task",
+]

@@ -1,0 +1,98 @@
+"""`make_model`: the network of a task as pure functions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from bertjax.batch import Batch, padded_batch
+from bertjax.config import BertConfig, Execution
+from bertjax.errors import ConfigError
+from bertjax.model.bert import ForwardOptions
+from bertjax.model.heads import BertOutput, HeadConfig, Pooling
+from bertjax.model.inputs import check_batch
+from bertjax.model.precision import check_execution, matmul_precision, policy_of, to_compute
+from bertjax.tasks.registry import find_task
+
+Params = Mapping[str, Mapping[str, Any]]
+
+
+class Model(NamedTuple):
+    """A network as pure functions, and the values it was made from.
+
+    Attributes:
+      init: rng_key -> parameters, freshly initialised.
+      apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False, return_attentions=False) ->
+        BertOutput. rng_key may be None when deterministic. A batch of the host is checked first; inside of `jax.jit`,
+        an index out of range gives NaN.
+      labels: the label vocabulary, one name an index; empty where labels have no names.
+    """
+
+    init: Callable[[Array], Params]
+    apply: Callable[..., BertOutput]
+    config: BertConfig
+    task: str
+    pooling: Pooling
+    labels: tuple[str, ...]
+
+
+def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pooling: Pooling | None = None) -> Model:
+    """The network of a task.
+
+    Args:
+      config: the architecture, and how to run it.
+      task: an entry of `TASKS`.
+      labels: names of the classes, in index order, where the task has them.
+      pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
+
+    Raises:
+      ConfigError: a task that is not in the table, a pooling that it does not have, or a device that cannot run it.
+    """
+    entry = find_task(task)
+    check_execution(config.execution)
+    head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
+    policy = policy_of(config.execution)
+
+    def transformed(head_config: HeadConfig) -> hk.Transformed:
+        # numpy where a user calls with a batch of the host
+        return hk.transform(lambda batch, options: entry.head(head_config, jax.tree.map(jnp.asarray, batch), options))
+
+    # Parameters start the same however the network is run.
+    plain = transformed(head_config._replace(config=replace(config, execution=Execution())))
+    network = transformed(head_config)
+
+    def init(rng_key: Array) -> Params:
+        return plain.init(
+            rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
+        )
+
+    def apply(
+        params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
+        return_hidden_states: bool = False, return_attentions: bool = False,
+    ) -> BertOutput:  # fmt: skip
+        check_batch(config, batch)
+        options = ForwardOptions(deterministic, return_hidden_states, return_attentions)
+        with matmul_precision(config.execution):
+            return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, options))
+
+    return Model(init, apply, config, task, head_config.pooling, labels)
+
+
+def _pooling(task: str, requested: Pooling | None) -> Pooling:
+    """The pooling of a task: its own, or the requested one where the task leaves it open."""
+    fixed = find_task(task).pooling
+    if fixed == "chosen":
+        return requested or "pooler"
+    if requested not in (None, fixed) and fixed is not None:
+        raise ConfigError(f"task {task!r} has pooling {fixed!r}, not {requested!r}")
+    return fixed or "pooler"
+
+
+def parameter_shapes(model: Model) -> Params:
+    """The parameters of a model as shapes and dtypes, without computing any."""
+    return jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))

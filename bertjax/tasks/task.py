@@ -1,0 +1,94 @@
+"""`Task`: everything that bertjax knows of a task, as one value."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from bertjax import losses
+from bertjax.batch import Batch, LabelsOf, Pretraining
+from bertjax.data.task_formats import TaskFormat
+from bertjax.evaluation.evaluators import Evaluator
+from bertjax.losses import Loss
+from bertjax.model.bert import ForwardOptions
+from bertjax.model.heads import BertOutput, HeadConfig
+from bertjax.tasks.postprocess import Postprocess
+
+
+class Metric(NamedTuple):
+    """A number by which models are compared.
+
+    Attributes:
+      name: its key in a report, without the rows it is of: `accuracy` for `test/accuracy`.
+      greater_is_better: False for a loss.
+    """
+
+    name: str
+    greater_is_better: bool = True
+
+
+class TorchTask(NamedTuple):
+    """How `bertjax.baselines` calls transformers' class of a task, and reads it. Data only: torch is imported there.
+
+    The torch counterparts of the loss and the scores follow from the task's own (`baselines.torch.torch_losses`).
+
+    Attributes:
+      outputs: fields of the module's output that hold the logits. Two of them are start and end of a span, or, where
+        `Task.labels_of` is `Pretraining`, its two tasks. None: the pooled hidden states are read instead.
+      label_arguments: arguments of its `forward` that take the labels, one for each of `outputs`; none where
+        transformers has no loss of the task.
+      grouped_inputs: whether it takes [N, C, T] for the C texts of an example, rather than [N C, T].
+      num_labels: of a new head in a parity check.
+      num_texts: C of the examples of a parity check.
+      vanishing_gradients: pattern of Hugging Face's parameter names, with `{last}` for the last layer's number -> why
+        their gradient is zero in exact arithmetic. There are some where a number added to all scores changes nothing.
+      no_trainer: why transformers' Trainer cannot train on bertjax's examples; None where it can.
+    """
+
+    outputs: tuple[str, ...] = ("logits",)
+    label_arguments: tuple[str, ...] = ("labels",)
+    grouped_inputs: bool = False
+    num_labels: int = 3
+    num_texts: int = 1
+    vanishing_gradients: Mapping[str, str] = {}
+    no_trainer: str | None = None
+
+
+class Task(NamedTuple):
+    """A task: its network, how it learns, and how it is read, evaluated and put into words.
+
+    Attributes:
+      head: (config, batch, options) -> BertOutput, in a Haiku transform.
+      loss: (output, batch) -> a loss for each of the batch's weights; None where there is nothing to train.
+      metric: says which of two models is better; None where there is nothing to train.
+      architecture: transformers' class, for `config.json`.
+      pipeline_tag: the hub's name for the use of such a model.
+      head_modules: Haiku paths of the modules that a bare encoder's checkpoint lacks.
+      labels_of: the axis of the batch that labels lie on; a pair for the two tasks of pre-training.
+      scores_of: the axis that `scores` lie on; a span is labelled by example and scored by token.
+      names: whether the labels have names, as many as the head has outputs.
+      pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
+      unit_vectors: whether the head scales the pooled vector to length 1.
+      problem_type: transformers' name of the loss, where one class has several.
+      scores: (output, batch) -> what evaluation and prediction read, [B, E, ...], [B, G, ...] or [B, T, ...].
+      format: how rows of a table become labelled examples; None where bertjax reads no tables for the task.
+      evaluator: (scores, examples, label names) -> report; None where there is no format.
+      postprocess: how scores become answers in words; None where the task does not say anything of a whole text.
+      torch: transformers' model of the task in torch; None where there is none to compare with.
+    """
+
+    head: Callable[[HeadConfig, Batch, ForwardOptions], BertOutput]
+    loss: Loss | None
+    metric: Metric | None
+    architecture: str
+    pipeline_tag: str
+    head_modules: tuple[str, ...] = ()
+    labels_of: LabelsOf | Pretraining = "examples"
+    scores_of: LabelsOf | Pretraining = "examples"
+    names: bool = False
+    pooling: Literal["chosen", "pooler", "mean"] | None = "pooler"
+    unit_vectors: bool = False
+    problem_type: str | None = None
+    scores: Callable[[BertOutput, Batch], Any] = losses.logits
+    format: TaskFormat | None = None
+    evaluator: Evaluator | None = None
+    postprocess: Postprocess | None = None
+    torch: TorchTask | None = None
