@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.sweeps.driver import SweepStopped, run_sweep
     from bertjax.sweeps.ledger import Ledger
     from bertjax.sweeps.results.sweep_results import read_results
+    from bertjax.training.run.run_folder import new_folder
 
     if parsed.show is not None:
         _show(read_results(parsed.show.absolute()))
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("--resume names the folder; leave --out out")
     sweep = _read(parsed.config) if parsed.config is not None else Ledger(parsed.resume or Path()).sweep()
     changes = {name: getattr(parsed, name) for name in _CHANGES if getattr(parsed, name) is not None}
-    out = parsed.resume or parsed.out or _default_folder(parsed.config or Path("sweep"))
+    out = parsed.resume or parsed.out or new_folder(parsed.config.stem if parsed.config else "sweep")
     print(f"the sweep is in {out}; --resume {out} continues it, --show {out} shows it", file=sys.stderr)
     # Ray ends a sweep in order at Ctrl-C, and dies of the other signal.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -124,7 +124,3 @@ def _read(path: Path) -> "Sweep":
     if not isinstance(sweep, Sweep):
         raise ConfigError(f"--config {path}: CONFIG must be a bertjax.Sweep, it is {type(sweep).__name__}")
     return sweep
-
-
-def _default_folder(config: Path) -> Path:
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{config.stem}"

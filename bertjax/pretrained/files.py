@@ -2,10 +2,7 @@
 
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401 (gives NumPy the name bfloat16, by which safetensors asks for it)
@@ -14,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bertjax import catalog
-from bertjax.errors import AssetError, CheckpointError, writing
+from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.torch_files import read_torch_file
 
 SINGLE_FILE = "model.safetensors"
@@ -121,25 +118,3 @@ def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     except SafetensorError as error:  # of the tensors nothing can be wrong, so it is the disk
         raise OSError(str(error)) from error
     (folder / SINGLE_FILE).chmod(0o644)  # safetensors writes it for its owner's eyes only
-
-
-@contextmanager
-def written_at_once(folder: Path) -> Iterator[Path]:
-    """A scratch folder that takes the place of `folder` when the block ends, and vanishes if it fails.
-
-    Raises:
-      DiskError: the system does not let it be written.
-    """
-    folder = Path(folder)
-    with writing(folder, "free some space, or choose another folder"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            yield scratch
-            scratch.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise

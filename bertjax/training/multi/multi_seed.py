@@ -18,6 +18,7 @@ from bertjax.errors import ConfigError, RunFolderError, UserError
 from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
+from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training.loop.early_stopping import VALIDATION
@@ -152,7 +153,7 @@ def finetune_seeds(
         if not runs:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
         metrics = _together(runs)
-        run_folder.write_json(folder / run_folder.METRICS, metrics)
+        write_json(folder / run_folder.METRICS, metrics)
         tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracker.log_artifact(folder / name)

@@ -8,6 +8,7 @@ from bertjax.data.rows.data_report import DataReport
 from bertjax.evaluation.reports import Report
 from bertjax.evaluation.run_report import render_report
 from bertjax.model_folder import save_pretrained
+from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.train_metrics import RunRecord
@@ -61,13 +62,13 @@ def write_results(
 ) -> None:
     title = f"{config.model} on {config.data.train}"
     html = render_report(title, report, metrics, record.history, shown, data_report)
-    run_folder.write_text(folder / run_folder.REPORT, html)
+    write_text(folder / run_folder.REPORT, html)
     artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
     if config.data.contract:
         findings = {"contract": config.data.contract, "tables": data_report.contract_report()}
-        run_folder.write_json(folder / run_folder.CONTRACT, findings)
+        write_json(folder / run_folder.CONTRACT, findings)
         artifacts.append(run_folder.CONTRACT)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_json(folder / run_folder.METRICS, metrics)
     tracker.log_metrics(metrics, step)
     for name in artifacts:
         tracker.log_artifact(folder / name)
