@@ -1,4 +1,4 @@
-"""Reports of a run: a table for the terminal and a self-contained HTML page."""
+"""The report of a run: a table for the terminal and a self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from bertjax.report_pages.html_page import format_number, render_page
 
 
 def console_table(report: Report, title: str) -> Table:
-    """The scores of each part, with the number that matters most in the title."""
+    """A table with the scores of each part; the headline score is in the title."""
     name, value = report.headline[0]
     scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value in report.headline])
     table = Table(title=f"{title}: {name} {value:.4f}", title_justify="left", show_header=report.table is not None)
@@ -32,15 +32,15 @@ def render_report(
     settings: Mapping[str, Any],
     data_report: DataReport,
 ) -> str:
-    """An HTML page that needs nothing but itself.
+    """A self-contained HTML page.
 
     Args:
       title: of the page.
       report: of the test rows.
-      metrics: flat, shown except those by class and of the data, which have their tables.
-      history: metrics of each epoch and evaluation; rows may differ in what they have; none where nothing was trained.
-      settings: flat config.
-      data_report: what was read, dropped and removed, and what became of the contract.
+      metrics: flat; those of single classes and of the data are in tables of their own.
+      history: metrics of each epoch and evaluation, whose keys may differ; empty where nothing was trained.
+      settings: the flat config.
+      data_report: the rows that were read, dropped and removed, and the findings of the contract.
     """
     return render_page(
         "run.html.jinja",

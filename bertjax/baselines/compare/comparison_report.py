@@ -50,7 +50,7 @@ def _shown(value: float | None, pattern: str) -> str:
 
 
 def render_comparison(title: str, summary: Summary, results: Sequence[Result], settings: Mapping[str, Any]) -> str:
-    """An HTML page that needs nothing but itself.
+    """A self-contained HTML page.
 
     Args:
       title: of the page.
