@@ -20,8 +20,9 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
-from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors, written_at_once
+from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.vocabulary import tokenizer_entries
+from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def save_pretrained(
     folder = Path(folder)
     if departure := departure_from_transformers(model):
         logger.warning("%s is for bertjax alone: %s", folder, departure)
-    with written_at_once(folder) as scratch:
+    with replaced_folder(folder) as scratch:
         (scratch / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         write_tensors(scratch, tensors)
         if tokenizer is not None:

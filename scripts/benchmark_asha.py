@@ -82,7 +82,9 @@ def compared(asha: Results, whole: Results) -> dict[str, Any]:
     sides = {"asha": asha, "whole": whole}
     best = {side: results.best for side, results in sides.items()}
     scores = {side: result.best for side, result in best.items() if result is not None and result.best is not None}
-    epochs = {side: results.reports * whole.sweep.base.evaluation.evaluate_every for side, results in sides.items()}
+    epochs = {
+        side: results.num_evaluations * whole.sweep.base.evaluation.evaluate_every for side, results in sides.items()
+    }
     return {
         "trials": len(whole.trials),
         "metric": whole.metric,

@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,12 +53,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from bertjax.baselines.compare.comparison import compare
     from bertjax.baselines.compare.comparison_report import console_table
+    from bertjax.training.run.run_folder import new_folder
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
     config = parsed.config
     if parsed.dropout == "off":
         config = replace(config, dropout_rate=0.0)
-    out = parsed.out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-compare"
+    out = parsed.out or new_folder("compare")
     summary = compare(
         config,
         parsed.frameworks,

@@ -104,15 +104,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
     from bertjax.evaluation.run_report import render_report
-    from bertjax.pretrained.files import written_at_once
     from bertjax.settings import flatten
+    from bertjax.storage.atomic_write import replaced_folder
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
     shown: dict[str, Any] = {"model": name, "task": evaluation.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
-    with written_at_once(out) as scratch:
+    with replaced_folder(out) as scratch:
         (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (scratch / REPORT).write_text(html, encoding="utf-8")
         if predictions := evaluation.predictions():

@@ -1,4 +1,4 @@
-"""`--out` of the commands that write a folder in one step."""
+"""The check of `--out` for commands that write a folder in one step."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from bertjax.errors import RunFolderError
 
 
 def check_replaceable(out: Path, overwrite: bool) -> None:
-    """Whether a folder may be written there, in the place of what is there.
+    """Checks that a folder may be written, in place of the one there.
 
     Raises:
-      RunFolderError: it is a file, or holds something that nobody said may go.
+      RunFolderError: it is a file, or not empty and `overwrite` is false.
     """
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"--out {out} is a file; give a folder")

@@ -1,12 +1,11 @@
 """`bertjax sweep`: a search over configs, resumable."""
 
-import importlib.util
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +17,15 @@ if TYPE_CHECKING:
     from bertjax.sweeps.sweep_config import Sweep
 
 
-_CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # what flags may change of a sweep
+_CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # settings of a sweep that flags change
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Search over configs: many fine-tuning runs, side by side where the machine allows, the best of them kept.
+    """Search over configs: many fine-tuning runs, in parallel where the machine allows, of which the best is kept.
 
-    A sweep is a Python file with a CONFIG, a `bertjax.Sweep`. Killed at any moment, it goes on with --resume.
+    A sweep is a Python file with a CONFIG, a `bertjax.Sweep`. Killed at any moment, it continues with --resume.
     """
 
     config: Path | None = None
@@ -60,12 +59,13 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Runs, continues or shows a sweep."""
     parsed = parse(Arguments, arguments, "bertjax sweep")
-    given = [name for name in ("config", "resume", "show") if getattr(parsed, name) is not None]
-    if not given or "show" in given[:-1] or (len(given) > 1 and "show" in given):
+    sources = [name for name in ("config", "resume", "show") if getattr(parsed, name) is not None]
+    if not sources or (len(sources) > 1 and "show" in sources):
         raise ConfigError("give --config FILE to start a sweep, --resume DIR to continue one, or --show DIR")
     from bertjax.sweeps.driver import SweepStopped, run_sweep
     from bertjax.sweeps.ledger import Ledger
     from bertjax.sweeps.results.sweep_results import read_results
+    from bertjax.training.run.run_folder import new_folder
 
     if parsed.show is not None:
         _show(read_results(parsed.show.absolute()))
@@ -73,10 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.resume is not None and parsed.out not in (None, parsed.resume):
         raise ConfigError("--resume names the folder; leave --out out")
     sweep = _read(parsed.config) if parsed.config is not None else Ledger(parsed.resume or Path()).sweep()
-    changes = {name: getattr(parsed, name) for name in _CHANGES if getattr(parsed, name) is not None}
-    out = parsed.resume or parsed.out or _default_folder(parsed.config or Path("sweep"))
+    changes = {name: value for name in _CHANGES if (value := getattr(parsed, name)) is not None}
+    out = parsed.resume or parsed.out or new_folder(parsed.config.stem if parsed.config else "sweep")
     print(f"the sweep is in {out}; --resume {out} continues it, --show {out} shows it", file=sys.stderr)
-    # Ray ends a sweep in order at Ctrl-C, and dies of the other signal.
+    # Ray ends a sweep in order at SIGINT, and dies of SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         results = run_sweep(replace(sweep, **changes), out, resume=parsed.resume is not None, address=parsed.address)
@@ -103,28 +103,19 @@ def _show(results: "Results") -> None:
 
 
 def _read(path: Path) -> "Sweep":
-    """The sweep of a Python file.
+    """The `CONFIG` of a Python file.
 
     Raises:
-      ConfigError: there is no such file, or it has no sweep.
+      ConfigError: the file does not exist, fails, or has no sweep.
     """
     from bertjax.sweeps.sweep_config import Sweep
 
     if not path.is_file():
         raise ConfigError(f"--config {path} does not exist; give a Python file with a CONFIG")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--config {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        sweep = runpy.run_path(str(path)).get("CONFIG")
     except (SyntaxError, NameError, ImportError, AttributeError, TypeError) as error:
         raise ConfigError(f"--config {path} cannot be run: {error}") from None
-    sweep = getattr(module, "CONFIG", None)
     if not isinstance(sweep, Sweep):
         raise ConfigError(f"--config {path}: CONFIG must be a bertjax.Sweep, it is {type(sweep).__name__}")
     return sweep
-
-
-def _default_folder(config: Path) -> Path:
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{config.stem}"

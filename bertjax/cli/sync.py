@@ -1,4 +1,4 @@
-"""`bertjax sync`: what runs recorded while their MLflow was away, sent to it."""
+"""`bertjax sync`: uploads what runs recorded while MLflow did not answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bertjax.errors import ConfigError
 
 @dataclass(frozen=True)
 class Arguments:
-    """Send what the journals of ended runs still hold to MLflow.
+    """Send what the event logs of ended runs still hold to MLflow.
 
     A run whose MLflow does not answer keeps its records in its folder. They go to where the run began, or where
     MLFLOW_TRACKING_URI says.
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     folders = parse(Arguments, arguments, "bertjax sync").folders
     if not folders:
         raise ConfigError("give the folders of the runs to send (see bertjax sync --help)")
-    from bertjax.tracking.mlflow_tracker import send_rest
+    from bertjax.tracking.mlflow_tracker import upload_pending
 
     for folder in folders:
-        print(f"{folder}: {send_rest(folder)} records sent")
+        print(f"{folder}: {upload_pending(folder)} records sent")
     return 0

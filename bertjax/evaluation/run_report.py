@@ -1,20 +1,17 @@
-"""Reports of a run: a table for the terminal and a self-contained HTML page."""
+"""The report of a run: a table for the terminal and a self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
 from bertjax.data.rows.data_report import DataReport
 from bertjax.evaluation.reports import Report, ScoreTable
-
-_TEMPLATE = Path(__file__).with_name("run_report.html.jinja")
+from bertjax.report_pages.html_page import format_number, render_page
 
 
 def console_table(report: Report, title: str) -> Table:
-    """The scores of each part, with the number that matters most in the title."""
+    """A table with the scores of each part; the headline score is in the title."""
     name, value = report.headline[0]
     scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value in report.headline])
     table = Table(title=f"{title}: {name} {value:.4f}", title_justify="left", show_header=report.table is not None)
@@ -22,13 +19,9 @@ def console_table(report: Report, title: str) -> Table:
         table.add_column(column, justify="right" if i else "left")
     for rows in (scores.rows, scores.averages):
         for part, numbers in rows:
-            table.add_row(part, *map(_number, numbers))
+            table.add_row(part, *map(format_number, numbers))
         table.add_section()
     return table
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def render_report(
@@ -39,19 +32,18 @@ def render_report(
     settings: Mapping[str, Any],
     data_report: DataReport,
 ) -> str:
-    """An HTML page that needs nothing but itself.
+    """A self-contained HTML page.
 
     Args:
       title: of the page.
       report: of the test rows.
-      metrics: flat, shown except those by class and of the data, which have their tables.
-      history: metrics of each epoch and evaluation; rows may differ in what they have; none where nothing was trained.
-      settings: flat config.
-      data_report: what was read, dropped and removed, and what became of the contract.
+      metrics: flat; those of single classes and of the data are in tables of their own.
+      history: metrics of each epoch and evaluation, whose keys may differ; empty where nothing was trained.
+      settings: the flat config.
+      data_report: the rows that were read, dropped and removed, and the findings of the contract.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_page(
+        "run.html.jinja",
         title=title,
         report=report,
         largest=1 if report.confusion is None else int(report.confusion.counts.max()) or 1,

@@ -1,1 +1,1 @@
-"""Weights in and out: `rules` is the table of names, `convert` applies it strictly, `files` reads and writes disks."""
+"""Weights in and out: `rules` is the table of names, `convert` applies it strictly, `files` reads and writes them."""

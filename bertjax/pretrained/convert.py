@@ -19,12 +19,12 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 class Exceptions(NamedTuple):
-    """What a caller allows a checkpoint to lack or to have too much.
+    """Tensors that a checkpoint may lack or have in excess.
 
     Attributes:
-      fresh: Haiku modules that the caller initialises, whatever the checkpoint has for them.
-      init_missing: patterns of tensor names (Hugging Face's, `*` stands for anything) that may be missing.
-      drop: patterns of tensor names that are left out.
+      fresh: Haiku modules that the caller initialises even if the checkpoint has them.
+      init_missing: patterns (`*` matches anything) of Hugging Face's tensor names that may be missing.
+      drop: patterns of tensor names that are ignored.
     """
 
     fresh: Collection[str] = ()
@@ -33,11 +33,11 @@ class Exceptions(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """Parameters out of a checkpoint.
+    """Parameters from a checkpoint.
 
     Attributes:
-      params: float32 arrays, all that the checkpoint gave.
-      missing: (module, parameter) of those that the caller has to initialise.
+      params: the float32 arrays in the checkpoint.
+      missing: (module, parameter) of each one that the caller has to initialise.
     """
 
     params: Params
@@ -50,17 +50,17 @@ def to_haiku(
     exceptions: Exceptions = Exceptions(),  # noqa: B008 (immutable)
     other_problems: Iterable[str] = (),
 ) -> Converted:
-    """Fills the parameters that a network expects.
+    """Converts a checkpoint to the parameters that a network expects.
 
     Args:
-      tensors: a checkpoint, by Hugging Face's names: with or without the `bert.` prefix, old names included.
-      template: the parameters of the network, as anything with a shape.
-      exceptions: what need not fit.
-      other_problems: found elsewhere, to stand in the same error.
+      tensors: a checkpoint by Hugging Face's names, with or without the `bert.` prefix, legacy names included.
+      template: the parameters of the network, arrays or any values with a shape.
+      exceptions: the mismatches that are allowed.
+      other_problems: messages of the caller for the same error.
 
     Raises:
-      CheckpointError: tensors that are missing, not expected, of another shape or dtype, not finite, or untied; all of
-        them at once.
+      CheckpointError: tensors that are missing, not expected, of another shape or dtype, not finite, or untied; one
+        error names all of them.
     """
     tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
     rules = list(rules_of(template))
@@ -90,7 +90,7 @@ def to_haiku(
 
 
 def to_hugging_face(params: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The inverse of `to_haiku`: tensors under Hugging Face's names, in float32, ready to be saved."""
+    """The inverse of `to_haiku`: float32 tensors by Hugging Face's names."""
     return {
         rule.hugging_face: np.ascontiguousarray(rule.bijection.apply(np.asarray(params[rule.module][rule.parameter])))
         for rule in rules_of(params)
@@ -98,10 +98,10 @@ def to_hugging_face(params: Mapping[str, Mapping[str, Any]]) -> dict[str, np.nda
 
 
 def rules_of(params: Mapping[str, Mapping[str, Any]]) -> Iterator[Rule]:
-    """The rows of the table for the parameters of one network, with layer numbers filled in.
+    """The rules for the parameters of one network, with layer numbers filled in.
 
     Raises:
-      CheckpointError: a parameter that no row carries.
+      CheckpointError: a parameter without a rule.
     """
     by_path = {(rule.module, rule.parameter): rule for rule in RULES}
     for module, parameters in params.items():
@@ -116,7 +116,7 @@ def rules_of(params: Mapping[str, Mapping[str, Any]]) -> Iterator[Rule]:
 
 
 def canonical_name(name: str) -> str:
-    """A tensor's name as the table has it.
+    """The name of a tensor in the table of rules.
 
     >>> canonical_name("embeddings.LayerNorm.gamma")
     'bert.embeddings.LayerNorm.weight'
@@ -129,14 +129,14 @@ def canonical_name(name: str) -> str:
 
 def has_module(tensors: Collection[str], module: str) -> bool:
     """Whether a checkpoint has every tensor of a Haiku module without layers, such as `pooler` or `classifier`."""
-    found = {canonical_name(name) for name in tensors}
-    found |= {first for second, first in TIED.items() if second in found}
-    wanted = {rule.hugging_face for rule in RULES if rule.module == module}
-    return bool(wanted) and wanted <= found
+    names = {canonical_name(name) for name in tensors}
+    names |= {first for second, first in TIED.items() if second in names}
+    required = {rule.hugging_face for rule in RULES if rule.module == module}
+    return bool(required) and required <= names
 
 
 def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) -> str | None:
-    """What is wrong with a tensor, or None."""
+    """How a tensor differs from the rule and the expected shape, or None."""
     if tensor is None:
         return "is missing"
     if tensor.dtype.name not in _DTYPES:
@@ -151,10 +151,10 @@ def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) 
 def _without_second_names(
     tensors: Mapping[str, np.ndarray], expected: Collection[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Each tied tensor under its first name alone, and which of them hold other numbers than their first name."""
+    """The tensors with each tied one under its first name only, and a message for each pair of unequal values."""
     tensors, problems = dict(tensors), []
     for second, first in TIED.items():
-        # Without a head that reads it, the second name is only one more tensor of pre-training.
+        # Without a head that reads it, the tensor under the second name is a leftover of pre-training.
         if second not in tensors or not _reads(second, expected):
             continue
         tensor = tensors.pop(second)
@@ -169,7 +169,7 @@ def _reads(second: str, expected: Collection[str]) -> bool:
 
 
 def _ignored(tensors: Collection[str], template: Mapping[str, Any]) -> Iterator[str]:
-    """Tensors that may be left out: constants, and parts of pre-training that this network does not have."""
+    """Tensors that are ignored: constants, and pre-training heads that this network does not have."""
     prefixes = tuple(prefix for prefix, module in OPTIONAL.items() if module not in template)
     return (name for name in tensors if name in IGNORED or name.startswith(prefixes))
 
@@ -179,7 +179,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _idle_patterns(tensors: Collection[str], rules: Iterable[Rule], exceptions: Exceptions) -> Iterator[str]:
-    """Patterns that match nothing: a slip of the pen, since each was written for something."""
+    """A message for each pattern that matches nothing, which is most likely a typing error."""
     names = [rule.hugging_face for rule in rules]
     for pattern in exceptions.init_missing:
         if not any(_matches(name, [pattern]) for name in names):

@@ -1,11 +1,8 @@
-"""Model folders on disk: where a name leads, the tensors in it, and how a new one is written in one step."""
+"""Model folders on disk: the folder that a name refers to, and reading and writing the tensors in it."""
 
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401 (gives NumPy the name bfloat16, by which safetensors asks for it)
@@ -14,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bertjax import catalog
-from bertjax.errors import AssetError, CheckpointError, writing
+from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.torch_files import read_torch_file
 
 SINGLE_FILE = "model.safetensors"
@@ -22,7 +19,7 @@ SHARD_INDEX = "model.safetensors.index.json"
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 
-# What a fine-tuning run needs of a repository; other frameworks' weights stay where they are.
+# The files that a fine-tuning run needs; other frameworks' weights are not downloaded.
 _HUB_FILES = ("config.json", "*.safetensors", SHARD_INDEX, "vocab.txt", "tokenizer*.json", "special_tokens_map.json")
 _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
@@ -38,7 +35,7 @@ def resolve_model(name: str) -> Path:
         return folder
     if name in catalog.names("model"):
         return catalog.fetch(name)
-    # A hub id is `name` or `owner/name`; anything else was meant as a path.
+    # A hub id is `name` or `owner/name`; anything else is a path.
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise AssetError(f"{name} is not a folder; give a folder, a hub id, or one of {_catalog_names()}")
     return _from_hub(name)
@@ -50,7 +47,7 @@ def _from_hub(repository: str) -> Path:
 
     try:
         folder = Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
-        # Only now, as most repositories have the same weights twice. The folder is named by its commit.
+        # Second, because most repositories have both formats of the same weights. The folder's name is the commit.
         if not (folder / SINGLE_FILE).is_file() and not (folder / SHARD_INDEX).is_file():
             snapshot_download(repository, revision=folder.name, allow_patterns=list(_HUB_TORCH_FILES))
         return folder
@@ -94,9 +91,9 @@ def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> d
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(index.values())):
         tensors |= read(path.parent / shard)
-    absent = sorted(set(index) - set(tensors))
-    if absent:
-        raise CheckpointError(f"{path.parent}: the index names tensors that no shard holds: {', '.join(absent)}")
+    missing = sorted(set(index) - set(tensors))
+    if missing:
+        raise CheckpointError(f"{path.parent}: the index names tensors that no shard holds: {', '.join(missing)}")
     return tensors
 
 
@@ -111,35 +108,13 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes one safetensors file; `format` is what transformers asks for when it loads it.
+    """Writes one safetensors file, with the `format` in its metadata that transformers requires.
 
     Raises:
       OSError: the disk is full.
     """
     try:
         save_file(dict(tensors), folder / SINGLE_FILE, metadata={"format": "pt"})
-    except SafetensorError as error:  # of the tensors nothing can be wrong, so it is the disk
+    except SafetensorError as error:  # the tensors are valid, so the disk is at fault
         raise OSError(str(error)) from error
-    (folder / SINGLE_FILE).chmod(0o644)  # safetensors writes it for its owner's eyes only
-
-
-@contextmanager
-def written_at_once(folder: Path) -> Iterator[Path]:
-    """A scratch folder that takes the place of `folder` when the block ends, and vanishes if it fails.
-
-    Raises:
-      DiskError: the system does not let it be written.
-    """
-    folder = Path(folder)
-    with writing(folder, "free some space, or choose another folder"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            yield scratch
-            scratch.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+    (folder / SINGLE_FILE).chmod(0o644)  # safetensors makes it readable by its owner only

@@ -1,6 +1,6 @@
-"""The one table of weights: what Hugging Face calls a tensor, where it lives here, and how the two relate.
+"""The table of weights: Hugging Face's name of each tensor, its Haiku path, and the bijection between the two.
 
-Data only, read both ways by `convert`. `{i}` stands for the number of an encoder layer.
+Data only, read in both directions by `convert`. `{i}` is the number of an encoder layer.
 """
 
 from enum import Enum
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Bijection(Enum):
-    """How a tensor changes between the two sides; each is its own inverse."""
+    """The change of a tensor between the two sides; each is its own inverse."""
 
     COPY = "copy"
     TRANSPOSE = "transpose"  # torch keeps a linear layer as [out, in], Haiku as [in, out]
@@ -68,7 +68,7 @@ RULES: tuple[Rule, ...] = (
     *_linear("cls.seq_relationship", "next_sentence"),
 )
 
-# Second names of a tensor. A checkpoint may have either or both; both must hold the same numbers.
+# Second names of tied tensors. A checkpoint may have one name or both, with equal values.
 TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -84,6 +84,5 @@ LEGACY_SUFFIXES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "Lay
 # Tensors with nothing to load: position_ids is 0, 1, 2, ...
 IGNORED = ("bert.embeddings.position_ids",)
 
-# Parts of pre-training that a network may leave out: tensors that start so are known, and dropped where the network
-# does not have the module.
+# Prefixes of tensors that belong to an optional Haiku module; ignored where the network does not have the module.
 OPTIONAL = {"bert.pooler.": "pooler", "cls.predictions.": "masked_lm", "cls.seq_relationship.": "next_sentence"}

@@ -86,7 +86,7 @@ class _Tensor(NamedTuple):
     metadata: object = None
 
     def __setstate__(self, state: object) -> None:
-        """Forgets it. Without this method pickle sets attributes, and those of the class if a file names the class."""
+        """Ignores the state. Without this method pickle sets attributes, and those of the class if a file names it."""
 
 
 class _Parameter(NamedTuple):
@@ -97,11 +97,11 @@ class _Parameter(NamedTuple):
     hooks: object
 
     def __setstate__(self, state: object) -> None:
-        """As for a tensor."""
+        """Ignores the state; see `_Tensor`."""
 
 
 class _Dict(dict):
-    """Takes the place of `OrderedDict`: a dict that can be given a state and forgets it."""
+    """The replacement of `OrderedDict`: a dict that ignores a pickled state."""
 
     __slots__ = ()
 
@@ -109,7 +109,7 @@ class _Dict(dict):
         """A state dict carries the version of each module as `_metadata`, which says nothing of the weights."""
 
 
-# All that a pickle can name. Storage types stay names: a string can be neither called nor changed.
+# The only names that a pickle may use. Storage types stay strings, which can be neither called nor changed.
 _GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _Dict,
     ("torch._utils", "_rebuild_tensor"): _Tensor,
@@ -121,7 +121,7 @@ _GLOBALS: dict[tuple[str, str], Any] = {
 
 # The unpickler in Python has a dict for its memo; the one in C makes room for up to 64 GB when an index is forged.
 class _Unpickler(pickle._Unpickler):
-    """Builds dicts, records and plain values, and notes the storages that they refer to."""
+    """Builds dicts, records and plain values, and collects the storages that they refer to."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")  # of the strings that Python 2 wrote
@@ -129,8 +129,8 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
-            wanted = f"{module}.{name}"
-            raise CheckpointError(f"was refused: it asks for {wanted!r}; save the model as safetensors")
+            refused = f"{module}.{name}"
+            raise CheckpointError(f"was refused: it asks for {refused!r}; save the model as safetensors")
         return _GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -156,7 +156,7 @@ def _open_zip(file: IO[bytes]) -> tuple[object, Iterable[tuple[str, bytes]]]:
     root = roots[0]
 
     def read(name: str) -> bytes:
-        # What is stored as it is cannot be larger than the file.
+        # An uncompressed entry cannot be larger than the file.
         if archive.getinfo(root + name).compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{name} is compressed")
         return archive.read(root + name)
@@ -190,7 +190,7 @@ def _open_legacy(file: IO[bytes]) -> tuple[object, Iterable[tuple[str, bytes]]]:
 
 
 def _records(state: object) -> dict[str, _Tensor]:
-    """The tensors of an unpickled object by name, with parameters taken for what they hold."""
+    """The tensors of an unpickled state dict by name; parameters are replaced by their data."""
     if not isinstance(state, dict):
         raise CheckpointError("is not a state dict of tensors; save the weights as safetensors")
     records: dict[str, _Tensor] = {}
@@ -206,7 +206,7 @@ def _records(state: object) -> dict[str, _Tensor]:
 
 
 def _cut(records: dict[str, _Tensor], storages: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
-    """Each tensor as an array of its own; storages are read one after the other, each once."""
+    """Each tensor as a separate array; storages are read in order, each once."""
     names_of: defaultdict[str, list[str]] = defaultdict(list)
     for name, tensor in records.items():
         names_of[tensor.storage.key].append(name)
@@ -227,7 +227,7 @@ def _array(raw: bytes, tensor: _Tensor) -> np.ndarray:
     if 0 in shape:
         return np.empty(shape, storage.dtype)
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    # A stride of nought would let a few bytes claim any amount of memory.
+    # A stride of 0 would let a few bytes claim any amount of memory.
     if last >= flat.size or math.prod(shape) > flat.size:
         raise ValueError("a tensor reaches outside its storage")
     byte_strides = [stride * storage.dtype.itemsize for stride in strides]
@@ -235,5 +235,5 @@ def _array(raw: bytes, tensor: _Tensor) -> np.ndarray:
 
 
 def _counts(*numbers: object) -> bool:
-    """Whether all are whole numbers from 0 on; True and False are none."""
+    """Whether all are integers from 0 on; booleans are not."""
     return all(type(number) is int and number >= 0 for number in numbers)

@@ -1,4 +1,4 @@
-"""How many entries the tokenizer of a model folder has, read off its files without building it."""
+"""The vocabulary size of a model folder's tokenizer, read from its files without building the tokenizer."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ from bertjax.errors import CheckpointError
 
 
 def tokenizer_entries(folder: Path) -> int | None:
-    """One more than the largest token id that the folder's tokenizer can give; None where it has no tokenizer.
+    """One more than the largest token id of the folder's tokenizer; None where the folder has no tokenizer.
 
     Raises:
-      CheckpointError: a `tokenizer.json` that is none.
+      CheckpointError: an invalid `tokenizer.json`.
     """
     folder = Path(folder)
     if (folder / "tokenizer.json").is_file():

@@ -1,1 +1,1 @@
-"""Sweeps: `space` says what varies, `config` what a sweep is, `driver` runs it on Ray Tune, `results` reads it back."""
+"""Sweeps on Ray Tune: `driver` runs each `trial` that `searchers` choose from `search_space`; `ledger` records them."""

@@ -1,14 +1,13 @@
-"""After the search: the best config with several seeds, whole runs below the folder and the MLflow run of the sweep."""
+"""The best config of a sweep with several seeds: whole runs below the sweep's folder and its MLflow run."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from bertjax.errors import UserError
-from bertjax.sweeps.ledger import Ledger, Trial
+from bertjax.sweeps.ledger import Ledger, Trial, run_lock
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import alone_in
+from bertjax.sweeps.trial import enter_driver_settings
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.run.run_folder import CONFIG
@@ -16,29 +15,29 @@ from bertjax.training.run.run_folder import CONFIG
 logger = logging.getLogger(__name__)
 
 
-def train_seeds(sweep: Sweep, ledger: Ledger, best: Trial, parent: str) -> None:
-    """Trains what is missing of the seeds of the best trial's config; those that have ended stay.
-
-    It runs where a trial would, with a trial's resources.
+def train_seeds(sweep: Sweep, ledger: Ledger, best: Trial, parent_run_id: str) -> None:
+    """Trains the best trial's config with the seeds that have not ended yet, in a Ray task with a trial's resources.
 
     Args:
       sweep: its settings.
       ledger: of the sweep.
       best: the trial.
-      parent: the MLflow run of the sweep.
+      parent_run_id: the MLflow run of the sweep.
 
     Raises:
-      UserError: what `finetune_seeds` raises.
+      UserError: see `finetune_seeds`.
     """
     import ray
     from ray.exceptions import RayTaskError
 
     logger.info("the best config, that of trial %d, with seeds %s", best.number, " ".join(map(str, sweep.seeds)))
-    task = ray.remote(_work).options(
+    task = ray.remote(_finetune_seeds).options(
         num_cpus=sweep.cpus, num_gpus=sweep.gpus, resources=dict(sweep.resources), max_retries=sweep.retries
     )
     try:
-        failures = ray.get(task.remote(str(ledger.folder), best.number, parent, str(Path.cwd()), tracking_address()))
+        failures = ray.get(
+            task.remote(str(ledger.folder), best.number, parent_run_id, str(Path.cwd()), tracking_address())
+        )
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
@@ -47,22 +46,20 @@ def train_seeds(sweep: Sweep, ledger: Ledger, best: Trial, parent: str) -> None:
         logger.warning("seed %d failed: %s", seed, cause)
 
 
-def _work(folder: str, number: int, parent: str, cwd: str, store: str) -> Mapping[int, str]:
-    """What Ray calls, in a process of its own; returns why some seeds have no result."""
+def _finetune_seeds(folder: str, number: int, parent_run_id: str, cwd: str, store: str) -> Mapping[int, str]:
+    """Runs in a Ray worker process; returns why seeds have no result, by seed."""
     from bertjax.training.multi.multi_seed import finetune_seeds
 
-    if Path(cwd).is_dir():
-        os.chdir(cwd)
-    os.environ["MLFLOW_TRACKING_URI"] = store
+    enter_driver_settings(cwd, store)
     ledger = Ledger(Path(folder))
     sweep, out = ledger.sweep(), ledger.seeds_folder(number)
     config = sweep.trial_config(ledger.trials()[number].values)
-    with alone_in(out):
+    with run_lock(out):
         return finetune_seeds(
             config,
             sweep.seeds,
             out,
             stack=sweep.stack_seeds,
             resume=(out / CONFIG).exists(),
-            new_tracker=lambda seeds_run: MlflowTracker(config.experiment, seeds_run or parent),
+            new_tracker=lambda seeds_run: MlflowTracker(config.experiment, seeds_run or parent_run_id),
         ).failures

@@ -1,4 +1,4 @@
-"""Schedulers: who ends a trial before its last epoch, which are Ray's, and that of a population, which ends none."""
+"""Schedulers, which are Ray's, and the budget in epochs that ends a whole sweep."""
 
 import math
 from typing import Any
@@ -12,40 +12,36 @@ from ray.tune.schedulers import (
 )
 from ray.tune.stopper import Stopper
 
-from bertjax.sweeps.ledger import Ledger
-from bertjax.sweeps.pbt.population import Population
 from bertjax.sweeps.sweep_config import Sweep
 
-REPORTS = "training_iteration"  # Ray's count of them
+_EVALUATIONS = "training_iteration"  # Ray's count of a trial's reports
 
 
-def make_scheduler(sweep: Sweep, ledger: Ledger) -> TrialScheduler:
+def make_scheduler(sweep: Sweep) -> TrialScheduler:
     """The scheduler of a sweep; metric and mode come from Ray's own settings."""
-    reports, factor = sweep.reports, sweep.reduction_factor
-    grace = min(sweep.evaluations_in(sweep.grace_epochs), reports)
+    total, factor = sweep.evaluations_per_trial, sweep.reduction_factor
+    grace = min(sweep.evaluations_in(sweep.grace_epochs), total)
     match sweep.scheduler:
         case "asha":
-            return AsyncHyperBandScheduler(REPORTS, max_t=reports, grace_period=grace, reduction_factor=factor)
+            return AsyncHyperBandScheduler(_EVALUATIONS, max_t=total, grace_period=grace, reduction_factor=factor)
         case "hyperband":
-            return HyperBandScheduler(REPORTS, max_t=reports, reduction_factor=factor)
+            return HyperBandScheduler(_EVALUATIONS, max_t=total, reduction_factor=factor)
         case "median":
-            return MedianStoppingRule(REPORTS, grace_period=grace)
-        case "pbt":
-            return Population(sweep, ledger, REPORTS)
+            return MedianStoppingRule(_EVALUATIONS, grace_period=grace)
         case _:
             return FIFOScheduler()
 
 
-class EpochBudget(Stopper):
-    """Ends the sweep when its trials have trained so many epochs together; never, where there is no such number."""
+class MaxEpochsStopper(Stopper):
+    """Ends a sweep when its trials together have trained a number of epochs; never where that is None."""
 
-    def __init__(self, max_epochs: int | None, epochs_of_report: int):
-        self._left = math.inf if max_epochs is None else max_epochs
-        self._epochs_of_report = epochs_of_report
+    def __init__(self, max_epochs: int | None, epochs_per_evaluation: int):
+        self._epochs_left = math.inf if max_epochs is None else max_epochs
+        self._epochs_per_evaluation = epochs_per_evaluation
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        self._left -= self._epochs_of_report
-        return self._left <= 0
+        self._epochs_left -= self._epochs_per_evaluation
+        return self._epochs_left <= 0
 
     def stop_all(self) -> bool:
-        return self._left <= 0
+        return self._epochs_left <= 0

@@ -1,4 +1,4 @@
-"""The search space: which settings vary, by dotted path, and what each may become. Values only; nothing here draws."""
+"""The search space: the settings that vary, by dotted path, and the range of each. Values only; searchers draw."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Uniform:
-    """A real number, every part of the range as likely."""
+    """A real number with a uniform distribution."""
 
     low: float
     high: float
@@ -27,25 +27,17 @@ class Uniform:
 
     @property
     def examples(self) -> tuple[float, ...]:
-        """Values that must fit the setting for all others to do."""
+        """Values that are valid for the setting if and only if all others are."""
         return (float(self.low), float(self.high))
 
     def at(self, share: float) -> float:
-        """The value below which this share of the distribution lies.
-
-        Args:
-          share: in [0, 1).
-        """
+        """The quantile of a share in [0, 1)."""
         return self.low + share * (self.high - self.low)
-
-    def perturbed(self, value: float, factor: float) -> float:
-        """The value times the factor, inside of the range."""
-        return min(max(value * factor, self.low), self.high)
 
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A positive real number whose logarithm is uniform: for learning rates and the like."""
+    """A positive real number whose logarithm is uniform, as for learning rates."""
 
     low: float
     high: float
@@ -56,21 +48,17 @@ class LogUniform:
 
     @property
     def examples(self) -> tuple[float, ...]:
-        """Values that must fit the setting for all others to do."""
+        """Values that are valid for the setting if and only if all others are."""
         return (float(self.low), float(self.high))
 
     def at(self, share: float) -> float:
-        """The value below which this share of the distribution lies."""
+        """The quantile of a share in [0, 1)."""
         return math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
-
-    def perturbed(self, value: float, factor: float) -> float:
-        """The value times the factor, inside of the range."""
-        return min(max(value * factor, self.low), self.high)
 
 
 @dataclass(frozen=True)
 class RandInt:
-    """An integer from low to high, high left out, as in numpy."""
+    """An integer from low (included) to high (excluded), as in NumPy."""
 
     low: int
     high: int
@@ -81,23 +69,17 @@ class RandInt:
 
     @property
     def examples(self) -> tuple[int, ...]:
-        """Values that must fit the setting for all others to do."""
+        """Values that are valid for the setting if and only if all others are."""
         return (self.low, self.high - 1)
 
     def at(self, share: float) -> int:
-        """The value below which this share of the distribution lies."""
+        """The quantile of a share in [0, 1)."""
         return self.low + int(share * (self.high - self.low))
-
-    def perturbed(self, value: int, factor: float) -> int:
-        """The value times the factor, at least one away from it, inside of the range."""
-        moved = round(value * factor)
-        moved = max(moved, value + 1) if factor > 1 else min(moved, value - 1)
-        return min(max(moved, self.low), self.high - 1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, each as likely."""
+    """One of several equally likely values."""
 
     options: tuple[Any, ...]
     kind: ClassVar[str] = "choice"
@@ -108,22 +90,17 @@ class Choice:
 
     @property
     def examples(self) -> tuple[Any, ...]:
-        """Values that must fit the setting for all others to do."""
+        """Values that are valid for the setting if and only if all others are."""
         return self.options
 
     def at(self, share: float) -> Any:
-        """The value below which this share of the distribution lies."""
+        """The quantile of a share in [0, 1)."""
         return self.options[int(share * len(self.options))]
-
-    def perturbed(self, value: Any, factor: float) -> Any:
-        """The option after this one where the factor is above 1, else the one before; the outermost stay."""
-        place = self.options.index(value) + (1 if factor > 1 else -1)
-        return self.options[min(max(place, 0), len(self.options) - 1)]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every one of several values: the sweep multiplies by them, whatever the searcher of the other settings."""
+    """Every one of several values: a sweep tries all combinations of its grids, with any searcher."""
 
     options: tuple[Any, ...]
     kind: ClassVar[str] = "grid"
@@ -135,7 +112,7 @@ class Grid:
 
     @property
     def examples(self) -> tuple[Any, ...]:
-        """Values that must fit the setting for all others to do."""
+        """Values that are valid for the setting if and only if all others are."""
         return self.options
 
 
@@ -144,7 +121,7 @@ Range = Uniform | LogUniform | RandInt | Choice | Grid
 
 @dataclass(frozen=True)
 class When:
-    """A range that matters only where another setting has one of some values; elsewhere the base's value stays."""
+    """A range that applies only where another setting has one of some values; elsewhere the base's value stays."""
 
     path: str
     values: tuple[Any, ...]
@@ -162,16 +139,16 @@ _KINDS = {kind.kind: kind for kind in (Uniform, LogUniform, RandInt, Choice, Gri
 
 
 def range_of(dimension: Range | When) -> Range:
-    """The range of a dimension, its condition left out."""
+    """The range of a dimension without its condition."""
     return dimension.then if isinstance(dimension, When) else dimension
 
 
 def check_space(space: Space, base: FineTuneConfig) -> None:
-    """Whether every setting exists and takes every value that the space has for it.
+    """Checks that every setting exists and that every value of its range is valid.
 
     Raises:
-      ConfigError: nothing varies, a dotted path that is unknown (the nearest is named), a value that does not fit, or
-        a condition on a setting that does not vary.
+      ConfigError: nothing varies, a dotted path is unknown (the nearest is named), a value is invalid, or a condition
+        names a setting that does not vary.
     """
     if not space:
         raise ConfigError("the space is empty: name at least one setting that varies")
@@ -184,7 +161,7 @@ def check_space(space: Space, base: FineTuneConfig) -> None:
         if isinstance(dimension, When):
             if dimension.path not in space or dimension.path == path or isinstance(space[dimension.path], When):
                 raise ConfigError(
-                    f"space: {path} hangs on {dimension.path}, which must be another setting that varies, "
+                    f"space: {path} depends on {dimension.path}, which must be another setting that varies, "
                     f"unconditionally"
                 )
             other = range_of(space[dimension.path])
@@ -193,7 +170,7 @@ def check_space(space: Space, base: FineTuneConfig) -> None:
 
 
 def active(space: Space, values: Mapping[str, Any]) -> Values:
-    """The values whose conditions hold; the others change nothing, so they are no part of a trial."""
+    """The values whose conditions hold; the others would change nothing, so a trial leaves them out."""
     return {
         path: value
         for path, value in values.items()
@@ -204,16 +181,16 @@ def active(space: Space, values: Mapping[str, Any]) -> Values:
 def grid_points(space: Space) -> list[Values]:
     """Every combination of the grid dimensions, in order; [{}] without any.
 
-    Combinations that differ only where a condition of another grid does not hold are one.
+    Combinations that differ only in values whose condition does not hold are one point.
     """
     grids = {path: dimension for path, dimension in space.items() if isinstance(range_of(dimension), Grid)}
-    settled = {path: d for path, d in grids.items() if not isinstance(d, When) or d.path in grids}
+    decidable = {path: d for path, d in grids.items() if not isinstance(d, When) or d.path in grids}
     points: dict[frozenset[tuple[str, Any]], Values] = {}
     for options in itertools.product(*(range_of(dimension).examples for dimension in grids.values())):
         point = dict(zip(grids, options, strict=True))
-        counts = active(settled, {path: point[path] for path in settled})
-        counts |= {path: value for path, value in point.items() if path not in settled}
-        points.setdefault(frozenset(counts.items()), point)
+        effective = active(decidable, {path: point[path] for path in decidable})
+        effective |= {path: value for path, value in point.items() if path not in decidable}
+        points.setdefault(frozenset(effective.items()), point)
     return list(points.values())
 
 
@@ -242,5 +219,5 @@ def _dimension(fields: Mapping[str, Any]) -> Any:
 
 
 def _frozen(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Options as hashable values: a list inside is a tuple, as a config has it."""
+    """Options as hashable values: lists inside become tuples, as in a config."""
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)

@@ -1,72 +1,53 @@
-"""The settings of a sweep: a base config, what varies, who chooses, who stops, and what it may cost."""
+"""The settings of a sweep: a base config, a search space, a searcher, a scheduler and a budget."""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from bertjax.errors import ConfigError
 from bertjax.settings import flatten, override, require
 from bertjax.sweeps import search_space as spaces
-from bertjax.sweeps.search_space import Choice, Grid, LogUniform, RandInt, Space, Uniform, When, range_of
+from bertjax.sweeps.search_space import Choice, Grid, Space, When, range_of
 from bertjax.training.loop.early_stopping import Goal, choose_goal
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds, with_current_names
 
-# What a population may vary: a run goes on with other values of these, because its saved state has no trace of them.
-PERTURBABLE = (
-    "optimizer.learning_rate",
-    "optimizer.head_learning_rate",
-    "optimizer.layer_decay",
-    "optimizer.final_share",
-    "optimizer.power",
-    "optimizer.weight_decay",
-    "optimizer.b2",
-    "optimizer.eps",
-    "optimizer.momentum",
-    "dropout_rate",
-    "imbalance.label_smoothing",
-    "imbalance.focal_gamma",
-)
+_REMOVED_SETTINGS = ("perturbation_epochs",)  # in files of versions that had population-based training
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything a sweep depends on. Its trials are whole fine-tuning runs, judged by the base's `best_metric`."""
+    """All settings of a sweep. Its trials are whole fine-tuning runs, compared by the base's `best_metric`."""
 
     base: FineTuneConfig
-    """The run that every trial is a variation of."""
+    """The config that every trial varies."""
 
     space: Space
-    """What varies: dotted paths of the config, and a range for each."""
+    """The settings that vary: dotted paths of the config, and a range for each."""
 
     samples: int = 1
-    """How often the ranges are drawn, for each point of the grids."""
+    """Draws of the ranges for each point of the grids."""
 
     searcher: Literal["random", "grid", "optuna", "hyperopt"] = "random"
-    """Who draws: at random, every combination (a choice is a grid then), or a model of what was seen so far."""
+    """The choice of values: random, every combination (of `Choice` and `Grid`), or by a model of earlier trials."""
 
     initial_points: tuple[Mapping[str, Any], ...] = ()
-    """Settings to try first; each names all that is drawn."""
+    """Values to try first; each names every setting that is drawn."""
 
-    scheduler: Literal["none", "asha", "hyperband", "median", "pbt"] = "none"
-    """Who ends trials early: nobody, successive halving (Li et al. 2020), HyperBand, or the median rule. With pbt
-    nobody does: the trials are a population, of which the worst go on from copies of the best with other settings
-    (Jaderberg et al. 2017)."""
+    scheduler: Literal["none", "asha", "hyperband", "median"] = "none"
+    """What ends trials early: nothing, successive halving (Li et al. 2020), HyperBand, or the median rule."""
 
     grace_epochs: int = 1
-    """Epochs that every trial gets before a scheduler may end it."""
+    """Epochs of every trial before a scheduler may end it."""
 
     reduction_factor: int = 3
-    """Successive halving keeps one of so many trials at each rung."""
-
-    perturbation_epochs: int = 1
-    """Epochs that a population trains from one comparison to the next; each trial waits there for all others."""
+    """Successive halving keeps one trial of this many at each rung."""
 
     max_seconds: float | None = None
-    """The sweep ends no trial later than this after it started; trials under way are stopped."""
+    """Seconds after which the sweep ends; running trials are stopped."""
 
     max_epochs: int | None = None
-    """Epochs of all trials together after which the sweep ends."""
+    """Epochs of all trials together after which the sweep ends; running trials are stopped."""
 
     concurrency: int | None = None
     """Trials at a time; default: as many as the resources allow."""
@@ -78,25 +59,28 @@ class Sweep:
     """GPUs of a trial; a share (0.5) puts several trials on one, each with its share of the memory."""
 
     resources: Mapping[str, float] = field(default_factory=dict)
-    """Other resources of a trial by Ray's names, such as TPU chips: {"TPU": 4}."""
+    """Further resources of a trial by Ray's names, such as TPU chips: {"TPU": 4}."""
 
     retries: int = 1
-    """How often a trial that crashes is taken up again, from its last checkpoint."""
+    """How often a trial that crashes is restarted from its last checkpoint."""
 
     seed: int = 0
-    """Of the drawing; the trials' own seed is a setting of the base."""
+    """Seed of the searcher; the trials' own seed is a setting of the base."""
 
     keep: Literal["best", "all"] = "best"
-    """Whose checkpoints and models stay when a trial has ended."""
+    """Which trials keep their model when the sweep ends: the best, or all, with their checkpoints."""
 
     seeds: tuple[int, ...] = ()
-    """Seeds that the best config is trained with when the search is done, for the mean and deviation of its scores."""
+    """Seeds with which the best config is trained after the search, for the mean and deviation of its scores."""
 
     stack_seeds: bool = False
-    """Train them side by side in one program."""
+    """Whether these seeds are trained side by side in one program."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "grace_epochs", "perturbation_epochs", "cpus"):
+        for name in ("searcher", "scheduler", "keep"):
+            options, value = get_args(get_type_hints(Sweep)[name]), getattr(self, name)
+            require(value in options, f"{name} must be {', '.join(options[:-1])} or {options[-1]}", value)
+        for name in ("samples", "grace_epochs", "cpus"):
             require(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
         for name in ("max_seconds", "max_epochs", "concurrency"):
             value = getattr(self, name)
@@ -115,8 +99,6 @@ class Sweep:
                 "a sweep judges trials on validation rows, or the test rows would be fitted too; name a validation "
                 "table, or hold some out (data.validation_size)"
             )
-        if self.scheduler == "pbt":
-            self._check_population()
 
     def _check_searcher(self) -> None:
         drawn = self.drawn
@@ -128,54 +110,25 @@ class Sweep:
                 raise ConfigError(f"initial_points: {dict(point)} must name {names}, and only that")
             override(self.base, point)
 
-    def _check_population(self) -> None:
-        if self.searcher != "random":
-            raise ConfigError(f"a population (pbt) starts at random, not with searcher {self.searcher!r}; leave it out")
-        for path, dimension in self.space.items():
-            if not isinstance(dimension, Uniform | LogUniform | RandInt | Choice):
-                raise ConfigError(f"a population (pbt) changes all that it varies, and {path} is a {dimension.kind}")
-            if path not in PERTURBABLE:
-                raise ConfigError(
-                    f"a population (pbt) cannot change {path} in the middle of a run; it can change "
-                    f"{', '.join(PERTURBABLE)}"
-                )
-        require(self.samples >= 2, "a population (pbt) needs samples of 2 or more", self.samples)
-        if self.turn >= self.reports:
-            raise ConfigError(
-                f"with perturbation_epochs {self.perturbation_epochs} nothing ever changes in {self.base.epochs} "
-                f"epochs; give fewer"
-            )
-        if self.base.early_stopping.patience is not None:
-            raise ConfigError("the trials of a population (pbt) end together; leave out early_stopping.patience")
-        if self.seeds:
-            raise ConfigError(
-                "a population (pbt) changes settings on the way, no config stands for that; leave out seeds"
-            )
-
     @property
-    def reports(self) -> int:
+    def evaluations_per_trial(self) -> int:
         """Evaluations of a trial that runs to its end."""
         return self.evaluations_in(self.base.epochs)
 
-    @property
-    def turn(self) -> int:
-        """Evaluations of each trial of a population from one comparison to the next."""
-        return self.evaluations_in(self.perturbation_epochs)
-
     def evaluations_in(self, epochs: int) -> int:
-        """How many evaluations it takes to train at least so many epochs."""
+        """The number of evaluations in which a trial trains at least so many epochs."""
         return -(-epochs // self.base.evaluation.evaluate_every)
 
     @property
     def goal(self) -> Goal:
-        """What trials are judged by."""
+        """The metric that trials are compared by."""
         goal = choose_goal(self.base.evaluation, self.base.early_stopping, validates=True)
         assert goal is not None, "a run that validates has a goal"
         return goal
 
     @property
     def drawn(self) -> Space:
-        """What the searcher draws."""
+        """The dimensions that the searcher draws."""
         return {
             path: dimension
             for path, dimension in self.space.items()
@@ -185,16 +138,16 @@ class Sweep:
 
     @property
     def grid(self) -> Space:
-        """What is taken in every combination."""
+        """The dimensions of which every combination is tried."""
         return {path: _as_grid(dimension) for path, dimension in self.space.items() if path not in self.drawn}
 
     @property
     def total_trials(self) -> int:
-        """Trials of the whole sweep: every grid point as often as the rest is drawn."""
+        """Trials of the whole sweep: `samples` for every grid point, or one where nothing is drawn."""
         return len(spaces.grid_points(self.grid)) * (self.samples if self.drawn else 1)
 
     def trial_config(self, values: Mapping[str, Any]) -> FineTuneConfig:
-        """The run of a trial."""
+        """The config of a trial."""
         return override(self.base, values)
 
 
@@ -211,14 +164,19 @@ def to_json(sweep: Sweep) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Sweep:
-    """The inverse of `to_json`."""
-    made = {
+    """The inverse of `to_json`; it also reads the sweeps of earlier versions.
+
+    Raises:
+      ConfigError: a setting that is no longer valid.
+    """
+    converted = {
         "base": override(FineTuneConfig(), with_current_names(values["base"])),
         "space": spaces.from_json(with_current_names(values["space"])),
         "initial_points": tuple(map(with_current_names, values["initial_points"])),
         "seeds": tuple(values.get("seeds", ())),
     }
-    return Sweep(**{**values, **made})
+    known = {name: value for name, value in values.items() if name not in _REMOVED_SETTINGS}
+    return Sweep(**{**known, **converted})
 
 
 def _as_grid(dimension: Any) -> Any:

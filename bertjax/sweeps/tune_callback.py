@@ -1,4 +1,4 @@
-"""Watching a sweep: what Ray says of its trials goes into the ledger, and a line of it to whoever reads the log."""
+"""The Ray Tune callback that keeps the ledger and the log up to date."""
 
 import logging
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from bertjax.errors import UserError
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import told_so_far
+from bertjax.sweeps.trial import METRIC, SCORE
 from bertjax.training.loop.fit import Diverged
 from bertjax.training.run.run_folder import METRICS
 
 logger = logging.getLogger(__name__)
 
 
-class Watch(Callback):
-    """Keeps the ledger up to date; its methods are called by Ray, by these names."""
+class TuneCallback(Callback):
+    """Records in the ledger how trials end, and logs a line an event; Ray calls the methods by these names."""
 
     def __init__(self, sweep: Sweep, ledger: Ledger):
         self._sweep, self._ledger = sweep, ledger
@@ -27,49 +27,45 @@ class Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """A trial has been evaluated; one that had ended before tells it again, which is no news."""
-        known = self._ledger.trial_of(trial.trial_id)
-        if known.status == "running":
-            told = told_so_far(self._ledger.run_folder(known.number), self._sweep.goal)
-            row = next(row for step, row in told if step == result["step"])
-            metric = self._sweep.goal.metric_of(row) or ""
+        """A trial has reported an evaluation; one that ended under an earlier driver reports it again."""
+        record = self._ledger.trial_of(trial.trial_id)
+        if record.status == "running":
+            epoch = result["training_iteration"] * self._sweep.base.evaluation.evaluate_every
             logger.info(
                 "trial %d, epoch %d of %d: %s %.4f  (%s)",
-                known.number, result["training_iteration"] * self._sweep.base.evaluation.evaluate_every,
-                self._sweep.base.epochs, metric, row[metric], settings_line(known.values),
+                record.number, epoch, self._sweep.base.epochs, result[METRIC], result[SCORE],
+                settings_line(record.values),
             )  # fmt: skip
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has crashed and is taken up again."""
-        known = self._ledger.trial_of(trial.trial_id)
-        cause = cause_of(trial)
-        self._ledger.record(known.number, cause=cause)
-        logger.warning("trial %d: %s; it is taken up again", known.number, cause)
+        """A trial has crashed and is restarted."""
+        record, cause = self._ledger.trial_of(trial.trial_id), describe_failure(trial)
+        self._ledger.record(record.number, cause=cause)
+        logger.warning("trial %d: %s; it is restarted", record.number, cause)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has crashed for good."""
-        known = self._ledger.trial_of(trial.trial_id)
-        cause = cause_of(trial)
-        self._ledger.record(known.number, status="failed", cause=cause)
-        logger.warning("trial %d failed: %s", known.number, cause)
+        """A trial has crashed for the last time."""
+        record, cause = self._ledger.trial_of(trial.trial_id), describe_failure(trial)
+        self._ledger.record(record.number, status="failed", cause=cause)
+        logger.warning("trial %d failed: %s", record.number, cause)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has come to its end, or a scheduler has ended it."""
-        known = self._ledger.trial_of(trial.trial_id)
-        if known.status != "running":
+        """A trial has run to its end, or a scheduler has ended it."""
+        record = self._ledger.trial_of(trial.trial_id)
+        if record.status != "running":
             return
-        if (self._ledger.run_folder(known.number) / METRICS).exists():
-            self._ledger.record(known.number, status="finished", cause="")
+        if (self._ledger.run_folder(record.number) / METRICS).exists():
+            self._ledger.record(record.number, status="finished", cause="")
         else:
-            self._ledger.record(known.number, status="stopped", cause=f"ended early by {self._sweep.scheduler}")
+            self._ledger.record(record.number, status="stopped", cause=f"ended early by {self._sweep.scheduler}")
 
 
-def cause_of(trial: Any) -> str:
-    """Why one of Ray's trials crashed, in a line."""
+def describe_failure(trial: Any) -> str:
+    """Why a Ray trial crashed, in one line."""
     from ray import cloudpickle
     from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-    path = trial.pickled_error_file  # where Ray keeps what the trial raised last
+    path = trial.pickled_error_file  # Ray's copy of the exception
     if path is None or not Path(path).exists():
         return "it ended without a reason"
     error = cloudpickle.loads(Path(path).read_bytes())

@@ -1,1 +1,1 @@
-"""Where a run is recorded: `tracker` is the protocol with two small trackers, `mlflow` the one for MLflow."""
+"""Where a run is recorded: the `Tracker` protocol and its implementation for MLflow."""

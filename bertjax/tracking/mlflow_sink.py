@@ -1,4 +1,4 @@
-"""From a journal into a run of MLflow: what each kind of event becomes there. Twice leaves what once leaves."""
+"""Events into an MLflow run. Every kind of event is idempotent: to upload it twice is to upload it once."""
 
 import json
 import logging
@@ -21,10 +21,10 @@ _METRICS_A_REQUEST = 1000  # MLflow's own limit
 
 
 class MlflowSink:
-    """Puts events into one run; what a `Uploader` calls."""
+    """The sink of an `Uploader` that writes to one MLflow run."""
 
     def __init__(self, store: MlflowStore, run_id: str, folder: Path):
-        """Relative paths in events are of `folder`."""
+        """A sink; relative paths in events are below `folder`."""
         self._store = store
         self._run_id = run_id
         self._handlers: Mapping[str, Callable[[Event], None]] = {
@@ -34,19 +34,19 @@ class MlflowSink:
             "status": lambda event: self._set_status(event["status"], event["time_ms"]),
         }
 
-    def __call__(self, events: Sequence[Event], unsure: bool) -> None:
+    def __call__(self, events: Sequence[Event], may_repeat: bool) -> None:
         """See `Uploader`."""
-        # MLflow itself would try for minutes, and say so on the terminal each time.
+        # MLflow itself would retry for minutes, and print each failure.
         if not self._store.answers():
-            raise ConnectionError(self._store.silence)
+            raise ConnectionError(self._store.no_answer)
         for is_metrics, group in groupby(events, key=lambda event: "metrics" in event):
             if is_metrics:
-                self._log_metrics(list(group), unsure)
+                self._log_metrics(list(group), may_repeat)
                 continue
             for event in group:
                 next(handle for kind, handle in self._handlers.items() if kind in event)(event)
 
-    def _log_metrics(self, events: Sequence[Event], unsure: bool) -> None:
+    def _log_metrics(self, events: Sequence[Event], may_repeat: bool) -> None:
         from mlflow.entities import Metric
 
         metrics = [
@@ -54,15 +54,15 @@ class MlflowSink:
             for event in events
             for key, value in event["metrics"].items()
         ]
-        if unsure:
-            there = {
+        if may_repeat:
+            stored = {
                 (key, point.step)
                 for key in {metric.key for metric in metrics}
                 for point in self._store.client.get_metric_history(self._run_id, key)
             }
-            metrics = [metric for metric in metrics if (metric.key, metric.step) not in there]
-        for some in chunks(metrics, _METRICS_A_REQUEST):
-            self._store.client.log_batch(self._run_id, metrics=some)
+            metrics = [metric for metric in metrics if (metric.key, metric.step) not in stored]
+        for chunk in chunks(metrics, _METRICS_A_REQUEST):
+            self._store.client.log_batch(self._run_id, metrics=chunk)
 
     def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
         from mlflow.data.dataset_source_registry import resolve_dataset_source
@@ -70,7 +70,7 @@ class MlflowSink:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a source that several of MLflow's classes could stand for
+            warnings.simplefilter("ignore")  # a source that several of MLflow's classes could represent
             source = resolve_dataset_source(dataset["source"])
         meta = MetaDataset(source, name=_dataset_name(dataset["source"]), digest=dataset["digest"])
         entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
@@ -86,7 +86,7 @@ class MlflowSink:
             logger.warning("tracking: %s is gone, so it is not recorded", path)
 
     def _save_model(self, path: Path, name: str | None) -> None:
-        """As a model that MLflow can run, where its task has predictions; else as the folder it is."""
+        """Uploads an MLflow model where the task has predictions, else the plain folder; registers it under a name."""
         with tempfile.TemporaryDirectory() as scratch:
             runnable = Path(scratch) / path.name
             self._copy(runnable if path.is_dir() and save_pyfunc(path, runnable) else path)

@@ -1,4 +1,4 @@
-"""Runs in an MLflow store: a tracking server, or a database that MLflow opens itself."""
+"""An MLflow store: a tracking server, or a database that MLflow opens itself."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ _RUN_KEY = "bertjax.run_key"
 
 
 def tracking_address() -> str:
-    """Where `MLFLOW_TRACKING_URI` says, else a database in the current folder."""
-    # Absolute: MLflow keeps a store by its address, so a relative one would go on pointing at an earlier folder.
+    """The address in `MLFLOW_TRACKING_URI`, else a database in the current folder."""
+    # Absolute: MLflow caches stores by address, so a relative one would keep pointing at an earlier current folder.
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
@@ -27,7 +27,8 @@ class MlflowStore:
     """A store by its address, such as `http://127.0.0.1:5000` or `sqlite:////data/mlflow.db`.
 
     Attributes:
-      client: MLflow's own, once `connect` has returned.
+      address: with user and password, if any.
+      client: MLflow's own client, once `connect` has returned.
     """
 
     def __init__(self, address: str):
@@ -41,17 +42,17 @@ class MlflowStore:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else self.address
 
     def connect(self) -> None:
-        """Opens the store; a database that is not there is made.
+        """Opens the store; a missing database is created.
 
         Raises:
-          ConfigError: nobody answers, or MLflow refuses.
+          ConfigError: the store does not answer, or MLflow refuses.
         """
         if not self.answers():
             raise ConfigError(
-                f"{self.silence}; start it, or set MLFLOW_TRACKING_URI to one that does "
+                f"{self.no_answer}; start it, or set MLFLOW_TRACKING_URI to one that does "
                 f"(unset, a run is recorded in mlflow.db in the current folder)"
             )
-        # We retry ourselves, so MLflow need not do so for minutes.
+        # The uploader retries, so MLflow need not do so for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -63,12 +64,12 @@ class MlflowStore:
             raise self._refusal(error) from None
 
     @property
-    def silence(self) -> str:
-        """What there is to say when it does not answer."""
+    def no_answer(self) -> str:
+        """The message for a store that does not answer."""
         return f"MLflow at {self.name} does not answer"
 
     def answers(self) -> bool:
-        """Whether somebody is at the address; a database in a file always is."""
+        """Whether a server answers at the address; true for a database in a file."""
         parts = urlsplit(self.address)
         try:
             if parts.scheme in ("http", "https"):
@@ -78,14 +79,14 @@ class MlflowStore:
                 with socket.create_connection((parts.hostname, parts.port), timeout=_ANSWER_SECONDS):
                     pass
         except urllib.error.HTTPError:
-            return True  # not every gateway lets this question through
+            return True  # some gateways reject this request
         except urllib.error.URLError as error:
             return isinstance(error.reason, ssl.SSLError)  # MLflow has settings of its own for certificates
         except (OSError, ValueError):
             return False
         return True
 
-    def begin(
+    def find_or_create_run(
         self,
         experiment: str,
         name: str,
@@ -93,7 +94,13 @@ class MlflowStore:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        """The id of the run that `key` stands for, which is made unless it is there; it has these params and tags then.
+        """The id of the run with this key, with missing params and all tags added; created where there is none.
+
+        Args:
+          experiment: MLflow's name of the experiment, created where there is none.
+          name: of a new run.
+          key: unique, stored as a tag.
+          params, tags: of the run.
 
         Raises:
           ConfigError: MLflow refuses.
@@ -101,8 +108,8 @@ class MlflowStore:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client.get_experiment_by_name(experiment)
-            experiment_id = found.experiment_id if found else self.client.create_experiment(experiment)
+            existing = self.client.get_experiment_by_name(experiment)
+            experiment_id = existing.experiment_id if existing else self.client.create_experiment(experiment)
             runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
             run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
             self._describe(run, params, tags)
@@ -110,8 +117,8 @@ class MlflowStore:
             raise self._refusal(error) from None
         return run.info.run_id
 
-    def resume(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Finds a run, and adds the params that it lacks.
+    def update_run(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Adds the missing params and all tags to a run.
 
         Raises:
           ConfigError: MLflow does not know the run.
@@ -127,8 +134,8 @@ class MlflowStore:
         from mlflow.entities import Param, RunTag
 
         new = [Param(key, str(value)) for key, value in params.items() if key not in run.data.params]
-        for some in chunks(new, _PARAMS_A_REQUEST):
-            self.client.log_batch(run.info.run_id, params=some)
+        for chunk in chunks(new, _PARAMS_A_REQUEST):
+            self.client.log_batch(run.info.run_id, params=chunk)
         self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _refusal(self, error: Exception) -> ConfigError:
@@ -136,5 +143,5 @@ class MlflowStore:
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """The items, at most `size` at a time."""
+    """Lists of at most `size` items."""
     return (list(items[start : start + size]) for start in range(0, len(items), size))

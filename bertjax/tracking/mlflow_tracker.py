@@ -1,13 +1,12 @@
-"""MLflow behind the tracker protocol. Importing MLflow takes seconds, so it happens when a run connects.
+"""The MLflow tracker. To import MLflow takes seconds, so that happens in `connect`.
 
-Only `connect` and `start` wait for the store. Everything else is a line of the run's journal, which a thread sends on:
+Only `connect` and `start` wait for the store. Everything else is an event in the run's log, which a thread uploads:
 `{"metrics": {...}, "step": N, "time_ms": T}`, `{"dataset": {...}}`, `{"artifact": PATH}`,
 `{"model": PATH, "register": NAME}`, `{"status": S, "time_ms": T}`.
 """
 
 import logging
 import os
-import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,34 +28,34 @@ _PATIENCE_SECONDS = 20.0  # with a store that is down, at the end of a run
 
 
 class MlflowTracker:
-    """Records a run in MLflow: where `MLFLOW_TRACKING_URI` says, else in `mlflow.db` (sqlite) in the current folder.
+    """Records a run in the store at `MLFLOW_TRACKING_URI`, else in `mlflow.db` (sqlite) in the current folder.
 
-    A store that goes down in the middle of a run loses nothing: what was recorded stands in the journal in the run's
-    folder, and is sent when the store answers again, or by the next start of the run.
+    A store that goes down during a run loses nothing: all events are in the log in the run folder, and are uploaded
+    when the store answers again, or by the next start of the run.
     """
 
     def __init__(
         self,
         experiment: str,
         parent_run_id: str | None = None,
-        seconds_between_sends: float = 5.0,
+        seconds_between_uploads: float = 5.0,
         patience_seconds: float = _PATIENCE_SECONDS,
     ):
         """A tracker of one run.
 
         Args:
-          experiment: MLflow's name of what belongs together.
-          parent_run_id: the run of which this is a part, such as a sweep's.
-          seconds_between_sends: metrics are sent this often.
+          experiment: MLflow's name for a group of runs.
+          parent_run_id: the run under which MLflow shows this one, such as a sweep's.
+          seconds_between_uploads: the time between two uploads of metrics.
           patience_seconds: how long `finish` waits for a store that is down.
         """
         self._experiment = experiment
         self._parent_run_id = parent_run_id
-        self._seconds_between_sends = seconds_between_sends
+        self._seconds_between_uploads = seconds_between_uploads
         self._patience_seconds = patience_seconds
         self._store = MlflowStore(tracking_address())
-        self._journal: EventLog | None = None
-        self._sender: Uploader | None = None
+        self._log: EventLog | None = None
+        self._uploader: Uploader | None = None
         self._system_metrics: SystemMetrics | None = None
 
     def connect(self) -> None:
@@ -74,83 +73,83 @@ class MlflowTracker:
             tags["mlflow.source.git.commit"] = tags["git_commit"]  # where MLflow looks for it
         if self._parent_run_id is not None:
             tags["mlflow.parentRunId"] = self._parent_run_id
-        self._journal = EventLog(folder / event_log.FILE)
-        identity = self._journal.identity
-        if "run_id" in identity:
-            run_id = identity["run_id"]
+        self._log = log = EventLog(folder / event_log.FILE)
+        if "run_id" in log.identity:
+            run_id = log.identity["run_id"]
             try:
-                self._store.resume(run_id, params, tags)
+                self._store.update_run(run_id, params, tags)
             except ConfigError as error:
-                raise ConfigError(f"{error} (the run in {folder} began in {identity['store']})") from None
-            self._journal.record({"status": "RUNNING", "time_ms": _now_ms()})
+                raise ConfigError(f"{error} (the run in {folder} began in {log.identity['store']})") from None
+            log.record({"status": "RUNNING", "time_ms": _now_ms()})
         else:
-            # The key comes first: a process that is killed before it learns the run's id finds the run by it.
-            key = identity.get("run_key") or uuid.uuid4().hex
-            self._journal.identify(run_key=key)
-            run_id = self._store.begin(self._experiment, name, key, params, tags)
-            self._journal.identify(run_id=run_id, store=self._store.name)
-        self._sender = Uploader(self._journal, MlflowSink(self._store, run_id, folder), self._seconds_between_sends)
-        self._system_metrics = SystemMetrics(self._journal)
+            # The key comes first: a process that is killed before it receives the run's id finds the run by it.
+            key = log.identity.get("run_key") or uuid.uuid4().hex
+            log.record_identity(run_key=key)
+            run_id = self._store.find_or_create_run(self._experiment, name, key, params, tags)
+            log.record_identity(run_id=run_id, store=self._store.name)
+        self._uploader = Uploader(log, MlflowSink(self._store, run_id, folder), self._seconds_between_uploads)
+        self._system_metrics = SystemMetrics(log)
         return run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """See `Tracker.log_metrics`."""
-        self._started.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
+        self._open_log.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
 
     def log_dataset(self, dataset: Dataset) -> None:
         """See `Tracker.log_dataset`."""
-        self._started.record({"dataset": dataset._asdict()})
+        self._open_log.record({"dataset": dataset._asdict()})
 
     def log_artifact(self, path: Path) -> None:
         """See `Tracker.log_artifact`."""
-        self._started.record({"artifact": self._stored_path(path)})
+        self._open_log.record({"artifact": self._stored_path(path)})
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
         """See `Tracker.log_model`."""
-        self._started.record({"model": self._stored_path(folder), "register": register})
+        self._open_log.record({"model": self._stored_path(folder), "register": register})
 
     def finish(self, status: Status) -> None:
-        """See `Tracker.finish`. Waits for a store that is down no longer than some seconds."""
-        if self._sender is None or self._system_metrics is None:
+        """See `Tracker.finish`. Waits `patience_seconds` for a store that is down."""
+        if self._uploader is None or self._system_metrics is None:
             return
         self._system_metrics.stop()
-        self._started.record({"status": status, "time_ms": _now_ms()})
-        if not self._sender.drain(self._patience_seconds, self._store.answers):
+        self._open_log.record({"status": status, "time_ms": _now_ms()})
+        if not self._uploader.drain(self._patience_seconds, self._store.answers):
             logger.warning(
                 "tracking: %s did not take all of the run (%s); the rest is kept in %s; "
                 "bertjax sync %s sends it, and so does --resume",
-                self._store.name, self._sender.failure or "no answer", self._started.path,
-                self._started.path.parent,
+                self._store.name, self._uploader.failure or "no answer", self._open_log.path,
+                self._open_log.path.parent,
             )  # fmt: skip
 
     def _stored_path(self, path: Path) -> str:
-        folder = self._started.path.parent
-        inside = path.is_relative_to(folder)  # the folder of a run may move
-        return str(path.relative_to(folder) if inside else path.absolute())
+        folder = self._open_log.path.parent
+        is_inside = path.is_relative_to(folder)  # stored as a relative path, because a run folder may move
+        return str(path.relative_to(folder) if is_inside else path.absolute())
 
     @property
-    def _started(self) -> EventLog:
-        assert self._journal is not None, "start comes first"
-        return self._journal
+    def _open_log(self) -> EventLog:
+        assert self._log is not None, "start comes first"
+        return self._log
 
 
-def send_rest(folder: Path) -> int:
-    """Sends what the journal of a run that has ended still holds; returns how many events that were.
+def upload_pending(folder: Path) -> int:
+    """Uploads the events of a run that has ended which its store has not confirmed; returns their number.
+
+    The store is the one that `MLFLOW_TRACKING_URI` names, else the one that the run began in.
 
     Raises:
-      RunFolderError: the folder has no journal of a run in MLflow.
-      ConfigError: MLflow does not answer, or does not take it all.
+      RunFolderError: the folder has no event log of an MLflow run.
+      ConfigError: MLflow does not answer, or does not accept all events.
     """
-    path = folder / event_log.FILE
-    records = EventLog(path) if path.is_file() else None
-    if records is None or "run_id" not in records.identity:
+    log = EventLog(folder / event_log.FILE)
+    if "run_id" not in log.identity:
         raise RunFolderError(f"{folder} holds no run that is recorded in MLflow (no {event_log.FILE} with one)")
-    store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or records.identity["store"])
+    store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or log.identity["store"])
     store.connect()
-    count = len(records.unsent(sys.maxsize).events)
-    sender = Uploader(records, MlflowSink(store, records.identity["run_id"], folder), seconds_between_sends=0)
-    if not sender.drain(_PATIENCE_SECONDS, store.answers):
-        raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {sender.failure or 'no answer'}")
+    count = len(log.pending().events)
+    uploader = Uploader(log, MlflowSink(store, log.identity["run_id"], folder), seconds_between_uploads=0)
+    if not uploader.drain(_PATIENCE_SECONDS, store.answers):
+        raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {uploader.failure or 'no answer'}")
     return count
 
 

@@ -1,6 +1,6 @@
-"""MLflow's model registry: a finished model under a name, and `models:/NAME@ALIAS` wherever a model is named.
+"""MLflow's model registry: registered models, and the address `models:/NAME@ALIAS` wherever a model is named.
 
-The model that everybody should use is the `champion`; a new version is the `challenger` until somebody decides.
+The version in use has the alias `champion`; the newest other one is the `challenger` until the user moves the aliases.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ from typing import Any
 
 from bertjax.catalog import cache_folder
 from bertjax.errors import AssetError
-from bertjax.pretrained.files import resolve_model, written_at_once
+from bertjax.pretrained.files import resolve_model
+from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -18,13 +19,13 @@ _SCHEME = "models:/"
 
 
 def register(client: Any, name: str, run_id: str, source: str) -> None:
-    """Makes the model of a run the next version of a registered model; for a run that has one already, nothing changes.
+    """Registers the model of a run as the next version; a run that has a version already keeps it.
 
     Args:
-      client: of MLflow.
-      name: the registered model, which is made if there is none.
-      run_id: the run.
-      source: where its artifacts have the model.
+      client: MLflow's.
+      name: of the registered model, which is created where there is none.
+      run_id: of the run that recorded the model.
+      source: the address of the model among the run's artifacts.
     """
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
@@ -40,7 +41,7 @@ def register(client: Any, name: str, run_id: str, source: str) -> None:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: what `resolve_model` takes, or an address of the registry such as `models:/NAME@champion`.
+    """The folder of a model, by a name for `resolve_model` or by a registry address such as `models:/NAME@champion`.
 
     Raises:
       AssetError: there is no such model.
@@ -63,14 +64,14 @@ def _fetch(address: str) -> Path:
         else:
             version = store.client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
-        raise AssetError(f"{address} is not in {store.name}, {_known(store.client, parts['name'])}") from None
-    found = _download(store, version)
-    inside = sorted(found.glob("artifacts/*/config.json"))  # what `save_pyfunc` wrote
-    return inside[0].parent if inside else found
+        raise AssetError(f"{address} is not in {store.name}, {_alternatives(store.client, parts['name'])}") from None
+    folder = _download(store, version)
+    pyfunc_configs = sorted(folder.glob("artifacts/*/config.json"))  # see `save_pyfunc`
+    return pyfunc_configs[0].parent if pyfunc_configs else folder
 
 
-def _known(client: Any, name: str) -> str:
-    """What the registry has instead."""
+def _alternatives(client: Any, name: str) -> str:
+    """The registered models, or the versions of this one, for an error message."""
     models = {model.name: model for model in client.search_registered_models()}
     if name not in models:
         return f"which has {', '.join(sorted(models)) or 'no models'}"
@@ -79,7 +80,7 @@ def _known(client: Any, name: str) -> str:
 
 
 def _download(store: MlflowStore, version: Any) -> Path:
-    """The files of a version, on this machine."""
+    """The folder of a version's files, in the cache unless the store is on this machine."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -91,12 +92,12 @@ def _download(store: MlflowStore, version: Any) -> Path:
     try:
         if Path(source.removeprefix("file://")).is_dir():
             return Path(source.removeprefix("file://"))
-        with written_at_once(cached) as scratch:
+        with replaced_folder(cached) as scratch:
             download_artifacts(artifact_uri=source, dst_path=str(scratch), tracking_uri=store.address)
-            (inside,) = scratch.iterdir()  # MLflow adds a folder of its own
-            for path in inside.iterdir():
+            (downloaded,) = scratch.iterdir()  # MLflow adds a level
+            for path in downloaded.iterdir():
                 path.rename(scratch / path.name)
-            inside.rmdir()
+            downloaded.rmdir()
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise AssetError(f"models:/{version.name}/{version.version} cannot be fetched: {reason}") from None

@@ -1,6 +1,7 @@
-"""What the machine does during a run: MLflow's own measurements, recorded in the run's journal like any other metric.
+"""Use of CPU, memory, disk, network and GPUs during a run, recorded in the event log like any other metric.
 
-MLflow's monitor would write to the store by itself, and end for good when the store is down once.
+The measurements are MLflow's. Its own monitor thread would write to the store directly, and end when the store is down
+once.
 """
 
 import logging
@@ -13,35 +14,35 @@ from bertjax.tracking.event_log import EventLog
 
 logger = logging.getLogger(__name__)
 
-_PREFIX = "system/"  # MLflow shows what begins so on a page of its own
+_PREFIX = "system/"  # MLflow shows these metrics on a page of their own
 _ALWAYS = f"{_PREFIX}cpu_utilization_percentage"
 
 
 class SystemMetrics:
-    """A thread that measures CPU, memory, disk, network and GPUs every some seconds; steps count the measurements."""
+    """A thread that measures the machine at intervals; the step of a metric counts the measurements."""
 
-    def __init__(self, journal: EventLog, seconds_between: float = 10.0):
-        self._journal = journal
+    def __init__(self, log: EventLog, seconds_between: float = 10.0):
+        self._log = log
         self._seconds_between = seconds_between
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="bertjax-system-metrics", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Measures once more, and ends."""
+        """Measures once more and ends the thread."""
         self._stopping.set()
         self._thread.join()
 
     def _work(self) -> None:
         try:
             monitors = list(_monitors())
-            step = self._journal.last_step(_ALWAYS)  # a resumed run goes on counting
-            last = False
-            while not last:
-                last = self._stopping.wait(self._seconds_between)
+            step = self._log.last_step(_ALWAYS)  # a resumed run continues the count
+            is_last = False
+            while not is_last:
+                is_last = self._stopping.wait(self._seconds_between)
                 step += 1
-                self._journal.record_metrics(_measure(monitors), step, round(time.time() * 1000))
-        # A machine that cannot be measured is no reason to end a run.
+                self._log.record_metrics(_measure(monitors), step, round(time.time() * 1000))
+        # A failed measurement must not end a run.
         except Exception:
             logger.debug("no more system metrics", exc_info=True)
 

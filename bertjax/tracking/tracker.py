@@ -1,4 +1,4 @@
-"""The tracker protocol: what a run records, independent of the store."""
+"""The tracker protocol: the calls by which a run records itself, and two trackers that need no store."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,13 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Dataset(NamedTuple):
-    """Rows that a run uses.
+    """The rows of one side of a run's data.
 
     Attributes:
-      side: what for.
-      source: where they came from, a file or an address.
-      digest: of their content, 36 characters at most.
-      num_rows: how many.
+      side: training, validation or test.
+      source: the file or address that they were read from.
+      digest: a hash of their content, at most 36 characters.
+      num_rows: their number.
     """
 
     side: Side
@@ -26,13 +26,13 @@ class Dataset(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Records one run. `connect` comes first, then `start`, and `finish` last."""
+    """Records one run: first `connect`, then `start`, last `finish`."""
 
     def connect(self) -> None:
-        """Checks within seconds that the store can be reached; nothing is written on this machine before.
+        """Checks within seconds that the store answers; a run writes nothing before that.
 
         Raises:
-          ConfigError: it cannot.
+          ConfigError: it does not answer.
         """
         ...
 
@@ -40,10 +40,10 @@ class Tracker(Protocol):
         """Begins a run, or continues the one that began in this folder.
 
         Args:
-          name: for people.
+          name: the title of the run.
           params: flat settings.
-          folder: of the run; what the tracker must remember of it stands there.
-          tags: what else there is to know about the run: its commit, its machine.
+          folder: of the run; the tracker keeps its own files there.
+          tags: further facts about the run, such as its commit and its machine.
 
         Returns:
           The run's id.
@@ -51,31 +51,31 @@ class Tracker(Protocol):
         ...
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Records metrics after `step` updates, in order; a step that was recorded before is left out.
+        """Records metrics after `step` updates; steps come in order, and one that was recorded before is ignored.
 
-        Returns at once. What it was given survives the process.
+        Returns at once; the metrics survive a killed process.
         """
         ...
 
     def log_dataset(self, dataset: Dataset) -> None:
-        """Records the source and the digest of the rows of one side."""
+        """Records the source and the digest of rows."""
         ...
 
     def log_artifact(self, path: Path) -> None:
-        """Copies a file or folder under its own name; it must stay as it is until `finish`."""
+        """Copies a file or folder under its own name; it must not change until `finish`."""
         ...
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
-        """Records a model folder, so that it can be run from there.
+        """Records a model folder, so that it can be loaded from the store.
 
         Args:
-          folder: what `bertjax.Predictor.load` reads; it must stay as it is until `finish`.
-          register: the name in the tracker's registry of models under which it becomes a new version.
+          folder: a model folder, see `bertjax.save_pretrained`; it must not change until `finish`.
+          register: the name in the store's model registry under which it becomes a new version.
         """
         ...
 
     def finish(self, status: Status) -> None:
-        """Waits until everything is recorded, and ends the run; a run that was never started needs no end."""
+        """Ends the run once everything is recorded; does nothing before `start`."""
         ...
 
 
@@ -105,7 +105,7 @@ class NullTracker:
 
 
 class MemoryTracker(NullTracker):
-    """Keeps everything in lists, for notebooks and tests."""
+    """Keeps all records in memory, for notebooks and tests."""
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}

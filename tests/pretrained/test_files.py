@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from bertjax.errors import AssetError, CheckpointError
-from bertjax.pretrained.files import read_tensors, resolve_model, written_at_once
+from bertjax.pretrained.files import read_tensors, resolve_model
 from tests.conftest import hub_snapshot
 
 
@@ -168,14 +168,3 @@ def test_every_float_that_torch_writes(tmp_path, dtype):
         [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
     ).stdout
     assert printed.strip() == f"{dtype} (3, 4) {values.view(torch.uint8).numpy().tobytes().hex()}"
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "model"
-    with written_at_once(target) as scratch:
-        (scratch / "old").write_text("1")
-    with pytest.raises(RuntimeError), written_at_once(target) as scratch:  # noqa: PT012 (the block is the subject)
-        (scratch / "new").write_text("2")
-        raise RuntimeError
-    assert [path.name for path in target.iterdir()] == ["old"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,4 +1,4 @@
-"""A sweep on a cluster that was there before: its trials know what the driver's environment says, not the cluster's."""
+"""A sweep on an existing cluster: its trials have the environment of the driver, not that of the cluster."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ CONFIG = Sweep(
 
 @contextmanager
 def cluster_without(prefix, **settings):
-    """A Ray of its own, with a GPU that nobody uses, started by somebody who has no variables that begin so."""
+    """The address of a Ray cluster with an unused GPU, whose environment has no variables with this prefix."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as scratch:  # sockets have short names
         variables = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

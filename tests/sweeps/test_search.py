@@ -1,4 +1,4 @@
-"""Searchers: the same trials after a restart, each one in the ledger before it starts, new ones that are really new."""
+"""Searchers: the same trials after a restart, each in the ledger before it starts; the ledger's file."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from bertjax.data.table import Table
 from bertjax.sweeps.ledger import TRIALS, Ledger
 from bertjax.sweeps.search_space import Choice, Grid, LogUniform, When
-from bertjax.sweeps.searchers import LedgerSearch
+from bertjax.sweeps.searchers import LedgerSearcher
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import COST
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -21,12 +21,13 @@ def sweep_of(searcher, **settings):
 
 
 def start(sweep, folder):
-    Ledger(folder).open(sweep)
-    return LedgerSearch(sweep, Ledger(folder), COST)
+    ledger = Ledger(folder)
+    ledger.open(sweep)
+    return LedgerSearcher(sweep, ledger, COST)
 
 
 def take(search, count, prefix):
-    """Suggestions, each of which is told a score as a trial would."""
+    """Suggestions of as many trials, each of which reports a score."""
     given = []
     for i in range(count):
         trial_id = f"{prefix}{i}"
@@ -61,23 +62,35 @@ def test_initial_points_come_first(searcher, tmp_path):
     assert given["optimizer.learning_rate"] == pytest.approx(1e-3)  # HyperOpt keeps its logarithm
 
 
-def test_random_draws_do_not_hang_on_where_the_driver_was_killed(tmp_path):
+def test_random_draws_are_the_same_wherever_the_driver_was_killed(tmp_path):
     sweep = sweep_of("random")
     whole = take(start(sweep, tmp_path / "whole"), 8, "a")
     take(start(sweep, tmp_path / "cut"), 3, "a")
     assert take(start(sweep, tmp_path / "cut"), 8, "b") == whole
 
 
-def test_failed_trials_are_not_taken_up_and_half_a_line_counts_for_nothing(tmp_path):
-    sweep, ledger = sweep_of("random"), Ledger(tmp_path)
+def test_failed_trials_are_not_repeated_and_a_torn_line_is_ignored(tmp_path):
+    sweep = sweep_of("random")
     first = take(start(sweep, tmp_path), 3, "a")
-    ledger.record(1, status="failed", cause="out of memory")
+    Ledger(tmp_path).record(1, status="failed", cause="out of memory")
     with (tmp_path / TRIALS).open("a") as file:
         file.write('{"number": 3, "dra')
     again = take(start(sweep, tmp_path), 3, "b")
     assert [given["number"] for given in again] == [0, 2, 3]
     assert again[1] == first[2]
-    assert [trial.cause for trial in ledger.trials()] == ["", "out of memory", "", ""]
+    assert [trial.cause for trial in Ledger(tmp_path).trials()] == ["", "out of memory", "", ""]
+
+
+def test_the_file_has_every_change_of_a_ledger_that_reads_it_once(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.record(0, drawn={"a": 1}, values={"a": 1}, ray_id="x")
+    (tmp_path / TRIALS).rename(tmp_path / "elsewhere")
+    ledger.record(0, status="stopped", cause="ended early by asha")
+    assert ledger.trials() == [ledger.trial_of("x")]
+    assert ledger.trial_of("x").status == "stopped"
+    lines = [(tmp_path / name).read_text() for name in ("elsewhere", TRIALS)]
+    (tmp_path / TRIALS).write_text("".join(lines))
+    assert Ledger(tmp_path).trials() == ledger.trials()
 
 
 def test_a_grid_multiplies_what_is_drawn_and_conditions_hold(tmp_path):

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.table import Table
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, RunFolderError
 from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps import sweep_config as configs
+from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.search_space import Choice, Grid, LogUniform, RandInt, Uniform, When
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -27,7 +28,7 @@ RATE = {"optimizer.learning_rate": LogUniform(1e-5, 1e-3)}
         ({"epochs": Uniform(1, 3)}, "space: epochs: epochs cannot be 1"),
         ({"batch_size": RandInt(0, 9)}, "space: batch_size: batch_size must be 1 or more, got 0"),
         ({"pooling": Choice(("cls", "max"))}, "space: pooling: pooling cannot be 'max'"),
-        ({**RATE, "epochs": When("batch_size", (8,), Choice((1, 2)))}, "hangs on batch_size, which must be another"),
+        ({**RATE, "epochs": When("batch_size", (8,), Choice((1, 2)))}, "depends on batch_size, which must be another"),
         (
             {"batch_size": Choice((8, 16)), "epochs": When("batch_size", (32,), Choice((1, 2)))},
             "epochs waits for batch_size = 32, which never comes",
@@ -47,6 +48,7 @@ def test_spaces_that_are_refused(space, message):
         ({"samples": 0}, "samples must be positive"),
         ({"initial_points": ({"epochs": 3},)}, "must name optimizer.learning_rate, and only that"),
         ({"gpus": 1.5}, "gpus above 1 must be whole"),
+        ({"scheduler": "pbt"}, "scheduler must be none, asha, hyperband or median, got 'pbt'"),
         ({"base": FineTuneConfig()}, "a sweep judges trials on validation rows"),
     ],
 )
@@ -105,3 +107,13 @@ def test_json_gives_the_same_sweep():
     }
     sweep = Sweep(BASE, space, samples=3, searcher="optuna", scheduler="asha", resources={"TPU": 4})
     assert configs.from_json(json.loads(json.dumps(configs.to_json(sweep)))) == sweep
+
+
+def test_sweeps_of_versions_that_had_population_based_training(tmp_path):
+    values = configs.to_json(Sweep(BASE, RATE, scheduler="asha")) | {"perturbation_epochs": 1}
+    (tmp_path / "sweep.json").write_text(json.dumps(values))
+    assert Ledger(tmp_path).sweep() == Sweep(BASE, RATE, scheduler="asha")
+    (tmp_path / "sweep.json").write_text(json.dumps(values | {"scheduler": "pbt"}))
+    (tmp_path / "trials.jsonl").write_text('{"settled": 1, "exploits": []}\n')
+    with pytest.raises(RunFolderError, match=r"sweep.json cannot be read: scheduler must be none, .* got 'pbt'$"):
+        Ledger(tmp_path).sweep()

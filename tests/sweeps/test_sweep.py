@@ -1,4 +1,4 @@
-"""Whole sweeps of a tiny model on a real Ray: what they leave, that trials really differ, that a killed one goes on."""
+"""Whole sweeps of a tiny model with Ray: their folder, trials that differ, early stopping, resumption, seeds."""
 
 import json
 import os
@@ -19,11 +19,10 @@ from mlflow import MlflowClient
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.sweeps.driver import _close_run, check_folder, run_sweep
-from bertjax.sweeps.ledger import Ledger, Trial
+from bertjax.sweeps.ledger import Ledger, Trial, run_lock
 from bertjax.sweeps.results.sweep_results import read_results
 from bertjax.sweeps.search_space import Choice, Grid, LogUniform
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import alone_in
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -93,7 +92,7 @@ def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in
     assert read_results(in_folder / "s") == results
 
 
-def test_a_killed_sweep_goes_on_where_it_was(tiny_model, reviews, in_folder):
+def test_a_killed_sweep_resumes(tiny_model, reviews, in_folder):
     (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
     variables = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
     command = [sys.executable, "-m", "bertjax", "sweep"]
@@ -131,8 +130,8 @@ def test_a_scheduler_ends_a_weak_trial_and_the_next_one_takes_its_process(sweep,
     assert_nothing_lost_or_doubled(in_folder, 3)
 
 
-def test_the_last_word_on_a_trial_comes_after_its_process(tmp_path):
-    """Ray calls a trial stopped while its process still closes the run, as failed: it knows no better."""
+def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(tmp_path):
+    """Ray reports a trial as stopped while its process still records that the run failed."""
     ledger = Ledger(tmp_path)
     run = ledger.run_folder(0)
     run.mkdir(parents=True)
@@ -140,7 +139,7 @@ def test_the_last_word_on_a_trial_comes_after_its_process(tmp_path):
     began = threading.Event()
 
     def process():
-        with alone_in(run):
+        with run_lock(run):
             began.set()
             time.sleep(0.3)
             EventLog(run / event_log.FILE).record({"status": "FAILED", "time_ms": 0})
@@ -149,10 +148,10 @@ def test_the_last_word_on_a_trial_comes_after_its_process(tmp_path):
     working.start()
     began.wait()
     (run / event_log.FILE).touch()
-    with patch("bertjax.sweeps.driver.send_rest"):
+    with patch("bertjax.sweeps.driver.upload_pending"):
         _close_run(run, trial)
     working.join()
-    assert [event["status"] for event in event_log.events(run / event_log.FILE)] == ["FAILED", "FINISHED"]
+    assert [event["status"] for event in EventLog(run / event_log.FILE).pending().events] == ["FAILED", "FINISHED"]
 
 
 def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
@@ -198,7 +197,7 @@ def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
     assert not (in_folder / "s").exists()
 
 
-def test_a_metric_that_nobody_reports(sweep, in_folder, ray_session):
+def test_a_metric_that_no_run_reports(sweep, in_folder, ray_session):
     base = replace(sweep.base, evaluation=replace(sweep.base.evaluation, best_metric="validation/acuracy"))
     with pytest.raises(ConfigError, match=r"every trial failed; the first: .*does not report 'validation/acuracy'"):
         run_sweep(replace(sweep, base=base, samples=1, retries=0), "s")

@@ -78,7 +78,7 @@ def in_store(in_folder: Path, database: Path) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path, database: Path) -> Iterator[Server]:
-    """A server that runs."""
+    """A running server."""
     shutil.copy(database, tmp_path / "server.db")
     server = Server(tmp_path)
     server.start()

@@ -1,4 +1,4 @@
-"""MLflow gets what a run says: once, complete, in the store that the user names, whatever happens to either of them."""
+"""MLflow receives all records of a run once, in the store that the user names, whatever happens to either process."""
 
 import json
 import re
@@ -84,11 +84,11 @@ def test_a_run_is_continued_in_the_store_that_is_named(in_folder, database, monk
         started(in_folder / "run")
 
 
-def test_a_run_that_was_made_but_whose_id_nobody_learned_is_found_again(in_store):
+def test_a_run_whose_id_was_lost_with_a_killed_process_is_found_by_its_key(in_store):
     tracker, run_id = started(in_store / "run")
     tracker.finish("KILLED")
-    journal = in_store / "run" / "tracking.jsonl"
-    journal.write_text(journal.read_text().splitlines(keepends=True)[0])  # killed right after MLflow made the run
+    log = in_store / "run" / "tracking.jsonl"
+    log.write_text(log.read_text().splitlines(keepends=True)[0])  # killed right after MLflow made the run
     assert started(in_store / "run")[1] == run_id
 
 
@@ -98,7 +98,7 @@ import itertools, sys
 from pathlib import Path
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Dataset
-tracker = MlflowTracker("questions", seconds_between_sends=0.05)
+tracker = MlflowTracker("questions", seconds_between_uploads=0.05)
 tracker.connect()
 tracker.start("run", {}, Path("run"))
 for step in itertools.count(1):
@@ -107,8 +107,8 @@ for step in itertools.count(1):
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        journal = in_store / "run" / "tracking.jsonl"
-        last = next(int(line) for line in process.stdout if int(line) >= 500 and '"sent"' in journal.read_text())
+        log = in_store / "run" / "tracking.jsonl"
+        last = next(int(line) for line in process.stdout if int(line) >= 500 and '"sent"' in log.read_text())
         process.send_signal(signal.SIGKILL)
         last = max([last, *(int(line) for line in process.stdout if line.endswith("\n"))])
     tracker, run_id = started(in_store / "run")
@@ -119,15 +119,15 @@ for step in itertools.count(1):
     assert steps(client, run_id) == list(range(1, last + 50))
 
 
-def test_what_was_sent_but_never_acknowledged_is_not_sent_again(in_store):
+def test_metrics_that_were_sent_but_not_marked_are_not_sent_again(in_store):
     tracker, run_id = started(in_store / "run")
     for step in range(1, 11):
         tracker.log_metrics({"train/loss": float("nan")}, step)
     tracker.finish("KILLED")
-    journal = in_store / "run" / "tracking.jsonl"
-    lines = [line for line in journal.read_text().splitlines(keepends=True) if '"sent"' not in line]
+    log = in_store / "run" / "tracking.jsonl"
+    lines = [line for line in log.read_text().splitlines(keepends=True) if '"sent"' not in line]
     # Other times, so that it is not MLflow's own key that drops them.
-    journal.write_text("".join(re.sub(r'"time_ms": \d+', '"time_ms": 5', line) for line in lines))
+    log.write_text("".join(re.sub(r'"time_ms": \d+', '"time_ms": 5', line) for line in lines))
     tracker, _ = started(in_store / "run")
     tracker.log_metrics({"train/loss": 1.0}, 11)
     tracker.finish("FINISHED")
@@ -136,12 +136,12 @@ def test_what_was_sent_but_never_acknowledged_is_not_sent_again(in_store):
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_server_that_is_restarted_in_the_middle(server, in_folder, monkeypatch, caplog, capsys):
-    """One run goes on all the while, the other ends while the server is away and is started again later."""
+def test_a_server_that_is_restarted_during_a_run(server, in_folder, monkeypatch, caplog, capsys):
+    """One run continues all the time, the other ends while the server is down and is resumed later."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     client = MlflowClient(server.address)
     (steady, steady_id), (unlucky, unlucky_id) = (
-        started(in_folder / name, seconds_between_sends=0.2, patience_seconds=1.0) for name in ("steady", "unlucky")
+        started(in_folder / name, seconds_between_uploads=0.2, patience_seconds=1.0) for name in ("steady", "unlucky")
     )
     (in_folder / "steady" / "report.html").write_text("<p>")
 
@@ -188,7 +188,7 @@ def test_a_server_that_is_restarted_in_the_middle(server, in_folder, monkeypatch
     assert client.get_run(unlucky_id).info.status == "FINISHED"
 
 
-def test_nobody_answers(in_folder, monkeypatch):
+def test_a_store_that_does_not_answer(in_folder, monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         address = f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}"

@@ -107,10 +107,10 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
         "champion": runs[0], "challenger": runs[2],
     }  # fmt: skip
 
-    # The same run again, as after a lost acknowledgement, changes nothing.
-    journal = in_store / "first" / "tracking.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(line for line in lines if '"sent"' not in line))
+    # The same upload again, as after a lost answer, changes nothing.
+    event_log = in_store / "first" / "tracking.jsonl"
+    lines = event_log.read_text().splitlines(keepends=True)
+    event_log.write_text("".join(line for line in lines if '"sent"' not in line))
     log("first", "reviews")
     assert {alias: client.get_model_version_by_alias("reviews", alias).run_id for alias in versions} == {
         "champion": runs[0], "challenger": runs[2],
@@ -118,11 +118,12 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     assert {version.version for version in client.search_model_versions("name = 'reviews'")} == {1, 2, 3}
 
     for address in ("models:/reviews@champion", "models:/reviews/2"):
-        found, own = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
-        assert all((found[name] == own[name]).all() for name in own)
+        registered, trained = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
+        assert all((registered[name] == trained[name]).all() for name in trained)
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
-    judged, own = (evaluate(str(model), str(reviews)) for model in ("models:/reviews@champion", finished_run.model_dir))
-    assert judged.report.flat("test") == own.report.flat("test")
+    models = ("models:/reviews@champion", finished_run.model_dir)
+    registered, trained = (evaluate(str(model), str(reviews)) for model in models)
+    assert registered.report.flat("test") == trained.report.flat("test")
 
 
 def test_a_model_that_is_not_there(log):

@@ -25,13 +25,14 @@ from bertjax.baselines.runners.runner_result import LOG, Result, read_error, rea
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
+from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Status, Tracker
 from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.prepare import prepare
-from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, check_folder, write_json, write_text
+from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, check_folder
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """The pictures of a comparison, as SVG that stands in a page."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from bertjax.baselines.compare.summary import Pair, Summary, scores_of
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.runner_result import Result
+from bertjax.report_pages.html_page import svg
 
 # Told apart by people who see colours differently (Okabe and Ito 2008), and by their lines in grey.
 _COLORS = {
@@ -52,10 +52,7 @@ def plots(summary: Summary, results: Sequence[Result]) -> dict[str, str]:
 def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.subplots())
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    svg = file.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg(figure)
 
 
 def _by_framework(results: Sequence[Result]) -> Mapping[str, list[Result]]:

@@ -1,18 +1,16 @@
 """The report of a comparison: a table for the terminal and a self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from rich.table import Table
 
 from bertjax.baselines.compare.comparison_plots import plots
 from bertjax.baselines.compare.paired_statistics import CONFIDENCE
 from bertjax.baselines.compare.summary import STEPS, Summary, scores_of
 from bertjax.baselines.runners.runner_result import Result
+from bertjax.report_pages.html_page import render_page
 
-_TEMPLATE = Path(__file__).with_name("comparison.html.jinja")
 _MEBIBYTE = 2**20
 
 
@@ -52,7 +50,7 @@ def _shown(value: float | None, pattern: str) -> str:
 
 
 def render_comparison(title: str, summary: Summary, results: Sequence[Result], settings: Mapping[str, Any]) -> str:
-    """An HTML page that needs nothing but itself.
+    """A self-contained HTML page.
 
     Args:
       title: of the page.
@@ -60,15 +58,14 @@ def render_comparison(title: str, summary: Summary, results: Sequence[Result], s
       results: of finished runs, in the order in which they took turns.
       settings: flat.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     versions = {name: version for result in results for name, version in result.versions.items()}
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    return render_page(
+        "comparison.html.jinja",
         title=title,
         summary=summary,
         results=results,
         plots=plots(summary, results) if results else {},
-        settings=settings,
-        versions=versions,
+        settings=versions | dict(settings),
         devices=sorted({result.device for result in results}),
         seeds=sorted({result.seed for result in results}),
         test_rows=len(results[0].answers) if results else 0,

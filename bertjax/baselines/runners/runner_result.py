@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertjax.errors import RunFolderError
-from bertjax.training.run.run_folder import write_json, write_text
+from bertjax.storage.atomic_write import write_json, write_text
 
 _ARRAYS = ("losses", "answers", "offsets")
 RESULT, ARRAYS, ERROR, LOG, MODEL = "result.json", "arrays.npz", "error.txt", "log.txt", "model"

@@ -1,1 +1,1 @@
-"""The results of a sweep, read from its folder, as tables, pictures and a page."""
+"""The results of a sweep, read from its folder: tables, figures and the HTML page."""

@@ -1,4 +1,4 @@
-"""What a sweep has found, read from its folder alone: while it runs, after it was killed, or when it is done."""
+"""The results of a sweep, read from its folder alone: while it runs, after it was killed, or when it is done."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ import numpy as np
 
 from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import told_so_far
+from bertjax.sweeps.trial import read_evaluations
 from bertjax.training.loop.early_stopping import Goal
 from bertjax.training.multi.multi_seed import read_scores
 from bertjax.training.run.run_folder import METRICS
 
 _TREES = 200
-_LEAST_TRIALS = 4  # for which an importance means something
+_MIN_TRIALS_FOR_IMPORTANCE = 4
 
 
 class TrialResult(NamedTuple):
-    """A trial and how it did.
+    """A trial and its scores.
 
     Attributes:
+      trial: the ledger's record.
       curve: (step, value of the goal's metric) at each evaluation.
-      best: of these values, those left out that are of weights the trial has given up; None before the first that is
-        finite.
-      cost: the same as what is to become small.
-      metrics: the content of its `metrics.json`; empty unless it ran to its end.
+      best: the best of these values; None before the first finite one.
+      cost: the cost of `best`, to be minimised; infinite where there is none.
+      metrics: the content of `metrics.json`; empty unless the trial ran to its end.
     """
 
     trial: Trial
@@ -38,10 +38,14 @@ class TrialResult(NamedTuple):
 
 
 class Results(NamedTuple):
-    """A sweep and its trials, by number.
+    """A sweep and its trials.
 
     Attributes:
-      seeds: seed -> scores of the best config with it, for those of the sweep's seeds that have ended.
+      folder: of the sweep.
+      sweep: its settings.
+      metric: the name of the metric that trials are compared by.
+      trials: by number.
+      seeds: seed -> scores of the best config, for the seeds whose run has ended.
     """
 
     folder: Path
@@ -62,12 +66,12 @@ class Results(NamedTuple):
         return next((result for result in self.ranked if result.trial.status == "finished"), None)
 
     @property
-    def reports(self) -> int:
+    def num_evaluations(self) -> int:
         """Evaluations of all trials together."""
         return sum(len(result.curve) for result in self.trials)
 
     def run_folder(self, result: TrialResult) -> Path:
-        """Where the run of a trial stands."""
+        """The run folder of a trial."""
         return Ledger(self.folder).run_folder(result.trial.number)
 
 
@@ -78,42 +82,40 @@ def read_results(folder: Path) -> Results:
       RunFolderError: it holds no sweep.
     """
     ledger = Ledger(folder)
-    sweep = ledger.sweep()
-    rows = {trial.number: told_so_far(ledger.run_folder(trial.number), sweep.goal) for trial in ledger.trials()}
-    metric = next((sweep.goal.metric_of(row) for told in rows.values() for _, row in told), sweep.goal.metric)
-    trials = tuple(_result(ledger, trial, sweep.goal, rows[trial.number]) for trial in ledger.trials())
-    results = Results(folder, sweep, metric or "score", trials)
+    sweep, trials = ledger.sweep(), ledger.trials()
+    goal = sweep.goal
+    evaluations = [read_evaluations(ledger.run_folder(trial.number), goal) for trial in trials]
+    metric = next((goal.metric_of(metrics) for rows in evaluations for _, metrics in rows), goal.metric)
+    trial_results = tuple(_result(ledger, *pair, goal) for pair in zip(trials, evaluations, strict=True))
+    results = Results(folder, sweep, metric or "score", trial_results)
     if results.best is None:
         return results
     return results._replace(seeds=read_scores(ledger.seeds_folder(results.best.trial.number), sweep.seeds))
 
 
-def _result(ledger: Ledger, trial: Trial, goal: Goal, told: list[tuple[int, dict[str, float]]]) -> TrialResult:
-    curve = tuple((step, row[goal.metric_of(row) or ""]) for step, row in told)
-    costs = [
-        cost if step > trial.since and (cost := goal.cost(row)) is not None and np.isfinite(cost) else np.inf
-        for step, row in told
-    ]
-    least = int(np.argmin(costs)) if costs and np.isfinite(min(costs)) else None
+def _result(ledger: Ledger, trial: Trial, evaluations: list[tuple[int, dict[str, float]]], goal: Goal) -> TrialResult:
+    curve = tuple((step, metrics[goal.metric_of(metrics) or ""]) for step, metrics in evaluations)
+    costs = [goal.cost(metrics) for _, metrics in evaluations]
+    finite_costs = [np.inf if cost is None or not np.isfinite(cost) else cost for cost in costs]
     path = ledger.run_folder(trial.number) / METRICS
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if least is None:
-        return TrialResult(trial, curve, None, np.inf, metrics)
-    return TrialResult(trial, curve, curve[least][1], costs[least], metrics)
+    cost = min(finite_costs, default=np.inf)
+    best = curve[finite_costs.index(cost)][1] if np.isfinite(cost) else None
+    return TrialResult(trial, curve, best, cost, metrics)
 
 
 def importance(results: Results) -> dict[str, float]:
-    """How much each setting moved the score: permutation importance of a forest that predicts it (Breiman 2001).
+    """How much each setting changes the score: permutation importance in a random forest (Breiman 2001).
 
     Returns:
-      Setting -> share, the largest first, together 1; empty where there are too few trials, or nothing moved.
+      Setting -> share, the largest first, with sum 1; empty for too few trials, or where no setting has an effect.
     """
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
     scored = results.ranked
     paths = list(results.sweep.space)
-    if len(scored) < _LEAST_TRIALS:
+    if len(scored) < _MIN_TRIALS_FOR_IMPORTANCE:
         return {}
     columns = np.column_stack([encoded([result.trial.values.get(path) for result in scored]) for path in paths])
     scores = np.array([result.best for result in scored])
@@ -126,10 +128,10 @@ def importance(results: Results) -> dict[str, float]:
 
 
 def encoded(values: Sequence[Any]) -> np.ndarray:
-    """One setting of several trials on a scale of numbers.
+    """The values of one setting in several trials as numbers.
 
-    Numbers that span orders of magnitude by their logarithm, other numbers as they are, everything else by its place
-    among what occurs; a setting that was not active is below all others.
+    Positive numbers that span a factor of ten become logarithms, other numbers stay, and everything else becomes its
+    rank among the values that occur. None, for a setting that was not active, lies below all others.
     """
     present = [value for value in values if value is not None]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present) and present:
@@ -143,28 +145,27 @@ def encoded(values: Sequence[Any]) -> np.ndarray:
 
 
 def shown(value: Any) -> str:
-    """A setting as people write it."""
+    """The value of a setting as text."""
     return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def settings_line(values: Mapping[str, Any]) -> str:
-    """The settings of a trial for people."""
+    """The settings of a trial in one line."""
     return ", ".join(f"{path} {shown(value)}" for path, value in values.items())
 
 
 def experiment_file(results: Results, result: TrialResult) -> str:
-    """The config of a trial as a Python file that runs it."""
+    """The source of a Python file that runs the config of a trial."""
     from bertjax.settings import flatten
     from bertjax.training.settings.finetune_config import FineTuneConfig
 
     config, default = flatten(results.sweep.trial_config(result.trial.values)), flatten(FineTuneConfig())
     changed = {path: value for path, value in config.items() if value != default[path]}
     lines = "".join(f"        {path!r}: {value!r},\n" for path, value in changed.items())
-    changed_once = "Its settings changed on the way; these are the last.\n\n" if result.trial.exploits else ""
     score = "no score" if result.best is None else f"{results.metric} {result.best:.4f}"
     return (
         f'"""The best of {len(results.trials)} trials of a sweep: trial {result.trial.number}, {score}.\n\n'
-        f"{changed_once}Command    python THIS_FILE\n"
+        f"Command    python THIS_FILE\n"
         f'"""\n\n'
         f"import bertjax\n"
         f"from bertjax.settings import override\n\n"

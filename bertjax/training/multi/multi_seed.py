@@ -17,6 +17,7 @@ from bertjax.errors import ConfigError, Diverged, RunFolderError
 from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
+from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracked_run import tracked_run
 from bertjax.tracking.tracker import Tracker
@@ -154,7 +155,7 @@ def finetune_seeds(
         if not runs:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
         metrics = _aggregated(runs)
-        run_folder.write_json(folder / run_folder.METRICS, metrics)
+        write_json(folder / run_folder.METRICS, metrics)
         tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)

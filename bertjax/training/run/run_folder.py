@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
 from bertjax.settings import differences
+from bertjax.storage.atomic_write import write_json
 from bertjax.tracking import event_log
 from bertjax.training.settings.finetune_config import FineTuneConfig, with_current_names
 
@@ -37,8 +38,12 @@ RESUMES: tuple[IfExists, ...] = ("resume", "resume_changed")
 
 
 def default_folder(config: FineTuneConfig) -> Path:
-    """`runs/` with the time, the data and the model in the name; one that does not exist yet."""
-    stem = "-".join(Path(part).name.split(".")[0] for part in (config.data.train, config.model))
+    """`runs/TIME-DATA-MODEL`; see `new_folder`."""
+    return new_folder("-".join(Path(part).name.split(".")[0] for part in (config.data.train, config.model)))
+
+
+def new_folder(stem: str) -> Path:
+    """`runs/TIME-STEM`, with a number at the end where that exists; the folder is not made."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{stem}"
     candidates = (Path("runs") / (name if i == 0 else f"{name}-{i}") for i in range(1000))
     return next(folder for folder in candidates if not folder.exists())
@@ -123,15 +128,3 @@ def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[st
             f"{folder} was started with other settings or data: {'; '.join(changes)}; --allow-changed continues anyway"
         )
     logger.warning("continuing though something has changed: %s", "; ".join(changes))
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a JSON object in one step."""
-    write_text(path, json.dumps(dict(values), indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step: readers see the old one or the new one."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)

@@ -7,6 +7,7 @@ from bertjax.evaluation.reports import Report
 from bertjax.evaluation.run_report import render_report
 from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
+from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.train_metrics import TrainMetrics
@@ -64,13 +65,13 @@ def write_results(
     folder, config, data_report = run.folder, run.config, run.prepared.data_report
     title, settings = f"{config.model} on {config.data.train}", flatten(config) | {"command": command}
     html = render_report(title, report, metrics, run.train_metrics.history, settings, data_report)
-    run_folder.write_text(folder / run_folder.REPORT, html)
+    write_text(folder / run_folder.REPORT, html)
     artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
     if config.data.contract:
         findings = {"contract": config.data.contract, "tables": data_report.contract_report()}
-        run_folder.write_json(folder / run_folder.CONTRACT, findings)
+        write_json(folder / run_folder.CONTRACT, findings)
         artifacts.append(run_folder.CONTRACT)
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_json(folder / run_folder.METRICS, metrics)
     tracker.log_metrics(metrics, int(metrics["train/steps"]))
     for name in artifacts:
         tracker.log_artifact(folder / name)

@@ -1,0 +1,43 @@
+"""The rendering of HTML pages that need no other file: style sheet and figures are inside."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Renders a template of this folder.
+
+    Args:
+      template: its file name, such as `run.html.jinja`.
+      **values: what the template names; text is escaped, `Markup` is not.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = format_number
+    return environment.get_template(template).render(values)
+
+
+def format_number(value: float) -> str:
+    """A count as it is, any other number with four decimals.
+
+    >>> format_number(3), format_number(0.5)
+    ('3', '0.5000')
+    """
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def svg(figure: Any) -> Markup:
+    """A matplotlib figure as an element of the page."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = file.getvalue()
+    return Markup(text[text.index("<svg") :])

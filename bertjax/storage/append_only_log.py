@@ -1,0 +1,72 @@
+"""A JSONL file that only grows: the tracking events of a run, the trials of a sweep."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Entry = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One line of a log.
+
+    Attributes:
+      entry: its JSON object.
+      end: offset in bytes of the next line.
+    """
+
+    entry: Entry
+    end: int
+
+
+class AppendOnlyLog:
+    """One JSON object a line, written by one process and read by any number.
+
+    An entry exists once its newline is written. A process that is killed in the middle of a write leaves a torn tail:
+    readers ignore it, and the next writer cuts it off before its first line.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = False):
+        """A log; nothing is read or written yet.
+
+        Args:
+          path: of the file, which need not exist.
+          fsync: whether each entry survives a crash of the machine, and not only of the process.
+        """
+        self.path = path
+        self._fsync = fsync
+        self._is_writable = False  # whether the file ends with a newline
+
+    def lines(self, start: int = 0) -> Iterator[Line]:
+        """The complete lines from an offset in bytes to the present end of the file."""
+        if not self.path.exists():
+            return
+        end = start
+        with self.path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                yield Line(json.loads(line), end)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every complete entry."""
+        return (line.entry for line in self.lines())
+
+    def append(self, entry: Entry) -> None:
+        """Adds an entry in one write; threads that share a log take turns."""
+        if not self._is_writable:
+            self._cut_torn_tail()
+        with self.path.open("ab", buffering=0) as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+            if self._fsync:
+                os.fsync(file.fileno())
+
+    def _cut_torn_tail(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+        self._is_writable = True

@@ -1,1 +1,0 @@
-"""Population-based training (Jaderberg et al. 2017)."""
