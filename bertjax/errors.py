@@ -45,7 +45,11 @@ class DiskError(UserError):
     """A file or folder that the system does not let us write: a full disk, a missing permission."""
 
 
-class Interrupted(UserError):
+class Stopped(UserError):
+    """Work that was asked to stop and can be resumed."""
+
+
+class Interrupted(Stopped):
     """A run that was asked to stop and can be resumed.
 
     Attributes:

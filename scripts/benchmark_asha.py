@@ -59,7 +59,7 @@ def main() -> None:
 
 def halved(sweep: Sweep, folder: Path) -> Results:
     """The sweep with ASHA, or the rest of it."""
-    return run_sweep(sweep, folder, resume=(folder / SWEEP).exists())
+    return run_sweep(sweep, folder, if_exists="resume" if (folder / SWEEP).exists() else "error")
 
 
 def continued(sweep: Sweep, halved: Path, folder: Path) -> Results:
@@ -74,7 +74,7 @@ def continued(sweep: Sweep, halved: Path, folder: Path) -> Results:
             if trial.status == "stopped":
                 ledger.record(trial.number, status="running", cause="")
         scratch.rename(folder)
-    return run_sweep(sweep, folder, resume=True)
+    return run_sweep(sweep, folder, if_exists="resume")
 
 
 def compared(asha: Results, whole: Results) -> dict[str, Any]:

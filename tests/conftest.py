@@ -34,7 +34,8 @@ from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.run.finetuning import FineTuneResult, finetune
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.training_session import FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
 

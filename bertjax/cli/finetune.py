@@ -19,7 +19,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Workers
 
 if TYPE_CHECKING:
-    from bertjax.training.run.finetuning import FineTuneResult
+    from bertjax.training.run.training_session import FineTuneResult
 
 INCOMPLETE = 1  # exit status where some runs have failed, and others not
 
@@ -162,7 +162,7 @@ def run(parsed: Arguments, command: str, words: Sequence[str]) -> int:
     """
     if parsed.deterministic:
         make_deterministic()
-    from bertjax.training.loop.fit import Interrupted
+    from bertjax.errors import Interrupted
     from bertjax.training.run.run_folder import default_folder
 
     out = parsed.out or default_folder(parsed.config)

@@ -79,7 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     # Ray ends a sweep in order at SIGINT, and dies of SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
-        results = run_sweep(replace(sweep, **changes), out, resume=parsed.resume is not None, address=parsed.address)
+        results = run_sweep(
+            replace(sweep, **changes),
+            out,
+            if_exists="resume" if parsed.resume is not None else "error",
+            address=parsed.address,
+        )
     except SweepStopped as stop:
         print(f"bertjax: {stop}", file=sys.stderr)
         return _INTERRUPTED

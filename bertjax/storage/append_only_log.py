@@ -60,10 +60,13 @@ class AppendOnlyLog:
         """Adds an entry in one write; threads that share a log take turns."""
         if not self._is_writable:
             self._cut_torn_tail()
-        with self.path.open("ab", buffering=0) as file:
+        self._is_writable = False  # a full disk may take a part of the line
+        with self.path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
             if self._fsync:
                 os.fsync(file.fileno())
+        self._is_writable = True
 
     def _cut_torn_tail(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,6 @@ def _finetune_seeds(folder: str, number: int, parent_run_id: str, cwd: str, stor
             sweep.seeds,
             out,
             stack=sweep.stack_seeds,
-            resume=(out / CONFIG).exists(),
+            if_exists="resume" if (out / CONFIG).exists() else "error",
             new_tracker=lambda seeds_run: MlflowTracker(config.experiment, seeds_run or parent_run_id),
         ).failures

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bertjax.errors import ConfigError, RunFolderError, UserError
+from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_text
 from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial, run_lock
@@ -21,7 +21,7 @@ from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
-from bertjax.tracking.tracker import Status
+from bertjax.tracking.tracked_run import tracked_run
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL
 
@@ -35,20 +35,23 @@ _MAY_CHANGE = {"samples", "concurrency", "max_seconds", "max_epochs", "cpus", "g
 _GPU_MEMORY_SHARE = 0.9  # of a GPU's memory, for all trials on it together
 
 
-class SweepStopped(UserError):
+class SweepStopped(Stopped):
     """The sweep was interrupted and can be resumed."""
 
     def __init__(self, folder: Path):
         super().__init__(f"the sweep in {folder} was stopped; --resume {folder} continues it")
 
 
-def run_sweep(sweep: Sweep, out: str | Path, *, resume: bool = False, address: str | None = None) -> Results:
+def run_sweep(
+    sweep: Sweep, out: str | Path, *, if_exists: Literal["error", "resume"] = "error", address: str | None = None
+) -> Results:
     """Runs a sweep, or the rest of one.
 
     Args:
       sweep: its settings.
       out: folder of the sweep.
-      resume: continue the sweep in `out`: trials that have ended stay, the others continue.
+      if_exists: what to do with a sweep that is in `out`: refuse ("error"), or continue it ("resume"): trials that have
+        ended stay, the others continue.
       address: of a Ray cluster, see `ray_cluster.join`.
 
     Returns:
@@ -61,21 +64,14 @@ def run_sweep(sweep: Sweep, out: str | Path, *, resume: bool = False, address: s
     """
     folder = Path(out).absolute()
     ledger = Ledger(folder)
-    check_folder(folder, sweep, resume)
-    tracker = MlflowTracker(sweep.base.experiment)
-    tracker.connect()
-    with _ray_session(address, _environment(sweep)):
+    check_folder(folder, sweep, resume=if_exists == "resume")
+    with tracked_run(MlflowTracker(sweep.base.experiment)) as tracked, _ray_session(address, _environment(sweep)):
         check_resources(sweep)
         ledger.open(sweep)
-        run_id = tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
-        status: Status = "KILLED"
-        try:
-            budget_is_spent = _run_trials(sweep, ledger, run_id)
-            _end_trials(ledger, budget_is_spent)
-            _train_seeds(sweep, ledger, run_id)
-            status = "FINISHED"
-        finally:
-            tracker.finish(status)
+        run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
+        budget_is_spent = _run_trials(sweep, ledger, run_id)
+        _end_trials(ledger, budget_is_spent)
+        _train_seeds(sweep, ledger, run_id)
     results = read_results(folder)
     write_report(results)
     if sweep.keep == "best":

@@ -9,7 +9,7 @@ from bertjax.errors import ConfigError
 from bertjax.settings import flatten, override, require
 from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps.search_space import Choice, Grid, Space, When, range_of
-from bertjax.training.loop.early_stopping import Goal, choose_goal
+from bertjax.training.loop.early_stopping import BestMetric, choose_best_metric
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds, with_current_names
 
 _REMOVED_SETTINGS = ("perturbation_epochs",)  # in files of versions that had population-based training
@@ -120,11 +120,11 @@ class Sweep:
         return -(-epochs // self.base.evaluation.evaluate_every)
 
     @property
-    def goal(self) -> Goal:
+    def best_metric(self) -> BestMetric:
         """The metric that trials are compared by."""
-        goal = choose_goal(self.base.evaluation, self.base.early_stopping, validates=True)
-        assert goal is not None, "a run that validates has a goal"
-        return goal
+        best_metric = choose_best_metric(self.base.evaluation, self.base.early_stopping, validates=True)
+        assert best_metric is not None, "a run that validates has a best_metric"
+        return best_metric
 
     @property
     def drawn(self) -> Space:

@@ -16,10 +16,10 @@ from bertjax.sweeps.ledger import Ledger, Trial, run_lock
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.training.loop.early_stopping import Goal
-from bertjax.training.run.run_folder import CONFIG, METRICS
+from bertjax.training.loop.early_stopping import BestMetric
+from bertjax.training.run.run_folder import CONFIG, METRICS, IfExists
 
-# Keys of a report to Ray: what it minimises, then the goal's metric and its value.
+# Keys of a report to Ray: what it minimises, then the best_metric's metric and its value.
 COST, METRIC, SCORE = "cost", "metric", "score"
 
 _SECONDS_TO_CLOSE = 600
@@ -41,8 +41,8 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
     ledger, number = Ledger(Path(folder)), suggestion["number"]
     sweep, run = ledger.sweep(), ledger.run_folder(number)
     with run_lock(run):
-        reporter = TuneReporter(sweep.goal, sweep.evaluations_per_trial, _count_in_checkpoint())
-        for step, metrics in read_evaluations(run, sweep.goal):
+        reporter = TuneReporter(sweep.best_metric, sweep.evaluations_per_trial, _count_in_checkpoint())
+        for step, metrics in read_evaluations(run, sweep.best_metric):
             reporter.add(step, metrics)
         trial = ledger.trials()[number]
         if trial.status == "running" and not (run / METRICS).exists():
@@ -62,11 +62,11 @@ def enter_driver_settings(cwd: str, store: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = store
 
 
-def read_evaluations(run: Path, goal: Goal) -> list[tuple[int, dict[str, float]]]:
-    """The evaluations in a run's event log: the step and the metrics of each that has the goal's metric."""
+def read_evaluations(run: Path, best_metric: BestMetric) -> list[tuple[int, dict[str, float]]]:
+    """The evaluations in a run's event log: the step and the metrics of each that has the best_metric's metric."""
     events = AppendOnlyLog(run / event_log.FILE).entries()
     rows = [(event["step"], dict(event["metrics"])) for event in events if "metrics" in event]
-    return [(step, metrics) for step, metrics in rows if goal.cost(metrics) is not None]
+    return [(step, metrics) for step, metrics in rows if best_metric.cost(metrics) is not None]
 
 
 class TuneReporter:
@@ -76,15 +76,15 @@ class TuneReporter:
     has written its results.
     """
 
-    def __init__(self, goal: Goal, num_evaluations: int, already_reported: int):
+    def __init__(self, best_metric: BestMetric, num_evaluations: int, already_reported: int):
         """A reporter of one trial.
 
         Args:
-          goal: the metric that trials are compared by.
+          best_metric: the metric that trials are compared by.
           num_evaluations: of a trial that runs to its end.
           already_reported: the number of evaluations that Ray has received from an earlier process of the trial.
         """
-        self._goal, self._num_evaluations, self._already_reported = goal, num_evaluations, already_reported
+        self._goal, self._num_evaluations, self._already_reported = best_metric, num_evaluations, already_reported
         self._steps: set[int] = set()
         self._pending: dict[str, Any] | None = None
 
@@ -140,9 +140,9 @@ class TrialTracker(MlflowTracker):
 def _train(sweep: Sweep, trial: Trial, run: Path, parent_run_id: str, reporter: TuneReporter) -> None:
     import jax
 
-    from bertjax.training.run.finetuning import ready, run_alone
+    from bertjax.training.run.finetuning import finetune
 
     jax.clear_caches()  # an earlier trial of this process left programs that nothing uses any more
     config = sweep.trial_config(trial.values)
-    job = ready(config, run, resume=(run / CONFIG).exists())
-    run_alone(job, tracker=TrialTracker(config.experiment, parent_run_id, reporter))
+    if_exists: IfExists = "resume" if (run / CONFIG).exists() else "error"
+    finetune(config, run, if_exists=if_exists, tracker=TrialTracker(config.experiment, parent_run_id, reporter))

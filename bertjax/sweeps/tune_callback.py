@@ -7,12 +7,11 @@ from typing import Any
 
 from ray.tune import Callback
 
-from bertjax.errors import UserError
+from bertjax.errors import Diverged, UserError
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import METRIC, SCORE
-from bertjax.training.loop.fit import Diverged
 from bertjax.training.run.run_folder import METRICS
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bertjax.errors import Interrupted
+from bertjax.errors import Stopped
 from bertjax.tracking.tracker import Status, Tracker
 
 
@@ -23,7 +23,7 @@ class TrackedRun:
 
 @contextmanager
 def tracked_run(tracker: Tracker) -> Iterator[TrackedRun]:
-    """Connects a tracker, and finishes it: KILLED after an interruption, FAILED after any other error.
+    """Connects a tracker, and finishes it: KILLED when the work was stopped, FAILED after any other error.
 
     Raises:
       ConfigError: the tracker's store cannot be reached.
@@ -32,7 +32,7 @@ def tracked_run(tracker: Tracker) -> Iterator[TrackedRun]:
     try:
         tracker.connect()
         yield run
-    except (Interrupted, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt):
         run.status = "KILLED"
         raise
     except BaseException:

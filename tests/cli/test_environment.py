@@ -16,7 +16,7 @@ keep_compiled_programs()
 import jax
 from bertjax.batch import empty_batch
 from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.training.step.engine import Engine
+from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import TrainStep
 from bertjax.training.train_state import TrainState
 found = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
@@ -31,7 +31,7 @@ devices = all_devices()
 step = TrainStep(None, lambda params: params, gradient, update)
 state = devices.place(TrainState(jax.numpy.ones(3), None, 0, jax.random.PRNGKey(0)))
 jax.monitoring.register_event_listener(count)
-Engine(devices, None, step, state, [empty_batch(2, 8, 1)]).wait()
+CompiledTrainStep(devices, None, step, state, [empty_batch(2, 8, 1)]).wait()
 print(*found.values())
 """
 

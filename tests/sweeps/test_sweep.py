@@ -164,7 +164,7 @@ def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folde
     assert {path: used[path] for path in sweep.space} == dict(results.trials[0].trial.values)
     finished = (run / "metrics.json").stat().st_mtime_ns
 
-    again = run_sweep(replace(sweep, base=base, samples=1, seeds=(3, 4)), "s", resume=True)
+    again = run_sweep(replace(sweep, base=base, samples=1, seeds=(3, 4)), "s", if_exists="resume")
     assert list(again.seeds) == [3, 4]
     assert (run / "metrics.json").stat().st_mtime_ns == finished
     assert "The best config with seeds 3, 4" in (in_folder / "s" / "report.html").read_text()
@@ -180,13 +180,13 @@ def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folde
 def test_folders_that_hold_something_else(sweep, tmp_path):
     ledger = Ledger(tmp_path / "s")
     with pytest.raises(RunFolderError, match=r"holds no sweep \(it has no sweep.json\)"):
-        check_folder(tmp_path / "s", sweep, resume=True)
+        check_folder(tmp_path / "s", sweep, if_exists="resume")
     ledger.open(sweep)
     with pytest.raises(RunFolderError, match="already holds a sweep; continue it with --resume"):
         check_folder(tmp_path / "s", sweep, resume=False)
     other = Sweep(sweep.base, {"seed": Choice((1, 2))}, samples=5)
     with pytest.raises(RunFolderError, match="holds another sweep: space.optimizer.learning_rate was"):
-        check_folder(tmp_path / "s", other, resume=True)
+        check_folder(tmp_path / "s", other, if_exists="resume")
 
 
 def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):

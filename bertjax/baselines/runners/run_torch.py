@@ -18,8 +18,8 @@ from bertjax.baselines.torch.torch_model import answer_with, device_name, make_m
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params
-from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.optim.optimizer import decay_mask
+from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.settings.finetune_config import FineTuneConfig

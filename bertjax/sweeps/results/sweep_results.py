@@ -11,7 +11,7 @@ import numpy as np
 from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import read_evaluations
-from bertjax.training.loop.early_stopping import Goal
+from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.multi.multi_seed import read_scores
 from bertjax.training.run.run_folder import METRICS
 
@@ -24,7 +24,7 @@ class TrialResult(NamedTuple):
 
     Attributes:
       trial: the ledger's record.
-      curve: (step, value of the goal's metric) at each evaluation.
+      curve: (step, value of the best_metric's metric) at each evaluation.
       best: the best of these values; None before the first finite one.
       cost: the cost of `best`, to be minimised; infinite where there is none.
       metrics: the content of `metrics.json`; empty unless the trial ran to its end.
@@ -83,19 +83,21 @@ def read_results(folder: Path) -> Results:
     """
     ledger = Ledger(folder)
     sweep, trials = ledger.sweep(), ledger.trials()
-    goal = sweep.goal
-    evaluations = [read_evaluations(ledger.run_folder(trial.number), goal) for trial in trials]
-    metric = next((goal.metric_of(metrics) for rows in evaluations for _, metrics in rows), goal.metric)
-    trial_results = tuple(_result(ledger, *pair, goal) for pair in zip(trials, evaluations, strict=True))
+    best_metric = sweep.best_metric
+    evaluations = [read_evaluations(ledger.run_folder(trial.number), best_metric) for trial in trials]
+    metric = next((best_metric.metric_of(metrics) for rows in evaluations for _, metrics in rows), best_metric.metric)
+    trial_results = tuple(_result(ledger, *pair, best_metric) for pair in zip(trials, evaluations, strict=True))
     results = Results(folder, sweep, metric or "score", trial_results)
     if results.best is None:
         return results
     return results._replace(seeds=read_scores(ledger.seeds_folder(results.best.trial.number), sweep.seeds))
 
 
-def _result(ledger: Ledger, trial: Trial, evaluations: list[tuple[int, dict[str, float]]], goal: Goal) -> TrialResult:
-    curve = tuple((step, metrics[goal.metric_of(metrics) or ""]) for step, metrics in evaluations)
-    costs = [goal.cost(metrics) for _, metrics in evaluations]
+def _result(
+    ledger: Ledger, trial: Trial, evaluations: list[tuple[int, dict[str, float]]], best_metric: BestMetric
+) -> TrialResult:
+    curve = tuple((step, metrics[best_metric.metric_of(metrics) or ""]) for step, metrics in evaluations)
+    costs = [best_metric.cost(metrics) for _, metrics in evaluations]
     finite_costs = [np.inf if cost is None or not np.isfinite(cost) else cost for cost in costs]
     path = ledger.run_folder(trial.number) / METRICS
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
