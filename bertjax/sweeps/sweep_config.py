@@ -123,7 +123,7 @@ class Sweep:
     def best_metric(self) -> BestMetric:
         """The metric that trials are compared by."""
         best_metric = choose_best_metric(self.base.evaluation, self.base.early_stopping, validates=True)
-        assert best_metric is not None, "a run that validates has a best_metric"
+        assert best_metric is not None, "a run that validates has one"
         return best_metric
 
     @property

@@ -19,7 +19,7 @@ from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.run.run_folder import CONFIG, METRICS, IfExists
 
-# Keys of a report to Ray: what it minimises, then the best_metric's metric and its value.
+# Keys of a report to Ray: what it minimises, then the best-checkpoint metric and its value.
 COST, METRIC, SCORE = "cost", "metric", "score"
 
 _SECONDS_TO_CLOSE = 600
@@ -63,7 +63,7 @@ def enter_driver_settings(cwd: str, store: str) -> None:
 
 
 def read_evaluations(run: Path, best_metric: BestMetric) -> list[tuple[int, dict[str, float]]]:
-    """The evaluations in a run's event log: the step and the metrics of each that has the best_metric's metric."""
+    """The evaluations in a run's event log: the step and the metrics of each that has the best-checkpoint metric."""
     events = AppendOnlyLog(run / event_log.FILE).entries()
     rows = [(event["step"], dict(event["metrics"])) for event in events if "metrics" in event]
     return [(step, metrics) for step, metrics in rows if best_metric.cost(metrics) is not None]
@@ -84,13 +84,17 @@ class TuneReporter:
           num_evaluations: of a trial that runs to its end.
           already_reported: the number of evaluations that Ray has received from an earlier process of the trial.
         """
-        self._goal, self._num_evaluations, self._already_reported = best_metric, num_evaluations, already_reported
+        self._best_metric, self._num_evaluations, self._already_reported = (
+            best_metric,
+            num_evaluations,
+            already_reported,
+        )
         self._steps: set[int] = set()
         self._pending: dict[str, Any] | None = None
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step; those that are no evaluation, or that a resumed run repeats, are ignored."""
-        cost, metric = self._goal.cost(metrics), self._goal.metric_of(metrics)
+        cost, metric = self._best_metric.cost(metrics), self._best_metric.metric_of(metrics)
         if cost is None or metric is None or step in self._steps:
             return
         self._steps.add(step)

@@ -24,7 +24,7 @@ class TrialResult(NamedTuple):
 
     Attributes:
       trial: the ledger's record.
-      curve: (step, value of the best_metric's metric) at each evaluation.
+      curve: (step, value of the best-checkpoint metric) at each evaluation.
       best: the best of these values; None before the first finite one.
       cost: the cost of `best`, to be minimised; infinite where there is none.
       metrics: the content of `metrics.json`; empty unless the trial ran to its end.
