@@ -190,11 +190,11 @@ def half_written(checkpoints: Path, from_step: int) -> list[str]:
 
 def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) -> int:
     """Runs a command line that signals itself after a step of the run, wherever it starts from."""
-    from bertjax.cli import finetune
+    from bertjax.cli import finetune_job
     from bertjax.cli.main import main as bertjax_main
     from bertjax.training.step.engine import Engine
 
-    class SignallingStop(finetune.StopSignal):
+    class SignallingStop(finetune_job.StopSignal):
         """Asked after each step."""
 
         def __call__(self) -> bool:
@@ -210,7 +210,7 @@ def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) 
         return train(engine, state, batch)
 
     Engine.train = counted  # type: ignore[method-assign, assignment]
-    finetune.StopSignal = SignallingStop  # type: ignore[misc]
+    finetune_job.StopSignal = SignallingStop  # type: ignore[misc]
     return bertjax_main(list(command))
 
 

@@ -16,7 +16,8 @@ class Arguments:
     """Write a checkpoint as a Hugging Face folder: float32 safetensors, config, labels, tokenizer and a model card."""
 
     model: str
-    """The checkpoint: a folder (such as `model/` of a run), a hub id, or a name of the catalog."""
+    """The checkpoint: a folder (such as `model/` of a run), a hub id, a name of the catalog, or
+    models:/NAME@ALIAS of MLflow's registry."""
 
     out: Path
     """The folder to write."""
@@ -50,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
         stored_preprocessing,
         stored_reading,
     )
-    from bertjax.tracking.registry import find_model
+    from bertjax.pretrained.files import resolve_model
 
-    folder = find_model(parsed.model)
+    folder = resolve_model(parsed.model)
     _check_out(parsed, folder)
     model, params = from_pretrained(
         folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TextIO
 
 from bertjax import __version__
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.process_setup import compiled_folder, prepare_process
 from bertjax.errors import UserError
 
@@ -32,10 +33,8 @@ COMMANDS = {
 
 _LONG_JOBS = ("finetune", "pretrain", "evaluate", "sweep", "parity", "compare")
 
-USAGE_ERROR = 2
-# A disk that is full or not ours to write: no fault of the program.
+# A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
         print(_help())
-        return 0 if words else USAGE_ERROR
+        return ExitCode.OK if words else ExitCode.USAGE
     if words[0] == "--version":
         print(f"bertjax {__version__}")
-        return 0
+        return ExitCode.OK
     command, *rest = words
     if command not in COMMANDS:
         return _complain(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
@@ -68,11 +67,11 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
         return _complain(str(error))
     except KeyboardInterrupt:
         print("bertjax: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; what is left to flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.FAILED
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
@@ -104,7 +103,7 @@ def _help() -> str:
 
 def _complain(message: str) -> int:
     print(f"bertjax: {' '.join(message.split())}", file=sys.stderr)
-    return USAGE_ERROR
+    return ExitCode.USAGE
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.errors import ConfigError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 
 _CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # what flags may change of a sweep
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         results = run_sweep(replace(sweep, **changes), out, resume=parsed.resume is not None, address=parsed.address)
     except SweepStopped as stop:
         print(f"bertjax: {stop}", file=sys.stderr)
-        return _INTERRUPTED
+        return ExitCode.INTERRUPTED
     _show(results)
     return 0
 

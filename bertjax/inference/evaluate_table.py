@@ -28,8 +28,8 @@ from bertjax.prediction.devices import all_devices
 from bertjax.prediction.forward import Forward
 from bertjax.prediction.predict import predict
 from bertjax.predictions import READOUTS, Prediction
+from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model
-from bertjax.tracking.registry import find_model
 from bertjax.training.settings.data_config import with_reading
 
 
@@ -89,7 +89,7 @@ def evaluate(
     Raises:
       UserError: there is no such model, its task cannot be judged, or the table does not fit it.
     """
-    folder = find_model(name)
+    folder = resolve_model(name)
     stored = read_config_json(folder)
     task_format, preprocessing = format_of(stored_task(stored)), stored_preprocessing(stored)
     config = with_reading(stored_reading(stored))

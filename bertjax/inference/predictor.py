@@ -17,8 +17,8 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import DataError
 from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing
 from bertjax.predictions import Prediction, readout_of
+from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params
-from bertjax.tracking.registry import find_model
 
 Text = str | tuple[str, str] | Mapping[str, Any]
 """A text, a pair of texts, or a row: the cells of the columns that the model was trained on."""
@@ -68,7 +68,7 @@ class Predictor:
         Raises:
           UserError: there is no such model, it does not fit, or its task predicts no texts.
         """
-        folder = find_model(str(name))
+        folder = resolve_model(str(name))
         stored = read_config_json(folder)
         model, params = from_pretrained(folder, execution=execution)
         return cls(

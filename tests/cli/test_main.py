@@ -1,5 +1,6 @@
 """The command line's own behaviour."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,10 +30,32 @@ def test_every_command_has_help(command, capsys):
     assert f"bertjax {command}" in capsys.readouterr().out
 
 
-def test_finetune_has_the_flags_that_scripts_rely_on(capsys):
-    with pytest.raises(SystemExit):
-        main(["finetune", "--help"])
-    shown = capsys.readouterr().out
+def help_of(capsys, monkeypatch, command, flag, columns=100):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as stop:
+        main([command, flag])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["finetune", "pretrain", "compare"])
+def test_common_flags_fit_on_a_screen_and_help_names_all_flags_in_three_groups(capsys, monkeypatch, command):
+    brief = help_of(capsys, monkeypatch, command, "--help")
+    common, others = brief.split("data options:")
+    data, advanced = others.split("advanced options:")
+    assert len(common[common.index("common options") :].splitlines()) <= 30
+    for flag, group in {"--model": common, "--out": common, "--contract": data, "--layer-decay": advanced}.items():
+        assert flag in group.split(), flag
+    assert f"bertjax {command} --help-all" in advanced
+
+    full = help_of(capsys, monkeypatch, command, "--help-all")
+    assert re.findall(r"(\w+) options ", full) == ["common", "data", "advanced"]
+    named = set(re.findall(r"(?<=\s)--[\w-]+", brief)) - {"--help-all"}
+    assert named == set(re.findall(r"^. (--[\w-]+)", full, re.MULTILINE))
+
+
+def test_finetune_has_the_flags_that_scripts_rely_on(capsys, monkeypatch):
+    shown = help_of(capsys, monkeypatch, "finetune", "--help-all")
     for flag in (
         "model", "train", "validation", "test", "text-columns", "label-column", "task", "epochs", "batch-size",
         "learning-rate", "max-length", "seed", "out", "resume", "overwrite", "packing", "pooling",

@@ -85,6 +85,6 @@ def test_weights_that_are_no_numbers(tiny_model, tmp_path, capsys):
 
 
 def test_without_torch_it_says_which_extra(tiny_model, monkeypatch, capsys):
-    monkeypatch.setattr("bertjax.cli.parity.find_spec", lambda name: None)
+    monkeypatch.setattr("bertjax.baselines.parity.checkpoint_parity.find_spec", lambda name: None)
     assert main(["parity", "--model", str(tiny_model)]) == 2
     assert capsys.readouterr().err == "bertjax: parity needs PyTorch: pip install 'bertjax[torch]'\n"

@@ -12,12 +12,11 @@ import urllib.request
 import pytest
 from mlflow import MlflowClient
 
-from bertjax import Predictor
+from bertjax import Predictor, from_pretrained
 from bertjax.errors import AssetError
 from bertjax.inference.evaluate_table import evaluate
-from bertjax.pretrained.files import read_tensors
+from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.registry import find_model
 
 TEXTS = ["the song good and great .", "the song bad and dull ."]
 
@@ -110,8 +109,9 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     assert {version.version for version in client.search_model_versions("name = 'reviews'")} == {1, 2, 3}
 
     for address in ("models:/reviews@champion", "models:/reviews/2"):
-        found, own = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
+        found, own = read_tensors(resolve_model(address)), read_tensors(finished_run.model_dir)
         assert all((found[name] == own[name]).all() for name in own)
+    assert from_pretrained("models:/reviews@champion")[0].labels == ("bad", "good")
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
     judged, own = (evaluate(str(model), str(reviews)) for model in ("models:/reviews@champion", finished_run.model_dir))
     assert judged.report.flat("test") == own.report.flat("test")
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_there(log):
         "models:/reviews": "write models:/NAME@ALIAS or models:/NAME/VERSION",
     }.items():
         with pytest.raises(AssetError, match=message):
-            find_model(address)
+            resolve_model(address)
 
 
 def test_a_model_without_predictions_is_recorded_as_it_is(in_store, tiny_model):

@@ -10,7 +10,7 @@ from rich.table import Table
 from bertjax.baselines.compare.comparison_plots import plots
 from bertjax.baselines.compare.paired_statistics import CONFIDENCE
 from bertjax.baselines.compare.summary import STEPS, Summary, scores_of
-from bertjax.baselines.runners.runner_result import Result
+from bertjax.baselines.runners.runner_result import RunResult
 
 _TEMPLATE = Path(__file__).with_name("comparison.html.jinja")
 _MEBIBYTE = 2**20
@@ -51,7 +51,7 @@ def _shown(value: float | None, pattern: str) -> str:
     return "" if value is None else pattern.format(value)
 
 
-def render_comparison(title: str, summary: Summary, results: Sequence[Result], settings: Mapping[str, Any]) -> str:
+def render_comparison(title: str, summary: Summary, results: Sequence[RunResult], settings: Mapping[str, Any]) -> str:
     """An HTML page that needs nothing but itself.
 
     Args:
