@@ -52,7 +52,7 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore)
     Args:
       name: of the experiment, its file and its default folder under `runs/`.
       config: the settings; flags may change the epochs, and give the seeds.
-      published: what the table shows beside the result.
+      published: the score that the table shows beside the result.
 
     Raises:
       SystemExit: always, with the exit status.

@@ -23,10 +23,10 @@ class Arguments:
     """The folder to write."""
 
     task: str | None = None
-    """Whose head to export; default: the checkpoint's own."""
+    """Task whose head to export; default: the checkpoint's own."""
 
     seed: int = 0
-    """Of what is initialised."""
+    """Of the initialisation of missing tensors."""
 
     init_missing: tuple[str, ...] = ()
     """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
@@ -84,7 +84,7 @@ def _check_out(parsed: Arguments, folder: Path) -> None:
 
 
 def _scores(folder: Path) -> dict[str, float]:
-    """The test scores of the run that the model folder is of, where it is of one."""
+    """The test scores of the run that the model folder belongs to, if any."""
     path = folder.parent / "metrics.json"
     if folder.name != "model" or not path.is_file():
         return {}

@@ -38,8 +38,8 @@ class RunFlags:
     """Replace the run in --out."""
 
     seeds: tuple[int, ...] | None = None
-    """Several seeds in the place of --seed: a whole run each, in folders of their own below --out, and the mean and
-    standard deviation of their scores."""
+    """Several seeds instead of --seed: a run each, in folders below --out, and mean and standard deviation of their
+    scores."""
 
     stack_seeds: bool = False
     """Train the seeds side by side in one program, where memory allows; the numbers are the same but for rounding."""
@@ -105,7 +105,7 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
 
 
 def repeating_command(command: str, arguments: Sequence[str]) -> str:
-    """The shell command that does the same in a folder of its own.
+    """The shell command that does the same in a new folder.
 
     >>> repeating_command("finetune", ["--seed", "1", "--out", "runs/a", "--resume"])
     'bertjax finetune --seed 1'

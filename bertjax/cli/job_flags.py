@@ -62,7 +62,7 @@ class Flag(NamedTuple):
 
     @property
     def group(self) -> str:
-        """The group of the help that it is in."""
+        """Its group in the help."""
         return "common" if self.path in _COMMON else "data" if self.path.startswith("data.") else "advanced"
 
 
@@ -100,7 +100,7 @@ def parse_job(
 
 
 def _flags_of(kind: Any, prefix: str = "") -> Iterator[Flag]:
-    """The fields of a dataclass and of those nested in it, in their order."""
+    """The fields of a dataclass and of the dataclasses nested in it, in their order."""
     types, texts = get_type_hints(kind), _texts_of(kind)
     for item in fields(kind):
         path = f"{prefix}{item.name}"
@@ -136,7 +136,7 @@ def _grouped(flags: Sequence[Flag], shown: Sequence[str]) -> Any:
 
 
 def _field(flag: Flag, shown: bool) -> tuple[str, Any, Any]:
-    # "(default: None)" says less than the flag's text does.
+    # The flag's text explains its default better than "(default: None)".
     silent = flag.default is None or flag.default is False or flag.default == ()
     hint = "" if silent else None
     options = [tyro.conf.arg(name=flag.name, help=flag.text, metavar=_metavar(flag.type), help_behavior_hint=hint)]
@@ -146,7 +146,7 @@ def _field(flag: Flag, shown: bool) -> tuple[str, Any, Any]:
 
 
 def _metavar(hint: Any) -> str | None:
-    """What a flag's value is called in the help; None leaves it to tyro.
+    """The placeholder of a flag's value in the help; None leaves it to tyro.
 
     >>> _metavar(float | None), _metavar(tuple[str, ...]), _metavar(Literal["on", "off"] | None)
     ('FLOAT', 'STR ...', '{on,off}')
@@ -188,7 +188,7 @@ def _built(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def if_exists(resume: bool, overwrite: bool, allow_changed: bool = False) -> str:
-    """What happens to a run that is in `--out`, by the three flags.
+    """The policy for a run that is already in `--out`, by the three flags: error, resume, resume_changed or overwrite.
 
     Raises:
       RunFolderError: the flags contradict each other.
@@ -201,6 +201,6 @@ def if_exists(resume: bool, overwrite: bool, allow_changed: bool = False) -> str
 
 
 def existing_run(resume: bool, overwrite: bool, allow_changed: bool = False) -> dict[str, Any]:
-    """The arguments of `finetune` and `finetune_seeds` that say what happens to a run in `--out`."""
+    """The policy as the arguments of `finetune`, `finetune_seeds` and `finetune_on_workers`."""
     if_exists(resume, overwrite, allow_changed)
     return {"resume": resume, "overwrite": overwrite, "allow_changed": allow_changed}

@@ -69,7 +69,7 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
         print("bertjax: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; what is left to flush must not complain either.
+        # The reader of our output has gone; the final flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except OSError as error:
@@ -107,7 +107,7 @@ def _complain(message: str) -> int:
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever `sys.stderr` is at that moment: a progress bar puts its own stream there."""
+    """Writes to the present `sys.stderr`, which a progress bar replaces."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -123,14 +123,13 @@ def _configure_logging(debug: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
-    # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for, a
-    # request that is tried again.
+    # They log normal events at WARNING or INFO: no TPU, a new database, a finished save, a repeated request.
     for chatty in ("jax", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    # Where a checkpoint cannot be saved or read, bertjax says so in one line.
+    # bertjax itself reports a checkpoint that cannot be saved or read, in one line.
     for chatty in ("absl", "orbax"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
+    # These two set their levels at import: no messages about new tables, nor about a missing PyTorch.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

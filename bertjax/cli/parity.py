@@ -29,7 +29,7 @@ class Arguments:
     """The checkpoint: a folder, a hub id, a name of the catalog, or models:/NAME@ALIAS of MLflow's registry."""
 
     task: str | None = None
-    """Whose head to compare; default: the checkpoint's own, or a classifier on a bare encoder."""
+    """Task whose head to compare; default: the checkpoint's own, or a classifier on a bare encoder."""
 
     seed: int = 0
     """Of the examples, and of a head that the checkpoint does not have."""
