@@ -30,8 +30,8 @@ class PublishedScore:
 class Arguments:
     """Run an experiment over some seeds."""
 
-    out: Path
-    """Folder of the runs; each seed has its own inside."""
+    out: Path | None = None
+    """Folder of the runs, with a folder a seed; default: the experiment's name, under runs/."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds."""
@@ -60,8 +60,7 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore)
     prepare_process()
 
     def job() -> int:
-        default = Arguments(out=Path("runs") / name)
-        arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py", default)
+        arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py")
         return _run_seeds(name, config, published, arguments)
 
     sys.exit(run(job))
@@ -79,7 +78,7 @@ def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arg
     result = finetune_seeds(
         config,
         arguments.seeds,
-        arguments.out,
+        arguments.out or Path("runs") / name,
         **existing_run(arguments.resume, arguments.overwrite),
         new_progress=progress_for_stderr,
     )

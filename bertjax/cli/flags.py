@@ -5,7 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -15,16 +15,13 @@ from bertjax.errors import ConfigError
 T = TypeVar("T")
 
 
-def parse(
-    kind: type[T], arguments: Sequence[str], program: str, default: Any = None, description: str | None = None
-) -> T:
+def parse(kind: type[T], arguments: Sequence[str], program: str, description: str | None = None) -> T:
     """Reads flags into a dataclass; nested dataclasses give flags without a prefix.
 
     Args:
       kind: the dataclass.
       arguments: the words after the command's name.
       program: the command, for messages.
-      default: an instance with other defaults than the class has.
       description: of the command, for `--help`; default: the docstring of `kind`.
 
     Raises:
@@ -39,7 +36,6 @@ def parse(
                 args=list(arguments),
                 prog=program,
                 description=description,
-                **({} if default is None else {"default": default}),
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
                 compact_help=False,
             )

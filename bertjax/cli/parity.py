@@ -61,7 +61,6 @@ def main(arguments: Sequence[str]) -> int:
         init_missing=parsed.init_missing,
         drop=parsed.drop,
         execution=parsed.execution,
-        on_section=lambda line: print(line, file=sys.stderr),
     )
     _show(result)
     if parsed.json is not None:

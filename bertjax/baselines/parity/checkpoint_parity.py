@@ -1,6 +1,7 @@
 """Parity of a checkpoint by name: JAX against transformers' PyTorch model, with every comparison in one result."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,6 +12,8 @@ from bertjax.errors import ConfigError
 
 if TYPE_CHECKING:
     from bertjax.baselines.parity.check_parity import Comparison
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = ("jax", "jaxlib", "dm-haiku", "torch", "transformers")
 
@@ -74,7 +77,6 @@ def parity(
     init_missing: Sequence[str] = (),
     drop: Sequence[str] = (),
     execution: Execution | None = None,
-    on_section: Callable[[str], None] = lambda line: None,
 ) -> ParityResult:
     """Compares forward pass, loss, gradients and training of a checkpoint with those of transformers' PyTorch model.
 
@@ -85,7 +87,6 @@ def parity(
       init_missing: patterns of tensors that the checkpoint may lack.
       drop: patterns of tensors of the checkpoint to leave out.
       execution: how the JAX network is computed; the bounds are for float32.
-      on_section: receives a line as each part of the comparison begins.
 
     Raises:
       ConfigError: PyTorch is not installed.
@@ -97,12 +98,12 @@ def parity(
     from bertjax.baselines.torch.load_pair import load_pair
 
     folder, network, params = load_pair(model, task, seed, init_missing, drop, execution)
-    on_section(f"{model}, task {network.task}: bertjax against transformers' PyTorch model")
+    logger.info("%s, task %s: bertjax against transformers' PyTorch model", model, network.task)
     comparisons: list[Comparison] = []
     for comparison in check_parity(network, params, folder, seed):
         section = (comparison.section, comparison.layout)
         if not comparisons or section != (comparisons[-1].section, comparisons[-1].layout):
-            on_section(f"  {comparison.section}, {comparison.layout} batches")
+            logger.info("  %s, %s batches", *section)
         comparisons.append(comparison)
     vanishing = vanishing_gradients(network, [c.name for c in comparisons if c.section == "gradient"])
     return ParityResult(model, network.task, seed, execution or Execution(), comparisons, vanishing)

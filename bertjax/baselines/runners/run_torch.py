@@ -37,6 +37,11 @@ def run(job: RunnerInput) -> RunnerOutput:
     for step, packed_batch in enumerate(job.prepared.train.batches()):
         loss, computed_tokens = update(step, packed_batch)
         timer.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
+    return trained_output(module, model, timer)
+
+
+def trained_output(module: torch.nn.Module, model: Model, timer: StepTimer) -> RunnerOutput:
+    """The output of a runner that has trained transformers' model."""
     return RunnerOutput(
         losses=timer.losses,
         speed=timer.speed,

@@ -6,25 +6,16 @@ to its longest text. Loss, optimizer and schedule are the Trainer's.
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from bertjax.baselines.runners.run_torch import trained_output
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.baselines.torch.padded_texts import texts_of
-from bertjax.baselines.torch.torch_model import (
-    Inputs,
-    answer_with,
-    device_name,
-    inputs_of,
-    labels_of,
-    make_module,
-    params_of,
-    predict,
-)
+from bertjax.baselines.torch.torch_model import Inputs, inputs_of, labels_of, make_module
 from bertjax.data.batching.collate import StoredBatches, collate
 from bertjax.data.batching.packing import Layout, unpacked
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -84,15 +75,7 @@ def run(job: RunnerInput) -> RunnerOutput:
             callbacks=[callback],
         )
         trainer.train()
-    return RunnerOutput(
-        losses=timer.losses,
-        speed=timer.speed,
-        params=params_of(module, model),
-        predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
-        num_devices=1,
-        device=device_name(),
-        device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    )
+    return trained_output(module, model, timer)
 
 
 def _arguments(config: FineTuneConfig, folder: str, grouped: bool) -> Any:
