@@ -101,9 +101,7 @@ def make_inputs(folder: Path) -> list[str]:
     import jax
     from transformers import BertTokenizer
 
-    from bertjax.config import BertConfig
-    from bertjax.model_folder import save_pretrained
-    from bertjax.tasks import make_model
+    from bertjax import BertConfig, make_model, save_pretrained
 
     words = [
         "[PAD]",
