@@ -47,7 +47,7 @@ def from_pretrained(
     so is a pooler that the checkpoint never had.
 
     Args:
-      name: a folder, a catalog name, or a hub id.
+      name: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's registry.
       task: an entry of `bertjax.tasks.TASKS`; default: the one the checkpoint was saved for, else "encoder".
       labels: names of the classes.
       num_labels: how many classes, where names do not matter.

@@ -9,22 +9,21 @@ Command    python experiments/projects.py --seeds 0 1 2
 
 from pathlib import Path
 
-from bertjax import FineTuneConfig, Table
-from bertjax.cli.experiment import Anchor, main
+from bertjax import FineTuneConfig, PublishedScore, Table, run_experiment
 
-PUBLIC = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
+WEB = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
 COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
-SOURCE = COPY if COPY.is_dir() else PUBLIC
+SOURCE = COPY if COPY.is_dir() else WEB
 
 CONFIG = FineTuneConfig(
     model="minilm-l6",
     data=Table(f"{SOURCE}/dataset.csv", test=f"{SOURCE}/holdout.csv", text=("title", "description"), label="tag"),
     epochs=10,
 )
-ANCHOR = Anchor(
+PUBLISHED = PublishedScore(
     "SciBERT (Made-With-ML)",
     {"test/precision_weighted": 0.9139, "test/recall_weighted": 0.9110, "test/f1_weighted": 0.9115},
 )
 
 if __name__ == "__main__":
-    main("projects", CONFIG, ANCHOR)
+    run_experiment("projects", CONFIG, PUBLISHED)

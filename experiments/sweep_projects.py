@@ -1,6 +1,7 @@
-"""What the projects table wants of MiniLM-L6: learning rate, batch size and pooling, by successive halving.
+"""The projects table with MiniLM-L6: learning rate, batch size and pooling, by successive halving.
 
-Data       the training rows of `projects.py`, a fifth of them held out for validation; its test rows judge the best.
+Data       the training rows of `projects.py`, a fifth of them held out for validation; the best config is tested on
+           the test rows.
 Published  SciBERT, 10 epochs: weighted F1 .9115 (Made-With-ML notebook).
 Expected   weighted F1 .929 in validation and .954 in test: learning rate 1.9e-4, batches of 16, the pooler.
 Cost       56 epochs, about 16 minutes on two CPU cores; without a scheduler 144 epochs and three quarters of an hour.
@@ -9,13 +10,11 @@ Command    bertjax sweep --config experiments/sweep_projects.py
 
 from pathlib import Path
 
-from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.search_space import Choice, LogUniform
-from bertjax.training.settings.options import Evaluation
+from bertjax import Choice, Evaluation, FineTuneConfig, LogUniform, Sweep, Table
 
-PUBLIC = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
+WEB = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
 COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
-SOURCE = COPY if COPY.is_dir() else PUBLIC
+SOURCE = COPY if COPY.is_dir() else WEB
 
 BASE = FineTuneConfig(
     model="minilm-l6",

@@ -8,11 +8,10 @@ Cost       about 3 minutes a seed on two CPU cores.
 Command    python experiments/trec.py --seeds 0 1 2
 """
 
-from bertjax import FineTuneConfig, Table
-from bertjax.cli.experiment import Anchor, main
+from bertjax import FineTuneConfig, PublishedScore, Table, run_experiment
 
 CONFIG = FineTuneConfig(model="minilm-l6", data=Table("trec"), epochs=3)
-ANCHOR = Anchor("PyTorch, same recipe", {"test/accuracy": 0.938})
+PUBLISHED = PublishedScore("PyTorch, same recipe", {"test/accuracy": 0.938})
 
 if __name__ == "__main__":
-    main("trec", CONFIG, ANCHOR)
+    run_experiment("trec", CONFIG, PUBLISHED)

@@ -19,11 +19,11 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+from bertjax import Sweep, run_sweep
 from bertjax.cli.process_setup import prepare_process
-from bertjax.sweeps.driver import SweepStopped, run_sweep
+from bertjax.sweeps.driver import SweepStopped
 from bertjax.sweeps.ledger import SWEEP, Ledger
 from bertjax.sweeps.results.sweep_results import Results
-from bertjax.sweeps.sweep_config import Sweep
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "sweep_projects.py"
 

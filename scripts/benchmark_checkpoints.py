@@ -15,15 +15,13 @@ from pathlib import Path
 
 import jax
 
-from bertjax import FineTuneConfig
+from bertjax import FineTuneConfig, make_optimizer, make_train_step
 from bertjax.cli.process_setup import prepare_process
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.checkpoint.checkpoints import Checkpoints
-from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.prepared_run import loss_of
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import make_train_step
 
 
 def measure(rounds: int, steps: int) -> dict[str, float | int | list[float]]:

@@ -77,12 +77,11 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     """Tokenize and pack against training, taking turns; and how long a run waits for its batches."""
     import jax
 
+    from bertjax import make_optimizer, make_train_step
     from bertjax.prediction.devices import AXIS, all_devices
     from bertjax.tasks import TASKS
-    from bertjax.training.optim.optimizer import make_optimizer
     from bertjax.training.run.prepare import prepare
     from bertjax.training.step.compiled_step import CompiledTrainStep
-    from bertjax.training.step.train_step import make_train_step
 
     config = FineTuneConfig()
     prepared = prepare(config, jax.local_device_count())
@@ -153,9 +152,9 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 def stream_child(source: str, warm: str, test: str) -> None:
     """Streams a file to the batches of one epoch; what `streaming` starts, so that memory is that of one stream."""
+    from bertjax import Table
     from bertjax.data.streaming.ray_blocks import ray_session
     from bertjax.data.streaming.stream_splits import stream_splits
-    from bertjax.data.table import Table
     from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 
     folder = catalog.fetch("minilm-l6")

@@ -24,13 +24,11 @@ def losses(steps: int, engine: str) -> list[float]:
     """The loss of each step of the default job on all devices of this process."""
     import jax
 
-    from bertjax import FineTuneConfig
+    from bertjax import FineTuneConfig, make_optimizer, make_train_step
     from bertjax.prediction.devices import AXIS, all_devices
-    from bertjax.training.optim.optimizer import make_optimizer
     from bertjax.training.run.prepare import prepare
     from bertjax.training.run.prepared_run import loss_of
     from bertjax.training.step.compiled_step import CompiledTrainStep
-    from bertjax.training.step.train_step import make_train_step
 
     config = replace(FineTuneConfig(), dropout_rate=0.0, engine="shard_map" if engine == "shard_map" else "pmap")
     devices = all_devices(config.engine)

@@ -16,15 +16,13 @@ from typing import Any
 
 import jax
 
-from bertjax import FineTuneConfig
+from bertjax import FineTuneConfig, make_optimizer, make_train_step
 from bertjax.baselines.runners.run_torch import make_update
 from bertjax.cli.process_setup import restart_with_huge_pages
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS
-from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import make_train_step
 
 Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
 

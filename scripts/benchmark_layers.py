@@ -19,17 +19,23 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bertjax.batch import Batch, empty_batch, padded_batch
+from bertjax import (
+    Batch,
+    BertConfig,
+    Execution,
+    Optimizer,
+    make_model,
+    make_optimizer,
+    make_train_step,
+    pack_batch,
+    padded_batch,
+)
+from bertjax.batch import empty_batch
 from bertjax.cli.process_setup import restart_with_huge_pages
-from bertjax.config import BertConfig, Execution
-from bertjax.data.batching.packing import Layout, pack_batch
+from bertjax.data.batching.packing import Layout
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.tasks import make_model
-from bertjax.training.optim.optimizer import make_optimizer
-from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import make_train_step
 
 Layers = Literal["unrolled", "stacked"]
 Turn = Callable[[int], float]  # steps -> seconds

@@ -20,8 +20,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from bertjax import FineTuneConfig
-from bertjax.batch import Batch
+from bertjax import Batch, FineTuneConfig
 from bertjax.cli.process_setup import restart_with_huge_pages
 from bertjax.training.multi.stacked_seeds import Stack
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run

@@ -25,9 +25,7 @@ import sys
 import time
 from bertjax.cli.process_setup import prepare_process
 prepare_process()
-from bertjax.data.table import Table
-from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.run.finetuning import finetune
+from bertjax import FineTuneConfig, Table, finetune
 from bertjax.training.loop.progress import NoProgress
 
 class FirstStep(NoProgress):

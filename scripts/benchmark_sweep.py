@@ -24,8 +24,7 @@ from bertjax.data.read.catalog_tables import read_catalog
 RATES = (1e-5, 2e-5, 3e-5, 5e-5, 8e-5, 1e-4, 2e-4, 3e-4)
 ROWS, TEST_ROWS = 800, 200
 SWEEP_FILE = f"""
-from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.search_space import Grid
+from bertjax import FineTuneConfig, Grid, Sweep, Table
 
 TABLE = Table("train.csv", validation="validation.csv", test="test.csv")
 CONFIG = Sweep(

@@ -101,9 +101,7 @@ def make_inputs(folder: Path) -> list[str]:
     import jax
     from transformers import BertTokenizer
 
-    from bertjax.config import BertConfig
-    from bertjax.model_folder import save_pretrained
-    from bertjax.tasks import make_model
+    from bertjax import BertConfig, make_model, save_pretrained
 
     words = [
         "[PAD]",
@@ -190,11 +188,11 @@ def half_written(checkpoints: Path, from_step: int) -> list[str]:
 
 def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) -> int:
     """Runs a command line that signals itself after a step of the run, wherever it starts from."""
-    from bertjax.cli import finetune
+    from bertjax.cli import finetune_job
     from bertjax.cli.main import main as bertjax_main
     from bertjax.training.step.compiled_step import CompiledTrainStep
 
-    class SignallingStop(finetune.StopSignal):
+    class SignallingStop(finetune_job.StopSignal):
         """Asked after each step."""
 
         def __call__(self) -> bool:
@@ -210,7 +208,7 @@ def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) 
         return train(engine, state, batch)
 
     CompiledTrainStep.__call__ = counted  # type: ignore[method-assign, assignment]
-    finetune.StopSignal = SignallingStop  # type: ignore[misc]
+    finetune_job.StopSignal = SignallingStop  # type: ignore[misc]
     return bertjax_main(list(command))
 
 

@@ -23,8 +23,7 @@ from interrupt_runs import make_inputs
 
 TRIALS = 4
 SWEEP_FILE = """
-from bertjax import FineTuneConfig, Sweep, Table
-from bertjax.sweeps.search_space import LogUniform
+from bertjax import FineTuneConfig, LogUniform, Sweep, Table
 
 CONFIG = Sweep(
     base=FineTuneConfig(

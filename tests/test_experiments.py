@@ -1,18 +1,17 @@
-"""Every experiment's config loads, and its docstring says what an experiment must say."""
+"""Every experiment's config loads, and its docstring has the required lines."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-from bertjax.sweeps.sweep_config import Sweep
-from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax import FineTuneConfig, Sweep
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_experiment(path):
+def test_experiment_loads_and_documents_its_score_cost_and_command(path):
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -20,7 +19,7 @@ def test_experiment(path):
         command = f"bertjax sweep --config experiments/{path.name}"
     else:
         assert isinstance(module.CONFIG, FineTuneConfig)
-        assert module.ANCHOR.metrics
+        assert module.PUBLISHED.metrics
         command = f"python experiments/{path.name}"
     for word in ("Published", "Expected", "Cost", command):
         assert word in module.__doc__

@@ -5,24 +5,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from bertjax.cli.finetune import INCOMPLETE, JobFlags
-from bertjax.cli.flags import parse
+from bertjax.cli.exit_codes import ExitCode
+from bertjax.cli.job_flags import if_exists, parse_job
 
 
 @dataclass(frozen=True)
-class Arguments(JobFlags):
+class CompareFlags:
     """Train the same job in several frameworks, over several seeds, and compare scores, losses, speed and memory.
 
     All start from the same weights, head included. jax and torch see the same examples in every update, with the same
     loss and optimizer; trainer is transformers' own Trainer as it comes, trainer-grouped the same with batches of
     similar length; onnx answers with the weights that jax has trained.
     """
-
-    seed: Annotated[int, tyro.conf.Suppress] = 0
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the head's initialisation, the order of examples, and dropout; every framework runs each of them."""
@@ -48,7 +44,8 @@ class Arguments(JobFlags):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the comparison and prints its table."""
-    parsed = parse(Arguments, arguments, "bertjax compare")
+    hidden = {"seed": {"text": None}}
+    config, flags = parse_job(CompareFlags, arguments, "bertjax compare", hidden)
     from rich.console import Console
 
     from bertjax.baselines.compare.comparison import compare
@@ -56,18 +53,16 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.training.run.run_folder import new_folder
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
-    config = parsed.config
-    if parsed.dropout == "off":
+    if flags.dropout == "off":
         config = replace(config, dropout_rate=0.0)
-    out = parsed.out or new_folder("compare")
+    out = flags.out or new_folder("compare")
     summary = compare(
         config,
-        parsed.frameworks,
-        parsed.seeds,
+        flags.frameworks,
+        flags.seeds,
         out,
-        resume=parsed.resume,
-        overwrite=parsed.overwrite,
-        keep_models=parsed.keep_models,
+        if_exists=if_exists(flags.resume, flags.overwrite),
+        keep_models=flags.keep_models,
     )
     Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
     print(f"{len(summary.sides)} frameworks; the report is {out / 'report.html'}")
@@ -77,4 +72,4 @@ def main(arguments: Sequence[str]) -> int:
             f"same flags runs it again",
             file=sys.stderr,
         )
-    return INCOMPLETE if summary.failures else 0
+    return ExitCode.FAILED if summary.failures else ExitCode.OK

@@ -1,22 +1,24 @@
-"""What an experiment file calls: its config over some seeds, and the published score beside the result."""
+"""The entry point of an experiment file: its config over some seeds, with the published score beside the result."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
+from bertjax.cli.job_flags import if_exists
 from bertjax.cli.main import run
 from bertjax.cli.process_setup import prepare_process
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """A score that somebody else published.
+class PublishedScore:
+    """A score from the literature, to compare an experiment with.
 
     Attributes:
-      source: who reached it, with what.
+      source: authors or system, and the model.
       metrics: flat keys of `metrics.json` -> the published value.
     """
 
@@ -28,8 +30,8 @@ class Anchor:
 class Arguments:
     """Run an experiment over some seeds."""
 
-    out: Path
-    """Folder of the runs; each seed has its own inside."""
+    out: Path | None = None
+    """Folder of the runs, with a folder a seed; default: the experiment's name, under runs/."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds."""
@@ -44,19 +46,27 @@ class Arguments:
     """Replace runs that are there."""
 
 
-def main(name: str, config: FineTuneConfig, anchor: Anchor) -> None:
-    """Runs the experiment of a file with the flags of the command line, and exits."""
+def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore) -> None:
+    """Runs an experiment with the flags of the process's command line, prints a table, and ends the process.
+
+    Args:
+      name: of the experiment, its file and its default folder under `runs/`.
+      config: the settings; flags may change the epochs, and give the seeds.
+      published: the score that the table shows beside the result.
+
+    Raises:
+      SystemExit: always, with the exit status.
+    """
     prepare_process()
 
     def job() -> int:
-        default = Arguments(out=Path("runs") / name)
-        arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py", default)
-        return _run_seeds(name, config, anchor, arguments)
+        arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py")
+        return _run_seeds(name, config, published, arguments)
 
     sys.exit(run(job))
 
 
-def _run_seeds(name: str, config: FineTuneConfig, anchor: Anchor, arguments: Arguments) -> int:
+def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arguments: Arguments) -> int:
     from rich.console import Console
 
     from bertjax.evaluation.aggregate import aggregate_table
@@ -68,12 +78,10 @@ def _run_seeds(name: str, config: FineTuneConfig, anchor: Anchor, arguments: Arg
     result = finetune_seeds(
         config,
         arguments.seeds,
-        arguments.out,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
+        arguments.out or Path("runs") / name,
+        if_exists=if_exists(arguments.resume, arguments.overwrite),
         new_progress=progress_for_stderr,
     )
-    Console().print(
-        aggregate_table(f"{name}, published: {anchor.source}", result.scores, {"published": anchor.metrics})
-    )
-    return 0
+    title = f"{name}, published: {published.source}"
+    Console().print(aggregate_table(title, result.scores, {"published": published.metrics}))
+    return ExitCode.OK

@@ -16,16 +16,17 @@ class Arguments:
     """Write a checkpoint as a Hugging Face folder: float32 safetensors, config, labels, tokenizer and a model card."""
 
     model: str
-    """The checkpoint: a folder (such as `model/` of a run), a hub id, or a name of the catalog."""
+    """The checkpoint: a folder (such as `model/` of a run), a hub id, a name of the catalog, or
+    models:/NAME@ALIAS of MLflow's registry."""
 
     out: Path
     """The folder to write."""
 
     task: str | None = None
-    """Whose head to export; default: the checkpoint's own."""
+    """Task whose head to export; default: the checkpoint's own."""
 
     seed: int = 0
-    """Of what is initialised."""
+    """Of the initialisation of missing tensors."""
 
     init_missing: tuple[str, ...] = ()
     """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
@@ -50,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
         stored_preprocessing,
         stored_reading,
     )
-    from bertjax.tracking.registry import find_model
+    from bertjax.pretrained.files import resolve_model
 
-    folder = find_model(parsed.model)
+    folder = resolve_model(parsed.model)
     _check_out(parsed, folder)
     model, params = from_pretrained(
         folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop
@@ -83,7 +84,7 @@ def _check_out(parsed: Arguments, folder: Path) -> None:
 
 
 def _scores(folder: Path) -> dict[str, float]:
-    """The test scores of the run that the model folder is of, where it is of one."""
+    """The test scores of the run that the model folder belongs to, if any."""
     path = folder.parent / "metrics.json"
     if folder.name != "model" or not path.is_file():
         return {}

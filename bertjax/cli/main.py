@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TextIO
 
 from bertjax import __version__
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.process_setup import compiled_folder, prepare_process
 from bertjax.errors import UserError
 
@@ -32,10 +33,8 @@ COMMANDS = {
 
 _LONG_JOBS = ("finetune", "pretrain", "evaluate", "sweep", "parity", "compare")
 
-USAGE_ERROR = 2
-# A disk that is full or not ours to write: no fault of the program.
+# A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
         print(_help())
-        return 0 if words else USAGE_ERROR
+        return ExitCode.OK if words else ExitCode.USAGE
     if words[0] == "--version":
         print(f"bertjax {__version__}")
-        return 0
+        return ExitCode.OK
     command, *rest = words
     if command not in COMMANDS:
         return _complain(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
@@ -68,11 +67,11 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
         return _complain(str(error))
     except KeyboardInterrupt:
         print("bertjax: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; what is left to flush must not complain either.
+        # The reader of our output has gone; the final flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ExitCode.FAILED
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
@@ -104,11 +103,11 @@ def _help() -> str:
 
 def _complain(message: str) -> int:
     print(f"bertjax: {' '.join(message.split())}", file=sys.stderr)
-    return USAGE_ERROR
+    return ExitCode.USAGE
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever `sys.stderr` is at that moment: a progress bar puts its own stream there."""
+    """Writes to the present `sys.stderr`, which a progress bar replaces."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -124,14 +123,13 @@ def _configure_logging(debug: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
-    # They say at WARNING or INFO what is normal: no TPU here, a database that is made, a save that was waited for, a
-    # request that is tried again.
+    # They log normal events at WARNING or INFO: no TPU, a new database, a finished save, a repeated request.
     for chatty in ("jax", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    # Where a checkpoint cannot be saved or read, bertjax says so in one line.
+    # bertjax itself reports a checkpoint that cannot be saved or read, in one line.
     for chatty in ("absl", "orbax"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    # These two set their levels when they are imported: no word about new tables, nor about the PyTorch we do without.
+    # These two set their levels at import: no messages about new tables, nor about a missing PyTorch.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -1,7 +1,7 @@
-"""What the command line sets for its own process, and says so: nothing that changes a number, only its speed.
+"""Process-wide settings of the command line: they change the speed, never a number.
 
 Memory: a training step allocates and frees hundreds of megabytes. With 4 KiB pages, a quarter of its time on a CPU goes
-into page faults; glibc can ask for huge pages, but only if told before the process starts. So the command line starts
+into page faults; glibc can ask for huge pages, but reads its settings at the process start. So the command line starts
 itself once more with `GLIBC_TUNABLES` set. A user who has set that variable keeps it.
 
 Compiled programs: JAX can keep them on disk, so that the second start of a job finds them. The command line names a
@@ -21,7 +21,7 @@ _TUNABLES = {
     "hugetlb": "1",  # transparent huge pages for the heap
     "arena_max": "1",  # of which there is only one,
     "trim_threshold": "8589934592",  # and which keeps up to 8 GiB for the next step
-    "mmap_threshold": "33554432",  # but for the largest buffers: what is put into the holes they leave would scatter it
+    "mmap_threshold": "33554432",  # except of the largest buffers, whose holes later allocations would fragment
 }
 
 _DETERMINISTIC = (
@@ -38,7 +38,7 @@ COMPILED_SETTINGS = {
 
 
 def restart_with_huge_pages() -> None:
-    """Replaces this process by the same command with a tuned allocator; returns where that is done or not possible."""
+    """Replaces this process by the same command with a tuned allocator; returns if it is tuned or cannot be."""
     if _VARIABLE in os.environ or platform.libc_ver()[0] != "glibc":
         return
     tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
@@ -47,12 +47,12 @@ def restart_with_huge_pages() -> None:
 
 
 def compiled_folder() -> Path:
-    """Where compiled programs are kept unless the user says otherwise."""
+    """The default folder of compiled programs."""
     return cache_folder() / "compiled"
 
 
 def keep_compiled_programs() -> None:
-    """Names JAX a folder for compiled programs, in this process and those it starts; call it before JAX is imported."""
+    """Sets JAX's folder for compiled programs, in this process and its children; call it before JAX is imported."""
     if _COMPILED in os.environ:
         return
     folder = compiled_folder()
@@ -68,8 +68,8 @@ def keep_compiled_programs() -> None:
 def make_deterministic() -> None:
     """Sets the XLA flags that a GPU needs to compute the same bits each time; call it before JAX is imported.
 
-    A GPU may add numbers in another order each time, and measure at each start which of its kernels are the fastest.
-    CPUs and TPUs do neither: there the same seed gives the same bits anyway.
+    A GPU may add numbers in another order each time, and chooses its kernels by timing them at each start. CPUs and
+    TPUs do neither: there the same seed gives the same bits anyway.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     missing = [flag for flag in _DETERMINISTIC if flag.split("=")[0] not in flags]
@@ -77,6 +77,6 @@ def make_deterministic() -> None:
 
 
 def prepare_process() -> None:
-    """What a long job wants of its process."""
+    """Both settings of a long job: compiled programs on disk, and huge pages."""
     keep_compiled_programs()
     restart_with_huge_pages()

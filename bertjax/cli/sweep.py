@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.errors import ConfigError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 
 _CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # settings of a sweep that flags change
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     except SweepStopped as stop:
         print(f"bertjax: {stop}", file=sys.stderr)
-        return _INTERRUPTED
+        return ExitCode.INTERRUPTED
     _show(results)
     return 0
 

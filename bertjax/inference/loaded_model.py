@@ -16,8 +16,8 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing, stored_reading
+from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, find_format
-from bertjax.tracking.registry import find_model
 from bertjax.training.settings.data_config import with_reading
 
 
@@ -70,7 +70,7 @@ def load_model(
     Raises:
       UserError: there is no such model, or it does not fit.
     """
-    folder = find_model(str(name))
+    folder = resolve_model(str(name))
     stored = read_config_json(folder)
     model, params = from_pretrained(folder, execution=execution)
     preprocessing, config = stored_preprocessing(stored), with_reading(stored_reading(stored))

@@ -1,6 +1,7 @@
 """Model folders on disk: the folder that a name refers to, and reading and writing the tensors in it."""
 
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,12 +25,24 @@ _HUB_FILES = ("config.json", "*.safetensors", SHARD_INDEX, "vocab.txt", "tokeniz
 _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 
+# Scheme of a model's address -> the function that fetches it, of a floor above and imported only where it is needed.
+_REGISTRIES = {"models:/": "bertjax.tracking.registry:fetch_model"}
+
+
 def resolve_model(name: str) -> Path:
-    """The folder of a model: a local folder, a name of the catalog, or the id of a hub repository, in this order.
+    """The folder of a model, whichever way it is named; the one place that knows these ways.
+
+    Args:
+      name: an address in MLflow's registry such as `models:/NAME@ALIAS`, a local folder, a name of the catalog, or the
+        id of a hub repository; tried in this order.
 
     Raises:
-      AssetError: none of the three.
+      AssetError: none of these leads to a model.
+      ConfigError: the registry does not answer.
     """
+    for scheme, fetch in _REGISTRIES.items():
+        if name.startswith(scheme):
+            return Path(pkgutil.resolve_name(fetch)(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

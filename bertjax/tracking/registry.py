@@ -10,12 +10,10 @@ from typing import Any
 
 from bertjax.catalog import cache_folder
 from bertjax.errors import AssetError
-from bertjax.pretrained.files import resolve_model
 from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-_SCHEME = "models:/"
 
 
 def register(client: Any, name: str, run_id: str, source: str) -> None:
@@ -40,18 +38,17 @@ def register(client: Any, name: str, run_id: str, source: str) -> None:
         client.set_registered_model_alias(name, CHALLENGER, version)
 
 
-def find_model(name: str) -> Path:
-    """The folder of a model, by a name for `resolve_model` or by a registry address such as `models:/NAME@champion`.
+def fetch_model(address: str) -> Path:
+    """The local folder of a registered model, downloaded unless an earlier call has done so.
+
+    Args:
+      address: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
       AssetError: there is no such model.
       ConfigError: MLflow does not answer.
     """
-    return _fetch(name) if name.startswith(_SCHEME) else resolve_model(name)
-
-
-def _fetch(address: str) -> Path:
-    parts = re.fullmatch(rf"{_SCHEME}(?P<name>[^/@]+)(@(?P<alias>[\w-]+)|/(?P<version>\d+))", address)
+    parts = re.fullmatch(r"models:/(?P<name>[^/@]+)(@(?P<alias>[\w-]+)|/(?P<version>\d+))", address)
     if parts is None:
         raise AssetError(f"{address} is no model of a registry; write models:/NAME@ALIAS or models:/NAME/VERSION")
     store = MlflowStore(tracking_address())

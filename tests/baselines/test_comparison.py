@@ -1,4 +1,4 @@
-"""`bertjax compare` as a stranger uses it: real processes, a real MLflow store, a process that dies, a second start."""
+"""`bertjax compare` from the command line: processes, an MLflow store, a process that is killed, a second start."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def kill_worker(framework, killed):
         time.sleep(0.02)
 
 
-def test_a_crash_leaves_the_others_and_a_second_start_completes_it(command, in_folder, capsys):
+def test_resume_completes_a_comparison_after_a_killed_run(command, in_folder, capsys):
     killed: list[int] = []
     killer = threading.Thread(target=kill_worker, args=("torch", killed), daemon=True)
     killer.start()
@@ -102,13 +102,13 @@ def complaint(capsys) -> str:
         (["--dropout", "maybe"], "--dropout"),
     ],
 )
-def test_mistakes(command, in_folder, capsys, flags, message):
+def test_user_errors_are_one_line_and_write_nothing(command, in_folder, capsys, flags, message):
     assert main([*command, *flags]) == 2
     assert message in complaint(capsys)
     assert list(in_folder.iterdir()) == []
 
 
-def test_a_test_table_with_other_labels(command, in_folder, tmp_path_factory, capsys):
+def test_test_table_with_unknown_labels(command, in_folder, tmp_path_factory, capsys):
     other = tmp_path_factory.mktemp("other") / "test.csv"
     other.write_text("title,body,stars\nthe film,good,splendid\nthe plot,bad,bad\n")
     assert main([*command, "--test", str(other)]) == 2
@@ -117,7 +117,7 @@ def test_a_test_table_with_other_labels(command, in_folder, tmp_path_factory, ca
 
 
 @pytest.mark.parametrize(("package", "framework"), [("torch", "torch"), ("onnx", "onnx")])
-def test_a_package_that_is_missing(command, capsys, monkeypatch, package, framework):
+def test_missing_package_names_the_extra(command, capsys, monkeypatch, package, framework):
     monkeypatch.setattr(
         "bertjax.baselines.runners.frameworks.find_spec", lambda name: None if name == package else object()
     )
@@ -125,8 +125,8 @@ def test_a_package_that_is_missing(command, capsys, monkeypatch, package, framew
     assert complaint(capsys) == f"bertjax: framework '{framework}' needs {package}: pip install 'bertjax[{framework}]'"
 
 
-def test_what_only_infers_takes_every_regularization():
-    """ONNX Runtime answers with what JAX has trained, however that was."""
+def test_onnx_allows_every_regularization():
+    """ONNX Runtime predicts with the weights that JAX has trained, whatever the regularization was."""
     model = make_model(TINY, "classification", ("a", "b"))
     config = FineTuneConfig(regularization=Regularization(r_drop=1.0, mixout=0.5))
     check_job(("jax", "onnx"), config, model)

@@ -1,4 +1,4 @@
-"""What the runs of a comparison say together, from results whose answers are known; the page that shows it."""
+"""The summary of a comparison, from results whose predictions are known, and its page."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 from bertjax.baselines.compare.agreement import agreement
 from bertjax.baselines.compare.comparison_report import console_table, render_comparison
 from bertjax.baselines.compare.summary import Failure, summarise
-from bertjax.baselines.runners.runner_result import Result, read_result, write_result
+from bertjax.baselines.runners.runner_result import RunResult, read_result, write_result
 from bertjax.errors import RunFolderError
 from bertjax.tasks import Metric
 
@@ -24,53 +24,53 @@ def result(framework, seed, score=0.9, seconds=10.0, answers=ANSWERS, losses=(1.
         **({"seconds_to_first_step": 3.0, **counts} if trained else {}),
     }  # fmt: skip
     metrics = {"test/f1_macro": score, "test/accuracy": score + 0.01, "test/class/a/f1": 0.1}
-    return Result(
+    return RunResult(
         framework, seed, task, ("a", "b"), metrics, measured, "cpu", {"jax": "1"}, np.asarray(losses, float),
         np.asarray(answers, np.float32), np.arange(5),
     )  # fmt: skip
 
 
 def summary_of(results, failures=(), dropout=True):
-    names = list(dict.fromkeys(found.framework for found in results))
+    names = list(dict.fromkeys(result.framework for result in results))
     return summarise(results, failures, names, Metric("f1_macro"), dropout)
 
 
-def test_sides_and_pairs():
+def test_scores_speeds_and_verdicts_of_frameworks_and_pairs():
     other = np.array(ANSWERS[:, ::-1])
     other[0] = ANSWERS[0]
     results = [result("jax", seed, 0.90 + seed / 100, seconds=5.0) for seed in range(5)]
     results += [result("torch", seed, 0.89 + seed / 100, answers=other) for seed in range(4)]
-    found = summary_of(results, [Failure("torch", 4, "out of memory")])
-    jax, torch = found.sides
+    summary = summary_of(results, [Failure("torch", 4, "out of memory")])
+    jax, torch = summary.sides
     assert jax.scores["f1_macro"] == pytest.approx((0.92, np.std([0, 0.01, 0.02, 0.03, 0.04], ddof=1)))
     assert "class/a/f1" not in jax.scores
     assert (jax.examples_per_second, jax.real_tokens_per_second, jax.padding_share) == (80, 1200, 0.25)
     assert (jax.peak_bytes, jax.answers_per_second, jax.own_agreement) == (2 * 2**20, 2.0, 1.0)
     assert torch.seeds == (0, 1, 2, 3)
-    (pair,) = found.pairs
+    (pair,) = summary.pairs
     assert pair.differences["f1_macro"].mean == pytest.approx(0.01)  # of the seeds that both have
     assert pair.verdicts["f1_macro"] == "too few seeds to tell (4 of 5)"
     assert (pair.agreement, pair.speed_ratio, pair.trajectory) == (0.25, 2.0, None)
-    flat = found.flat()
+    flat = summary.flat()
     assert flat["jax-torch/f1_macro_difference"] == pytest.approx(0.01)
     assert flat["jax/f1_macro_mean"] == pytest.approx(0.92)
 
 
-def test_a_trajectory_is_for_losses_of_the_same_examples_without_dropout():
+def test_loss_trajectories_only_for_the_same_examples_without_dropout():
     losses = {"jax": np.ones(30), "torch": np.ones(30) + 1e-6, "trainer": np.ones(30)}
     results = [result(name, 0, losses=values) for name, values in losses.items()]
     torch, trainer = summary_of(results, dropout=False).pairs
     assert torch.distance(20) == pytest.approx(1e-6, rel=1e-3)
     assert torch.distance(100) is None
-    assert trainer.trajectory is None  # it shuffles on its own
+    assert trainer.trajectory is None  # it shuffles by itself
     assert all(pair.trajectory is None for pair in summary_of(results, dropout=True).pairs)
 
 
-def test_what_only_answers_has_no_training_speed():
-    found = summary_of([result("jax", 0), result("onnx", 0, losses=())], dropout=False)
-    assert found.sides[1].examples_per_second is None
-    assert found.pairs[0].speed_ratio is None
-    assert "onnx/answers_per_second" in found.flat()
+def test_a_framework_that_only_predicts_has_no_training_speed():
+    summary = summary_of([result("jax", 0), result("onnx", 0, losses=())], dropout=False)
+    assert summary.sides[1].examples_per_second is None
+    assert summary.pairs[0].speed_ratio is None
+    assert "onnx/answers_per_second" in summary.flat()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_agreement_by_task(task, left, right, expected):
     assert agreement(*pair) == pytest.approx(expected)
 
 
-def test_results_come_back_as_they_were_written(tmp_path):
+def test_result_round_trip_and_unreadable_result(tmp_path):
     written = result("jax", 3)
     assert read_result(tmp_path) is None
     write_result(tmp_path, written)
@@ -104,15 +104,15 @@ def test_results_come_back_as_they_were_written(tmp_path):
         read_result(tmp_path)
 
 
-def test_the_page_stands_alone_and_says_what_there_is():
+def test_report_page_is_self_contained():
     results = [result("jax", 0, losses=np.ones(30)), result("torch", 0, losses=np.ones(30) + 1e-6)]
-    found = summary_of(results, [Failure("trainer", 0, "<killed>")], dropout=False)
-    page = render_comparison("m on t", found, results, {"epochs": 3})
+    summary = summary_of(results, [Failure("trainer", 0, "<killed>")], dropout=False)
+    page = render_comparison("m on t", summary, results, {"epochs": 3})
     assert "JAX against PyTorch: too few seeds to tell (1 of 5)" in page
     assert "trainer, seed 0: &lt;killed&gt;" in page
     assert page.count("<svg") == 4
     assert "1.0e-06" in page
     assert not re.search(r"(src|href)=\"http", page)
-    table = console_table(found)
+    table = console_table(summary)
     assert [str(cell) for cell in table.columns[0].cells] == ["JAX", "PyTorch"]
     assert "no framework" in render_comparison("m on t", summary_of([], [Failure("jax", 0, "x")]), [], {})

@@ -1,4 +1,4 @@
-"""transformers' model on our batches: every head says and learns what ours does, in either layout."""
+"""transformers' model on our batches: every head has the outputs and the loss of ours, in both layouts."""
 
 from functools import partial
 

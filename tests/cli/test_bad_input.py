@@ -1,4 +1,4 @@
-"""A mistake is one line on stderr and status 2, and nothing is left behind."""
+"""User errors of `bertjax finetune`: one line on stderr, status 2, no files left."""
 
 import io
 import json
@@ -60,11 +60,11 @@ def table(folder, text, name="t.csv", **options):
         ("title,body,stars\na,b,x\nc,d,e,f\n", "line 3 has 4 fields, the header has 3"),
     ],
 )
-def test_tables(run, tmp_path_factory, content, message):
+def test_unusable_tables(run, tmp_path_factory, content, message):
     assert message in complaint(run(train=table(tmp_path_factory.mktemp("t"), content)))
 
 
-def test_a_parquet_file_that_is_cut_short(run, tmp_path_factory):
+def test_truncated_parquet_file(run, tmp_path_factory):
     import pandas as pd
 
     path = tmp_path_factory.mktemp("t") / "t.parquet"
@@ -73,7 +73,7 @@ def test_a_parquet_file_that_is_cut_short(run, tmp_path_factory):
     assert f"{path} cannot be read; it is cut short or no parquet file" in complaint(run(train=path))
 
 
-def test_a_pattern_of_files_with_other_columns(run, tmp_path_factory):
+def test_pattern_of_files_with_different_columns(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("t")
     first = table(folder, "title,body,stars\na,b,x\n", "a.csv")
     second = table(folder, "title,text,stars\na,b,x\n", "b.csv")
@@ -81,8 +81,8 @@ def test_a_pattern_of_files_with_other_columns(run, tmp_path_factory):
     assert f"{second} has other columns than {first}: it lacks 'body' and adds 'text'" in message
 
 
-def test_what_is_skipped_is_counted_and_listed(run, tmp_path_factory):
-    """On the way to another mistake: a run that succeeds is tested with the rest of its folder."""
+def test_skipped_rows_are_counted_and_listed(run, tmp_path_factory):
+    """Ends with another error: the report of a run that succeeds is tested with its folder."""
     path = table(tmp_path_factory.mktemp("t"), "title,body,stars\na,b,x\nc,d\ne,f,x\ng\n")
     status, stderr = run("--on-bad-row", "skip", train=path)
     assert "needs two classes or more" in complaint((status, stderr))
@@ -92,11 +92,11 @@ def test_what_is_skipped_is_counted_and_listed(run, tmp_path_factory):
     )
 
 
-def test_a_table_that_is_not_there(run):
+def test_missing_table(run):
     assert "none.csv does not exist; give a file, a URL" in complaint(run(train="none.csv"))
 
 
-def test_text_that_is_no_string(run, tmp_path_factory):
+def test_text_column_with_numbers(run, tmp_path_factory):
     rows = [{"title": 5, "body": "b", "stars": "x"}, {"title": "c", "body": "d", "stars": "y"}]
     text = "\n".join(map(json.dumps, rows))
     path = table(tmp_path_factory.mktemp("t"), text, "t.jsonl")
@@ -108,7 +108,7 @@ def test_wrong_encoding(run, tmp_path_factory):
     assert "is not utf-8: byte 0xe9" in complaint(run(train=path))
 
 
-def test_labels_that_training_never_saw(run, tmp_path_factory):
+def test_test_labels_unknown_to_training(run, tmp_path_factory):
     path = table(tmp_path_factory.mktemp("t"), "title,body,stars\na,b,awful\n")
     message = complaint(run("--test", str(path)))
     assert "has labels that training never saw: 'awful'; training has 'bad', 'good'" in message
@@ -134,13 +134,13 @@ def test_truncated_checkpoint(run, broken):
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; bertjax reads model_type 'bert'"),
     ],
 )
-def test_config_that_does_not_fit(run, broken, change, message):
+def test_config_json_that_does_not_fit(run, broken, change, message):
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, **change}))
     assert message in complaint(run(model=broken))
 
 
-def test_no_such_model(run, monkeypatch, tmp_path_factory):
+def test_unknown_model(run, monkeypatch, tmp_path_factory):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
     assert "'acme/none' is no local folder, not in the catalog" in complaint(run(model="acme/none"))
 
@@ -156,7 +156,7 @@ def test_max_length_above_the_positions(run):
     assert "--max-length 64 is above the 48 positions" in complaint(run("--max-length", "64"))
 
 
-def test_a_folder_that_holds_another_run(run, in_folder):
+def test_output_folder_with_another_run(run, in_folder):
     (in_folder / "run").mkdir()
     (in_folder / "run" / "config.json").write_text("{}")
     assert "run already holds a run; continue it with --resume" in complaint(run())
@@ -177,12 +177,12 @@ def test_a_folder_that_holds_another_run(run, in_folder):
         ("masked_lm", "t.txt", "\n", "t.txt has no rows"),
     ],
 )
-def test_tables_of_every_task(run, tmp_path_factory, task, name, content, message):
+def test_unusable_tables_of_other_tasks(run, tmp_path_factory, task, name, content, message):
     path = table(tmp_path_factory.mktemp("t"), content, name)
     assert message in complaint(run("--task", task, train=path, columns=False))
 
 
-def test_imbalance_where_there_are_no_classes(run, tmp_path_factory):
+def test_oversampling_without_classes(run, tmp_path_factory):
     path = table(tmp_path_factory.mktemp("t"), "text,label\na,1\nb,2\n")
     message = complaint(run("--task", "regression", "--oversample", train=path, columns=False))
     assert "--oversample is for rows of one class each, which regression does not have; leave it out" in message
@@ -223,11 +223,11 @@ def test_imbalance_where_there_are_no_classes(run, tmp_path_factory):
         (["--contract", "none.json"], "contract none.json cannot be read: No such file"),
     ],
 )
-def test_flags(run, flags, message):
+def test_invalid_flags(run, flags, message):
     assert message in complaint(run(*flags))
 
 
-def test_a_tracking_server_that_does_not_answer(run, monkeypatch):
+def test_unreachable_tracking_server(run, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and never listens
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -236,13 +236,13 @@ def test_a_tracking_server_that_does_not_answer(run, monkeypatch):
         assert f"MLflow at {address} does not answer" in complaint(run(model="models:/reviews@champion"))
 
 
-def test_a_complaint_is_one_sentence_on_a_terminal_without_box_characters(run, monkeypatch):
+def test_error_is_one_sentence_on_an_ascii_terminal(run, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert complaint(run("--split", "tiem")).startswith("bertjax: invalid choice 'tiem' for argument '--split'.")
     assert "--" not in complaint(run("--split", "tiem")).replace("--split", "").replace("--help", "")
 
 
-def test_no_such_command(capsys):
+def test_unknown_command(capsys):
     assert main(["finetoon"]) == 2
     assert "'finetoon' is no command; there are fetch, finetune" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""`bertjax evaluate`: a model's folder says how a table is read; what is written agrees with itself and the model."""
+"""`bertjax evaluate`: the model's folder has the table's settings; metrics, predictions and the model agree."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from bertjax.inference.predictor import Predictor
 
 @pytest.fixture
 def evaluate(finished_run, tmp_path, capsys):
-    """(table, flags...) -> status, what went to stdout, what went to stderr."""
+    """(table, flags...) -> status, stdout, stderr."""
 
     def evaluate(data, *flags, model=finished_run.model_dir):
         status = main(["evaluate", "--model", str(model), "--data", str(data), *flags])
@@ -21,7 +21,7 @@ def evaluate(finished_run, tmp_path, capsys):
     return evaluate
 
 
-def test_what_it_writes(evaluate, finished_run, reviews, tmp_path):
+def test_metrics_predictions_and_report(evaluate, finished_run, reviews, tmp_path):
     """One row has only markup, which the model's preprocessing removes: it is left out, and the others keep their
     numbers."""
     frame = pd.concat([pd.DataFrame([{"title": "<br>", "body": None, "stars": "good"}]), pd.read_csv(reviews)])
@@ -51,7 +51,7 @@ def test_what_it_writes(evaluate, finished_run, reviews, tmp_path):
     assert json.loads((out / "metrics.json").read_text()) == metrics
 
 
-def test_what_cannot_be_judged_is_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):
+def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):
     strange, out = tmp_path / "strange.csv", str(tmp_path / "judged")
     strange.write_text("title,body,stars\nthe film,good .,superb\nthe book,bad .,bad\n")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty.db")

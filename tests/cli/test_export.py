@@ -36,7 +36,7 @@ def test_transformers_loads_what_export_writes(classifier, tmp_path, capsys):
     assert (out / "model.safetensors").stat().st_mode & 0o044 == 0o044
 
 
-def test_the_card_says_what_the_model_is(classifier, tmp_path):
+def test_model_card(classifier, tmp_path):
     out = tmp_path / "exported"
     main(["export", "--model", str(classifier), "--out", str(out)])
     card = (out / "README.md").read_text()
@@ -51,7 +51,7 @@ def test_the_card_says_what_the_model_is(classifier, tmp_path):
     assert "train/seconds" not in card
 
 
-def test_a_sentence_encoder_says_how_it_pools(tiny_model, tmp_path):
+def test_sentence_encoder_exports_its_pooling(tiny_model, tmp_path):
     out = tmp_path / "exported"
     assert main(["export", "--model", str(tiny_model), "--out", str(out), "--task", "sentence_embedding"]) == 0
     assert "mean of its tokens' hidden states, scaled to length 1" in (out / "README.md").read_text()
@@ -71,7 +71,7 @@ def test_a_sentence_encoder_says_how_it_pools(tiny_model, tmp_path):
         ([], "out"),
     ],
 )
-def test_mistakes_leave_nothing_behind(tiny_model, in_folder, tmp_path_factory, capsys, flags, message):
+def test_user_errors_are_one_line_and_write_nothing(tiny_model, in_folder, tmp_path_factory, capsys, flags, message):
     full = tmp_path_factory.mktemp("full")
     (full / "file").write_text("mine")
     words = [flag.format(model=tiny_model, full=full) for flag in flags]
@@ -83,7 +83,7 @@ def test_mistakes_leave_nothing_behind(tiny_model, in_folder, tmp_path_factory, 
     assert (full / "file").read_text() == "mine"
 
 
-def test_a_pooling_that_transformers_does_not_have(tiny_model, tmp_path, capsys):
+def test_pooling_that_transformers_lacks(tiny_model, tmp_path, capsys):
     model, params = from_pretrained(tiny_model, task="classification", num_labels=2, pooling="mean")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
     folder = save_pretrained(tmp_path / "model", model, params, tokenizer)
@@ -92,7 +92,7 @@ def test_a_pooling_that_transformers_does_not_have(tiny_model, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_folder_is_replaced_when_asked(tiny_model, tmp_path):
+def test_overwrite_replaces_a_folder(tiny_model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("")

@@ -1,5 +1,6 @@
-"""The command line's own behaviour."""
+"""The command `bertjax`: help, version, exit statuses, errors of the system."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from bertjax.cli.main import COMMANDS, main, run
 
 
 def test_help_imports_nothing_heavy():
-    """Timings are no tests; the imports that would cost the time are."""
+    """A timing would be no test, but the imports that cost the time can be counted."""
     code = (
         "import sys; from bertjax.cli.main import main; main(['--help']);"
         "heavy = {'jax', 'numpy', 'pandas', 'transformers', 'mlflow', 'sklearn', 'torch', 'tyro'} & set(sys.modules);"
@@ -29,10 +30,32 @@ def test_every_command_has_help(command, capsys):
     assert f"bertjax {command}" in capsys.readouterr().out
 
 
-def test_finetune_has_the_flags_that_scripts_rely_on(capsys):
-    with pytest.raises(SystemExit):
-        main(["finetune", "--help"])
-    shown = capsys.readouterr().out
+def help_of(capsys, monkeypatch, command, flag, columns=100):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as stop:
+        main([command, flag])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "lines"), [("finetune", 30), ("pretrain", 30), ("compare", 33)])
+def test_common_flags_fit_on_a_screen_and_help_names_all_flags_in_three_groups(capsys, monkeypatch, command, lines):
+    brief = help_of(capsys, monkeypatch, command, "--help")
+    common, others = brief.split("data options:")
+    data, advanced = others.split("advanced options:")
+    assert len(common[common.index("common options") :].splitlines()) <= lines
+    for flag, group in {"--model": common, "--out": common, "--contract": data, "--layer-decay": advanced}.items():
+        assert flag in group.split(), flag
+    assert f"bertjax {command} --help-all" in advanced
+
+    full = help_of(capsys, monkeypatch, command, "--help-all")
+    assert re.findall(r"(\w+) options ", full) == ["common", "data", "advanced"]
+    named = set(re.findall(r"\s(--[a-z][\w-]*)", brief)) - {"--help", "--help-all"}
+    assert named == set(re.findall(r"^. (--[\w-]+)", full, re.MULTILINE))
+
+
+def test_finetune_has_the_flags_that_scripts_rely_on(capsys, monkeypatch):
+    shown = help_of(capsys, monkeypatch, "finetune", "--help-all")
     for flag in (
         "model", "train", "validation", "test", "text-columns", "label-column", "task", "epochs", "batch-size",
         "learning-rate", "max-length", "seed", "out", "resume", "overwrite", "packing", "pooling",
@@ -40,14 +63,14 @@ def test_finetune_has_the_flags_that_scripts_rely_on(capsys):
         assert f"--{flag} " in shown, flag
 
 
-def test_no_command_and_version(capsys):
+def test_exit_status_of_no_command_and_version(capsys):
     assert main([]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.endswith("0.1.0\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_bugs(capsys, tmp_path):
+def test_full_disk_is_one_line_and_other_os_errors_are_raised(capsys, tmp_path):
     assert run(lambda: Path("/dev/full").write_text("x")) == 2
     assert capsys.readouterr().err == (
         "bertjax: a file: No space left on device; free some space, or choose another folder\n"

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from bertjax.cli.main import main
 
 
-def test_a_checkpoint_in_parity(tiny_model, tmp_path, capsys):
+def test_parity_of_a_checkpoint_and_its_json(tiny_model, tmp_path, capsys):
     record = tmp_path / "parity.json"
     assert main(["parity", "--model", str(tiny_model), "--json", str(record)]) == 0
     shown = capsys.readouterr()
@@ -28,7 +28,7 @@ def test_a_checkpoint_in_parity(tiny_model, tmp_path, capsys):
     assert all(np.isfinite(c["absolute"]) for c in content["comparisons"])
 
 
-def test_a_broken_bound_is_status_1_and_names_the_layer(tiny_model, capsys):
+def test_broken_bound_is_status_1_and_names_the_layer(tiny_model, capsys):
     """bfloat16 keeps two or three digits; no bound is loosened for it."""
     assert main(["parity", "--model", str(tiny_model), "--task", "encoder", "--precision", "bfloat16"]) == 1
     shown = capsys.readouterr().out
@@ -37,7 +37,7 @@ def test_a_broken_bound_is_status_1_and_names_the_layer(tiny_model, capsys):
     assert "BROKEN" in shown
 
 
-def test_the_stacked_network_is_in_parity_too(tiny_model, capsys):
+def test_parity_of_the_stacked_network(tiny_model, capsys):
     flags = ["--task", "encoder", "--layers", "stacked", "--remat"]
     assert main(["parity", "--model", str(tiny_model), *flags]) == 0
 
@@ -55,7 +55,7 @@ def test_the_stacked_network_is_in_parity_too(tiny_model, capsys):
         (["--taks", "classification"], "--taks"),
     ],
 )
-def test_mistakes(tiny_model, capsys, flags, message):
+def test_user_errors_are_one_line(tiny_model, capsys, flags, message):
     assert main(["parity", "--model", str(tiny_model), *flags]) == 2
     complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
     assert len(complaint) == 1
@@ -63,7 +63,7 @@ def test_mistakes(tiny_model, capsys, flags, message):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk(tiny_model, capsys):
+def test_full_disk(tiny_model, capsys):
     assert main(["parity", "--model", str(tiny_model), "--task", "encoder", "--json", "/dev/full"]) == 2
     shown = capsys.readouterr()
     assert "parity holds" in shown.out
@@ -72,7 +72,7 @@ def test_a_full_disk(tiny_model, capsys):
     )
 
 
-def test_weights_that_are_no_numbers(tiny_model, tmp_path, capsys):
+def test_weights_with_nan(tiny_model, tmp_path, capsys):
     folder = tmp_path / "broken"
     folder.mkdir()
     for file in ("config.json", "tokenizer.json"):
@@ -84,7 +84,7 @@ def test_weights_that_are_no_numbers(tiny_model, tmp_path, capsys):
     assert "bert.pooler.dense.bias has 1 NaN or infinite numbers" in capsys.readouterr().err
 
 
-def test_without_torch_it_says_which_extra(tiny_model, monkeypatch, capsys):
-    monkeypatch.setattr("bertjax.cli.parity.find_spec", lambda name: None)
+def test_missing_torch_names_the_extra(tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr("bertjax.baselines.parity.checkpoint_parity.find_spec", lambda name: None)
     assert main(["parity", "--model", str(tiny_model)]) == 2
     assert capsys.readouterr().err == "bertjax: parity needs PyTorch: pip install 'bertjax[torch]'\n"

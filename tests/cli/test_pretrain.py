@@ -1,4 +1,4 @@
-"""Continued pre-training from the command line, and the fine-tuning that starts from what it leaves."""
+"""`bertjax pretrain`, and fine-tuning of its model."""
 
 import json
 
@@ -17,7 +17,7 @@ def corpus(in_folder, reviews):
     return "corpus.txt"
 
 
-def test_fine_tuning_starts_from_what_pre_training_leaves(in_folder, tiny_model, corpus, reviews, capsys):
+def test_fine_tuning_starts_from_the_pretrained_model(in_folder, tiny_model, corpus, reviews, capsys):
     small = ["--max-length", "48", "--batch-size", "8", "--epochs", "1"]
     assert main(["pretrain", "--model", str(tiny_model), "--train", corpus, "--out", "pretrained", *small]) == 0
     metrics = json.loads((in_folder / "pretrained" / "metrics.json").read_text())
@@ -44,7 +44,7 @@ def test_fine_tuning_starts_from_what_pre_training_leaves(in_folder, tiny_model,
     assert (in_folder / "tuned" / "model" / "config.json").is_file()
 
 
-def test_there_is_no_text_to_begin_with(capsys):
+def test_missing_train_flag(capsys):
     assert main(["pretrain"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "Missing from bertjax pretrain: --train" in line

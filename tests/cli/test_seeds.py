@@ -1,4 +1,4 @@
-"""`--seeds` as a stranger uses it: one command, a run of MLflow over a run a seed, mean and deviation in the end."""
+"""`bertjax finetune --seeds`: a parent run in MLflow with a child a seed, mean and standard deviation of the scores."""
 
 import json
 import re
@@ -16,7 +16,7 @@ def command(in_folder, tiny_model, reviews):
     return ["finetune", *table, *job, "--seeds", "3", "1"]
 
 
-def test_seeds_are_children_of_one_run_and_their_scores_are_summed_up(command, in_folder, capsys):
+def test_seeds_are_child_runs_and_scores_are_aggregated(command, in_folder, capsys):
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert re.search(r"metric +.*mean.*sd.*seed 3.*seed 1", shown)

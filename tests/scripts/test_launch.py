@@ -12,8 +12,10 @@ import psutil
 import pytest
 import yaml
 
-from bertjax.cli import finetune, sweep
+from bertjax.cli import sweep
+from bertjax.cli.finetune_job import RunFlags
 from bertjax.cli.flags import parse
+from bertjax.cli.job_flags import parse_job
 from tests.conftest import free_port
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
@@ -22,7 +24,6 @@ NEEDED = {
     "gpu.yaml": {"AWS_IMAGE": "ami-0", "NFS_EXPORT": "10.0.0.2:/"},
     "kuberay.yaml": {"IMAGE": "bertjax", "CLAIM": "runs"},
 }
-ARGUMENTS = {"finetune": finetune.Arguments, "sweep": sweep.Arguments}
 
 
 def filled(name: str) -> dict:
@@ -57,7 +58,7 @@ def test_the_slice_is_what_the_flags_ask_for():
     slice_ = filled("tpu.yaml")["available_node_types"]["slice"]
     kind = slice_["node_config"]["acceleratorType"]
     (words,) = (words for name, words in commands() if name == "tpu.yaml")
-    workers = parse(finetune.Arguments, words[1:], "bertjax finetune").workers
+    workers = parse_job(RunFlags, words[1:], "bertjax finetune")[1].workers
     assert workers.use_tpu
     assert tpu.infer_tpu_pod_type_from_topology(workers.topology, workers.accelerator) == kind
     assert tpu.get_num_tpu_visible_chips_per_host(kind) == slice_["resources"]["TPU"]
@@ -75,7 +76,7 @@ def test_ray_reads_the_kubernetes_manifest():
     config = _derive_autoscaling_config_from_ray_cr({"metadata": metadata, "spec": cluster})
     gpu = config["available_node_types"]["gpu"]
     (words,) = (words for name, words in commands() if name == "kuberay.yaml")
-    workers = parse(finetune.Arguments, words[1:], "bertjax finetune").workers
+    workers = parse_job(RunFlags, words[1:], "bertjax finetune")[1].workers
     assert workers.use_gpu
     assert gpu["min_workers"] * gpu["resources"]["GPU"] == workers.num_workers
     assert f"ray=={cluster['rayVersion']}" in (LAUNCH.parents[1] / "constraints.txt").read_text()
@@ -99,8 +100,12 @@ def test_every_command_is_one_that_bertjax_takes():
     assert {name for name, _ in found} == {"gpu.yaml", "kuberay.yaml", "slurm.sh", "tpu.yaml"}
     for name, (command, *flags) in found:
         address = ["--address", "HOST:6379"] if name == "slurm.sh" else []
-        parsed = parse(ARGUMENTS[command], [*flags, *address], f"bertjax {command}")
-        assert (parsed.workers if command == "finetune" else parsed).address in ("auto", "HOST:6379")
+        words = [*flags, *address]
+        if command == "finetune":
+            parsed = parse_job(RunFlags, words, "bertjax finetune")[1].workers
+        else:
+            parsed = parse(sweep.Arguments, words, "bertjax sweep")
+        assert parsed.address in ("auto", "HOST:6379")
 
 
 def test_what_is_not_set_is_named_in_one_line():

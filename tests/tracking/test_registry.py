@@ -15,16 +15,15 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from bertjax import Predictor
+from bertjax import Predictor, from_pretrained
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.errors import AssetError
 from bertjax.inference.evaluate_table import evaluate
 from bertjax.model_folder import save_pretrained
-from bertjax.pretrained.files import read_tensors
+from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.pyfunc import save_pyfunc
-from bertjax.tracking.registry import find_model
 from tests.conftest import TINY
 
 TEXTS = ["the song good and great .", "the song bad and dull ."]
@@ -118,8 +117,9 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     assert {version.version for version in client.search_model_versions("name = 'reviews'")} == {1, 2, 3}
 
     for address in ("models:/reviews@champion", "models:/reviews/2"):
-        registered, trained = read_tensors(find_model(address)), read_tensors(finished_run.model_dir)
+        registered, trained = read_tensors(resolve_model(address)), read_tensors(finished_run.model_dir)
         assert all((registered[name] == trained[name]).all() for name in trained)
+    assert from_pretrained("models:/reviews@champion")[0].labels == ("bad", "good")
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
     models = ("models:/reviews@champion", finished_run.model_dir)
     registered, trained = (evaluate(str(model), str(reviews)) for model in models)
@@ -135,7 +135,7 @@ def test_a_model_that_is_not_there(log):
         "models:/reviews": "write models:/NAME@ALIAS or models:/NAME/VERSION",
     }.items():
         with pytest.raises(AssetError, match=message):
-            find_model(address)
+            resolve_model(address)
 
 
 def test_a_model_without_predictions_is_recorded_as_it_is(in_store, tiny_model):

@@ -1,16 +1,17 @@
-"""How far two trained models say the same of the same rows, by task."""
+"""How often two trained models predict the same on the same rows, by task."""
 
 import numpy as np
 
 from bertjax import losses
-from bertjax.baselines.runners.runner_result import Result
+from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.tasks import find_task
 
 
-def agreement(first: Result, second: Result) -> float:
-    """Share of the test rows (of the tokens, where these have labels) of which both say the same.
+def agreement(first: RunResult, second: RunResult) -> float:
+    """The share of the test rows for which two models predict the same; of tokens, for tasks that label tokens.
 
-    Of labels all of a row's, of an answer both its ends. Where numbers are learned, their correlation.
+    All labels of a row must be the same, and both ends of an answer. For tasks that learn numbers, the correlation of
+    the predictions.
     """
     left, right = first.answers, second.answers
     task = find_task(first.task)
@@ -18,7 +19,7 @@ def agreement(first: Result, second: Result) -> float:
         return _correlation(left.ravel(), right.ravel())
     if task.loss is losses.binary_cross_entropy:
         return float(((left > 0) == (right > 0)).all(axis=-1).mean())
-    if task.scores is losses.masked_words:  # of which words the likeliest was the hidden one
+    if task.scores is losses.masked_words:  # column 1: whether the likeliest word is the hidden one
         return float((left[:, 1] == right[:, 1]).mean())
     if task.loss is losses.span_cross_entropy:
         return float((_spans(left, first.offsets) == _spans(right, second.offsets)).all(axis=-1).mean())
@@ -26,7 +27,7 @@ def agreement(first: Result, second: Result) -> float:
 
 
 def _correlation(left: np.ndarray, right: np.ndarray) -> float:
-    if left.std() == 0 or right.std() == 0:  # a constant has none
+    if left.std() == 0 or right.std() == 0:  # a constant has no correlation
         return float(np.array_equal(left, right))
     return float(np.corrcoef(left, right)[0, 1])
 

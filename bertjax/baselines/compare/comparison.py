@@ -1,11 +1,11 @@
-"""A comparison: every framework on every seed, each in a process of its own, taking turns; then what they say together.
+"""A comparison: every framework on every seed, in turn, each in a process of its own; then a summary of all.
 
     OUT/config.json           the settings, written first
-    OUT/FRAMEWORK-SEED/       one run, see `results`
-    OUT/metrics.json          what they say together
-    OUT/report.html           the same for people
+    OUT/FRAMEWORK-SEED/       one run, see `runner_result`
+    OUT/metrics.json          the summary
+    OUT/report.html           the same as a page
 
-A run that crashes leaves the others as they are; a second start with `resume` completes what is missing.
+A run that crashes leaves the others as they are; a second start with `if_exists="resume"` runs what is missing.
 """
 
 import logging
@@ -21,7 +21,7 @@ from pathlib import Path
 from bertjax.baselines.compare.comparison_report import render_comparison
 from bertjax.baselines.compare.summary import Failure, Summary, summarise
 from bertjax.baselines.runners.frameworks import FRAMEWORKS, check_frameworks, check_job
-from bertjax.baselines.runners.runner_result import LOG, Result, read_error, read_result, run_folder, write_error
+from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, read_result, run_folder, write_error
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
@@ -29,10 +29,11 @@ from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracker import Status, Tracker
+from bertjax.tracking.tracked_run import tracked_run
+from bertjax.tracking.tracker import Tracker
 from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.prepare import prepare
-from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, check_folder
+from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, RESUMES, IfExists, check_folder
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -42,72 +43,64 @@ def compare(
     config: FineTuneConfig,
     frameworks: Sequence[str],
     seeds: Sequence[int],
-    out: Path,
+    out: str | Path,
     *,
-    resume: bool = False,
-    overwrite: bool = False,
+    if_exists: IfExists = "error",
     keep_models: bool = False,
     new_tracker: Callable[[str | None], Tracker] | None = None,
 ) -> Summary:
     """Trains every framework on every seed and compares them.
 
     Args:
-      config: the job; its seed is replaced.
+      config: the job; its seed is not used.
       frameworks: rows of `FRAMEWORKS`; the first is compared with each other one.
-      seeds: of head, order and dropout; all frameworks share them.
+      seeds: distinct; of head, order and dropout, the same for all frameworks.
       out: folder of the comparison.
-      resume: keep the runs that are there, and run what is missing.
-      overwrite: replace the comparison in `out`.
-      keep_models: leave each trained model in its run's folder.
-      new_tracker: id of the run that it is a part of, if any -> a tracker; default: MLflow.
+      if_exists: what happens to a comparison in `out`: "error", "resume" (keep its runs, and run those that are
+        missing), "resume_changed" (the same, whatever settings have changed), or "overwrite".
+      keep_models: keep each trained model in the folder of its run.
+      new_tracker: id of the parent run, or None for the comparison's own -> a tracker; default: MLflow.
 
     Raises:
-      UserError: anything about the input or the folder that the user can mend; nothing has been written then.
+      UserError: the input or the folder is wrong in a way that the user can mend; nothing has been written then.
     """
     check_frameworks(frameworks)
     require(bool(seeds) and len(set(seeds)) == len(seeds), "seeds must be distinct, one or more", list(seeds))
-    config = replace(config.resolved(), seed=0)
+    config, out = replace(config.resolved(), seed=0), Path(out)
     _check_names(config, out)
-    check_folder(out, flatten(config), resume, overwrite)
+    check_folder(out, flatten(config), if_exists)
     labels = _check_input(config, frameworks, seeds[0])
     new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
     runs = [(framework, seed) for seed in seeds for framework in frameworks]  # taking turns
-    if resume:
+    if if_exists in RESUMES:
         _check_labels(out, runs, labels)
 
-    tracker = new_tracker(None)
-    tracker.connect()
-    _open(out, config, resume)
     settings = {**flatten(config), "frameworks": list(frameworks), "seeds": list(seeds)}
-    run_id = tracker.start(out.name, settings, out, describe_environment())
-    status: Status = "FAILED"
-    try:
-        results: list[Result] = []
+    with tracked_run(new_tracker(None)) as tracked:
+        _open(out, config, resumes=if_exists in RESUMES)
+        parent = tracked.tracker.start(out.name, settings, out, describe_environment())
+        results: list[RunResult] = []
         failures: list[Failure] = []
         for framework, seed in runs:
-            found = _run(out, framework, seed, keep_models or (framework == "jax" and "onnx" in frameworks))
-            (results if isinstance(found, Result) else failures).append(found)  # type: ignore[arg-type]
-            _record(new_tracker(run_id), run_folder(out, framework, seed), found)
+            outcome = _run(out, framework, seed, keep_models or (framework == "jax" and "onnx" in frameworks))
+            (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
+            _record(new_tracker(parent), run_folder(out, framework, seed), outcome)
         metric = find_task(config.task).metric
-        assert metric is not None, "what trains is measured"
+        assert metric is not None, "every task that trains has a metric"
         summary = summarise(results, failures, frameworks, metric, dropout=config.dropout_rate != 0)
         write_json(out / METRICS, summary.flat())
         title = f"{config.model} on {config.data.train}"
         write_text(out / REPORT, render_comparison(title, summary, results, settings))
-        tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them
+        tracked.tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them
         for name in (CONFIG, METRICS, REPORT):
-            tracker.log_artifact(out / name)
-        status = "FAILED" if failures else "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        tracker.finish(status)
+            tracked.tracker.log_artifact(out / name)
+        if failures:
+            tracked.status = "FAILED"
     return summary
 
 
 def _check_names(config: FineTuneConfig, out: Path) -> None:
-    """A folder that has the name of an input would be read in its place by the processes that follow."""
+    """Checks that `out` is no input: the runs' processes would read it in the place of a hub id or a catalog name."""
     table = config.data
     if out.absolute() in {
         Path(name).absolute() for name in (config.model, table.train, table.validation, table.test) if name
@@ -116,7 +109,7 @@ def _check_names(config: FineTuneConfig, out: Path) -> None:
 
 
 def _check_input(config: FineTuneConfig, frameworks: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Finds what is wrong with table, model and settings before a process is started for them; the label names."""
+    """Checks table, model and settings before the first process starts; returns the label names."""
     prepared = prepare(replace(config, seed=seed), all_devices(config.engine).count)
     check_job(frameworks, config, prepared.model)
     return prepared.model.labels
@@ -132,10 +125,10 @@ def _check_labels(out: Path, runs: Sequence[tuple[str, int]], labels: tuple[str,
             )
 
 
-def _open(out: Path, config: FineTuneConfig, resume: bool) -> None:
-    """Makes the folder ready; an overwritten comparison's own files go."""
+def _open(out: Path, config: FineTuneConfig, resumes: bool) -> None:
+    """Makes the folder ready; deletes the files of a comparison that is overwritten."""
     out.mkdir(parents=True, exist_ok=True)
-    if resume:
+    if resumes:
         return
     for path in out.iterdir():
         if path.name.rsplit("-", 1)[0] in FRAMEWORKS:
@@ -145,27 +138,26 @@ def _open(out: Path, config: FineTuneConfig, resume: bool) -> None:
     write_json(out / CONFIG, flatten(config))
 
 
-def _run(out: Path, framework: str, seed: int, keep_model: bool) -> Result | Failure:
-    """The result of one run, of an earlier start or of a process of its own."""
+def _run(out: Path, framework: str, seed: int, keep_model: bool) -> RunResult | Failure:
+    """The result of an earlier start, or that of a new process."""
     folder = run_folder(out, framework, seed)
-    result = read_result(folder)
-    if result is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        logger.info("%s, seed %d", FRAMEWORKS[framework].title, seed)
-        command = [sys.executable, "-m", "bertjax.baselines.runners.runner_process", str(out), framework, str(seed)]
-        status = _process([*command, *(["--keep-model"] if keep_model else [])], folder / LOG)
-        result = read_result(folder)
-        if result is None:
-            write_error(folder, read_error(folder) or _ending(status))
-            error = read_error(folder) or ""
-            logger.warning("%s, seed %d failed: %s (see %s)", framework, seed, error, folder / LOG)
-            return Failure(framework, seed, error)
-    return result
+    if (result := read_result(folder)) is not None:
+        return result
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    logger.info("%s, seed %d", FRAMEWORKS[framework].title, seed)
+    command = [sys.executable, "-m", "bertjax.baselines.runners.runner_process", str(out), framework, str(seed)]
+    status = _process([*command, *(["--keep-model"] if keep_model else [])], folder / LOG)
+    if (result := read_result(folder)) is not None:
+        return result
+    error = read_error(folder) or _reason(status)
+    write_error(folder, error)
+    logger.warning("%s, seed %d failed: %s (see %s)", framework, seed, error, folder / LOG)
+    return Failure(framework, seed, error)
 
 
 def _process(command: Sequence[str], log: Path) -> int:
-    """Runs a process to its end, which is also ours; returns its status."""
+    """Runs a process and returns its status; an exception in this process ends it, too."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with (
         log.open("w", encoding="utf-8") as file,
@@ -178,7 +170,7 @@ def _process(command: Sequence[str], log: Path) -> int:
             raise
 
 
-def _ending(status: int) -> str:
+def _reason(status: int) -> str:
     if status == -signal.SIGKILL:
         return "the process was killed; the machine may have run out of memory"
     if status < 0:
@@ -186,18 +178,18 @@ def _ending(status: int) -> str:
     return f"the process ended with status {status}"
 
 
-def _record(tracker: Tracker, folder: Path, found: Result | Failure) -> None:
-    """One run of the tracker; what an earlier start has recorded is left as it is."""
+def _record(tracker: Tracker, folder: Path, outcome: RunResult | Failure) -> None:
+    """Records one run; the tracker leaves out what an earlier start has recorded."""
     try:
         tracker.connect()
-        tracker.start(folder.name, {"framework": found.framework, "seed": found.seed}, folder)
-    except ConfigError as error:  # hours of training are not given up for it
+        tracker.start(folder.name, {"framework": outcome.framework, "seed": outcome.seed}, folder)
+    except ConfigError as error:  # no reason to lose hours of training
         logger.warning("%s is not recorded: %s; --resume records it", folder.name, error)
         return
-    if isinstance(found, Failure):
+    if isinstance(outcome, Failure):
         tracker.finish("FAILED")
         return
-    for step, loss in enumerate(found.losses, start=1):
+    for step, loss in enumerate(outcome.losses, start=1):
         tracker.log_metrics({"train/loss": float(loss)}, step)
-    tracker.log_metrics(found.metrics | found.measured, len(found.losses))
+    tracker.log_metrics(outcome.metrics | outcome.measured, len(outcome.losses))
     tracker.finish("FINISHED")

@@ -1,4 +1,4 @@
-"""The pictures of a comparison, as SVG that stands in a page."""
+"""The figures of a comparison, as SVG to put into a page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from bertjax.baselines.compare.summary import Pair, Summary, scores_of
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
-from bertjax.baselines.runners.runner_result import Result
+from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.report_pages.html_page import svg
 
-# Told apart by people who see colours differently (Okabe and Ito 2008), and by their lines in grey.
+# Colours that colour-blind readers can tell apart (Okabe and Ito 2008); the lines differ in grey too.
 _COLORS = {
     "jax": "#0072b2", "torch": "#d55e00", "trainer": "#009e73", "trainer-grouped": "#cc79a7", "onnx": "#56b4e9",
 }  # fmt: skip
@@ -28,13 +28,13 @@ _STYLE: Any = {
     "axes.edgecolor": "#5b6876",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "svg.fonttype": "path",  # no font is needed where it is shown
+    "svg.fonttype": "path",  # text as outlines: the reader needs no font
     "svg.hashsalt": "bertjax",  # the same picture is the same file
 }
 _WINDOWS = 50  # averages along a curve
 
 
-def plots(summary: Summary, results: Sequence[Result]) -> dict[str, str]:
+def plots(summary: Summary, results: Sequence[RunResult]) -> dict[str, str]:
     """SVG by name: `loss`, `score`, `speed`, and `trajectory` where losses can be compared update by update."""
     figures: dict[str, str] = {}
     trained = [result for result in results if len(result.losses)]
@@ -55,14 +55,14 @@ def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
     return svg(figure)
 
 
-def _by_framework(results: Sequence[Result]) -> Mapping[str, list[Result]]:
-    found: dict[str, list[Result]] = {}
+def _by_framework(results: Sequence[RunResult]) -> Mapping[str, list[RunResult]]:
+    groups: dict[str, list[RunResult]] = {}
     for result in results:
-        found.setdefault(result.framework, []).append(result)
-    return found
+        groups.setdefault(result.framework, []).append(result)
+    return groups
 
 
-def _losses(axes: Axes, results: Sequence[Result]) -> None:
+def _losses(axes: Axes, results: Sequence[RunResult]) -> None:
     for name, runs in _by_framework(results).items():
         for run in runs:
             axes.plot(*_averaged(run.losses), color=_COLORS[name], alpha=0.25, linewidth=0.7)
@@ -75,7 +75,7 @@ def _losses(axes: Axes, results: Sequence[Result]) -> None:
 
 
 def _averaged(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve as the means of windows side by side, and where their middles are."""
+    """A curve as the centres and means of adjacent windows."""
     windows = np.array_split(np.arange(len(losses)), min(_WINDOWS, len(losses)))
     return (
         np.array([window.mean() + 1 for window in windows]),
@@ -83,19 +83,19 @@ def _averaged(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _scores(axes: Axes, metric: str, results: Sequence[Result]) -> None:
+def _scores(axes: Axes, metric: str, results: Sequence[RunResult]) -> None:
     _paired(axes, results, {id(result): scores_of(result)[metric] for result in results})
     axes.set(ylabel=metric.replace("_", " "))
 
 
-def _speeds(axes: Axes, results: Sequence[Result]) -> None:
+def _speeds(axes: Axes, results: Sequence[RunResult]) -> None:
     _paired(axes, results, {id(result): result.examples_per_second for result in results})
     axes.set(ylabel="training examples / s")
     axes.set_ylim(bottom=0)
 
 
-def _paired(axes: Axes, results: Sequence[Result], values: Mapping[int, float]) -> None:
-    """One column a framework, one dot a seed, the dots of a seed joined, the mean a bar."""
+def _paired(axes: Axes, results: Sequence[RunResult], values: Mapping[int, float]) -> None:
+    """One column a framework, one dot a seed, a line through the dots of a seed, a bar at the mean."""
     columns = list(_by_framework(results).items())
     for seed in sorted({result.seed for result in results}):
         at = [(x, values[id(run)]) for x, (_, runs) in enumerate(columns) for run in runs if run.seed == seed]

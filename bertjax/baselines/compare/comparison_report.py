@@ -8,7 +8,7 @@ from rich.table import Table
 from bertjax.baselines.compare.comparison_plots import plots
 from bertjax.baselines.compare.paired_statistics import CONFIDENCE
 from bertjax.baselines.compare.summary import STEPS, Summary, scores_of
-from bertjax.baselines.runners.runner_result import Result
+from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.report_pages.html_page import render_page
 
 _MEBIBYTE = 2**20
@@ -49,7 +49,7 @@ def _shown(value: float | None, pattern: str) -> str:
     return "" if value is None else pattern.format(value)
 
 
-def render_comparison(title: str, summary: Summary, results: Sequence[Result], settings: Mapping[str, Any]) -> str:
+def render_comparison(title: str, summary: Summary, results: Sequence[RunResult], settings: Mapping[str, Any]) -> str:
     """A self-contained HTML page.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether two frameworks score the same: paired differences over seeds, their interval, a verdict in words."""
+"""Paired differences of two frameworks over seeds: mean, confidence interval, verdict in words."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-FEWEST_SEEDS = 5  # with fewer, all differences have one sign by chance more often than an interval of 95% may miss
+FEWEST_SEEDS = 5  # with fewer, chance alone gives all differences one sign more often than in 5% of cases
 
 _RESAMPLES = 20_000
 
@@ -20,17 +20,17 @@ class Interval(NamedTuple):
     high: float
 
     def contains(self, value: float) -> bool:
-        """Bounds included."""
+        """Whether a value is in the interval, bounds included."""
         return self.low <= value <= self.high
 
 
 class Paired(NamedTuple):
-    """What the same seeds gave on two sides.
+    """The differences of two frameworks on the same seeds.
 
     Attributes:
       mean: of the differences, first minus second.
-      interval: of that mean, None for a single seed.
-      seeds: how many both sides have.
+      interval: of that mean; None for a single seed.
+      seeds: number of seeds.
     """
 
     mean: float
@@ -39,17 +39,17 @@ class Paired(NamedTuple):
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """The mean difference of two equally long lists of scores, one entry a seed."""
+    """The mean difference of two lists of scores of the same length, with one entry a seed."""
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     interval = bootstrap_interval(differences) if len(differences) > 1 else None
     return Paired(float(differences.mean()), interval, len(differences))
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
-    """Of the mean of two values or more: the expanded percentile bootstrap of Hesterberg (2015, section 5.3).
+    """The interval of the mean of two values or more: expanded percentile bootstrap, Hesterberg (2015, section 5.3).
 
-    A bootstrap of few values is too narrow, as if the variance were divided by n and the tails were normal. The tails
-    that are cut off are made smaller for that: as Student's t with n - 1 degrees of freedom has them.
+    The plain bootstrap of few values is too narrow: its variance is divided by n, and its tails are normal. The
+    expanded one cuts off smaller tails, which correspond to Student's t with n - 1 degrees of freedom.
 
     >>> bootstrap_interval([1.0, 1.0, 1.0])
     Interval(low=1.0, high=1.0)
@@ -64,7 +64,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float =
 
 
 def verdict(paired: Paired, first: str, second: str, greater_is_better: bool | None = True) -> str:
-    """In words, which side is better; or which is higher, where nothing is said of what is better.
+    """In words, which framework is better; which one is higher, where `greater_is_better` is None.
 
     >>> verdict(Paired(0.01, Interval(0.004, 0.015), 5), "JAX", "PyTorch")
     'JAX better'

@@ -1,7 +1,8 @@
-"""What the runs of a comparison say together: numbers only, for the table, the report and the tracker."""
+"""The runs of a comparison side by side: numbers only, for the table, the report and the tracker."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -9,15 +10,15 @@ import numpy as np
 from bertjax.baselines.compare.agreement import agreement
 from bertjax.baselines.compare.paired_statistics import Paired, paired_difference, verdict
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
-from bertjax.baselines.runners.runner_result import Result
+from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.evaluation.aggregate import Aggregate, aggregates, flat
 from bertjax.tasks import Metric
 
-STEPS = (20, 100)  # updates over which the distance of two loss curves is told
+STEPS = (20, 100)  # numbers of updates for which the distance of two loss curves is reported
 
 
 class Failure(NamedTuple):
-    """A run that left no result, and why."""
+    """A run without a result, and why."""
 
     framework: str
     seed: int
@@ -28,10 +29,12 @@ class Side(NamedTuple):
     """One framework over its seeds. Speeds, times and bytes are medians, None where nothing was trained.
 
     Attributes:
-      scores: of each metric.
+      framework: a row of `FRAMEWORKS`.
+      seeds: of the runs with a result.
+      scores: metric -> mean and standard deviation.
       seconds_to_first_step: from the prepared input to the end of the first update.
-      peak_bytes: most memory held while training and answering, over what was held before.
-      own_agreement: that of two seeds with each other, mean over their pairs; None with one seed.
+      peak_bytes: most memory held in training and evaluation, above the memory held before.
+      own_agreement: agreement of two seeds, mean over their pairs; None with one seed.
     """
 
     framework: str
@@ -47,21 +50,28 @@ class Side(NamedTuple):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """For tables and figures."""
         return FRAMEWORKS[self.framework].title
+
+    def flat(self) -> dict[str, float]:
+        """Numbers under flat keys, such as `jax/accuracy_mean`."""
+        measured = {name: getattr(self, name) for name in self._fields[3:]}
+        present = {name: value for name, value in measured.items() if value is not None}
+        return {f"{self.framework}/{name}": value for name, value in (flat(self.scores) | present).items()}
 
 
 class Pair(NamedTuple):
     """Two frameworks over the seeds that both have.
 
     Attributes:
+      first, second: rows of `FRAMEWORKS`.
       differences: metric -> first minus second.
-      verdicts: metric -> in words, which is better, or only higher where it is not the comparison's own metric.
+      verdicts: metric -> which framework is better, in words; only which is higher for all but the task's metric.
       agreement: see `agreement`, mean over seeds.
       speed_ratio: training speed of the first over that of the second, median over seeds; None where one trains
         nothing.
-      trajectory: [seeds, updates] absolute difference of the losses, None where updates saw different examples or
-        dropout made them different.
+      trajectory: [seeds, updates] absolute difference of the losses; None where updates have different examples, or
+        dropout.
     """
 
     first: str
@@ -73,18 +83,29 @@ class Pair(NamedTuple):
     trajectory: np.ndarray | None
 
     def distance(self, steps: int) -> float | None:
-        """The largest distance over the first updates, or None where there are not so many."""
+        """The largest distance of the losses in the first updates; None where there are fewer."""
         if self.trajectory is None or self.trajectory.shape[1] < steps:
             return None
         return float(self.trajectory[:, :steps].max())
+
+    def flat(self) -> dict[str, float]:
+        """Numbers under flat keys, such as `jax-torch/accuracy_difference`."""
+        values: dict[str, float | None] = {}
+        for name, paired in self.differences.items():
+            values[f"{name}_difference"] = paired.mean
+            if paired.interval is not None:
+                values[f"{name}_low"], values[f"{name}_high"] = paired.interval
+        values |= {"agreement": self.agreement, "speed_ratio": self.speed_ratio}
+        values |= {f"loss_distance_{steps}": self.distance(steps) for steps in STEPS}
+        return {f"{self.first}-{self.second}/{name}": value for name, value in values.items() if value is not None}
 
 
 class Summary(NamedTuple):
     """A whole comparison.
 
     Attributes:
-      metric: the one that the verdict is about.
-      sides: one a framework that has a result.
+      metric: the task's, which decides the verdict.
+      sides: the frameworks with a result.
       pairs: the first framework with each other one.
       failures: runs without a result.
     """
@@ -95,34 +116,13 @@ class Summary(NamedTuple):
     failures: list[Failure]
 
     def flat(self) -> dict[str, float]:
-        """Numbers under flat keys, such as `jax/accuracy_mean` and `jax-torch/accuracy_difference`."""
-        values: dict[str, float] = {}
-        for side in self.sides:
-            values |= flat({f"{side.framework}/{name}": found for name, found in side.scores.items()})
-            measured = ("examples_per_second", "real_tokens_per_second", "padding_share", "seconds_to_first_step",
-                        "answers_per_second", "peak_bytes", "own_agreement")  # fmt: skip
-            for name in measured:
-                value = getattr(side, name)
-                if value is not None:
-                    values[f"{side.framework}/{name}"] = value
-        for pair in self.pairs:
-            key = f"{pair.first}-{pair.second}"
-            for name, paired in pair.differences.items():
-                values[f"{key}/{name}_difference"] = paired.mean
-                if paired.interval is not None:
-                    values[f"{key}/{name}_low"], values[f"{key}/{name}_high"] = paired.interval
-            values[f"{key}/agreement"] = pair.agreement
-            if pair.speed_ratio is not None:
-                values[f"{key}/speed_ratio"] = pair.speed_ratio
-            for steps in STEPS:
-                distance = pair.distance(steps)
-                if distance is not None:
-                    values[f"{key}/loss_distance_{steps}"] = distance
-        return values
+        """Numbers under flat keys, as in `Side.flat` and `Pair.flat`."""
+        parts = [*(side.flat() for side in self.sides), *(pair.flat() for pair in self.pairs)]
+        return {name: value for part in parts for name, value in part.items()}
 
 
 def summarise(
-    results: Sequence[Result],
+    results: Sequence[RunResult],
     failures: Sequence[Failure],
     frameworks: Sequence[str],
     metric: Metric,
@@ -132,43 +132,40 @@ def summarise(
 
     Args:
       results: of finished runs.
-      failures: of the others.
+      failures: the other runs.
       frameworks: in the order of the table; the first one is compared with each other one.
-      metric: the one that the verdict is about.
+      metric: the task's, which decides the verdict.
       dropout: whether it was on, so that losses differ by chance.
     """
-    by_framework = {
-        name: {result.seed: result for result in results if result.framework == name} for name in frameworks
-    }
-    by_framework = {name: runs for name, runs in by_framework.items() if runs}
-    sides = [_side(name, list(runs.values())) for name, runs in by_framework.items()]
-    first, *others = by_framework or [""]
+    runs: dict[str, dict[int, RunResult]] = {}
+    for name in frameworks:
+        if by_seed := {result.seed: result for result in results if result.framework == name}:
+            runs[name] = by_seed
+    sides = [_side(name, list(by_seed.values())) for name, by_seed in runs.items()]
     pairs = []
-    for other in others:
-        seeds = [seed for seed in by_framework[first] if seed in by_framework[other]]
-        if seeds:
-            left, right = ([by_framework[name][seed] for seed in seeds] for name in (first, other))
-            pairs.append(_pair(left, right, metric, dropout))
+    first, *others = runs.values() or [{}]
+    for second in others:
+        if seeds := [seed for seed in first if seed in second]:
+            pairs.append(_pair([first[seed] for seed in seeds], [second[seed] for seed in seeds], metric, dropout))
     return Summary(metric.name, sides, pairs, list(failures))
 
 
-def scores_of(result: Result) -> dict[str, float]:
-    """The metrics of a result that stand for the whole test table, without `test/`."""
+def scores_of(result: RunResult) -> dict[str, float]:
+    """The metrics of the whole test table, without `test/`; those of single classes left out."""
     return {name.removeprefix("test/"): value for name, value in result.metrics.items() if "/class/" not in name}
 
 
-def _side(framework: str, runs: Sequence[Result]) -> Side:
+def _side(framework: str, runs: Sequence[RunResult]) -> Side:
     trains = FRAMEWORKS[framework].trains
 
-    def median(value: Callable[[Result], float]) -> float:
+    def median(value: Callable[[RunResult], float]) -> float:
         return statistics.median(value(run) for run in runs)
 
-    scores = [scores_of(run) for run in runs]
-    own = [agreement(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
+    own = [agreement(first, second) for first, second in combinations(runs, 2)]
     return Side(
         framework=framework,
         seeds=tuple(run.seed for run in runs),
-        scores=aggregates(scores),
+        scores=aggregates([scores_of(run) for run in runs]),
         examples_per_second=median(lambda run: run.examples_per_second) if trains else None,
         real_tokens_per_second=median(lambda run: run.real_tokens_per_second) if trains else None,
         padding_share=median(lambda run: run.padding_share) if trains else None,
@@ -179,11 +176,14 @@ def _side(framework: str, runs: Sequence[Result]) -> Side:
     )
 
 
-def _pair(left: Sequence[Result], right: Sequence[Result], metric: Metric, dropout: bool) -> Pair:
-    first, second = (FRAMEWORKS[runs[0].framework] for runs in (left, right))
-    scores = [[scores_of(run) for run in runs] for runs in (left, right)]
+def _pair(left: Sequence[RunResult], right: Sequence[RunResult], metric: Metric, dropout: bool) -> Pair:
+    """Two frameworks, each with the runs of the same seeds in the same order."""
+    first, second = FRAMEWORKS[left[0].framework], FRAMEWORKS[right[0].framework]
+    runs = list(zip(left, right, strict=True))
+    ours, theirs = [scores_of(run) for run in left], [scores_of(run) for run in right]
     differences = {
-        name: paired_difference(*([score[name] for score in side] for side in scores)) for name in scores[0][0]
+        name: paired_difference([scores[name] for scores in ours], [scores[name] for scores in theirs])
+        for name in ours[0]
     }
     both_train = first.trains and second.trains
     same_losses = both_train and first.same_batches and second.same_batches and not dropout
@@ -195,13 +195,9 @@ def _pair(left: Sequence[Result], right: Sequence[Result], metric: Metric, dropo
             name: verdict(paired, first.title, second.title, metric.greater_is_better if name == metric.name else None)
             for name, paired in differences.items()
         },
-        agreement=statistics.mean(agreement(a, b) for a, b in zip(left, right, strict=True)),
-        speed_ratio=statistics.median(
-            a.examples_per_second / b.examples_per_second for a, b in zip(left, right, strict=True)
-        )
+        agreement=statistics.mean(agreement(a, b) for a, b in runs),
+        speed_ratio=statistics.median(a.examples_per_second / b.examples_per_second for a, b in runs)
         if both_train
         else None,
-        trajectory=np.array([np.abs(a.losses - b.losses) for a, b in zip(left, right, strict=True)])
-        if same_losses
-        else None,
+        trajectory=np.array([np.abs(a.losses - b.losses) for a, b in runs]) if same_losses else None,
     )

@@ -1,1 +1,1 @@
-"""Runners: each trains and measures one framework, in a process of its own."""
+"""Runners: each trains or queries one framework on the same prepared input, in a process of its own."""

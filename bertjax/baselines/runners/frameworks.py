@@ -1,4 +1,4 @@
-"""The frameworks that can be compared, one row each; what they need is imported only where they run."""
+"""The frameworks of a comparison, one row each, and the jobs that each can do. Imports none of them."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -11,14 +11,15 @@ from bertjax.training.settings.options import Optimizer, Regularization
 
 
 class Framework(NamedTuple):
-    """A contestant.
+    """A framework and its runner.
 
     Attributes:
-      title: for people.
-      module: of this folder, with `run(job) -> Trained`.
-      needs: packages outside of bertjax's own requirements, and `extra`, which brings them.
-      same_batches: every update sees the same examples as that of every other such framework.
-      trains: False for one that only answers, from what `jax` has trained with the same seed.
+      title: for tables and figures.
+      module: of the runner, in this folder (see `runner`).
+      needs: packages besides bertjax's own requirements.
+      extra: of bertjax, which installs them.
+      same_batches: whether each update has the same examples as in every other such framework.
+      trains: False for one that only predicts, with the weights that `jax` has trained with the same seed.
       packed: whether its input may have several examples in a row.
     """
 
@@ -43,10 +44,10 @@ FRAMEWORKS: Mapping[str, Framework] = {
 
 
 def check_frameworks(names: Sequence[str]) -> None:
-    """Whether these can be compared here.
+    """Checks that these frameworks can be compared on this machine.
 
     Raises:
-      ConfigError: a name that is unknown or given twice, a package that is missing, or nothing to take weights from.
+      ConfigError: a name is unknown or given twice, a package is missing, or no framework trains.
     """
     for name in names:
         if name not in FRAMEWORKS:
@@ -63,15 +64,15 @@ def check_frameworks(names: Sequence[str]) -> None:
 
 
 def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> None:
-    """Whether every framework can do a job.
+    """Checks that every framework can do a job.
 
     Args:
       names: of the frameworks.
       config: the settings of the job.
-      model: ours, with the task and its head.
+      model: the JAX network, with the task and its head.
 
     Raises:
-      ConfigError: one lacks the head, or does not know what to do with a setting.
+      ConfigError: a framework lacks the head or a setting.
     """
     if config.early_stopping.patience is not None or config.evaluation.final_weights == "best":
         raise ConfigError("a comparison trains to the last step; leave out --patience and --final-weights best")
@@ -87,7 +88,7 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
 
 
 def check_head(model: Model) -> None:
-    """Whether transformers has the head of a model.
+    """Checks that transformers has the head of a model.
 
     Raises:
       ConfigError: it does not.
@@ -131,7 +132,7 @@ def _check_trainer(config: FineTuneConfig, model: Model) -> None:
         ("--schedule", optimizer.schedule != "linear"),
         ("--final-share", optimizer.final_share),
     )
-    flags = [flag for flag, given in changed if given]
+    flags = [flag for flag, is_set in changed if is_set]
     if flags:
         raise ConfigError(
             f"the Trainer is run as it comes, without {', '.join(flags)}; leave that out, or compare --frameworks jax "

@@ -1,11 +1,11 @@
-"""The JAX contestant: bertjax's own step on its own engine, packed batches and all, as `finetune` runs it."""
+"""The JAX runner: bertjax's training step and engine with packed batches, as `finetune` runs them."""
 
 from contextlib import closing
 from functools import partial
 
 import jax
 
-from bertjax.baselines.runners.runner import Job, Stopwatch, Trained
+from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.prediction.devices import AXIS, all_devices
@@ -18,43 +18,37 @@ from bertjax.training.step.train_step import make_train_step
 from bertjax.training.train_state import Metrics
 
 
-def run(job: Job) -> Trained:
-    """Trains and returns the trained parameters and the engine's answers."""
+def run(job: RunnerInput) -> RunnerOutput:
+    """Trains and returns the trained parameters and the engine's predictions."""
     config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
-    watch = Stopwatch()
+    timer = StepTimer()
     optimizer = make_optimizer(config.optimizer, source.plan.total_steps, model)
     step = make_train_step(
         model, optimizer, loss_of(config), AXIS, config.freeze, config.accumulate, config.regularization
     )
-    start = step.init(params, jax.random.PRNGKey(config.seed))
     devices = all_devices(config.engine)
-    state = devices.place(start)
-    engine = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)
-    waiting: list[tuple[Metrics, PackedBatch]] = []
+    state = devices.place(step.init(params, jax.random.PRNGKey(config.seed)))
+    train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)
 
-    def read() -> None:
-        metrics, packed_batch = waiting.pop(0)
-        watch.lap(
-            float(metrics["loss"]),
-            packed_batch.num_examples,
-            packed_batch.num_tokens,
-            packed_batch.batch.token_ids.size,
-        )
+    def record(metrics: Metrics, packed_batch: PackedBatch) -> None:
+        tokens = packed_batch.batch.token_ids.size
+        timer.lap(float(metrics["loss"]), packed_batch.num_examples, packed_batch.num_tokens, tokens)
 
+    pending: list[tuple[Metrics, PackedBatch]] = []
     with closing(prefetched(source.batches())) as batches:
         for packed_batch in batches:
-            state, metrics = engine(state, packed_batch.batch)
-            waiting.append((metrics, packed_batch))
-            # A loss is read when the next update is under way, so that the device never waits; but the first at once.
-            if len(waiting) > 1 or not watch.losses:
-                read()
-    while waiting:
-        read()
-    engine.close()
+            state, metrics = train_step(state, packed_batch.batch)
+            pending.append((metrics, packed_batch))
+            # A loss is read after the next update has started, so that the device never waits; but the first at once.
+            if len(pending) > 1 or not timer.losses:
+                record(*pending.pop(0))
+    for metrics, packed_batch in pending:
+        record(metrics, packed_batch)
+    train_step.close()
     trained = evaluation_params(state)
-    return Trained(
-        losses=watch.losses,
-        speed=watch.speed,
+    return RunnerOutput(
+        losses=timer.losses,
+        speed=timer.speed,
         params=jax.device_get(trained),
         predict=partial(Forward(devices, model), trained),
         num_devices=devices.count,

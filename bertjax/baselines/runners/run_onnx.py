@@ -1,6 +1,6 @@
-"""The ONNX contestant: what `jax` trained with the same seed, exported through PyTorch and answered by ONNX Runtime.
+"""The ONNX runner: the model that `jax` has trained with the same seed, exported through PyTorch, in ONNX Runtime.
 
-It trains nothing. `torch.onnx.export` writes the network for any number of texts of any length.
+It trains nothing. `torch.onnx.export` exports the network for any number of texts of any length.
 """
 
 import tempfile
@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from bertjax.baselines.runners.runner import Job, Trained
+from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput
 from bertjax.baselines.runners.runner_result import MODEL, run_folder
 from bertjax.baselines.torch.torch_model import Inputs, answers_of, make_module, predict
 from bertjax.batch import Batch, Pretraining
@@ -23,8 +23,8 @@ from bertjax.tasks import Model, Params, find_torch_task
 _NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class _Answers(torch.nn.Module):
-    """The module with the arguments by position, and its answers as a tuple."""
+class _PositionalModule(torch.nn.Module):
+    """The module with positional arguments and a tuple of outputs, as the export needs it."""
 
     def __init__(self, module: torch.nn.Module, model: Model):
         super().__init__()
@@ -36,14 +36,14 @@ class _Answers(torch.nn.Module):
         return tuple(answers) if isinstance(answers, Pretraining) else answers
 
 
-def run(job: Job) -> Trained:
-    """Exports and returns what answers."""
+def run(job: RunnerInput) -> RunnerOutput:
+    """Exports the trained model and returns its predictions by ONNX Runtime."""
     folder = run_folder(job.out, "jax", job.config.seed) / MODEL
     if not folder.is_dir():
         raise ConfigError(f"{folder} is missing: onnx answers with what jax has trained, and that run left no model")
     model, params = from_pretrained(folder)
     session = make_session(model, params)
-    return Trained(
+    return RunnerOutput(
         losses=[],
         speed=None,
         params=params,
@@ -55,7 +55,7 @@ def run(job: Job) -> Trained:
 
 def make_session(model: Model, params: Params) -> Any:
     """The network in ONNX Runtime, for texts of any number and length."""
-    network = _Answers(make_module(model, params).cpu(), model).eval()
+    network = _PositionalModule(make_module(model, params).cpu(), model).eval()
     shape = (2, 3, 5) if find_torch_task(model.task).grouped_inputs else (2, 5)
     axes = dict.fromkeys(range(len(shape)), torch.export.Dim.DYNAMIC)
     example = tuple(torch.ones(shape, dtype=torch.long) for _ in _NAMES)
@@ -75,7 +75,7 @@ def make_session(model: Model, params: Params) -> Any:
 
 
 def answers(model: Model, params: Params, batch: Batch) -> Any:
-    """What ONNX Runtime says of a batch, laid out as `Task.scores` has it."""
+    """The outputs of ONNX Runtime for a batch, in the layout of `Task.scores`."""
     return _predict(make_session(model, params), model, batch)
 
 

@@ -1,7 +1,7 @@
-"""The PyTorch contestant: a plain training loop over transformers' model, fed with our batches in our order.
+"""The PyTorch runner: a plain training loop over transformers' model, with bertjax's batches in the same order.
 
 Same initial parameters, same texts in every update, same loss, same AdamW with the same decay mask, schedule and
-clipping. Each batch is padded to its longest text. What differs is the arithmetic, and the random numbers of dropout.
+clipping. Each batch is padded to its longest text. Only the arithmetic and the random numbers of dropout differ.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import torch
 
-from bertjax.baselines.runners.runner import Job, Stopwatch, Trained
+from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.reference import make_adamw
 from bertjax.baselines.torch.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
@@ -29,17 +29,22 @@ Update = Callable[[int, PackedBatch], tuple[float, int]]
 """(number of the update, batch) -> (loss, computed tokens)."""
 
 
-def run(job: Job) -> Trained:
-    """Trains and returns the trained module's parameters and answers."""
+def run(job: RunnerInput) -> RunnerOutput:
+    """Trains and returns the module's parameters and predictions."""
     model = job.prepared.model
-    watch = Stopwatch()
+    timer = StepTimer()
     module, update = make_update(job.config, job.prepared)
     for step, packed_batch in enumerate(job.prepared.train.batches()):
         loss, computed_tokens = update(step, packed_batch)
-        watch.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
-    return Trained(
-        losses=watch.losses,
-        speed=watch.speed,
+        timer.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
+    return trained_output(module, model, timer)
+
+
+def trained_output(module: torch.nn.Module, model: Model, timer: StepTimer) -> RunnerOutput:
+    """The output of a runner that has trained transformers' model."""
+    return RunnerOutput(
+        losses=timer.losses,
+        speed=timer.speed,
         params=params_of(module, model),
         predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
         num_devices=1,
@@ -49,7 +54,7 @@ def run(job: Job) -> Trained:
 
 
 def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Module, Update]:
-    """transformers' model with the initial parameters, and what trains it in place by one batch."""
+    """transformers' model with the initial parameters, and a function that trains it in place on one batch."""
     model, params = prepared.model, prepared.params
     torch.manual_seed(config.seed)
     module = make_module(model, params).train()
@@ -75,7 +80,7 @@ def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Mo
 def decayed_of(
     model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...] = Optimizer.no_decay
 ) -> dict[str, bool]:
-    """Of each parameter that is trained, by the names of our weight table, whether weight decay applies."""
+    """Hugging Face's name of each trained parameter -> whether weight decay applies to it."""
     is_frozen = frozen_filter(model, freeze)
     trained = {
         module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}

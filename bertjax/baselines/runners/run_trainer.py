@@ -1,37 +1,28 @@
-"""What a user would run instead: transformers' Trainer, with the same recipe, everything else at its default.
+"""The Trainer runner: transformers' Trainer with the same recipe and everything else at its default.
 
-It shuffles on its own (`trainer`), or puts texts of similar length together (`trainer-grouped`); each batch is padded
+It shuffles by itself (`trainer`), or puts texts of similar length together (`trainer-grouped`); each batch is padded
 to its longest text. Loss, optimizer and schedule are the Trainer's.
 """
 
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from bertjax.baselines.runners.runner import Job, Stopwatch, Trained
+from bertjax.baselines.runners.run_torch import trained_output
+from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.baselines.torch.padded_texts import texts_of
-from bertjax.baselines.torch.torch_model import (
-    Inputs,
-    answer_with,
-    device_name,
-    inputs_of,
-    label_arguments,
-    make_module,
-    params_of,
-    predict,
-)
+from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, make_module
 from bertjax.data.batching.collate import StoredBatches, collate
 from bertjax.data.batching.packing import Layout, unpacked
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
 class _Rows(torch.utils.data.Dataset):
-    """Indices of the examples, with as many tokens as the Trainer needs to see to group them."""
+    """Indices of the examples, with token ids of the right length, by which the Trainer groups them."""
 
     def __init__(self, lengths: np.ndarray):
         self._lengths = lengths
@@ -45,25 +36,25 @@ class _Rows(torch.utils.data.Dataset):
         return {"input_ids": range(int(self._lengths[i])), "row": i}
 
 
-class _Laps(TrainerCallback):
-    """Takes the time and the loss of every update."""
+class _TimerCallback(TrainerCallback):
+    """Records time and loss of every update; `counts` are the examples and tokens of the present batch."""
 
-    def __init__(self, watch: Stopwatch):
-        self._watch = watch
+    def __init__(self, timer: StepTimer):
+        self._timer = timer
         self.counts = (0, 0, 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
         if logs and "loss" in logs:
-            self._watch.lap(logs["loss"], *self.counts)
+            self._timer.lap(logs["loss"], *self.counts)
 
 
-def run(job: Job) -> Trained:
-    """Trains with the Trainer and returns the trained module's parameters and answers."""
+def run(job: RunnerInput) -> RunnerOutput:
+    """Trains with the Trainer and returns the module's parameters and predictions."""
     config, model, source = job.config, job.prepared.model, job.prepared.train
-    assert isinstance(source, StoredBatches), "the Trainer draws its examples at random"
+    assert isinstance(source, StoredBatches), "the Trainer needs random access to its examples"
     store = source.examples
-    watch = Stopwatch()
-    laps = _Laps(watch)
+    timer = StepTimer()
+    callback = _TimerCallback(timer)
     module = make_module(model, job.prepared.params)
 
     def padded(rows: Sequence[dict[str, Any]]) -> Inputs:
@@ -72,7 +63,7 @@ def run(job: Job) -> Trained:
         layout = Layout(len(rows), max(lengths), examples.kind.texts)
         batch = collate(examples, np.arange(len(rows)), unpacked(lengths), layout).batch
         texts = texts_of(model, batch)
-        laps.counts = (len(rows), int(texts.attention_mask.sum()), texts.token_ids.size)
+        callback.counts = (len(rows), int(texts.attention_mask.sum()), texts.token_ids.size)
         return {**inputs_of(model, texts), **label_arguments(model, batch, texts)}
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,18 +72,10 @@ def run(job: Job) -> Trained:
             args=_arguments(config, scratch, grouped=job.framework == "trainer-grouped"),
             train_dataset=_Rows(store.lengths),
             data_collator=padded,
-            callbacks=[laps],
+            callbacks=[callback],
         )
         trainer.train()
-    return Trained(
-        losses=watch.losses,
-        speed=watch.speed,
-        params=params_of(module, model),
-        predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
-        num_devices=1,
-        device=device_name(),
-        device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-    )
+    return trained_output(module, model, timer)
 
 
 def _arguments(config: FineTuneConfig, folder: str, grouped: bool) -> Any:

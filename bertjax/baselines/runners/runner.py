@@ -1,7 +1,7 @@
-"""A contestant: a framework that does one whole job, and what is measured of it.
+"""What a runner gets and returns. Each framework is a file `run_*.py` with `run(job) -> RunnerOutput`.
 
-Each framework is a file `run_*.py` with `run(job) -> Trained`. All get the same prepared input: texts, order of
-examples, initial parameters (the head included), settings and seed.
+All runners get the same prepared input: texts, order of examples, initial parameters (the head included), settings and
+seed.
 """
 
 import time
@@ -15,12 +15,14 @@ from bertjax.training.run.prepare import Prepared
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
-class Job(NamedTuple):
-    """What a contestant has to do: train on `prepared.train` from `prepared.params`, as the config says.
+class RunnerInput(NamedTuple):
+    """The job of a runner: train on `prepared.train` from `prepared.params`, with the settings of `config`.
 
     Attributes:
-      framework: its name; one file may serve several.
-      out: folder of the comparison, for one that answers with what another has trained.
+      framework: a row of `FRAMEWORKS`; one file may serve several.
+      config: the settings.
+      prepared: the rows, the network and its initial parameters.
+      out: folder of the comparison, for a framework that loads what another one has trained.
     """
 
     framework: str
@@ -29,8 +31,8 @@ class Job(NamedTuple):
     out: Path
 
 
-class Speed(NamedTuple):
-    """How fast a training went.
+class TrainingSpeed(NamedTuple):
+    """Times and counts of a training.
 
     Attributes:
       seconds_to_first_step: from the prepared input to the end of the first update: building, compiling, computing.
@@ -45,21 +47,21 @@ class Speed(NamedTuple):
     computed_tokens: int
 
 
-class Trained(NamedTuple):
-    """What a contestant leaves.
+class RunnerOutput(NamedTuple):
+    """What a runner returns.
 
     Attributes:
       losses: of every update, each before it was made; empty where nothing is trained.
-      speed: of the training, or None.
-      params: trained, as bertjax has them, on the host.
-      predict: a batch of the host -> logits in its layout, from the trained parameters.
+      speed: of the training; None where nothing is trained.
+      params: the trained parameters in bertjax's layout, on the host.
+      predict: batch on the host -> logits of the trained parameters, in the batch's layout.
       num_devices: the rows of such a batch must be a multiple of it.
-      device: what computed, in words.
-      device_peak_bytes: the most memory that was held on an accelerator, None without one.
+      device: name of the device.
+      device_peak_bytes: most memory held on an accelerator; None without one.
     """
 
     losses: list[float]
-    speed: Speed | None
+    speed: TrainingSpeed | None
     params: Params
     predict: Callable[[Batch], Any]
     num_devices: int
@@ -67,8 +69,8 @@ class Trained(NamedTuple):
     device_peak_bytes: int | None = None
 
 
-class Stopwatch:
-    """Takes the time and the loss of every update; it runs from the moment it is made."""
+class StepTimer:
+    """Records time and loss of every update, from the moment of its construction."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -76,7 +78,7 @@ class Stopwatch:
         self._examples = self._real_tokens = self._computed_tokens = 0
 
     def lap(self, loss: float, examples: int, real_tokens: int, computed_tokens: int) -> None:
-        """An update is done."""
+        """Records the end of an update."""
         self._last = time.perf_counter()
         if not self.losses:
             self._first = self._last
@@ -87,12 +89,7 @@ class Stopwatch:
         self.losses.append(loss)
 
     @property
-    def speed(self) -> Speed:
-        """Of the updates so far."""
-        return Speed(
-            self._first - self._started,
-            self._last - self._first,
-            self._examples,
-            self._real_tokens,
-            self._computed_tokens,
-        )
+    def speed(self) -> TrainingSpeed:
+        """The speed of the updates so far."""
+        first, rest = self._first - self._started, self._last - self._first
+        return TrainingSpeed(first, rest, self._examples, self._real_tokens, self._computed_tokens)

@@ -1,10 +1,10 @@
-"""What a contestant's run leaves in its folder, and how it is read again.
+"""The files of one run of a comparison, written and read.
 
 result.json   framework, seed, metrics, speed, memory, versions; written last: a folder that has it holds a finished run
-arrays.npz    losses of every update, what was said of each test row, the labels
+arrays.npz    losses of every update, scores of each test row
 error.txt     one line, where the run failed
-log.txt       what the process said
-model/        the trained model, where it was asked for
+log.txt       output of the process
+model/        the trained model, with `keep_models`
 """
 
 import json
@@ -20,7 +20,7 @@ _ARRAYS = ("losses", "answers", "offsets")
 RESULT, ARRAYS, ERROR, LOG, MODEL = "result.json", "arrays.npz", "error.txt", "log.txt", "model"
 
 
-class Result(NamedTuple):
+class RunResult(NamedTuple):
     """A finished run of one framework with one seed.
 
     Attributes:
@@ -29,11 +29,11 @@ class Result(NamedTuple):
       labels: the label vocabulary.
       metrics: of the test rows, flat.
       measured: seconds, counts and bytes, by name.
-      device: what computed.
-      versions: of the packages that did.
+      device: name of the device.
+      versions: of the packages that were used.
       losses: [updates] float64; empty where nothing was trained.
-      answers: what was said of the test rows, [N, ...] or one a token (`Task.scores`).
-      offsets: [N + 1] where the tokens of each test row begin.
+      answers: scores of the test rows, [N, ...] or one a token (`Task.scores`).
+      offsets: [N + 1], where the tokens of each test row begin.
     """
 
     framework: str
@@ -50,17 +50,17 @@ class Result(NamedTuple):
 
     @property
     def examples_per_second(self) -> float:
-        """Training speed, without the first update."""
+        """Training examples a second, without the first update."""
         return self.measured["examples"] / self.measured["seconds"]
 
     @property
     def real_tokens_per_second(self) -> float:
-        """The same in tokens that are not padding."""
+        """Training tokens a second, without padding and without the first update."""
         return self.measured["real_tokens"] / self.measured["seconds"]
 
     @property
     def peak_bytes(self) -> float:
-        """Most memory held: on the accelerator, else by the process over what it held before."""
+        """Most memory held: on the accelerator, else by the process above its memory before the training."""
         held = self.measured["memory_peak_bytes"] - self.measured["memory_before_bytes"]
         return self.measured.get("device_peak_bytes", held)
 
@@ -71,12 +71,12 @@ class Result(NamedTuple):
 
 
 def run_folder(out: Path, framework: str, seed: int) -> Path:
-    """The folder of one run inside of a comparison's."""
+    """The folder of one run in that of the comparison."""
     return out / f"{framework}-{seed}"
 
 
-def write_result(folder: Path, result: Result) -> None:
-    """Writes a result, the file that makes it finished last."""
+def write_result(folder: Path, result: RunResult) -> None:
+    """Writes a result; `result.json`, by which it counts as finished, comes last."""
     with (folder / ARRAYS).open("wb") as file:
         np.savez_compressed(file, **{name: getattr(result, name) for name in _ARRAYS})
     values: dict[str, Any] = {name: value for name, value in result._asdict().items() if name not in _ARRAYS}
@@ -84,17 +84,17 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def write_error(folder: Path, line: str) -> None:
-    """Leaves why a run failed."""
+    """Writes why a run failed."""
     write_text(folder / ERROR, line + "\n")
 
 
 def read_error(folder: Path) -> str | None:
-    """Why a run failed, or None."""
+    """Why a run failed; None where it did not."""
     return (folder / ERROR).read_text(encoding="utf-8").strip() if (folder / ERROR).is_file() else None
 
 
-def read_result(folder: Path) -> Result | None:
-    """The result in a folder, or None where no run was finished.
+def read_result(folder: Path) -> RunResult | None:
+    """The result in a folder; None where no run has finished.
 
     Raises:
       RunFolderError: files that cannot be read.
@@ -104,7 +104,7 @@ def read_result(folder: Path) -> Result | None:
     try:
         values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         with np.load(folder / ARRAYS) as arrays:
-            return Result(**values | {"labels": tuple(values["labels"])}, **{name: arrays[name] for name in _ARRAYS})
+            return RunResult(**values | {"labels": tuple(values["labels"])}, **{name: arrays[name] for name in _ARRAYS})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunFolderError(
             f"{folder} holds a result that cannot be read ({str(error).splitlines()[0]}); delete the folder, and "

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bertjax.config import Execution, read_config_json
 from bertjax.model_folder import from_pretrained, stored_task
+from bertjax.pretrained.files import resolve_model
 from bertjax.pretrained.rules import RULES
 from bertjax.tasks import Model, Params, find_task, find_torch_task
-from bertjax.tracking.registry import find_model
 
 
 def load_pair(
@@ -31,7 +31,7 @@ def load_pair(
     Raises:
       UserError: as `from_pretrained`.
     """
-    folder = find_model(name)
+    folder = resolve_model(name)
     saved_task = stored_task(read_config_json(folder))
     task = task or ("classification" if saved_task == "encoder" else saved_task)
     row, labels, allowed = find_task(task), None, list(init_missing)

@@ -169,8 +169,7 @@ def experiment_file(results: Results, result: TrialResult) -> str:
         f'"""The best of {len(results.trials)} trials of a sweep: trial {result.trial.number}, {score}.\n\n'
         f"Command    python THIS_FILE\n"
         f'"""\n\n'
-        f"import bertjax\n"
-        f"from bertjax.settings import override\n\n"
-        f"CONFIG = override(\n    bertjax.FineTuneConfig(),\n    {{\n{lines}    }},\n)\n\n"
+        f"import bertjax\n\n"
+        f"CONFIG = bertjax.override(\n    bertjax.FineTuneConfig(),\n    {{\n{lines}    }},\n)\n\n"
         f'if __name__ == "__main__":\n    print(bertjax.finetune(CONFIG).metrics)\n'
     )

@@ -25,8 +25,8 @@ from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
+from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
-from bertjax.tracking.registry import find_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.environment import weights_digest
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -69,7 +69,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     """
     task_format = find_format(config.task)
     _check_loss(config, task_format)
-    folder = find_model(config.model)
+    folder = resolve_model(config.model)
     positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")

@@ -1,4 +1,4 @@
-"""What the command line sets for its process, and what it leaves to a user who has set it."""
+"""Process-wide settings of the command line, and those of the user, which it keeps."""
 
 import os
 import subprocess
@@ -38,13 +38,13 @@ print(*found.values())
 
 @pytest.fixture
 def environment(tmp_path):
-    """As on a machine where nobody has set anything of JAX's."""
+    """Environment variables without any of JAX's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "PYTHONWARNINGS"))}
     root = str(Path(__file__).parents[2])
     return {**kept, "PYTHONPATH": root, "BERTJAX_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
 
 
-def test_the_second_start_finds_the_compiled_step(environment, tmp_path):
+def test_second_start_finds_the_compiled_step_in_the_cache(environment, tmp_path):
     """Both halves, compiled ahead of time for all devices; for once the tiny ones are kept too."""
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     first, second = (
@@ -73,13 +73,13 @@ def test_compiled_programs_have_a_folder_and_a_bound(environment, tmp_path):
     }
 
 
-def test_a_folder_of_the_users_own_is_left_as_it_is(environment, tmp_path):
+def test_users_compilation_cache_is_kept(environment, tmp_path):
     own = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}
     assert settings_after({**environment, **own}) == own
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_cache_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
+def test_unwritable_cache_folder_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "file"))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
@@ -87,7 +87,7 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
-def test_the_command_starts_itself_with_huge_pages(environment):
+def test_command_restarts_itself_with_huge_pages(environment):
     """Only where the user has not set the variable, and never in a loop."""
     code = (
         "import os; from bertjax.cli.process_setup import restart_with_huge_pages; restart_with_huge_pages();"

@@ -1,4 +1,4 @@
-"""Intervals and verdicts: small pure functions whose answers are known."""
+"""Confidence intervals and verdicts with known results."""
 
 import numpy as np
 import pytest
@@ -7,22 +7,22 @@ from scipy import stats
 from bertjax.baselines.compare.paired_statistics import Interval, Paired, bootstrap_interval, paired_difference, verdict
 
 
-def test_the_interval_is_as_wide_as_students():
-    """Of normal values it is nearly the t-interval, the bias of few values made up for."""
+def test_interval_is_as_wide_as_students_t():
+    """For normal values it is nearly the t-interval: the bias of few values is corrected."""
     values = np.random.default_rng(0).normal(3.0, 2.0, 40)
     low, high = bootstrap_interval(values)
     expected = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
     assert (low, high) == pytest.approx(expected, abs=0.05)  # a bootstrap is random
 
 
-def test_the_interval_covers_what_it_says_with_five_seeds():
-    """A plain percentile bootstrap of five covers 83% of what it should cover 95% of."""
+def test_interval_coverage_with_five_seeds():
+    """A plain percentile bootstrap of five values covers 83% in the place of 95%."""
     rng = np.random.default_rng(1)
     hits = [bootstrap_interval(rng.normal(size=5)).contains(0.0) for _ in range(300)]
     assert 0.91 <= np.mean(hits) <= 0.99
 
 
-def test_it_is_reproducible_and_follows_the_confidence():
+def test_interval_is_reproducible_and_widens_with_confidence():
     values = [0.1, 0.3, 0.2, 0.5, 0.4]
     assert bootstrap_interval(values) == bootstrap_interval(values)
     wide, narrow = bootstrap_interval(values), bootstrap_interval(values, confidence=0.5)
@@ -30,7 +30,7 @@ def test_it_is_reproducible_and_follows_the_confidence():
 
 
 def test_differences_are_paired_by_seed():
-    """Seeds move both sides alike; the difference is what stays."""
+    """A seed moves both scores alike, so the difference remains."""
     first = np.array([0.90, 0.95, 0.80, 0.85, 0.99])
     paired = paired_difference(first, first - 0.01)
     assert paired.mean == pytest.approx(0.01)

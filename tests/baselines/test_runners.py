@@ -1,4 +1,4 @@
-"""The contestants train on the same texts with the same maths: without dropout their losses are the same numbers."""
+"""The runners train on the same texts with the same maths: without dropout their losses are equal."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification
 
 from bertjax.baselines.parity.random_examples import packed, random_examples
 from bertjax.baselines.runners import run_jax, run_onnx, run_torch, run_trainer
-from bertjax.baselines.runners.runner import Job
+from bertjax.baselines.runners.runner import RunnerInput
 from bertjax.baselines.torch import torch_model
 from bertjax.baselines.torch.torch_model import answer_with
 from bertjax.config import Execution
@@ -42,11 +42,11 @@ def config(tiny_model, reviews) -> FineTuneConfig:
     )
 
 
-def run(contestant, framework, config, out=Path()):
-    """What a framework leaves; all but JAX have one example a row."""
+def run(runner, framework, config, out=Path()):
+    """The output of a runner; all but JAX have one example a row."""
     packed = framework == "jax"
     config = replace(config, packing="on" if packed else "off")
-    return contestant.run(Job(framework, config, prepare(config, jax.device_count() if packed else 1), out))
+    return runner.run(RunnerInput(framework, config, prepare(config, jax.device_count() if packed else 1), out))
 
 
 @pytest.mark.parametrize(
@@ -64,25 +64,25 @@ def test_twenty_steps_without_dropout_have_the_same_losses(config, changes):
     assert ours.speed.examples == theirs.speed.examples == 48 * 4 - 8
 
 
-def test_every_contestant_computes_in_the_precision_asked_for(config):
+def test_every_runner_computes_in_the_configured_precision(config):
     config = replace(config, batch_size=48, epochs=8, optimizer=Optimizer(learning_rate=1e-2, warmup=0.0))
     rounded = replace(config, execution=Execution(precision="bfloat16"))
     exact = run(run_torch, "torch", config).losses
-    for contestant, framework in ((run_jax, "jax"), (run_torch, "torch"), (run_trainer, "trainer")):
-        losses = run(contestant, framework, rounded).losses
+    for runner, framework in ((run_jax, "jax"), (run_torch, "torch"), (run_trainer, "trainer")):
+        losses = run(runner, framework, rounded).losses
         np.testing.assert_allclose(losses, exact, atol=5e-3)  # 8 bits, 8 updates
         assert np.abs(np.subtract(losses, exact)).max() > 3e-5, framework  # float32 keeps within 1e-5
 
 
-def test_the_trainer_minimises_the_same_loss(config):
-    """All rows in one update: their order, which the Trainer chooses, has no say, and a warmup is not rounded up."""
+def test_trainer_minimises_the_same_loss(config):
+    """All rows in one update: the Trainer's order of them does not matter, and a warmup is not rounded up."""
     config = replace(config, batch_size=48, epochs=6, optimizer=Optimizer(learning_rate=1e-3, warmup=0.0))
     ours, theirs = run(run_torch, "torch", config), run(run_trainer, "trainer", config)
     np.testing.assert_allclose(ours.losses, theirs.losses, atol=1e-5)  # float32 over 6 updates
     assert theirs.speed.examples == 48 * 5
 
 
-def test_the_trainer_groups_by_length(config):
+def test_trainer_grouped_batches_have_less_padding(config):
     config = replace(config, batch_size=2, epochs=2)  # it sorts the rows of six batches
     plain, grouped = (run(run_trainer, name, config).speed for name in ("trainer", "trainer-grouped"))
     assert grouped.real_tokens / grouped.computed_tokens > plain.real_tokens / plain.computed_tokens
@@ -90,7 +90,7 @@ def test_the_trainer_groups_by_length(config):
 
 
 @pytest.mark.parametrize(("first", "framework"), [(run_torch, "torch"), (run_jax, "jax")], ids=["torch", "jax"])
-def test_what_one_side_trained_the_other_takes_on(config, tmp_path, first, framework):
+def test_jax_and_torch_continue_from_each_others_weights(config, tmp_path, first, framework):
     """The same score from the same folder, and the same next 20 losses."""
     config = replace(config, optimizer=Optimizer(learning_rate=1e-2))
     prepared = prepare(config, jax.device_count())
@@ -117,7 +117,7 @@ def test_what_one_side_trained_the_other_takes_on(config, tmp_path, first, frame
 
 
 @pytest.mark.parametrize("task", ["classification", "question_answering"])
-def test_onnx_answers_as_the_network_does(task):
+def test_onnx_predictions_equal_the_networks(task):
     """For texts of any number and length, though it was exported from two of one length."""
     model = make_model(TINY, task, ("a", "b", "c") if TASKS[task].names else ())
     params = jax.device_get(model.init(jax.random.PRNGKey(1)))
