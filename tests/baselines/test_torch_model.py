@@ -5,7 +5,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-import torch
 
 from bertjax.baselines.parity.random_examples import packed, padded, random_examples
 from bertjax.baselines.runners.frameworks import check_head
@@ -14,9 +13,7 @@ from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_l
 from bertjax.errors import ConfigError
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.settings.options import Imbalance
-from tests.conftest import TINY
-
-torch.set_num_threads(1)
+from tests.support.models import TINY
 
 TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
 

@@ -9,6 +9,7 @@ import transformers
 
 from bertjax.cli.main import main
 from bertjax.model_folder import from_pretrained, save_pretrained
+from tests.support.processes import complaint
 
 
 @pytest.fixture
@@ -76,9 +77,7 @@ def test_mistakes_leave_nothing_behind(tiny_model, in_folder, tmp_path_factory, 
     (full / "file").write_text("mine")
     words = [flag.format(model=tiny_model, full=full) for flag in flags]
     assert main(["export", "--model", str(tiny_model), *words]) == 2
-    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
-    assert len(complaint) == 1
-    assert message in complaint[0]
+    assert message in complaint(capsys.readouterr().err)
     assert not list(in_folder.iterdir())
     assert (full / "file").read_text() == "mine"
 

@@ -13,7 +13,7 @@ from bertjax.batch import padded_batch
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 TRAINED = [task for task, row in TASKS.items() if row.loss is not None]
 ROWS, LONGEST, SLOTS = 3, 12, 4

@@ -17,8 +17,7 @@ from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
 from bertjax.errors import ConfigError, DataError
-from tests.data.test_answer_format import QUESTIONS, squad
-from tests.training.test_tasks import COLUMNS, TABLES
+from tests.support.tables import COLUMNS, QUESTIONS, TABLES, squad
 
 pytestmark = pytest.mark.ray
 

@@ -23,7 +23,7 @@ from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.predictions import READOUTS
 from bertjax.tasks import make_model
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 ATOL = 1e-6  # float32, other rows beside an example: sums in another order
 

@@ -17,7 +17,7 @@ from bertjax.model.precision import policy_of, to_compute
 from bertjax.model_folder import from_pretrained
 from bertjax.prediction.devices import split_rows
 from bertjax.tasks import TASKS, make_model, parameter_shapes
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 MODES = ("unrolled", "stacked")
 LENGTHS = np.array([7, 3, 10, 5])

@@ -14,7 +14,7 @@ import yaml
 
 from bertjax.cli import finetune, sweep
 from bertjax.cli.flags import parse
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
 NEEDED = {

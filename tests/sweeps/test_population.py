@@ -34,7 +34,7 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation, Optimizer
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 BASE = FineTuneConfig(data=Table("t.csv", validation="v.csv"), epochs=3)
 RATE = {"optimizer.learning_rate": LogUniform(1e-6, 1e-1)}

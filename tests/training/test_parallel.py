@@ -18,7 +18,8 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.engine import Engine
 from bertjax.training.step.train_step import make_train_step
-from tests.training.test_step import batches_of, make_examples, network, without_dropout
+from tests.support.batches import batches_of, make_examples
+from tests.support.models import network, without_dropout
 
 ENGINES = ("pmap", "shard_map")
 

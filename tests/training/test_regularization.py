@@ -19,8 +19,8 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Regularization
 from bertjax.training.step.regularization import mixed
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
-from tests.training.test_updates import BATCH
+from tests.support.batches import EIGHT_ROWS as BATCH
+from tests.support.models import TINY
 
 KEY = jax.random.PRNGKey(3)
 QUIET = replace(TINY, num_layers=1, hidden_dropout_rate=0.0, attention_dropout_rate=0.0)

@@ -21,9 +21,9 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimizer
 from bertjax.training.step.engine import Engine
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import WORDS
-from tests.training.test_seeds import Trackers, stop_after
-from tests.training.test_step import make_examples, network
+from tests.support.batches import make_examples
+from tests.support.models import WORDS, network
+from tests.support.tracking import Trackers, stop_after
 
 SEEDS = (0, 1, 9)
 
