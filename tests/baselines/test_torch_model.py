@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_texts_are_those_of_the_batch_in_either_layout(pair):
 
 def test_parameters_come_back_as_they_went(pair):
     model, params, module, _ = pair
-    assert jax.tree.all(jax.tree.map(np.array_equal, params, params_of(module, model)))
+    chex.assert_trees_all_equal(params, params_of(module, model))
 
 
 def test_a_head_that_transformers_lacks():

@@ -56,7 +56,7 @@ def test_a_full_disk_is_one_line_and_other_errors_of_the_system_are_bugs(capsys,
         run((tmp_path / "none").read_bytes)
 
 
-def test_fetch_lists_and_fetches(capsys):
+def test_fetch_lists_and_fetches(catalog_assets, capsys):
     assert main(["fetch"]) == 0
     assert main(["fetch", "trec"]) == 0
     shown = capsys.readouterr().out

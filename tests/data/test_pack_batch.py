@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
     grads, metrics = gradient(state, one_a_row)
     packed_grads, packed_metrics = gradient(state, several_a_row)
     np.testing.assert_allclose(packed_metrics["loss"], metrics["loss"], atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), packed_grads, grads)
+    chex.assert_trees_all_close(packed_grads, grads, rtol=1e-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)

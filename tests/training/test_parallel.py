@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -46,7 +47,7 @@ def test_both_engines_compute_the_same_bits():
         train(all_devices(engine), *network()) for engine in ENGINES
     )
     assert left_losses == right_losses
-    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+    chex.assert_trees_all_equal(left, right)
     np.testing.assert_array_equal(left_logits, right_logits)
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_wider_batch_has_the_same_loss_and_gradient_with_dropout(parts):
     wide_grads, wide_metrics = jax.jit(step.gradient)(state, wide)
     np.testing.assert_allclose(wide_metrics["loss"], metrics["loss"], rtol=1e-6)
     # float32 sums over other numbers of terms
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), wide_grads, grads)
+    chex.assert_trees_all_close(wide_grads, grads, rtol=1e-7, atol=5e-7)
 
 
 def test_too_many_seeds_for_the_memory(config, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +43,7 @@ def test_parts_of_a_batch_have_its_loss_and_gradient(num_devices, accumulate):
     parts, loss_of_parts = gradient_on(num_devices, accumulate)
     np.testing.assert_allclose(loss_of_parts, loss, rtol=1e-6)
     # float32 sums over other numbers of terms
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), parts, whole)
+    chex.assert_trees_all_close(parts, whole, rtol=1e-7, atol=5e-7)
 
 
 def test_each_part_draws_a_dropout_mask_of_its_own():

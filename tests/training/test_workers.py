@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import psutil
@@ -104,7 +105,7 @@ def test_a_run_survives_the_death_of_a_worker(config, undisturbed, tmp_path):
     with a_worker_dies(tmp_path / "run"):
         result = finetune_on_workers(config, tmp_path / "run", replace(TWO, max_failures=1))
     assert logged_losses(result.folder) == logged_losses(undisturbed)
-    assert jax.tree.all(jax.tree.map(np.array_equal, params_of(result.folder), params_of(undisturbed)))
+    chex.assert_trees_all_equal(params_of(result.folder), params_of(undisturbed))
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["run", "undisturbed"]
