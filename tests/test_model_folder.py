@@ -16,7 +16,7 @@ from bertjax.errors import CheckpointError, ConfigError, DiskError
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors
 from bertjax.tasks import TASKS, make_model
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 
 def same(left, right) -> bool:

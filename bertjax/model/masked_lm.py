@@ -27,4 +27,4 @@ class MaskedLanguageModel(hk.Module):
         transformed = activation(c.hidden_act)(linear(c, c.hidden_size, "transform")(hidden_states))
         transformed = layer_norm(c, "norm")(transformed)
         bias = hk.get_parameter("b", [c.vocab_size], init=jnp.zeros)
-        return jnp.einsum("BTD,VD->BTV", transformed, word_embeddings) + bias
+        return jnp.einsum("BTD,VD->BTV", transformed, word_embeddings) + bias[None, None]

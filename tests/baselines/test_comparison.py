@@ -7,7 +7,6 @@ import time
 
 import psutil
 import pytest
-from mlflow import MlflowClient
 
 from bertjax.baselines.runners.frameworks import check_job
 from bertjax.cli.main import main
@@ -15,13 +14,13 @@ from bertjax.errors import ConfigError
 from bertjax.tasks import make_model
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Regularization
-from tests.conftest import TINY
+from tests.support.models import TINY
+from tests.support.processes import complaint
+from tests.support.tracking import runs_of
 
 
 @pytest.fixture
-def command(in_folder, tiny_model, reviews, monkeypatch):
-    # Two threads that wait for each other after every small product take eight times as long on a busy machine.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def command(in_folder, tiny_model, reviews):
     table = ["--train", str(reviews), "--text-columns", "title", "body", "--label-column", "stars"]
     job = ["--model", str(tiny_model), "--max-length", "48", "--batch-size", "8", "--learning-rate", "1e-2"]
     return ["compare", *table, *job, "--epochs", "2", "--dropout", "off", "--out", "both"]
@@ -59,8 +58,7 @@ def test_resume_completes_a_comparison_after_a_killed_run(command, in_folder, ca
     assert "Without a result" not in (in_folder / "both" / "report.html").read_text()
     assert json.loads((in_folder / "both" / "jax-3" / "result.json").read_text())["metrics"]["test/accuracy"] >= 0.5
 
-    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    client, runs = runs_of(in_folder)
     (parent,) = [run for run in runs if run.info.run_name == "both"]
     children = {run.info.run_name: run for run in runs if run.info.status == "FINISHED" and run is not parent}
     assert set(children) == {"jax-3", "torch-3"}
@@ -76,12 +74,6 @@ def test_resume_completes_a_comparison_after_a_killed_run(command, in_folder, ca
     assert "both already holds a run" in capsys.readouterr().err
     assert main([*command, "--seeds", "3", "--resume", "--epochs", "3"]) == 2
     assert "epochs was 2, now 3" in capsys.readouterr().err
-
-
-def complaint(capsys) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +96,7 @@ def complaint(capsys) -> str:
 )
 def test_user_errors_are_one_line_and_write_nothing(command, in_folder, capsys, flags, message):
     assert main([*command, *flags]) == 2
-    assert message in complaint(capsys)
+    assert message in complaint(capsys.readouterr().err)
     assert list(in_folder.iterdir()) == []
 
 
@@ -112,7 +104,7 @@ def test_test_table_with_unknown_labels(command, in_folder, tmp_path_factory, ca
     other = tmp_path_factory.mktemp("other") / "test.csv"
     other.write_text("title,body,stars\nthe film,good,splendid\nthe plot,bad,bad\n")
     assert main([*command, "--test", str(other)]) == 2
-    assert "'splendid'" in complaint(capsys)
+    assert "'splendid'" in complaint(capsys.readouterr().err)
     assert list(in_folder.iterdir()) == []
 
 
@@ -122,7 +114,10 @@ def test_missing_package_names_the_extra(command, capsys, monkeypatch, package, 
         "bertjax.baselines.runners.frameworks.find_spec", lambda name: None if name == package else object()
     )
     assert main([*command, "--frameworks", "jax", framework]) == 2
-    assert complaint(capsys) == f"bertjax: framework '{framework}' needs {package}: pip install 'bertjax[{framework}]'"
+    assert (
+        complaint(capsys.readouterr().err)
+        == f"bertjax: framework '{framework}' needs {package}: pip install 'bertjax[{framework}]'"
+    )
 
 
 def test_onnx_allows_every_regularization():

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torch
 from transformers import BertForSequenceClassification
 
 from bertjax.baselines.parity.random_examples import packed, random_examples
@@ -24,9 +23,7 @@ from bertjax.tasks import TASKS, make_model
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Imbalance, Optimizer
-from tests.conftest import TINY
-
-torch.set_num_threads(1)
+from tests.support.models import TINY
 
 
 @pytest.fixture

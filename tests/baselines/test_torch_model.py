@@ -2,10 +2,10 @@
 
 from functools import partial
 
+import chex
 import jax
 import numpy as np
 import pytest
-import torch
 
 from bertjax.baselines.parity.random_examples import packed, padded, random_examples
 from bertjax.baselines.runners.frameworks import check_head
@@ -14,9 +14,7 @@ from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_l
 from bertjax.errors import ConfigError
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.settings.options import Imbalance
-from tests.conftest import TINY
-
-torch.set_num_threads(1)
+from tests.support.models import TINY
 
 TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
 
@@ -66,7 +64,7 @@ def test_texts_are_those_of_the_batch_in_either_layout(pair):
 
 def test_parameters_come_back_as_they_went(pair):
     model, params, module, _ = pair
-    assert jax.tree.all(jax.tree.map(np.array_equal, params, params_of(module, model)))
+    chex.assert_trees_all_equal(params, params_of(module, model))
 
 
 def test_a_head_that_transformers_lacks():

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from bertjax.cli.main import main
+from tests.support import processes
 
 SQUAD = json.dumps(
     {"id": "q1", "question": "who ?", "context": "it was a film", "answers": {"text": ["film"], "answer_start": [0]}}
@@ -34,10 +35,7 @@ def run(in_folder, tiny_model, reviews, capsys):
 def complaint(result) -> str:
     status, stderr = result
     assert status == 2
-    lines = [line for line in stderr.splitlines() if line.startswith("bertjax: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in stderr
-    return lines[0]
+    return processes.complaint(stderr)
 
 
 def table(folder, text, name="t.csv", **options):

@@ -2,13 +2,13 @@
 
 import json
 
-import jax
-import numpy as np
+import chex
 import pytest
 import transformers
 
 from bertjax.cli.main import main
 from bertjax.model_folder import from_pretrained, save_pretrained
+from tests.support.processes import complaint
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_transformers_loads_what_export_writes(classifier, tmp_path, capsys):
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     assert tokenizer("good film").input_ids == [2, 5, 7, 3]
     loaded, exported = from_pretrained(classifier)[1], from_pretrained(out)[1]
-    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, exported))
+    chex.assert_trees_all_equal(loaded, exported)
     assert (out / "model.safetensors").stat().st_mode & 0o044 == 0o044
 
 
@@ -76,9 +76,7 @@ def test_user_errors_are_one_line_and_write_nothing(tiny_model, in_folder, tmp_p
     (full / "file").write_text("mine")
     words = [flag.format(model=tiny_model, full=full) for flag in flags]
     assert main(["export", "--model", str(tiny_model), *words]) == 2
-    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
-    assert len(complaint) == 1
-    assert message in complaint[0]
+    assert message in complaint(capsys.readouterr().err)
     assert not list(in_folder.iterdir())
     assert (full / "file").read_text() == "mine"
 

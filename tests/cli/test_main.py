@@ -79,7 +79,7 @@ def test_full_disk_is_one_line_and_other_os_errors_are_raised(capsys, tmp_path):
         run((tmp_path / "none").read_bytes)
 
 
-def test_fetch_lists_and_fetches(capsys):
+def test_fetch_lists_and_fetches(catalog_assets, capsys):
     assert main(["fetch"]) == 0
     assert main(["fetch", "trec"]) == 0
     shown = capsys.readouterr().out

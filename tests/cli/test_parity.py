@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertjax.cli.main import main
+from tests.support.processes import complaint
 
 
 def test_parity_of_a_checkpoint_and_its_json(tiny_model, tmp_path, capsys):
@@ -57,9 +58,7 @@ def test_parity_of_the_stacked_network(tiny_model, capsys):
 )
 def test_user_errors_are_one_line(tiny_model, capsys, flags, message):
     assert main(["parity", "--model", str(tiny_model), *flags]) == 2
-    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bertjax: ")]
-    assert len(complaint) == 1
-    assert message in complaint[0]
+    assert message in complaint(capsys.readouterr().err)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

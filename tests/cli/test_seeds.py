@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from mlflow import MlflowClient
 
 from bertjax.cli.main import main
+from tests.support.tracking import runs_of
 
 
 @pytest.fixture
@@ -23,8 +23,7 @@ def test_seeds_are_child_runs_and_scores_are_aggregated(command, in_folder, caps
     metrics = json.loads((in_folder / "out" / "metrics.json").read_text())
     assert re.search(rf"test/f1_macro .*{metrics['test/f1_macro_mean']:.4f}.*{metrics['test/f1_macro_sd']:.4f}", shown)
 
-    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    client, runs = runs_of(in_folder)
     (parent,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "seeds"]
     children = {run.info.run_name: run for run in runs if run is not parent}
     assert set(children) == {"seed-3", "seed-1"}

@@ -1,14 +1,9 @@
 """Files of tables, as the tests of sources and of formats write and read them."""
 
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from bertjax.data.read.sources import read_table
 
 
 @pytest.fixture
@@ -21,17 +16,3 @@ def save(tmp_path: Path) -> Callable[[str, str | bytes], str]:
         return str(path)
 
     return write
-
-
-def columns_of(source: str, *options: Any) -> dict[str, list[Any]]:
-    """The cells of a source, column by column."""
-    return read_table(source, *options).frame.to_dict("list")
-
-
-def zipped(content: bytes, *names: str) -> bytes:
-    """An archive that has the same content under each name."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in names:
-            archive.writestr(name, content)
-    return buffer.getvalue()

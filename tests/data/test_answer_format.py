@@ -14,21 +14,7 @@ from bertjax.data.task_formats.answer_format import NO_CHARACTER, QUESTION_ANSWE
 from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.answer_report import answer_report, best_spans, normalised
-
-CONTEXT = "The films, so great; what a plot! And the song was very bad, it was dull and not a good book at all."
-
-
-def squad(*questions, version="1.1"):
-    """SQuAD's own nesting around (id, question, answer or None)."""
-    qas = []
-    for name, question, answer in questions:
-        answers = [] if answer is None else [{"text": answer, "answer_start": CONTEXT.index(answer)}]
-        about = {"is_impossible": answer is None, "plausible_answers": [{"text": "x"}]} if version == "v2.0" else {}
-        qas.append({"id": name, "question": question, "answers": answers, **about})
-    return {"version": version, "data": [{"title": "T", "paragraphs": [{"context": CONTEXT, "qas": qas}]}]}
-
-
-QUESTIONS = [("q1", "what was dull ?", "song"), ("q2", "who was good ?", "films"), ("q3", "how was it ?", "not a good")]
+from tests.support.tables import CONTEXT, QUESTIONS, squad
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
-from tests.data.conftest import columns_of, zipped
+from tests.support.tables import columns_of, zipped
 
 ROWS = {"text": ["a b", "NA", 'say "hi",\nthen null', "é 中 😀"], "label": ["01", "1", "null", "x"]}
 HEADER = "text,label\n"
@@ -271,7 +271,7 @@ TWICE = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["text", "te
         ("t.xlsx", sheet([["text", "label"]]), "has no rows$"),
         ("t.xlsx", sheet([["text", "text"], ["a", "b"]]), "has two columns or more of the name 'text'"),
     ],
-    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
+    ids=lambda value: "bytes" if isinstance(value, bytes) else None,
 )
 def test_files_that_are_no_tables(save, name, content, message):
     path = save(name, content)

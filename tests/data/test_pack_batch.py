@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from bertjax.batch import padded_batch
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 TRAINED = [task for task, row in TASKS.items() if row.loss is not None]
 ROWS, LONGEST, SLOTS = 3, 12, 4
@@ -63,7 +64,7 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
     grads, metrics = gradient(state, one_a_row)
     packed_grads, packed_metrics = gradient(state, several_a_row)
     np.testing.assert_allclose(packed_metrics["loss"], metrics["loss"], atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), packed_grads, grads)
+    chex.assert_trees_all_close(packed_grads, grads, rtol=1e-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)

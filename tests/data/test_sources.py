@@ -15,7 +15,7 @@ import pytest
 
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
-from tests.data.conftest import columns_of, zipped
+from tests.support.tables import columns_of, zipped
 
 HEADER = "text,label\n"
 

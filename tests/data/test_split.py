@@ -43,7 +43,7 @@ def assert_equal_sides(left, right):
     np.testing.assert_array_equal(left.test, right.test)
 
 
-def test_default_split_of_trec():
+def test_default_split_of_trec(catalog_assets):
     splits = read_splits(Table())
     assert (len(splits.train.texts), len(splits.test.texts), splits.data_report.duplicates) == (4881, 500, 10071)
     assert not set(splits.train.texts) & set(splits.test.texts)

@@ -18,8 +18,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format
-from tests.data.test_answer_format import QUESTIONS, squad
-from tests.training.test_tasks import COLUMNS, TABLES
+from tests.support.tables import COLUMNS, QUESTIONS, TABLES, squad
 
 pytestmark = pytest.mark.ray
 

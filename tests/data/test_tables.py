@@ -48,7 +48,7 @@ def test_a_url_is_read(tmp_path):
     assert len(read_table((tmp_path / "t.csv").as_uri()).frame) == 2
 
 
-def test_catalog_data_sets():
+def test_catalog_data_sets(catalog_assets):
     trec, spam = read_table("trec").frame, read_table("sms-spam").frame
     assert (len(trec), trec["text"].nunique(), sorted(trec["label"].unique())) == (
         15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
@@ -56,7 +56,7 @@ def test_catalog_data_sets():
     assert spam["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
 
 
-def test_a_file_comes_before_the_catalog_and_a_folder_does_not(tmp_path, monkeypatch):
+def test_a_file_comes_before_the_catalog_and_a_folder_does_not(catalog_assets, tmp_path, monkeypatch):
     """A run whose results go to a folder called `trec` must not hide the data set from the next one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sms-spam").mkdir()

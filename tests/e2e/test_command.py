@@ -1,24 +1,23 @@
 """The command as a stranger uses it: a real process, the real MiniLM, a table of their own, Ctrl-C, a second start."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import ROOT, user_environment
+from tests.support.tracking import runs_of
+
+pytestmark = pytest.mark.usefixtures("catalog_assets")
 
 
 @pytest.fixture
 def environment(in_folder):
     """One CPU device, as on a laptop; what conftest forces on this process is not for others."""
-    variables = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
-    return {**variables, "COLUMNS": "120"}
+    return user_environment(COLUMNS="120")
 
 
 @pytest.fixture
@@ -39,8 +38,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     metrics = json.loads((in_folder / "run" / "metrics.json").read_text())
     assert metrics["test/accuracy"] == 1.0
 
-    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    client, (run,) = runs_of(in_folder)
     assert run.info.status == "FINISHED"
     assert run.data.params["model"] == "minilm-l6"
     assert run.data.metrics["test/accuracy"] == 1.0
@@ -68,8 +66,7 @@ def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_fold
 
     done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    client = MlflowClient(f"sqlite:///{in_folder}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
+    client, (run,) = runs_of(in_folder)
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/learning_rate")]
     assert steps == list(range(1, 241))
     assert run.info.status == "FINISHED"

@@ -22,7 +22,7 @@ from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
 from bertjax.tasks import TASKS, find_postprocess, make_model
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 ATOL = 1e-6  # float32, other rows beside an example: sums in another order
 

@@ -14,7 +14,7 @@ from bertjax.prediction.forward import Forward
 from bertjax.tasks import make_model
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b", "c"))  # 64 word pieces, 48 positions, 2 segment types
 

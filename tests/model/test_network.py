@@ -10,7 +10,7 @@ from bertjax.batch import Batch, padded_batch
 from bertjax.losses import cross_entropy
 from bertjax.model.layers import gelu
 from bertjax.tasks import make_model, parameter_shapes
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 LABELS = ("a", "b", "c")
 

@@ -8,13 +8,8 @@ import transformers
 
 from bertjax.config import BertConfig
 from bertjax.tasks import TASKS, Task
+from tests.support.models import SMALL
 
-# Two threads that wait for each other after every small product take eight times as long on a busy machine.
-torch.set_num_threads(1)
-
-SMALL = BertConfig(
-    vocab_size=101, hidden_size=48, num_layers=3, num_heads=4, intermediate_size=96, max_position_embeddings=40
-)
 LABELS = ("no", "maybe", "yes")
 
 

@@ -13,7 +13,7 @@ from bertjax.config import BertConfig
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes
-from tests.parity.conftest import SMALL
+from tests.support.models import SMALL
 
 
 def ragged(vocab_size, rows=6, length=32, seed=0):

@@ -12,7 +12,7 @@ from bertjax.errors import CheckpointError
 from bertjax.model_card import auto_class
 from bertjax.model_folder import from_pretrained, save_pretrained
 from bertjax.tasks import TASKS, make_model
-from tests.parity.conftest import SMALL
+from tests.support.models import SMALL
 
 
 def same(left, right) -> bool:

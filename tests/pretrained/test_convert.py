@@ -10,7 +10,7 @@ from bertjax.config import BertConfig
 from bertjax.errors import CheckpointError
 from bertjax.pretrained.convert import Exceptions, to_haiku, to_hugging_face
 from bertjax.tasks import make_model, parameter_shapes
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b"))
 TEMPLATE = parameter_shapes(MODEL)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.files import read_tensors, resolve_model
-from tests.conftest import hub_snapshot
+from tests.support.processes import hub_snapshot
 
 
 def test_a_folder_wins_over_every_other_name(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from bertjax.cli import sweep
 from bertjax.cli.finetune_job import RunFlags
 from bertjax.cli.flags import parse
 from bertjax.cli.job_flags import parse_job
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"
 NEEDED = {

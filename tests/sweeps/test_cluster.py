@@ -18,7 +18,7 @@ from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.search_space import Grid
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from tests.conftest import free_port, hub_snapshot
+from tests.support.processes import free_port, hub_snapshot
 
 SWEEP_FILE = """
 from bertjax import FineTuneConfig, Sweep, Table

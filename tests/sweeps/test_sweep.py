@@ -1,7 +1,6 @@
 """Whole sweeps of a tiny model with Ray: their folder, trials that differ, early stopping, resumption, seeds."""
 
 import json
-import os
 import re
 import runpy
 import signal
@@ -14,7 +13,6 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
-from mlflow import MlflowClient
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
@@ -26,6 +24,8 @@ from bertjax.sweeps.sweep_config import Sweep
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.training.settings.finetune_config import FineTuneConfig
+from tests.support.processes import run_python, user_environment
+from tests.support.tracking import runs_of
 
 pytestmark = pytest.mark.ray
 
@@ -48,11 +48,6 @@ def sweep(tiny_model, reviews):
     base = FineTuneConfig(model=str(tiny_model), data=table, epochs=2, max_length=48, batch_size=8)
     space = {"optimizer.learning_rate": LogUniform(1e-4, 1e-1), "pooling": Choice(("cls", "mean"))}
     return Sweep(base, space, samples=3)
-
-
-def runs_of(folder):
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    return client, client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
 
 
 def assert_nothing_lost_or_doubled(folder, trials):
@@ -94,10 +89,8 @@ def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in
 
 def test_a_killed_sweep_resumes(tiny_model, reviews, in_folder):
     (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
-    variables = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
-    command = [sys.executable, "-m", "bertjax", "sweep"]
-    start = [*command, "--config", "sweep.py", "--out", "s", "--concurrency", "1"]
-    with subprocess.Popen(start, env=variables, stderr=subprocess.PIPE, text=True) as process:
+    start = [sys.executable, "-m", "bertjax", "sweep", "--config", "sweep.py", "--out", "s", "--concurrency", "1"]
+    with subprocess.Popen(start, env=user_environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("trial 1, epoch 1 of 2"):
@@ -107,7 +100,7 @@ def test_a_killed_sweep_resumes(tiny_model, reviews, in_folder):
     assert before[0].status == "finished"
     done = json.loads((in_folder / "s" / "trials" / "000" / "metrics.json").read_text())
 
-    again = subprocess.run([*command, "--resume", "s"], env=variables, capture_output=True, text=True, check=False)
+    again = run_python("-m", "bertjax", "sweep", "--resume", "s", env=user_environment())
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
     assert "3 of 3 trials (3 finished)" in again.stdout

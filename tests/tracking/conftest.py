@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,23 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.tracking.mlflow_store import MlflowStore
+from tests.support.processes import free_port, user_environment
 
 
 class Server:
     """`mlflow server` on a free port of the loopback interface, on a sqlite database."""
 
     def __init__(self, folder: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._folder = folder
         self._process: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        variables = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_TRACKING_URI", "XLA_FLAGS")}
+        variables = user_environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true")
+        variables.pop("MLFLOW_TRACKING_URI", None)
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
             "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
@@ -38,7 +36,7 @@ class Server:
         log = (self._folder / "server.log").open("ab")
         self._process = subprocess.Popen(
             command,
-            env={**variables, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=variables,
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -59,21 +57,6 @@ class Server:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database to copy."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowStore(f"sqlite:///{path}").connect()
-    return path
-
-
-@pytest.fixture
-def in_store(in_folder: Path, database: Path) -> Path:
-    """A current folder whose `mlflow.db` is there already; MLflow takes seconds to make one."""
-    shutil.copy(database, in_folder / "mlflow.db")
-    return in_folder
 
 
 @pytest.fixture

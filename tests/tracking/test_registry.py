@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +23,8 @@ from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.pyfunc import save_pyfunc
-from tests.conftest import TINY
+from tests.support.models import TINY
+from tests.support.processes import free_port, printed, user_environment
 
 TEXTS = ["the song good and great .", "the song bad and dull ."]
 
@@ -45,16 +45,13 @@ def log(in_store, finished_run):
 
 
 def variables(folder):
-    kept = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONWARNINGS")}
-    return {**kept, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return user_environment(MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db", MLFLOW_DISABLE_TELEMETRY="true")
 
 
 def test_a_model_is_loaded_and_served_in_processes_of_its_own(log, in_store, finished_run):
     log("run", "reviews")
     expected = Predictor.load(finished_run.model_dir)(TEXTS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["models", "serve", "-m", "models:/reviews@champion", "--env-manager", "local", "--port", str(port)]
     with (
         open(in_store / "serve.log", "wb") as output,
@@ -70,12 +67,9 @@ model = mlflow.pyfunc.load_model("models:/reviews@champion")
 frame = pd.DataFrame({{"text": {TEXTS!r}}})
 print(json.dumps(model.predict(frame).to_dict("records")))
 """
-            done = subprocess.run(
-                [sys.executable, "-c", code], env=variables(in_store), capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            assert [row["label"] for row in json.loads(done.stdout)] == ["good", "bad"]
-            assert [row["probability"] for row in json.loads(done.stdout)] == pytest.approx(
+            answers = json.loads(printed(code, env=variables(in_store)))
+            assert [row["label"] for row in answers] == ["good", "bad"]
+            assert [row["probability"] for row in answers] == pytest.approx(
                 [row["probability"] for row in expected], abs=1e-6
             )
 
@@ -93,7 +87,7 @@ print(json.dumps(model.predict(frame).to_dict("records")))
                     break
                 except (ConnectionError, urllib.error.URLError):
                     time.sleep(0.1)
-            assert served == json.loads(done.stdout)
+            assert served == answers
         finally:
             os.killpg(server.pid, 15)
 

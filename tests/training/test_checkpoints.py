@@ -5,6 +5,7 @@ import resource
 import shutil
 from contextlib import contextmanager
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def restore(folder, template=TEMPLATE, owner=OWNER):
 
 def assert_is_step(restored, step):
     assert jax.tree.structure(restored.state) == jax.tree.structure(state_of(step))
-    assert jax.tree.all(jax.tree.map(np.array_equal, restored.state, state_of(step)))
+    chex.assert_trees_all_equal(restored.state, state_of(step))
     assert restored.progress == {"examples": step}
 
 

@@ -29,7 +29,8 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import make_train_step
 from bertjax.training.train_state import TrainState
-from tests.training.test_step import make_examples, network
+from tests.support.batches import make_examples
+from tests.support.models import network
 
 SCHEDULE = EvalSchedule(steps_per_epoch=4, total_steps=8, evaluate_every=4, save_every=8)
 

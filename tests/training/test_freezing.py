@@ -23,7 +23,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 LABELS = ("a", "b", "c")
 # What a user can write, and whether a path is frozen by it.

@@ -18,7 +18,7 @@ from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.train_state import TrainState
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 MODEL = make_model(TINY, "classification", ("a", "b"))
 MODULE = "bert/layer_1/intermediate"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -18,7 +19,8 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
-from tests.training.test_step import batches_of, make_examples, network, without_dropout
+from tests.support.batches import batches_of, make_examples
+from tests.support.models import network, without_dropout
 
 ENGINES = ("pmap", "shard_map")
 
@@ -45,7 +47,7 @@ def test_both_engines_compute_the_same_bits():
         train(all_devices(engine), *network()) for engine in ENGINES
     )
     assert left_losses == right_losses
-    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+    chex.assert_trees_all_equal(left, right)
     np.testing.assert_array_equal(left_logits, right_logits)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -18,8 +19,8 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Regularization
 from bertjax.training.step.regularization import mixed
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
-from tests.training.test_updates import BATCH
+from tests.support.batches import EIGHT_ROWS as BATCH
+from tests.support.models import TINY
 
 KEY = jax.random.PRNGKey(3)
 QUIET = replace(TINY, num_layers=1, hidden_dropout_rate=0.0, attention_dropout_rate=0.0)
@@ -44,7 +45,7 @@ def test_r_drop_adds_nothing_where_two_passes_agree():
     of_two, grads_of_two = loss_and_grads(model, params, r_drop=5.0)
     assert of_two == pytest.approx(loss, rel=1e-6)
     # the sum of two halves rounds
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), grads_of_two, grads)
+    chex.assert_trees_all_close(grads_of_two, grads, rtol=1e-7, atol=1e-7)
 
 
 def test_r_drop_is_the_mean_of_two_passes_and_their_divergence():

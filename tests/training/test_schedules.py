@@ -14,7 +14,7 @@ from bertjax.training.optim.optimizer_state import LearningRateState, find
 from bertjax.training.optim.schedules import after_evaluation, learning_rate_schedule
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.train_state import TrainState
-from tests.conftest import TINY
+from tests.support.models import TINY
 
 STEPS = 20
 THEIRS = {

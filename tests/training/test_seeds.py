@@ -16,6 +16,7 @@ from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import EarlyStopping, Optimizer
+from tests.support.tracking import Trackers, stop_after
 
 
 @pytest.fixture
@@ -28,20 +29,6 @@ def config(tiny_model, reviews) -> FineTuneConfig:
         batch_size=8,
         optimizer=Optimizer(learning_rate=1e-3),
     )
-
-
-class Trackers(list):
-    """One a run, and whose part it is."""
-
-    def __call__(self, parent):
-        tracker = MemoryTracker()
-        self.append((parent, tracker))
-        return tracker
-
-
-def stop_after(steps):
-    asked = iter(range(1, 10_000))
-    return lambda: next(asked) >= steps
 
 
 def test_seeds_are_the_runs_they_would_be_alone_and_a_second_start_runs_what_is_missing(config, tmp_path):

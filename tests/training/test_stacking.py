@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import WORDS
-from tests.training.test_seeds import Trackers, stop_after
-from tests.training.test_step import make_examples, network
+from tests.support.batches import make_examples
+from tests.support.models import WORDS, network
+from tests.support.tracking import Trackers, stop_after
 
 SEEDS = (0, 1, 9)
 
@@ -132,7 +133,7 @@ def test_a_wider_batch_has_the_same_loss_and_gradient_with_dropout(parts):
     wide_grads, wide_metrics = jax.jit(step.gradient)(state, wide)
     np.testing.assert_allclose(wide_metrics["loss"], metrics["loss"], rtol=1e-6)
     # float32 sums over other numbers of terms
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), wide_grads, grads)
+    chex.assert_trees_all_close(wide_grads, grads, rtol=1e-7, atol=5e-7)
 
 
 def test_too_many_seeds_for_the_memory(config, tmp_path, monkeypatch):

@@ -1,43 +1,15 @@
 """The step: packing and padding change its speed and nothing else."""
 
-from dataclasses import replace
-
+import chex
 import jax
 import numpy as np
 
-from bertjax.data.batching.batch_plan import plan_training
-from bertjax.data.batching.collate import StoredBatches
-from bertjax.data.encode.examples import Examples
 from bertjax.losses import cross_entropy
-from bertjax.tasks import make_model
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import make_train_step
-from tests.conftest import TINY
-
-LABELS = ("a", "b", "c")
-
-
-def make_examples(count=30, seed=0) -> Examples:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, 30, count)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
-    return Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, count).astype(np.int32), 0)
-
-
-def network(config=TINY):
-    model = make_model(config, "classification", LABELS)
-    return model, model.init(jax.random.PRNGKey(0))
-
-
-def without_dropout():
-    return network(replace(TINY, hidden_dropout_rate=0.0, attention_dropout_rate=0.0))
-
-
-def batches_of(examples, packed, devices=1, batch_size=8, epochs=1):
-    plan = plan_training(examples.lengths, batch_size, epochs, 0, 16, devices, packed)
-    return plan, [packed_batch.batch for packed_batch in StoredBatches(examples, plan).batches()]
+from tests.support.batches import batches_of, make_examples
+from tests.support.models import network, without_dropout
 
 
 def test_packed_and_padded_losses_and_gradients_are_equal():
@@ -53,7 +25,7 @@ def test_packed_and_padded_losses_and_gradients_are_equal():
         right_grads, right_metrics = jax.jit(step.gradient)(state, right)
         np.testing.assert_allclose(left_metrics["loss"], right_metrics["loss"], rtol=1e-6)
         # float32 sums over other numbers of terms
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), left_grads, right_grads)
+        chex.assert_trees_all_close(left_grads, right_grads, rtol=1e-7, atol=5e-7)
 
 
 def test_eight_examples_are_learned_by_heart():

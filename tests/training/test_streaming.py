@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-import jax
+import chex
 import numpy as np
 import pytest
 
@@ -34,7 +34,7 @@ def test_the_same_bits(config, tmp_path, ray_session):
         finetune(which, tmp_path / which.data.reader, tracker=MemoryTracker()) for which in (config, streamed)
     )
     left, right = (from_pretrained(result.model_dir)[1] for result in (memory, stream))
-    assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+    chex.assert_trees_all_equal(left, right)
     same = [name for name in memory.metrics if name.startswith(("test/", "validation/", "data/"))]
     assert {name: memory.metrics[name] for name in same} == {name: stream.metrics[name] for name in same}
     assert memory.metrics["train/loss"] == stream.metrics["train/loss"]

@@ -20,44 +20,8 @@ from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Imbalance, Optimizer, Regularization
+from tests.support.tables import COLUMNS, TABLES
 
-SUBJECTS = ["film", "book", "plot", "song", "film and book", "the song", "a plot", "very film"]
-OPENINGS = ["the", "a very", "it was a", "so , the", "what a", "and the"]
-TEXTS = [f"{opening} {subject}" for opening in OPENINGS for subject in SUBJECTS]
-
-
-def labelled(label_of):
-    """Rows of 48 texts, with a label by the number of each."""
-    return [{"text": text, **label_of(i)} for i, text in enumerate(TEXTS)]
-
-
-TABLES = {
-    "classification": labelled(lambda i: {"label": "xyz"[i % 3]}),
-    "multi_label": labelled(lambda i: {"labels": [name for name, n in (("odd", 2), ("third", 3)) if i % n]}),
-    "regression": labelled(lambda i: {"label": i / 10}),
-    "token_classification": [
-        {"tokens": [*words, "song", "book"], "tags": [*["O"] * len(words), "B-FILM", "I-FILM"]}
-        for words in map(str.split, TEXTS)
-    ],
-    "question_answering": [
-        {
-            "id": f"q{i}",
-            "question": f"what was the {SUBJECTS[i % 4]} ?" if i % 2 else "what ?",
-            "context": f"{text} , and the song was good" + " . what a book" * (i % 2),
-            "answers": {"text": ["song was good"], "answer_start": [len(text) + len(" , and the ")]}
-            if i % 3
-            else {"text": [], "answer_start": []},
-        }
-        for i, text in enumerate(TEXTS)
-    ],
-    "multiple_choice": labelled(
-        lambda i: {"choices": ["good film", "a bad and dull book", "great"], "answer": "ABC"[i % 3]}
-    ),
-    "next_sentence": labelled(lambda i: {"next": ("and", "so")[i % 2] + " it was good", "label": i % 2}),
-    "masked_lm": labelled(lambda i: {}),
-    "sentence_embedding": labelled(lambda i: {"text2": ("a dull book", "good")[i % 2], "label": i % 2}),
-}
-COLUMNS = {"next_sentence": {"text_pair": ("next",)}}
 KEYS = {
     "classification": {"accuracy", "f1_macro", "f1_weighted"},
     "multi_label": {"f1_micro", "f1_macro", "subset_accuracy", "class/odd/f1"},

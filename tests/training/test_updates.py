@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from bertjax.data.batching.batch_plan import plan_training
-from bertjax.data.batching.collate import StoredBatches
-from bertjax.data.encode.tokenize import Examples
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, split_rows
 from bertjax.tasks import make_model
@@ -19,7 +17,8 @@ from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import make_train_step, not_finite_parameters
-from tests.conftest import TINY
+from tests.support.batches import EIGHT_ROWS as BATCH
+from tests.support.models import TINY
 
 MODEL = make_model(
     replace(TINY, num_layers=1, hidden_dropout_rate=0.0, attention_dropout_rate=0.0), "classification", ("a", "b", "c")
@@ -27,19 +26,6 @@ MODEL = make_model(
 PARAMS = MODEL.init(jax.random.PRNGKey(0))
 KEY = jax.random.PRNGKey(0)
 POISON = 63  # a token that the examples do not have
-
-
-def batch_in_rows(rows):
-    """Eight examples of ragged lengths, packed, in a multiple of so many rows; some are empty."""
-    rng = np.random.default_rng(0)
-    offsets = np.concatenate([[0], np.cumsum(rng.integers(3, 20, 8))])
-    tokens = rng.integers(5, 60, offsets[-1]).astype(np.int32)
-    examples = Examples(tokens, np.zeros_like(tokens), offsets, rng.integers(0, 3, 8).astype(np.int32), 0)
-    plan = plan_training(examples.lengths, 8, 1, 0, 16, rows, packed=True)
-    return next(StoredBatches(examples, plan).batches()).batch
-
-
-BATCH = batch_in_rows(8)
 
 
 def gradient_on(num_devices, accumulate):
@@ -57,7 +43,7 @@ def test_parts_of_a_batch_have_its_loss_and_gradient(num_devices, accumulate):
     parts, loss_of_parts = gradient_on(num_devices, accumulate)
     np.testing.assert_allclose(loss_of_parts, loss, rtol=1e-6)
     # float32 sums over other numbers of terms
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-7), parts, whole)
+    chex.assert_trees_all_close(parts, whole, rtol=1e-7, atol=5e-7)
 
 
 def test_each_part_draws_a_dropout_mask_of_its_own():

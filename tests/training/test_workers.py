@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import psutil
@@ -21,6 +22,7 @@ from bertjax.training.multi.ray_workers import check_room, finetune_on_workers
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Workers
+from tests.support.tracking import logged_losses
 
 TWO = Workers(num_workers=2)
 
@@ -54,16 +56,6 @@ def undisturbed(config, one_device_a_worker, tmp_path_factory) -> Path:
     return finetune_on_workers(config, tmp_path_factory.mktemp("runs") / "undisturbed", TWO).folder
 
 
-def losses(folder: Path) -> list[tuple[int, float]]:
-    """What the run recorded, in the order of recording."""
-    lines = map(json.loads, (folder / "tracking.jsonl").read_text().splitlines())
-    return [
-        (line["step"], line["metrics"]["train/loss"])
-        for line in lines
-        if "train/grad_norm" in line.get("metrics", {})
-    ]  # fmt: skip
-
-
 def params_of(folder: Path):
     return from_pretrained(folder / "model")[1]
 
@@ -74,7 +66,7 @@ def test_two_workers_are_two_devices(config, undisturbed, tmp_path):
     assert jax.device_count() == 2
     alone = finetune(config, tmp_path / "alone", tracker=tracker)
     expected = [(step, values["train/loss"]) for step, values in tracker.metrics if "train/grad_norm" in values]
-    found = losses(undisturbed)
+    found = logged_losses(undisturbed)
     assert [step for step, _ in found] == [step for step, _ in expected] == list(range(1, 49))
     # float32 sums of two devices, by XLA in one process and by gloo between two
     np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], atol=1e-5)
@@ -112,8 +104,8 @@ def a_worker_dies(folder: Path) -> Iterator[None]:
 def test_a_run_survives_the_death_of_a_worker(config, undisturbed, tmp_path):
     with a_worker_dies(tmp_path / "run"):
         result = finetune_on_workers(config, tmp_path / "run", replace(TWO, max_failures=1))
-    assert losses(result.folder) == losses(undisturbed)
-    assert jax.tree.all(jax.tree.map(np.array_equal, params_of(result.folder), params_of(undisturbed)))
+    assert logged_losses(result.folder) == logged_losses(undisturbed)
+    chex.assert_trees_all_equal(params_of(result.folder), params_of(undisturbed))
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("bertjax").experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["run", "undisturbed"]
@@ -126,13 +118,13 @@ def test_one_death_too_many_and_what_goes_on_from_there(config, one_device_a_wor
     with a_worker_dies(folder), pytest.raises(WorkerError, match=f"died more than 0 times .*--resume --out {folder}"):
         finetune_on_workers(config, folder, replace(TWO, max_failures=0))
     assert not (folder / "metrics.json").exists()
-    before = losses(folder)
+    before = logged_losses(folder)
     changed = replace(config, optimizer=Optimizer(learning_rate=5e-4))
     with pytest.raises(RunFolderError, match=r"data: optimizer.learning_rate was 0.001, now 0.0005; --allow-changed"):
         finetune_on_workers(changed, folder, TWO, if_exists="resume")
     command = "bertjax finetune --learning-rate 5e-4"
     finetune_on_workers(changed, folder, TWO, if_exists="resume_changed", command=command)
-    after = losses(folder)
+    after = logged_losses(folder)
     assert after[:6] == before[:6]  # the epoch that was saved
     assert [step for step, _ in after] == list(range(1, 49))
     starts = json.loads((folder / "environment.json").read_text())["starts"]

@@ -169,7 +169,7 @@ def _accumulated(function: Callable[[Array, Batch], Any], rng_key: Array, batch:
     return lax.scan(add, zeros, (jnp.arange(parts), split))[0]
 
 
-def _weighted_mean(losses: Array, weights: Array, total: Array) -> Array:
+def _weighted_mean(losses: Array, weights: Array | np.ndarray, total: Array) -> Array:
     """The mean over the whole batch, of which `losses` may be one device's share; 0 where nothing is labelled."""
     return (losses * weights).sum() / jnp.where(total > 0, total, 1)
 
