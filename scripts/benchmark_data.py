@@ -156,14 +156,17 @@ def stream_child(source: str, warm: str, test: str) -> None:
     from bertjax.data.streaming.ray_blocks import ray_session
     from bertjax.data.streaming.stream_splits import stream_splits
     from bertjax.data.table import Table
+    from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
+    from bertjax.data.task_formats.task_format import Encoding
 
     folder = catalog.fetch("minilm-l6")
-    vocabulary_size = len(load_tokenizer(folder))
+    tokenizer = load_tokenizer(folder)
 
     def batches(path: str) -> Iterator[int]:
-        splits = stream_splits(Table(path, test=test, leaks="report"), "classification", folder, vocabulary_size, 128)
-        plan = plan_training(splits.train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
-        return (packed_batch.num_examples for packed_batch in StoredBatches(splits.train, plan).batches())
+        table = Table(path, test=test, leaks="report")
+        train = stream_splits(table, CLASSIFICATION, Encoding(tokenizer, (), 128, table), folder).train.examples
+        plan = plan_training(train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
+        return (packed_batch.num_examples for packed_batch in StoredBatches(train, plan).batches())
 
     with ray_session():
         sum(batches(warm))  # starts the workers

@@ -9,10 +9,9 @@ import numpy as np
 
 from bertjax.config import Execution, read_config_json
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.read.sources import read_table
-from bertjax.data.rows.data_report import DataReport, TableReport
-from bertjax.data.rows.labelled_rows import Rows, preprocess
-from bertjax.data.split.read_splits import select
+from bertjax.data.rows.data_report import DataReport
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.labelled_table import read_labelled_tables
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
 from bertjax.evaluation.evaluators import EVALUATORS
@@ -39,7 +38,7 @@ class EvaluationResult(NamedTuple):
     Attributes:
       model: the network.
       table: the settings by which the rows were read.
-      rows: those that could be used, preprocessed; `order` has the position of each in the table.
+      rows: those that could be used, preprocessed, with the position of each in the table.
       scores: what the network says, one entry an example or a token.
       data_report: what was read and skipped on the way.
     """
@@ -62,7 +61,7 @@ class EvaluationResult(NamedTuple):
         return [
             {"row": place + 1, "text": text, **pair, "true": true, **read(scores, names)}
             for place, text, pair, true, scores in zip(
-                rows.order or (), rows.texts, pairs, rows.labels, self.scores, strict=True
+                rows.positions, rows.texts, pairs, rows.labels, self.scores, strict=True
             )
         ]
 
@@ -96,10 +95,8 @@ def evaluate(
     texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
     settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **texts, **(columns or {})}
     table = replace(config.data, **settings)
-    read = read_table(source, table.encoding, table.on_bad_row, table.documents)
-    table = task_format.with_usual_columns(table, read.frame.columns)
-    selected = select(read.frame, table, task_format, source)
-    rows = preprocess(selected.rows._replace(order=selected.kept), preprocessing, source).rows
+    table, tables = read_labelled_tables(table, task_format, {"train": source}, preprocessing)
+    rows = tables["train"].rows
 
     model, params = from_pretrained(folder, execution=execution)
     encoded_by = Encoding(load_tokenizer(folder), model.labels, stored_max_length(stored), table, config.masking)
@@ -107,8 +104,5 @@ def evaluate(
     devices = all_devices()
     forward = partial(Forward(devices, model), devices.place(params))
     scores = predict(forward, devices.count, examples)
-    table_report = TableReport(source, len(selected.kept), read.skipped + selected.skipped)
-    data_report = DataReport((table_report,), 0, 0, 0, emptied=len(selected.kept) - len(rows.texts))
-    return EvaluationResult(
-        model, table, rows, scores, EVALUATORS[model.task](scores, examples, model.labels), data_report
-    )
+    report = EVALUATORS[model.task](scores, examples, model.labels)
+    return EvaluationResult(model, table, rows, scores, report, DataReport((tables["train"].report,)))

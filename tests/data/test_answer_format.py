@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.answer_report import answer_report, best_answers, normalised
+from tests.data.conftest import splits_of
 
 CONTEXT = "The films, so great; what a plot! And the song was very bad, it was dull and not a good book at all."
 
@@ -41,7 +41,7 @@ def write(tmp_path):
 
 
 def encode(table, tiny_model, max_length=24, side="train"):
-    splits = read_splits(table, "question_answering")
+    splits = splits_of(table, "question_answering")
     encoding = Encoding(load_tokenizer(tiny_model), (), max_length, splits.table)
     return FORMATS["question_answering"].encode(getattr(splits, side), "t", encoding)
 
@@ -57,14 +57,14 @@ def test_squads_files_and_tables_say_the_same(write, tmp_path):
     text.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, flat)))
     for source in (write(squad(*QUESTIONS)), *(str(tmp_path / name) for name in ("t.parquet", "t.csv", "t.jsonl"))):
-        splits = read_splits(Table(source, test_size=1), "question_answering")
+        splits = splits_of(Table(source, test_size=1), "question_answering")
         found = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
         assert found == {name: (Answer(CONTEXT.index(answer), answer),) for name, _, answer in QUESTIONS}
 
 
 def test_version_two_has_questions_without_an_answer(write):
     path = write(squad(*QUESTIONS, ("q4", "when ?", None), version="v2.0"))
-    splits = read_splits(Table(path, test_size=1), "question_answering")
+    splits = splits_of(Table(path, test_size=1), "question_answering")
     questions = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
     assert questions["q4"] == ()
     assert len(questions) == 4
@@ -161,14 +161,14 @@ def broken(answers):
 )
 def test_answers_that_cannot_be_used(write, answers, message):
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write(broken(answers))), "question_answering")
+        splits_of(Table(write(broken(answers))), "question_answering")
 
 
 def test_broken_questions_are_skipped_counted_and_listed(write):
     good = [{"id": f"q{i}", "context": f"a film {i}", "question": "what ?",
              "answers": [{"text": "film", "answer_start": 2}]} for i in range(3)]  # fmt: skip
     table = Table(write(good + broken([{"text": "book", "answer_start": 2}])), on_bad_row="skip", test_size=1)
-    (found,) = read_splits(table, "question_answering").data_report.tables
+    (found,) = splits_of(table, "question_answering").data_report.tables
     assert found.rows == 3
     assert "row 4 misplaces an answer to question '57a'" in str(found.skipped[0])
 
@@ -178,15 +178,15 @@ def test_settings_that_do_not_fit(write, tiny_model):
     with pytest.raises(ConfigError, match="--doc-stride 12 must be under 12, half of --max-length, or windows"):
         encode(Table(path, test_size=1, doc_stride=12), tiny_model, 24)
     with pytest.raises(ConfigError, match="--steps lower: the labels of question_answering point at places"):
-        read_splits(Table(path, steps=("lower",)), "question_answering")
+        splits_of(Table(path, steps=("lower",)), "question_answering")
 
 
 def test_a_table_of_questions_given_to_another_task(write):
     path = write(squad(*QUESTIONS))
     with pytest.raises(DataError, match="no column 'text'; its columns are id, title, context, question, answers"):
-        read_splits(Table(path), "classification")
+        splits_of(Table(path), "classification")
     with pytest.raises(DataError, match="where a label must be a string or an integer"):
-        read_splits(Table(path, text=("question",), label="answers"), "classification")
+        splits_of(Table(path, text=("question",), label="answers"), "classification")
 
 
 def test_a_long_question_is_cut_to_its_half(write, tiny_model):

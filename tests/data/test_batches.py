@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.batching.batch_plan import Position, plan_training
-from bertjax.data.batching.collate import StoredBatches, evaluation_batches, shard
+from bertjax.data.batching.collate import StoredBatches, evaluation_batches
 from bertjax.data.batching.example_order import Order, batch_indices
 from bertjax.data.encode.examples import Examples
 
@@ -50,27 +50,6 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
     for packed_batch in batches:
         assert packed_batch.batch.token_ids.shape in {layout[:2] for layout in the_plan.layouts}
         assert packed_batch.batch.token_ids.shape[0] % devices == 0
-
-
-@given(cases)
-def test_hosts_share_a_batch_without_gap_or_overlap(case):
-    """With as many hosts as devices: each host the same shape, each example on one of them."""
-    lengths, _, _, _, hosts, *_ = case
-    for packed_batch in StoredBatches(make_examples(lengths), plan(*case)).batches():
-        shards = [shard(packed_batch, index, hosts) for index in range(hosts)]
-        assert len({part.batch.token_ids.shape for part in shards}) == 1
-        seen = np.concatenate([part.example_ids[part.example_ids >= 0] for part in shards])
-        assert sorted(seen) == sorted(packed_batch.example_ids[packed_batch.example_ids >= 0])
-        assert sum(part.num_examples for part in shards) == packed_batch.num_examples
-        assert sum(part.num_tokens for part in shards) == packed_batch.num_tokens
-        whole = np.concatenate([part.batch.token_ids for part in shards])
-        np.testing.assert_array_equal(whole, packed_batch.batch.token_ids)
-
-
-def test_rows_that_cannot_be_dealt_evenly():
-    packed_batch = next(StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)).batches())
-    with pytest.raises(ValueError, match="3 rows cannot be dealt to 2 hosts"):
-        shard(packed_batch, 0, 2)
 
 
 @given(cases)

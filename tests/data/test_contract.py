@@ -9,11 +9,11 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.validate.contract import Contract, Finding, check, complaint
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import ConfigError, DataError
+from tests.data.conftest import splits_of
 
 FRAME = pd.DataFrame(
     {
@@ -245,7 +245,7 @@ def test_every_table_of_a_run_is_checked(tmp_path):
     test = write(tmp_path / "u.csv", "label\nx\n")
     contract = write(tmp_path / "c.json", {"labels": ["x"], "not_null": ["text"], "min_rows": 3})
     with pytest.raises(DataError) as caught:
-        read_splits(Table(train, validation=validation, test=test, contract=contract))
+        splits_of(Table(train, validation=validation, test=test, contract=contract))
     assert str(caught.value) == (
         f"{train} breaks the contract {contract}: 'label' is one of x, but not in 10 rows (the first is row 2: 'y'); "
         f"{validation} breaks the contract {contract}: "
@@ -255,7 +255,7 @@ def test_every_table_of_a_run_is_checked(tmp_path):
 
     contract = write(tmp_path / "c.json", {"labels": ["x", "y"], "unique": [["text"]], "min_rows": 20})
     validation = write(tmp_path / "v.csv", "text,label\na,x\nb,y\n")
-    tables = read_splits(Table(train, validation=validation, contract=contract)).data_report.contract_report()
+    tables = splits_of(Table(train, validation=validation, contract=contract)).data_report.contract_report()
     assert [(of["source"], of["rows"]) for of in tables] == [(train, 20), (validation, 2)]
     assert {item["holds"] for of in tables for item in of["expectations"]} == {True}
     assert json.loads(json.dumps(tables[0]["expectations"][0])) == {
@@ -267,14 +267,15 @@ def test_a_contract_comes_before_what_the_rows_need(tmp_path):
     train = write(tmp_path / "t.csv", "text,label\na,x\n,x\n")
     contract = write(tmp_path / "c.json", {"not_null": ["text"]})
     with pytest.raises(DataError, match="breaks the contract"):
-        read_splits(Table(train, contract=contract))
+        splits_of(Table(train, contract=contract))
 
 
 def test_nothing_waits_for_pandera_without_a_contract(tmp_path):
     train = write(tmp_path / "t.csv", "text,label\n" + "".join(f"text {i},{'xy'[i % 2]}\n" for i in range(20)))
     code = (
         "import sys\nfrom bertjax.data.split.read_splits import read_splits\nfrom bertjax.data.table import Table\n"
-        f"read_splits(Table({train!r}))\nassert 'pandera' not in sys.modules"
+        "from bertjax.data.task_formats.sequence_formats import CLASSIFICATION\n"
+        f"read_splits(Table({train!r}), CLASSIFICATION)\nassert 'pandera' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

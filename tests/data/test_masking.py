@@ -10,11 +10,10 @@ from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import FORMATS, Encoding
 from bertjax.errors import ConfigError, DataError
+from tests.data.conftest import rows_of, splits_of
 
 TEXTS = ["the films was very good and great , the songs was dull", "a book", "what a dull plot"] * 20
 
@@ -25,7 +24,7 @@ def encode(tiny_model):
 
     def encode(texts=TEXTS, max_length=32, seed=0, **masking):
         encoding = Encoding(tokenizer, (), max_length, Table(), Masking(**masking), seed)
-        return FORMATS["masked_lm"].encode(Rows(list(texts), None, [None] * len(texts)), "t", encoding)
+        return FORMATS["masked_lm"].encode(rows_of(list(texts), None, [None] * len(texts)), "t", encoding)
 
     return encode
 
@@ -120,12 +119,12 @@ def test_what_judges_a_model_stays_the_same_whatever_its_seed(encode):
 def test_text_files_give_a_row_a_line(tmp_path):
     (tmp_path / "a.txt").write_bytes(b'\xef\xbb\xbfa film\r\n\r\n  \nthe "book", it\nthe song')
     (tmp_path / "b.txt").write_text("a plot\na film\n")
-    splits = read_splits(Table(str(tmp_path / "*.txt"), test_size=1), "masked_lm")
+    splits = splits_of(Table(str(tmp_path / "*.txt"), test_size=1), "masked_lm")
     assert sorted(splits.train.texts + splits.test.texts) == ["a film", "a plot", 'the "book", it', "the song"]
     assert splits.data_report.duplicates == 1
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
-        read_splits(Table(str(tmp_path / "empty.txt")), "masked_lm")
+        splits_of(Table(str(tmp_path / "empty.txt")), "masked_lm")
 
 
 def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
@@ -133,13 +132,13 @@ def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
     (tmp_path / "b.txt").write_text("a plot\na song\n")
     (tmp_path / "c.txt").write_text(" \n")
     table = Table(str(tmp_path / "*.txt"), test_size=1, documents="file")
-    splits = read_splits(table, "masked_lm")
+    splits = splits_of(table, "masked_lm")
     assert sorted(splits.train.texts + splits.test.texts) == ['a film\r\n\r\nthe "book", it', "a plot\na song\n"]
     (tmp_path / "d.csv").write_text("text\na\n")
     with pytest.raises(DataError, match="--documents file makes one row of a .txt file, and .*d.csv is none; leave it"):
-        read_splits(replace(table, train=str(tmp_path / "[ad].*")), "masked_lm")
+        splits_of(replace(table, train=str(tmp_path / "[ad].*")), "masked_lm")
     with pytest.raises(DataError, match="c.txt has no rows"):
-        read_splits(replace(table, train=str(tmp_path / "c.txt")), "masked_lm")
+        splits_of(replace(table, train=str(tmp_path / "c.txt")), "masked_lm")
 
 
 def test_settings_out_of_range():

@@ -11,8 +11,7 @@ import pytest
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.split.read_splits import read_splits
-from bertjax.data.streaming.disk_store import StoredExamples
+from bertjax.data.split.read_splits import encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, format_of
@@ -40,29 +39,37 @@ def table(tmp_path, ray_session) -> Table:
     return Table(str(tmp_path / "a*.csv*"), test=str(tmp_path / "test.csv"))
 
 
+def encoding_of(table, tiny_model) -> Encoding:
+    return Encoding(load_tokenizer(tiny_model), (), 16, table)
+
+
+def in_memory(table, tiny_model, task="classification"):
+    task_format = format_of(task)
+    return encode_splits(read_splits(table, task_format), task_format, encoding_of(table, tiny_model))
+
+
 def streamed(table, tiny_model, task="classification"):
     """In blocks of seven rows."""
-    return stream_splits(table, task, tiny_model, 64, 16, block_rows=7)
+    return stream_splits(table, format_of(task), encoding_of(table, tiny_model), tiny_model, block_rows=7)
 
 
 def assert_same(table, tiny_model, task="classification"):
-    """Streamed and in memory; returns what is streamed."""
-    memory, stream = read_splits(table, task), streamed(table, tiny_model, task)
-    assert stream.vocabulary == memory.vocabulary
-    assert stream.data_report == memory.data_report
-    encoding = Encoding(load_tokenizer(tiny_model), memory.vocabulary, 16, memory.table)
+    """Streamed and in memory; returns the streamed splits."""
+    memory, stream = (read(table, tiny_model, task) for read in (in_memory, streamed))
+    assert (stream.vocabulary, stream.table, stream.data_report) == memory[3:]
     for side in ("train", "validation", "test"):
-        rows, streamed_rows = getattr(memory, side), getattr(stream, side)
-        if not isinstance(streamed_rows, StoredExamples):
-            assert streamed_rows == rows
+        expected, found = getattr(memory, side), getattr(stream, side)
+        if expected is None:
+            assert found is None
             continue
-        expected = format_of(task).encode(rows, table.train, encoding)
-        found = streamed_rows.take(np.arange(streamed_rows.num_examples))
-        assert streamed_rows.kind == expected.kind
+        assert (found.source, found.num_rows) == (expected.source, expected.num_rows)
+        assert found.examples.kind == expected.examples.kind
+        assert_same_batches(found.examples, expected.examples)
+        expected = expected.examples
+        found = found.examples.take(np.arange(expected.num_examples))
         for name in ("token_ids", "token_type_ids", "offsets", "labels", "text_lengths", "row_of", "labels_of"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
         assert found.labels.dtype == expected.labels.dtype
-        assert_same_batches(streamed_rows, expected)
     return stream
 
 
@@ -114,7 +121,7 @@ def test_every_task(tiny_model, tmp_path, ray_session, task):
     assert (stream.data_report.duplicates, stream.data_report.leaks_removed) == (1, 1)
     if task != "question_answering":
         held = assert_same(replace(table, test=None, validation_size=9), tiny_model, task)
-        assert held.train.num_examples > held.validation.num_examples > 0
+        assert held.train.examples.num_examples > held.validation.examples.num_examples > 0
 
 
 def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
@@ -135,7 +142,7 @@ def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
     ):
         for source in ("[ab].csv", "c.parquet"):
             stream = assert_same(Table(str(tmp_path / source), **settings), tiny_model)
-            assert stream.digests.keys() >= {"train", "test"}
+            assert stream.train.digest != stream.test.digest
     frame.loc[[30, 70], "user"] = None
     frame.assign(when=[*range(79), "spring"]).to_csv(tmp_path / "d.csv", index=False)
     for settings, message in [
@@ -145,9 +152,9 @@ def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
         ({"test_size": 79}, "holding out 79 of 80 rows leaves a side with fewer rows than the 3 classes"),
     ]:
         table = Table(str(tmp_path / "d.csv"), **settings)
-        for read in (read_splits, lambda table: streamed(table, tiny_model)):
+        for read in (in_memory, streamed):
             with pytest.raises(DataError, match=message):
-                read(table)
+                read(table, tiny_model)
 
 
 def test_other_files(tiny_model, tmp_path, ray_session, caplog):
@@ -162,12 +169,12 @@ def test_other_files(tiny_model, tmp_path, ray_session, caplog):
     stream = assert_same(conll, tiny_model, "token_classification")
     assert [row.line for row in stream.data_report.tables[0].skipped] == [20, 30, 40]
     texts = Table(str(tmp_path / "[bc].txt"), test=str(tmp_path / "c.txt"), leaks="report", documents="file")
-    assert assert_same(texts, tiny_model, "masked_lm").train.num_examples == 3
+    assert assert_same(texts, tiny_model, "masked_lm").train.examples.num_examples == 3
     caplog.clear()
     questions = Table(str(tmp_path / "d.json"), test=str(tmp_path / "d.json"), leaks="report")
     assert_same(questions, tiny_model, "question_answering")
     lost = [record.getMessage() for record in caplog.records if "longer than a window" in record.getMessage()]
-    assert len(lost) == 2
+    assert len(lost) == 4  # two tables, read twice
     assert len(set(lost)) == 1
 
 
@@ -221,9 +228,9 @@ def test_the_same_complaints(table, tiny_model, tmp_path, content, message):
         cut_short(tmp_path)
     else:
         source.write_bytes(content.encode(errors="surrogateescape"))
-    for read in (read_splits, lambda data: streamed(data, tiny_model)):
+    for read in (in_memory, streamed):
         with pytest.raises(DataError) as caught:
-            read(replace(table, train=str(source)))
+            read(replace(table, train=str(source)), tiny_model)
         assert message in str(caught.value)
 
 
@@ -277,16 +284,13 @@ def test_a_contract(tiny_model, tmp_path, ray_session):
 
     def complaint(read, data):
         with pytest.raises(DataError) as caught:
-            read(data)
+            read(data, tiny_model)
         return str(caught.value)
-
-    def stream(data):
-        return streamed(data, tiny_model)
 
     kept = table(frame, columns={"id": "integer", "text": "text"})
     findings = assert_same(kept, tiny_model).data_report.tables[0].findings
     assert [finding.holds for finding in findings] == [True] * 12
-    stream(table(frame))
+    streamed(table(frame), tiny_model)
     table(frame, columns={"id": "integer", "text": "text"}, unique=[["id"]])
     assert_same(replace(kept, test=str(tmp_path / "a.csv"), test_size=None, leaks="report"), tiny_model)
 
@@ -295,18 +299,18 @@ def test_a_contract(tiny_model, tmp_path, ray_session):
     broken.loc[29, "text"] = "a long text"
     for changes in ({"columns": {"id": "integer", "text": "text"}, "min_rows": 31}, {"columns": {"who": "text"}}):
         data = table(broken, **changes)
-        assert "breaks the contract" in complaint(stream, data)
-        assert complaint(stream, data) == complaint(read_splits, data)
+        assert "breaks the contract" in complaint(streamed, data)
+        assert complaint(streamed, data) == complaint(in_memory, data)
     data = replace(table(broken), test=str(tmp_path / "b.csv"), test_size=None)
-    assert "b.csv breaks the contract" in complaint(stream, data)
+    assert "b.csv breaks the contract" in complaint(streamed, data)
 
     repeated = table(frame.assign(id=[*range(29), 3], text=[*frame["text"][:-1], "text 27"]))
-    assert complaint(stream, repeated).endswith(
+    assert complaint(streamed, repeated).endswith(
         "'id' never repeats, but not in 1 row (the first is row 30: as in row 4); "
         "'part' and 'text' never repeat together, but not in 1 row (the first is row 30: as in row 28)"
     )
-    assert "'id' never repeats, but not in 1 row (the first is row 30: '3')" in complaint(read_splits, repeated)
+    assert "'id' never repeats, but not in 1 row (the first is row 30: '3')" in complaint(in_memory, repeated)
     written = table(frame.assign(when="31/05/2024"))
     assert "'when' holds datetimes in ISO 8601, but not in 30 rows (the first is row 1: '31/05/2024')" in complaint(
-        stream, written
+        streamed, written
     )

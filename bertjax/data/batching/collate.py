@@ -6,13 +6,12 @@ Everything here is a pure function of the examples, the plan and the step, so a 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from bertjax.batch import UNLABELLED, Batch, empty_batch
 from bertjax.data.batching.batch_plan import Plan, Position
 from bertjax.data.batching.packing import Layout, Row, pack, unpacked
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, ExampleStore
 
 _EVALUATION_TOKENS = 4096  # tokens an evaluation batch computes; the order of examples does not matter there
 _EVALUATION_CHUNK = 2048  # examples packed together in evaluation
@@ -59,19 +58,6 @@ class BatchSource(Protocol):
         ...
 
 
-class ExampleStore(Protocol):
-    """Where examples are kept, in memory or not."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens in each example, special ones included."""
-        ...
-
-    def take(self, indices: np.ndarray) -> Examples:
-        """The examples at `indices`, which ascend."""
-        ...
-
-
 class StoredBatches(NamedTuple):
     """Batches of examples that are kept somewhere; one window of them is read at a time."""
 
@@ -92,23 +78,6 @@ class StoredBatches(NamedTuple):
                     lengths = of_example[positions].tolist()
                     rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
                     yield collate(examples, positions, rows, _fitting(plan.layouts, rows, lengths), epoch)
-
-
-def shard(packed_batch: PackedBatch, index: int, count: int) -> PackedBatch:
-    """The rows of a batch that one of several hosts computes: each row on exactly one, each host as many.
-
-    Args:
-      packed_batch: the whole batch, the same on every host, its rows a multiple of `count`.
-      index: which host, from 0.
-      count: hosts.
-    """
-    num_rows = len(packed_batch.example_ids)
-    if num_rows % count:
-        raise ValueError(f"{num_rows} rows cannot be dealt to {count} hosts")
-    own = slice(index * num_rows // count, (index + 1) * num_rows // count)
-    batch = jax.tree.map(lambda leaf: leaf[own], packed_batch.batch)
-    ids = packed_batch.example_ids[own]
-    return PackedBatch(batch, ids, int((ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
 
 
 def evaluation_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:

@@ -37,7 +37,7 @@ DOWNLOAD_TIMEOUT_SECONDS = 60
 _LISTED = 3
 
 
-class Read(NamedTuple):
+class ReadTable(NamedTuple):
     """What a source holds.
 
     Attributes:
@@ -54,7 +54,7 @@ def read_table(
     encoding: str = "utf-8",
     on_bad_row: Literal["stop", "skip"] = "stop",
     documents: Documents = "line",
-) -> Read:
+) -> ReadTable:
     """All columns and rows of a source.
 
     Args:
@@ -71,7 +71,7 @@ def read_table(
       AssetError: a catalog data set cannot be fetched.
     """
     if in_catalog(source):
-        return Read(read_catalog(source))
+        return ReadTable(read_catalog(source))
     files = files_of(source)
     skipped: list[BadRow] = []
     on_broken = stop if on_bad_row == "stop" else skipped.append
@@ -80,7 +80,7 @@ def read_table(
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
         logger.warning("%s: left out %s", source, listing(skipped))
-    return Read(frame, tuple(skipped))
+    return ReadTable(frame, tuple(skipped))
 
 
 class File(NamedTuple):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from bertjax.data.read.bad_rows import PLACE, BadRow
 from bertjax.data.read.sources import File, read_frames
-from bertjax.data.streaming.encode_rows import EncodedRows, Recipe, encode_rows
+from bertjax.data.streaming.encode_block import EncodedBlock, Recipe, encode_block
 from bertjax.errors import DataError, UserError
 
 BLOCK_ROWS = 2**13
@@ -45,7 +45,7 @@ class FileBlock(NamedTuple):
     file: str
     columns: tuple[str, ...]
     broken: tuple[BadRow, ...]
-    encoded: EncodedRows | None
+    encoded: EncodedBlock | None
     mistake: str = ""
 
 
@@ -99,7 +99,7 @@ def _encode_parts(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
         part: _Part = pickle.loads(value.as_buffer())
         encoded, mistake = None, part.mistake
         try:
-            encoded = encode_rows(part.frame, source, recipe)
+            encoded = encode_block(part.frame, source, recipe)
         except UserError as error:
             mistake = str(error)
         yield _block(FileBlock(part.file, part.columns, part.broken, encoded, mistake))

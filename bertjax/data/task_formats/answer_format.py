@@ -183,6 +183,7 @@ def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Questi
 
 
 QUESTION_ANSWERING = TaskFormat(
+    task="question_answering",
     columns=lambda table: (*pair_columns(table, "question_answering"), table.label),
     optional=("id",),
     read_row=_read,

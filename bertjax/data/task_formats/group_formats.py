@@ -103,6 +103,7 @@ def _grouped(examples: Examples, texts: int) -> Examples:
 
 
 MULTIPLE_CHOICE = TaskFormat(
+    task="multiple_choice",
     columns=_choice_columns,
     read_row=_read_choice,
     encode=_encode_choices,
@@ -114,6 +115,7 @@ MULTIPLE_CHOICE = TaskFormat(
 )
 
 SENTENCE_EMBEDDING = TaskFormat(
+    task="sentence_embedding",
     columns=lambda table: (*pair_columns(table, "sentence_embedding"), table.label),
     read_row=_read_likeness,
     encode=_encode_pairs,

@@ -50,4 +50,4 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     )
 
 
-MASKED_LM = TaskFormat(columns=lambda table: table.text, read_row=_read, encode=_encode)
+MASKED_LM = TaskFormat(task="masked_lm", columns=lambda table: table.text, read_row=_read, encode=_encode)

@@ -17,7 +17,7 @@ from bertjax.data.rows.cells import (
     read_texts,
     shown,
 )
-from bertjax.data.rows.label_vocabulary import in_order, label_ids, label_indices, label_vocabulary
+from bertjax.data.rows.label_vocabulary import class_indices, label_indices, label_vocabulary, sorted_labels
 from bertjax.data.rows.labelled_rows import Row, Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
@@ -47,7 +47,7 @@ def _read_class(cells: Mapping[str, Any], table: Table) -> Row:
 
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
-    labels = label_ids(rows.labels, encoding.vocabulary, source)
+    labels = class_indices(rows.labels, encoding.vocabulary, source)
     return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
 
 
@@ -77,7 +77,7 @@ def _several_vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
     found = set(names)
     if not found:
         raise DataError(f"multi_label needs a label or more, the training rows of {table.train} have none")
-    return table.labels or in_order(found)
+    return table.labels or sorted_labels(found)
 
 
 def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -98,6 +98,7 @@ def _encode_numbers(rows: Rows, source: str, encoding: Encoding) -> Examples:
 
 
 CLASSIFICATION = TaskFormat(
+    task="classification",
     columns=lambda table: (*text_columns(table), table.label),
     read_row=_read_class,
     encode=_encode_classes,
@@ -118,6 +119,7 @@ def _encode_follows(rows: Rows, source: str, encoding: Encoding) -> Examples:
 
 
 NEXT_SENTENCE = TaskFormat(
+    task="next_sentence",
     columns=lambda table: (*pair_columns(table, "next_sentence"), table.label),
     read_row=_read_follows,
     encode=_encode_follows,
@@ -126,6 +128,7 @@ NEXT_SENTENCE = TaskFormat(
 )
 
 MULTI_LABEL = TaskFormat(
+    task="multi_label",
     columns=lambda table: (*text_columns(table), *_label_columns(table)),
     read_row=_read_several,
     encode=_encode_several,
@@ -136,6 +139,7 @@ MULTI_LABEL = TaskFormat(
 )
 
 REGRESSION = TaskFormat(
+    task="regression",
     columns=lambda table: (*text_columns(table), *_label_columns(table)),
     read_row=_read_numbers,
     encode=_encode_numbers,

@@ -35,6 +35,7 @@ class TaskFormat(NamedTuple):
     """How the rows of a task become labelled examples.
 
     Attributes:
+      task: the task's name, for error messages.
       columns: the columns that are read.
       read_row: (cells by column, table) -> the row; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
@@ -48,6 +49,7 @@ class TaskFormat(NamedTuple):
       usual: the names that columns go by where the default of a setting is not there.
     """
 
+    task: str
     columns: Callable[[Table], tuple[str, ...]]
     read_row: Callable[[Mapping[str, Any], Table], Row]
     encode: Callable[[Rows, str, Encoding], Examples]

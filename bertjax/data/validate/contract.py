@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.rows.cells import is_missing, label_texts
-from bertjax.data.rows.row_hashes import exact_keys_of
+from bertjax.data.rows.row_hashes import hash128
 from bertjax.data.rows.timestamps import as_datetimes
 from bertjax.data.table import Table
 
@@ -142,7 +142,7 @@ def check_rows(contract: Contract, frame: pd.DataFrame, table: Table) -> Checked
     rules = _rules(replace(contract, unique=()), table, iso_only=True)
     expected = frame[list(columns_of(contract, table))].reset_index(drop=True)
     keys = tuple(
-        exact_keys_of(zip(*(map(_comparable, expected[column].tolist()) for column in key), strict=True))
+        hash128(zip(*(map(_comparable, expected[column].tolist()) for column in key), strict=True))
         for key in contract.unique
     )
     return CheckedRows(len(frame), _broken(expected, list(expected.columns), rules, 0), keys)

@@ -21,12 +21,12 @@ def examples_of(lengths) -> Examples:
 
 def spilled(examples, rows, folder) -> StoredExamples:
     """In blocks of five rows."""
-    spill = DiskStore(folder)
+    store = DiskStore(folder)
     for start in range(0, examples.num_examples, 5):
         tokens = slice(examples.offsets[start], examples.offsets[min(start + 5, examples.num_examples)])
         ids, types = examples.token_ids[tokens].astype(np.uint16), examples.token_type_ids[tokens].astype(np.uint8)
-        spill.append(token_ids=ids, token_type_ids=types)
-    return StoredExamples(spill, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
+        store.append(token_ids=ids, token_type_ids=types)
+    return StoredExamples(store, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
 
 
 def one_by_one(examples, indices) -> Examples:
@@ -73,14 +73,14 @@ def test_batches_and_places_in_them_are_those_of_examples_in_memory(tmp_path):
 
 
 def test_nothing_is_left_in_the_folder(tmp_path):
-    spill = DiskStore(tmp_path / "new")
-    spill.append(token_ids=np.arange(5))
+    store = DiskStore(tmp_path / "new")
+    store.append(token_ids=np.arange(5))
     assert not list((tmp_path / "new").iterdir())
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
     """The kernel's own full device."""
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    spill = DiskStore(tmp_path)
+    store = DiskStore(tmp_path)
     with pytest.raises(DataError, match="cannot be kept in .*: No space left on device; make room there, or name"):
-        spill.append(token_ids=np.arange(5))
+        store.append(token_ids=np.arange(5))
