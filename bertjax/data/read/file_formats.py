@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pandas as pd
 
@@ -24,6 +24,8 @@ from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.conll import read_conll
 from bertjax.data.read.squad import is_squad, squad_records
 from bertjax.errors import DataError
+
+T = TypeVar("T")
 
 _READ_BYTES = 2**20
 
@@ -56,22 +58,23 @@ def _read_delimited(
     if isinstance(header, str):
         raise DataError(f"{source}: line {line} {header}")
     names = _header(header, source)
-    kept: list[list[str]] = []
-    yielded = False
+    cells = _cells_of_rows(rows, len(names), source, on_bad_row)
+    yield from _in_frames(cells, partial(_cells_frame, names), most_rows)
+
+
+def _cells_of_rows(
+    rows: Iterable[tuple[int, list[str] | str]], num_columns: int, source: str, on_bad_row: OnBadRow
+) -> Iterator[list[str]]:
+    """The cells of each row that has as many as the header."""
     for line, row in rows:
         if isinstance(row, str):
             on_bad_row(BadRow(source, line, row))
-        elif len(row) == len(names):
-            kept.append(row)
-            if len(kept) == most_rows:
-                yield _cells_frame(names, kept)
-                kept, yielded = [], True
+        elif len(row) == num_columns:
+            yield row
         elif len(row) > 1 or row[0].strip():
-            wrong = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(names)}"
-            hint = " (a cell with the separator in it needs quotes)" if len(row) > len(names) else ""
-            on_bad_row(BadRow(source, line, wrong + hint))
-    if kept or not yielded:
-        yield _cells_frame(names, kept)
+            problem = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {num_columns}"
+            hint = " (a cell with the separator in it needs quotes)" if len(row) > num_columns else ""
+            on_bad_row(BadRow(source, line, problem + hint))
 
 
 def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.DataFrame:
@@ -154,31 +157,37 @@ def _open_quote(lines: _Lines, start: int, separator: str) -> str:
 def _read_json_lines(
     file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
 ) -> Iterator[pd.DataFrame]:
-    records: list[dict[str, Any]] = []
-    is_empty, yielded = True, False
-    for number, line in enumerate(decoded_lines(file, source, encoding), start=1):
+    records = _json_records(decoded_lines(file, source, encoding), source, on_bad_row)
+    yield from _in_frames(records, lambda rows: _frame(_columns(rows)), most_rows)
+
+
+def _json_records(lines: Iterable[str], source: str, on_bad_row: OnBadRow) -> Iterator[dict[str, Any]]:
+    is_empty = True
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         is_empty = False
         try:
             record = _parse_json(line)
-        except json.JSONDecodeError as error:
-            on_bad_row(BadRow(source, number, f"is no JSON object: {error.msg} (character {error.pos + 1})"))
-            continue
         except ValueError as error:
-            on_bad_row(BadRow(source, number, f"is no JSON object: {error}"))
+            problem = f"{error.msg} (character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else error
+            on_bad_row(BadRow(source, number, f"is no JSON object: {problem}"))
             continue
-        if not isinstance(record, dict):
+        if isinstance(record, dict):
+            yield record
+        else:
             on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}"))
-            continue
-        records.append(record)
-        if len(records) == most_rows:
-            yield _frame(_columns(records))
-            records, yielded = [], True
     if is_empty:
         raise DataError(f"{source} is empty; it needs one JSON object a line")
-    if records or not yielded:
-        yield _frame(_columns(records))
+
+
+def _in_frames(
+    rows: Iterator[T], make_frame: Callable[[list[T]], pd.DataFrame], most_rows: int
+) -> Iterator[pd.DataFrame]:
+    """Frames of at most `most_rows` rows each; the first one may have none, and still shows the columns."""
+    yield make_frame(list(islice(rows, most_rows)))
+    while part := list(islice(rows, most_rows)):
+        yield make_frame(part)
 
 
 def _in_parts(read: Callable[[BinaryIO, str, str, OnBadRow], pd.DataFrame]) -> Reader:
@@ -253,9 +262,7 @@ def _read_text(
 ) -> Iterator[pd.DataFrame]:
     """A row for each line that is not blank."""
     lines = (line.rstrip("\r\n") for line in decoded_lines(file, source, encoding) if line.strip())
-    yield _frame({"text": list(islice(lines, most_rows))})
-    while kept := list(islice(lines, most_rows)):
-        yield _frame({"text": kept})
+    yield from _in_frames(lines, lambda part: _frame({"text": part}), most_rows)
 
 
 def read_document(

@@ -83,8 +83,8 @@ class StreamStatistics:
         self._file[1].update(dict.fromkeys(block.columns))
         self._all_columns.update(dict.fromkeys(block.columns))
         self._skip(block.broken)
-        if block.mistake:
-            raise DataError(block.mistake)
+        if block.error:
+            raise DataError(block.error)
         if block.encoded is not None:
             self._add_rows(block.encoded)
 

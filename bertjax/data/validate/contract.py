@@ -118,12 +118,7 @@ def check(contract: Contract, frame: pd.DataFrame, table: Table) -> tuple[Findin
       One finding an expectation: the columns, their values, the number of rows.
     """
     rules = _rules(contract, table)
-    columns = _columns(contract, rules)
-    missing = {column for column in columns if column not in frame.columns}
-    # The index becomes positions; columns of which nothing is expected would only cost time.
-    expected = frame[[column for column in columns if column not in missing]].reset_index(drop=True)
-    broken = _broken(expected, columns, [rule for rule in rules if not missing & set(rule.columns)], contract.min_rows)
-    return _findings(contract, rules, list(frame.columns), len(frame), broken)
+    return _findings(contract, rules, list(frame.columns), len(frame), _broken(frame, rules))
 
 
 def columns_of(contract: Contract, table: Table) -> tuple[str, ...]:
@@ -140,12 +135,11 @@ def check_rows(contract: Contract, frame: pd.DataFrame, table: Table) -> Checked
       table: says which columns are text and label.
     """
     rules = _rules(replace(contract, unique=()), table, iso_only=True)
-    expected = frame[list(columns_of(contract, table))].reset_index(drop=True)
     keys = tuple(
-        hash128(zip(*(map(_comparable, expected[column].tolist()) for column in key), strict=True))
+        hash128(zip(*(map(_comparable, frame[column].tolist()) for column in key), strict=True))
         for key in contract.unique
     )
-    return CheckedRows(len(frame), _broken(expected, list(expected.columns), rules, 0), keys)
+    return CheckedRows(len(frame), _broken(frame, rules), keys)
 
 
 def findings_of(
@@ -160,12 +154,7 @@ def findings_of(
       num_rows: of all parts.
       broken: the expectations that single rows break, in any part.
     """
-    rules = _rules(contract, table, iso_only=True)
-    told = dict(broken)
-    told |= {_is_there(column): Broken(0, ()) for column in _columns(contract, rules) if column not in columns}
-    if num_rows < contract.min_rows:
-        told[_has_rows(contract.min_rows)] = Broken(0, ())
-    return _findings(contract, rules, columns, num_rows, told)
+    return _findings(contract, _rules(contract, table, iso_only=True), columns, num_rows, broken)
 
 
 def unique_expectation(key: Sequence[str]) -> str:
@@ -178,22 +167,23 @@ def _columns(contract: Contract, rules: Iterable[_Rule]) -> tuple[str, ...]:
 
 
 def _findings(
-    contract: Contract, rules: Sequence[_Rule], there: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
+    contract: Contract, rules: Sequence[_Rule], present: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
 ) -> tuple[Finding, ...]:
-    def of_table(expectation: str, found: str) -> Finding:
-        return Finding(expectation, False, 0, (found,)) if expectation in broken else Finding(expectation, True)
+    def of_table(expectation: str, holds: bool, found: str) -> Finding:
+        return Finding(expectation, True) if holds else Finding(expectation, False, 0, (found,))
 
     def of_rows(rule: _Rule) -> Finding:
-        if not set(rule.columns) <= set(there):
+        if not set(rule.columns) <= set(present):
             return Finding(rule.expectation, None)
         rows, first = broken.get(rule.expectation, (0, ()))
         return Finding(rule.expectation, not rows, rows, tuple(f"row {row}: {cells}" for row, cells in first))
 
-    columns = _columns(contract, rules)
+    least, found = contract.min_rows, f"the columns are {', '.join(map(str, present))}"
+    enough = f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
     return (
-        *(of_table(_is_there(column), f"the columns are {', '.join(map(str, there))}") for column in columns),
+        *(of_table(f"column {name!r} is there", name in present, found) for name in _columns(contract, rules)),
         *map(of_rows, rules),
-        of_table(_has_rows(contract.min_rows), f"it has {num_rows}"),
+        of_table(enough, num_rows >= least, f"it has {num_rows}"),
     )
 
 
@@ -239,15 +229,8 @@ def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Ru
     return rules
 
 
-def _broken(frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule], min_rows: int) -> dict[str, Broken]:
-    """The broken expectations, each with the rows that break it.
-
-    Args:
-      frame: with an index of positions.
-      columns: that must be there.
-      rules: about columns that are.
-      min_rows: fewest rows.
-    """
+def _broken(frame: pd.DataFrame, rules: Sequence[_Rule]) -> dict[str, Broken]:
+    """The broken expectations of rows, each with the rows that break it; rules on missing columns are skipped."""
     # pandera takes a quarter of a second to import, which only a run with a contract should wait for.
     import pandera.pandas as pandera
     from pandera.config import config_context
@@ -257,40 +240,29 @@ def _broken(frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule],
         of_columns = rule.holds if len(rule.columns) == 1 else lambda rows: rule.holds(rows[list(rule.columns)])
         return pandera.Check(of_columns, name=rule.expectation, ignore_na=not rule.sees_missing)
 
-    of_column = {name: [as_check(rule) for rule in rules if rule.columns == (name,)] for name in columns}
-    of_frame = [as_check(rule) for rule in rules if len(rule.columns) > 1]
-    enough = pandera.Check(lambda rows: len(rows) >= min_rows, name=_has_rows(min_rows), ignore_na=False)
+    checked = {rule.expectation: rule for rule in rules if set(rule.columns) <= set(frame.columns)}
+    columns = list(dict.fromkeys(name for rule in checked.values() for name in rule.columns))
+    frame = frame[columns].reset_index(drop=True)  # positions; other columns would only cost time
+    of_column = {name: [as_check(rule) for rule in checked.values() if rule.columns == (name,)] for name in columns}
     schema = pandera.DataFrameSchema(
         {name: pandera.Column(nullable=True, checks=checks) for name, checks in of_column.items()},
-        checks=[*of_frame, enough],
+        checks=[as_check(rule) for rule in checked.values() if len(rule.columns) > 1],
     )
-    columns_by_rule = {rule.expectation: rule.columns for rule in rules}
     broken: dict[str, Broken] = {}
     try:
-        # Variables of the environment can turn pandera off; a contract that is named is always checked.
+        # Environment variables can turn pandera off; a contract that is named is always checked.
         with config_context(validation_enabled=True, validation_depth="SCHEMA_AND_DATA"):
             schema.validate(frame, lazy=True)
     except SchemaErrors as errors:
         for error in errors.schema_errors:
-            if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-                broken[_is_there(error.failure_cases)] = Broken(0, ())
-            elif error.reason_code is SchemaErrorReason.DATAFRAME_CHECK:
-                kept = error.check_output
-                positions = kept.index[~kept].tolist() if isinstance(kept, pd.Series) else []
-                looked_at = columns_by_rule.get(error.check.name, ())
-                first = tuple((row + 1, _shown(frame, row, looked_at)) for row in positions[:EXAMPLES])
-                broken[error.check.name] = Broken(len(positions), first)
-            else:
-                raise error from None  # a rule that failed itself is a mistake of this file
+            if error.reason_code is not SchemaErrorReason.DATAFRAME_CHECK:
+                raise error from None  # a rule that raised an exception is a bug in this file
+            holds = error.check_output
+            positions = holds.index[~holds].tolist()
+            shown = checked[error.check.name].columns
+            first = tuple((row + 1, _shown(frame, row, shown)) for row in positions[:EXAMPLES])
+            broken[error.check.name] = Broken(len(positions), first)
     return broken
-
-
-def _is_there(column: str) -> str:
-    return f"column {column!r} is there"
-
-
-def _has_rows(least: int) -> str:
-    return f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
 
 
 def _shown(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
