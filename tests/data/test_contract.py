@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.data.validate.contract import Contract, Finding, check, complaint
+from bertjax.data.validate.contract import Contract, Finding, check, describe_broken
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import ConfigError, DataError
 from tests.data.conftest import splits_of
@@ -83,7 +83,7 @@ def test_all_that_is_broken_is_found_at_once(tmp_path):
         ("'text' has 2 to 10 characters", False, 2, ("row 3: 'x'", "row 4: 'the very long plot'")),
         ("there are 5 rows or more", False, 0, ("it has 4",)),
     )
-    assert complaint(findings) == (
+    assert describe_broken(findings) == (
         "'sent' holds datetimes, but not in 1 row (the first is row 3: 'soon'); "
         "'id' never repeats, but not in 1 row (the first is row 3: '2'); "
         "'text' misses no cell, but not in 1 row (the first is row 2: nan); "
@@ -165,7 +165,7 @@ def test_lengths_are_of_each_text_column(bounds, sentence, rows):
     assert (f"'c' has {sentence}" in found) == (bounds == {"max_characters": 2})
 
 
-def test_a_column_that_is_not_there_is_one_complaint():
+def test_a_column_that_is_not_there_is_one_describe_broken():
     contract = Contract({"who": "text", "id": "integer"}, unique=(("who", "id"), ("id",)), not_null=("who",))
     findings = {item.expectation: item for item in check(contract, FRAME, Table())}
     assert findings["column 'who' is there"] == (
@@ -173,11 +173,11 @@ def test_a_column_that_is_not_there_is_one_complaint():
     )  # fmt: skip
     for sentence in ("'who' holds text", "'who' and 'id' never repeat together", "'who' misses no cell"):
         assert findings[sentence].holds is None
-    assert complaint(findings.values()) == (
+    assert describe_broken(findings.values()) == (
         "column 'who' is there, but the columns are id, text, label, sent; "
         "'id' never repeats, but not in 1 row (the first is row 3: '2')"
     )
-    assert "the columns are id" in complaint(check(Contract(labels=("x",)), FRAME, Table(label="none")))
+    assert "the columns are id" in describe_broken(check(Contract(labels=("x",)), FRAME, Table(label="none")))
 
 
 def test_few_examples_and_short_ones():
@@ -185,7 +185,7 @@ def test_few_examples_and_short_ones():
     finding = broken(Contract(max_characters=5), frame)["'text' has 0 to 5 characters"]
     assert (finding.failures, len(finding.examples)) == (50, 3)
     assert len(finding.examples[0]) < 80
-    assert "\n" not in complaint([finding])
+    assert "\n" not in describe_broken([finding])
 
 
 def test_a_contract_is_checked_where_pandera_is_turned_off():

@@ -125,7 +125,7 @@ class Examples(NamedTuple):
         tokens = slice(int(self.offsets[example]), int(self.offsets[example + 1]))
         if self.masking is not None:
             number = example if self.ids is None else int(self.ids[example])
-            return self.masking.hide(self.token_ids[tokens], tokens, number, epoch)
+            return self.masking.mask(self.token_ids[tokens], tokens, number, epoch)
         return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
 
     def tokens_in(self, epoch: int, indices: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
-"""One reader a format: from an open file to frames of its rows, and the rows that are broken.
+"""One reader a format: parses an open file into frames of its rows, and reports broken rows.
 
-A csv has no types, so its cells are read as text and only an empty cell is missing: the words "NA" and "null" are
-words, and the label "01" stays "01". The cells of a sheet are read the same way. JSON and parquet have types: a column
-of strings becomes a column of strings, and any other keeps the values that the file holds.
+A csv has no types, so its cells are read as text and only an empty cell is missing: "NA" and "null" are words, and the
+label "01" stays "01". The cells of a sheet are read the same way. JSON and parquet have types: a column of strings
+becomes a column of strings, and any other column keeps the values of the file.
 """
 
 import codecs
@@ -30,17 +30,17 @@ T = TypeVar("T")
 _READ_BYTES = 2**20
 
 Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
-"""File, name for messages, encoding, what to do with each broken row as it is met, most rows of a frame -> the rows
-that can be read, in frames; one or more of them, so that a file without rows still shows its columns.
+"""(file, name for messages, encoding, callback for each broken row, most rows of a frame) -> frames of the readable
+rows; one frame at least, so that a file without rows still shows its columns.
 
-Lines of all kinds and parquet are read as far as a frame needs, other formats and documents whole.
-Raises DataError where the rest of a file cannot be read either.
+Formats of lines and parquet are read as far as a frame needs, other formats and documents whole.
+Raises DataError where the rest of a file cannot be read.
 """
 
 
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    # The csv module's own limit, 131072 characters, is shorter than a book. It is the process's, so it is put back.
+    # The csv module's limit, 131072 characters, is shorter than a book. It is global, so it is restored.
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -83,7 +83,7 @@ def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.Data
 
 
 class _Lines:
-    """Lines of a file by their index, read when they are asked for and kept until they are forgotten."""
+    """Lines of a file by index, read on demand and kept until `forget`."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines, self._kept, self._first = lines, deque[str](), 0
@@ -103,17 +103,17 @@ class _Lines:
             start += 1
 
     def forget(self, end: int) -> None:
-        """Gives up the lines before `end`."""
+        """Drops the lines before `end`."""
         while self._kept and self._first < end:
             self._kept.popleft()
             self._first += 1
 
 
 def _split_rows(lines: _Lines, source: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Each row that is not blank: the line where it begins, and its cells or what is wrong with it.
+    """Each row that is not blank: its first line, and its cells or the problem with them.
 
-    A cell in quotes that something other than a separator follows is wrong: most often its quote was never closed, and
-    the next quote of the file seems to close it. Only its first line is given up, so the rows it swallowed come back.
+    A quoted cell followed by anything but a separator is a problem: most often its quote was never closed, and the next
+    quote of the file seems to close it. Only its first line is dropped, so the rows that it swallowed are read again.
 
     Raises:
       DataError: a quote that is open at the end of the file.
@@ -144,7 +144,7 @@ def _split_rows(lines: _Lines, source: str, separator: str) -> Iterator[tuple[in
 @_cells_of_any_length()
 def _is_open(lines: _Lines, start: int, end: int, separator: str) -> bool:
     """Whether the row that begins at `start` is still inside quotes at `end`, the end of the file."""
-    # A blank line is a row of its own, unless it falls inside quotes.
+    # A blank line is a row of its own, unless it is inside quotes.
     return end not in lines and list(csv.reader([*lines.since(start), ""], delimiter=separator))[-1] != []
 
 
@@ -191,7 +191,7 @@ def _in_frames(
 
 
 def _in_parts(read: Callable[[BinaryIO, str, str, OnBadRow], pd.DataFrame]) -> Reader:
-    """A reader out of one that reads a file whole."""
+    """A reader in frames from a reader of whole files."""
 
     def in_parts(
         file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
@@ -216,9 +216,9 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
     except ValueError as error:
         raise DataError(f"{source} cannot be read: {error}") from None
     if isinstance(table, list):
-        wrong = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{source} is no table: item {wrong + 1} of its array is {_kind(table[wrong])}, no object")
+        bad = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
+        if bad is not None:
+            raise DataError(f"{source} is no table: item {bad + 1} of its array is {_kind(table[invalid])}, no object")
         return _frame(_columns(table))
     if is_squad(table):
         return _frame(_columns(list(squad_records(table))))
@@ -234,16 +234,16 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
 
 
 def _parse_json(text: str) -> Any:
-    """The value that `text` holds.
+    """The value of JSON text.
 
     Raises:
-      ValueError: text that is no JSON, is nested too deeply, or escapes half of a character.
+      ValueError: the text is no JSON, is nested too deeply, or escapes half of a character.
     """
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    # A lone surrogate is legal JSON and no text: neither a file nor a tokenizer can take it.
+    # A lone surrogate is legal JSON but no text: neither files nor tokenizers accept it.
     if re.search(r"\\u[dD]", text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -295,14 +295,14 @@ def _read_parquet(
 
 def _parquet_frame(rows: Any) -> pd.DataFrame:
     frame = rows.to_pandas()
-    # pandas saves a named index apart from the columns; a text or label may be in it.
+    # pandas saves a named index apart from the columns; it may hold texts or labels.
     return frame.reset_index(drop=list(frame.index.names) == [None])
 
 
 def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
-            # It warns of styles and menus that it does not know, and no cell depends on.
+            # openpyxl warns of unknown styles and menus, which do not change cells.
             warnings.filterwarnings("ignore", module="openpyxl")
             grid = pd.read_excel(
                 file,
@@ -312,7 +312,7 @@ def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow
                 na_values=[""],
                 engine="openpyxl",
             )
-    # openpyxl lets through whatever the zip and XML inside it raise.
+    # openpyxl passes on any exception of its zip and XML parsers.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{source} cannot be read; it is damaged or no xlsx file: {reason}") from None
@@ -349,7 +349,7 @@ def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
         if is_first and text:
             text, is_first = text.removeprefix("\ufeff"), False
         lines = io.StringIO(rest + text, newline="").readlines()
-        # The last line may go on in what is read next, and so may a line break.
+        # The last line, or its line break, may continue in the next chunk.
         rest = lines.pop() if content and lines else ""
         line += len(lines)
         yield from lines
@@ -362,7 +362,7 @@ def _breaks(text: str) -> int:
 
 
 def _header(cells: Sequence[str], source: str) -> list[str]:
-    """Column names; a nameless column, such as an index that pandas wrote, is named as pandas names it."""
+    """Column names; a column without a name, such as an index that pandas wrote, gets the name that pandas gives it."""
     names = [cell or f"Unnamed: {i}" for i, cell in enumerate(cells)]
     _check_names(names, source)
     return names
@@ -375,13 +375,13 @@ def _check_names(names: Sequence[str], source: str) -> None:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Records as columns; a key that a record lacks is missing there."""
+    """Records as columns; a cell is missing where a record lacks the key."""
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
 
 
 def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
-    # pandas' own guess would turn integers with a gap into floats, and large ones into other integers.
+    # pandas' type inference would turn integers with a gap into floats, and large ones into other integers.
     return pd.DataFrame(
         {
             name: pd.Series(cells, dtype="str" if all(c is None or isinstance(c, str) for c in cells) else "object")

@@ -17,7 +17,7 @@ from bertjax.data.rows.labelled_rows import ParsedRows, Rows, Text, parse_rows, 
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
-from bertjax.data.validate.contract import Finding, check, complaint
+from bertjax.data.validate.contract import Finding, check, describe_broken
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import DataError
 
@@ -121,9 +121,9 @@ def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) ->
             raise DataError(f"{source} has no column {name!r}; its columns are {', '.join(map(str, columns))}")
 
 
-def contract_error(table: Table, source: str, complaint: str) -> DataError:
+def contract_error(table: Table, source: str, broken: str) -> DataError:
     """The error for a table that breaks its contract."""
-    return DataError(f"{source} breaks the contract {table.contract}: {complaint}")
+    return DataError(f"{source} breaks the contract {table.contract}: {broken}")
 
 
 def no_text_error(source: str, preprocessing: Preprocessing, num_rows: int) -> DataError:
@@ -150,7 +150,7 @@ def _check_contract(
         # The least number of rows is about training; the other tables may be small.
         expected = contract if side == "train" else replace(contract, min_rows=1)
         findings[side] = check(expected, reads[side].frame, table)
-        if broken := complaint(findings[side]):
+        if broken := describe_broken(findings[side]):
             errors.append(str(contract_error(table, source, broken)))
     if errors:
         raise DataError("; ".join(errors))

@@ -27,7 +27,7 @@ from bertjax.data.streaming.stream_contract import StreamContract
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.data.task_formats.answer_format import tell_unlearnable
-from bertjax.data.validate.contract import Contract, Finding, complaint
+from bertjax.data.validate.contract import Contract, Finding, describe_broken
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class StreamStatistics:
             raise DataError(f"{source} has no rows{but}")
         if self._contract:
             self._findings = self._contract.findings(self._table, list(self._all_columns))
-            if broken := complaint(self._findings):
+            if broken := describe_broken(self._findings):
                 raise contract_error(self._table, source, broken)
         if self._first_unusable:
             stop(self._first_unusable)
