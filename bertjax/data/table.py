@@ -1,4 +1,4 @@
-"""`Table`: which rows to read, and which of their columns are text and label. Settings only; `sources` reads them."""
+"""`Table`: settings of the rows to read, of their text and label columns, and of the split; `sources` reads them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -106,5 +106,5 @@ class Table:
 
     @property
     def order_column(self) -> str | None:
-        """The column that the split goes by, of groups or of times."""
+        """The column of groups or times that the split goes by."""
         return self.group or self.time

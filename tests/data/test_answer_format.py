@@ -46,7 +46,7 @@ def encode(table, tiny_model, max_length=24, side="train"):
     return FORMATS["question_answering"].encode(getattr(splits, side), "t", encoding)
 
 
-def test_squads_files_and_tables_say_the_same(write, tmp_path):
+def test_squad_json_and_tables_give_the_same_rows(write, tmp_path):
     flat = [
         {"id": name, "context": CONTEXT, "question": question,
          "answers": {"text": [answer], "answer_start": [CONTEXT.index(answer)]}}
@@ -72,7 +72,7 @@ def test_version_two_has_questions_without_an_answer(write):
 
 @pytest.mark.parametrize("max_length", [16, 24, 48])
 @pytest.mark.parametrize("doc_stride", [None, 0, 7])
-def test_labels_lead_back_to_the_answer(write, tiny_model, max_length, doc_stride):
+def test_label_positions_map_back_to_the_answer_text(write, tiny_model, max_length, doc_stride):
     """In every window that holds the whole answer, and to [CLS] in every other."""
     table = Table(write(squad(*QUESTIONS)), test_size=1, doc_stride=doc_stride)
     examples = encode(table, tiny_model, max_length)
@@ -125,7 +125,7 @@ def test_a_span_never_leaves_the_context_nor_ends_before_it_begins(write, tiny_m
             assert answer in CONTEXT
 
 
-def test_the_official_metric_by_hand(write, tiny_model):
+def test_squad_metric_on_worked_examples(write, tiny_model):
     assert normalised(" The  cat's, an(d) A hat! ") == "cats and hat"
     path = write(squad(("q1", "what ?", "the song was very bad")))
     table = Table(write(squad(("q9", "who ?", "it"), ("q8", "who", "it")), "train.json"), test=path, leaks="report")
@@ -173,7 +173,7 @@ def test_broken_questions_are_skipped_counted_and_listed(write):
     assert "row 4 misplaces an answer to question '57a'" in str(found.skipped[0])
 
 
-def test_settings_that_do_not_fit(write, tiny_model):
+def test_settings_that_do_not_fit_question_answering(write, tiny_model):
     path = write(squad(*QUESTIONS))
     with pytest.raises(ConfigError, match="--doc-stride 12 must be under 12, half of --max-length, or windows"):
         encode(Table(path, test_size=1, doc_stride=12), tiny_model, 24)

@@ -53,7 +53,7 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
 
 
 @given(cases)
-def test_the_layout_says_what_the_examples_say(case):
+def test_collate_fills_batches_from_the_examples(case):
     lengths = case[0]
     examples = make_examples(lengths)
     for batch, ids, num_examples, num_tokens in StoredBatches(examples, plan(*case)).batches():
@@ -82,7 +82,7 @@ def test_packing_does_not_change_which_examples_share_an_update(case):
 
 
 @given(cases, st.data())
-def test_a_run_can_be_taken_up_at_any_step(case, data):
+def test_batches_resume_at_any_step(case, data):
     examples, the_plan = make_examples(case[0]), plan(*case)
     source = StoredBatches(examples, the_plan)
     whole = list(source.batches())
@@ -118,14 +118,14 @@ def test_windows_of_one_shape_differ_in_their_shuffle():
     assert not np.array_equal(np.concatenate(first.batches), np.concatenate(second.batches))
 
 
-def test_a_position_in_another_order_is_refused():
+def test_position_of_another_seed_is_an_error():
     source = StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 2, 2, 0, 1, True))
     with pytest.raises(ValueError, match="another order of examples than that of seed 0"):
         next(source.batches(Position(0, 1, seed=1)))
 
 
 @given(st.lists(st.integers(3, 40), min_size=1, max_size=80), st.sampled_from([1, 2, 4]))
-def test_evaluation_sees_every_example_once(lengths, devices):
+def test_evaluation_batches_have_every_example_once(lengths, devices):
     batches = list(evaluation_batches(make_examples(lengths), devices))
     seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in batches])
     assert sorted(seen) == list(range(len(lengths)))

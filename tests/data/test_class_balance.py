@@ -39,7 +39,7 @@ def test_named_weights_leave_the_others_at_1():
         (["a=inf"], "needs a positive number"),
     ],
 )
-def test_refuses(settings, message):
+def test_class_weights_that_are_errors(settings, message):
     with pytest.raises(ConfigError, match=message):
         parse_class_weights(settings, {"a": 1, "b": 1})
 

@@ -66,7 +66,7 @@ def test_a_file_becomes_a_contract(tmp_path):
     assert read_contract(write(tmp_path / "c.json", {"labels": [1, "2"]})).labels == ("1", "2")
 
 
-def test_all_that_is_broken_is_found_at_once(tmp_path):
+def test_all_broken_expectations_are_found_at_once(tmp_path):
     findings = check(read_contract(write(tmp_path / "c.json", WHOLE)), FRAME, Table())
     assert findings == (
         ("column 'id' is there", True, 0, ()),
@@ -131,7 +131,7 @@ def test_types_of_columns():
     )
 
 
-def test_a_key_may_be_of_many_columns_and_of_lists():
+def test_unique_keys_of_several_columns_and_of_lists():
     frame = pd.DataFrame({"a": ["x", "x", None, None], "b": [[1], [2], [2], [2]], "c": [1, 1, 2, 3]})
     assert not broken(Contract(unique=(("a", "c", "b"),)), frame)
     frame["d"] = range(4)
@@ -165,7 +165,7 @@ def test_lengths_are_of_each_text_column(bounds, sentence, rows):
     assert (f"'c' has {sentence}" in found) == (bounds == {"max_characters": 2})
 
 
-def test_a_column_that_is_not_there_is_one_describe_broken():
+def test_a_missing_column_is_one_error():
     contract = Contract({"who": "text", "id": "integer"}, unique=(("who", "id"), ("id",)), not_null=("who",))
     findings = {item.expectation: item for item in check(contract, FRAME, Table())}
     assert findings["column 'who' is there"] == (
@@ -180,7 +180,7 @@ def test_a_column_that_is_not_there_is_one_describe_broken():
     assert "the columns are id" in describe_broken(check(Contract(labels=("x",)), FRAME, Table(label="none")))
 
 
-def test_few_examples_and_short_ones():
+def test_examples_of_broken_rows_are_few_and_short():
     frame = pd.DataFrame({"text": ["line\n" * 100] * 50})
     finding = broken(Contract(max_characters=5), frame)["'text' has 0 to 5 characters"]
     assert (finding.failures, len(finding.examples)) == (50, 3)

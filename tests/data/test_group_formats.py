@@ -79,7 +79,7 @@ def test_pairs_are_two_texts_of_one_example(table_of, tiny_model):
     assert not examples.token_type_ids.any()
 
 
-def test_which_text_follows_which(table_of, tiny_model):
+def test_next_sentence_labels(table_of, tiny_model):
     records = [{"text": f"film {i}", "next": "a book", "label": i % 2} for i in range(10)]
     examples = encode("next_sentence", table_of(*records, text_pair=("next",)), tiny_model)
     assert sorted(examples.labels) == [0] * 4 + [1] * 4

@@ -44,7 +44,7 @@ def test_a_pure_function_of_seed_epoch_and_example(encode):
     assert examples.tokens_of(0, 0)[1].tolist() != examples.tokens_of(3, 0)[1].tolist()  # the same text
 
 
-def test_labels_say_what_stood_there_and_the_rest_is_untouched(encode):
+def test_mask_labels_are_the_original_tokens_and_the_rest_is_unchanged(encode):
     examples = encode()
     ids, labels = hidden(examples, 0)
     predicted = labels != UNLABELLED
@@ -56,7 +56,7 @@ def test_labels_say_what_stood_there_and_the_rest_is_untouched(encode):
         assert of_text.sum() == max(1, round(0.15 * (examples.lengths[i] - 2)))
 
 
-def test_of_ten_hidden_tokens_eight_are_masked_and_one_is_random(encode):
+def test_masked_tokens_are_80_percent_mask_10_random_10_unchanged(encode):
     examples = encode(mask_share=0.5)
     masked, total, same = 0, 0, 0
     for epoch in range(30):
@@ -78,7 +78,7 @@ def test_each_token_is_as_likely_as_any_other(encode):
     assert np.abs(real - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_whole_words_are_hidden_with_all_of_their_pieces(encode):
+def test_whole_word_masking_masks_all_pieces(encode):
     examples = encode(TEXTS[:1], whole_words=True, mask_share=0.3)
     film = examples.token_ids.tolist().index(7)  # "film", "##s"
     together = [(examples.tokens_of(0, epoch)[1] != UNLABELLED)[[film, film + 1]].tolist() for epoch in range(100)]
@@ -97,7 +97,7 @@ def test_a_long_text_becomes_several_examples_and_nothing_is_lost(encode):
     assert (whole.num_examples, cut.num_examples, cut.lengths.max()) == (2, 4, 7)
 
 
-def test_a_run_that_is_taken_up_hides_the_same_tokens(encode):
+def test_resumed_batches_mask_the_same_tokens(encode):
     examples = encode()
     plan = plan_training(examples.lengths, 7, 3, 0, 16, 1, packed=True, kind=examples.kind)
     whole = list(StoredBatches(examples, plan).batches())
@@ -109,7 +109,7 @@ def test_a_run_that_is_taken_up_hides_the_same_tokens(encode):
     assert not np.array_equal(whole[0].batch.labels, whole[plan.steps_per_epoch].batch.labels)
 
 
-def test_what_judges_a_model_stays_the_same_whatever_its_seed(encode):
+def test_evaluation_masks_do_not_depend_on_the_training_seed(encode):
     one, other = (encode(seed=seed).fixed(seed=9) for seed in (0, 1))
     np.testing.assert_array_equal(one.token_ids, other.token_ids)
     np.testing.assert_array_equal(one.labels, other.labels)

@@ -58,7 +58,7 @@ def test_lists_delimiters_and_columns_say_the_same(write):
         assert len(by_text) == 5
 
 
-def test_several_labels_become_ones(write, tiny_model):
+def test_multi_label_encoding_is_multi_hot(write, tiny_model):
     table = Table(write("t.jsonl", films(map(list, THREE))), test_size=2)
     splits = splits_of(table, "multi_label")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, splits.table)
@@ -76,7 +76,7 @@ def test_a_split_leaves_each_label_in_training(write):
         assert len(splits.train.labels) + len(splits.test.labels) == 10
 
 
-def test_numbers_are_read_as_they_stand(write, tiny_model):
+def test_regression_labels_are_not_rescaled(write, tiny_model):
     rows = [{"text": f"film {i}", "stars": i / 2, "length": f"{i}e1"} for i in range(5)]
     splits = splits_of(Table(write("t.csv", rows), labels=("stars", "length"), test_size=1), "regression")
     assert splits.vocabulary == ("stars", "length")
@@ -128,7 +128,7 @@ def test_rows_that_cannot_be_used_are_skipped_counted_and_listed(write):
         splits_of(Table(write("none.jsonl", films(["x"])), label="labels", on_bad_row="skip"), "regression")
 
 
-def test_labels_of_test_rows_that_training_never_saw(write, tiny_model):
+def test_unseen_label_in_test_rows_is_an_error(write, tiny_model):
     train, test = write("a.jsonl", films([["a"], ["b"]])), write("b.jsonl", [{"text": "book", "labels": ["c"]}])
     splits = splits_of(Table(train, test=test), "multi_label")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, splits.table)
@@ -136,7 +136,7 @@ def test_labels_of_test_rows_that_training_never_saw(write, tiny_model):
         FORMATS["multi_label"].encode(splits.test, test, encoding)
 
 
-def test_a_skipped_row_takes_its_group_along(write):
+def test_groups_stay_aligned_when_rows_are_skipped(write):
     rows = [{"text": f"film {i}", "score": "x" if i == 3 else i, "user": f"u{i // 3}"} for i in range(12)]
     table = Table(write("t.csv", rows), split="grouped", group="user", on_bad_row="skip", test_size=3)
     splits = splits_of(table, "regression")

@@ -148,7 +148,7 @@ def test_a_grouped_table(tmp_path, caplog):
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=30), st.floats(0.05, 0.9), st.randoms(use_true_random=False))
-def test_the_latest_rows_are_held_out_in_whatever_order_they_stand(times, share, random):
+def test_time_split_does_not_depend_on_row_order(times, share, random):
     assume(len(set(times)) > 1 and 1 <= round(share * len(times)) < len(times))
     sides = splitters.by_time(times, share, "t")
     assert_whole(sides, len(times))

@@ -82,14 +82,14 @@ def assert_same_batches(stream, memory):
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_examples(table, tiny_model):
+def test_streamed_classification_equals_memory(table, tiny_model):
     stream = assert_same(table, tiny_model)
     assert stream.vocabulary == ("10", "3", "x")
     assert stream.data_report.duplicates > 0
     assert stream.data_report.leaks_removed > 0
 
 
-def test_steps_pairs_and_other_formats(table, tiny_model, tmp_path):
+def test_streaming_preprocessing_pairs_and_formats(table, tiny_model, tmp_path):
     frame = pd.read_csv(tmp_path / "a1.csv").assign(pair="who?", label=range(20))
     frame.loc[2, "text"] = "http://a.b"
     frame.to_parquet(tmp_path / "b.parquet", row_group_size=9)
@@ -107,7 +107,7 @@ def names_late_first(row):
 
 
 @pytest.mark.parametrize("task", TABLES)
-def test_every_task(tiny_model, tmp_path, ray_session, task):
+def test_streamed_splits_of_every_task_equal_those_in_memory(tiny_model, tmp_path, ray_session, task):
     """Label names come in another order than the vocabulary's; a row repeats, another is in the test rows too. Then
     test and validation rows are held out, but where answers are judged, which takes their texts.
     """
@@ -124,7 +124,7 @@ def test_every_task(tiny_model, tmp_path, ray_session, task):
         assert held.train.examples.num_examples > held.validation.examples.num_examples > 0
 
 
-def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
+def test_streamed_grouped_time_and_kfold_splits_equal_those_in_memory(tiny_model, tmp_path, ray_session):
     """Groups, times and folds; leaks into what is held out; a row without a group, a time that is none."""
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"text": [f"{'film' * (i % 7)} {i}" for i in range(80)], "label": list("yyxz") * 20})
@@ -157,7 +157,7 @@ def test_whoever_decides_who_is_held_out(tiny_model, tmp_path, ray_session):
                 read(table, tiny_model)
 
 
-def test_other_files(tiny_model, tmp_path, ray_session, caplog):
+def test_streaming_conll_text_documents_and_squad(tiny_model, tmp_path, ray_session, caplog):
     """Sentences and questions that a worker reads whole, texts of several lines, and places of rows that are bad."""
     sentences = "the O\nfilm B-X\n\nbook I-X\n\nwhat O\na O\n\nsong B-X\nplot I-X\n"
     (tmp_path / "a.conll").write_text("the O\n\n" * 8 + sentences * 3)
@@ -221,7 +221,7 @@ def cut_short(folder):
         (None, "a.parquet cannot be read; it is cut short or no parquet file"),
     ],
 )
-def test_the_same_complaints(table, tiny_model, tmp_path, content, message):
+def test_streaming_and_memory_raise_the_same_errors(table, tiny_model, tmp_path, content, message):
     ending = "parquet" if content is None else "jsonl" if content.startswith("{") else "csv"
     source = tmp_path / f"a.{ending}"
     if content is None:
@@ -257,12 +257,12 @@ def test_files_with_different_columns(table, tiny_model, tmp_path):
         ({"train": "trec"}, "classification", "fits in memory; leave --reader ray out"),
     ],
 )
-def test_what_cannot_stream(table, tiny_model, settings, task, message):
+def test_settings_that_cannot_stream(table, tiny_model, settings, task, message):
     with pytest.raises(ConfigError, match=message):
         streamed(replace(table, **settings), tiny_model, task)
 
 
-def test_a_contract(tiny_model, tmp_path, ray_session):
+def test_streamed_contract_equals_memory(tiny_model, tmp_path, ray_session):
     """What is expected holds or breaks as in memory, with the same rows; keys too, across files and blocks."""
     frame = pd.DataFrame({"id": range(30), "text": [f"text {i}" for i in range(30)], "label": ["x", "y", "10"] * 10})
     frame["when"], frame["part"] = "2024-05-31", frame["id"] % 2

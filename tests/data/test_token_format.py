@@ -85,7 +85,7 @@ def test_each_word_is_labelled_once_however_long_its_sentence(tiny_model, max_le
     assert np.all(np.diff(examples.row_of) >= 0)
 
 
-def test_what_begins_may_go_on(write):
+def test_bio_vocabulary_has_both_tags_of_an_entity(write):
     splits = splits_of(Table(write("t.conll", "a B-X\n\nb O\n\nc B-Y\nd I-Y\n"), test_size=1), "token_classification")
     assert splits.vocabulary == ("B-X", "B-Y", "I-X", "I-Y", "O")
     parts = splits_of(Table(write("pos.conll", "a DT\nb NN\n\nc NN\n\nd VB\n"), test_size=1), "token_classification")
@@ -141,13 +141,13 @@ def test_broken_sentences_are_skipped_counted_and_listed(write):
     assert table.rows == len(splits.train.texts) + len(splits.test.texts) == 3
 
 
-def test_steps_would_move_the_words(write):
+def test_preprocessing_steps_are_an_error_for_token_labels(write):
     table = Table(write("t.conll", CONLL), steps=("lower",))
     with pytest.raises(ConfigError, match="--steps lower: the labels of token_classification point at places"):
         splits_of(table, "token_classification")
 
 
-def test_a_label_that_training_never_saw(write, tiny_model):
+def test_unseen_tag_is_an_error(write, tiny_model):
     table = Table(write("a.conll", "a B-X\n\nb O\n"), test=write("b.conll", "c B-Y\n"))
     splits = splits_of(table, "token_classification")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, table)

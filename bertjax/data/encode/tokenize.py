@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,28 +83,20 @@ def tokenize(
     max_length: int,
 ) -> Examples:
     """Encodes texts, or pairs of texts as two segments, cut to `max_length` tokens (the longer of a pair first)."""
-    encoded = tokenizer(
+    encode = partial(
+        tokenizer,
         list(texts),
         None if pairs is None else list(pairs),
-        truncation=False,
         padding=False,
         return_token_type_ids=True,
         return_attention_mask=False,
-        verbose=False,
     )
-    whole = sum(len(ids) > max_length for ids in encoded["input_ids"])
-    if whole:
-        encoded = tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation="longest_first",
-            max_length=max_length,
-            padding=False,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
+    encoded = encode(truncation=False, verbose=False)
+    truncated = sum(len(ids) > max_length for ids in encoded["input_ids"])
+    if truncated:
+        encoded = encode(truncation="longest_first", max_length=max_length)
         tokenizer.backend_tokenizer.no_truncation()
-    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated=whole)
+    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated)
 
 
 def in_windows(

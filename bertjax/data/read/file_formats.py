@@ -218,7 +218,7 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
     if isinstance(table, list):
         bad = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
         if bad is not None:
-            raise DataError(f"{source} is no table: item {bad + 1} of its array is {_kind(table[invalid])}, no object")
+            raise DataError(f"{source} is no table: item {bad + 1} of its array is {_kind(table[bad])}, no object")
         return _frame(_columns(table))
     if is_squad(table):
         return _frame(_columns(list(squad_records(table))))

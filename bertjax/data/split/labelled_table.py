@@ -13,7 +13,7 @@ import pandas as pd
 from bertjax.data.read.sources import ReadTable, listing, read_table
 from bertjax.data.rows.cells import cell_types, check_one_type
 from bertjax.data.rows.data_report import TableReport
-from bertjax.data.rows.labelled_rows import ParsedRows, Rows, Text, parse_rows, preprocess
+from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
@@ -28,18 +28,21 @@ class LabelledTable(NamedTuple):
     """A table that was read for a task.
 
     Attributes:
-      rows: usable rows after the preprocessing.
-      compared: what `drop_duplicates` compares of each row; None without that step.
+      preprocessed: usable rows after the preprocessing.
       frame: all columns, as read.
       usable: positions in the frame of the usable rows, before the preprocessing drops those without text.
       report: counts, skipped rows and contract findings.
     """
 
-    rows: Rows
-    compared: list[tuple[Text, Text | None]] | None
+    preprocessed: PreprocessedRows
     frame: pd.DataFrame
     usable: list[int]
     report: TableReport
+
+    @property
+    def rows(self) -> Rows:
+        """Usable rows after the preprocessing."""
+        return self.preprocessed.rows
 
 
 def read_labelled_tables(
@@ -160,9 +163,9 @@ def _check_contract(
 def _preprocessed(
     read: ReadTable, parsed: ParsedRows, preprocessing: Preprocessing, source: str, findings: tuple[Finding, ...]
 ) -> LabelledTable:
-    rows, compared = preprocess(parsed.rows, preprocessing)
-    usable = parsed.rows.positions
-    if not rows.texts:
+    preprocessed, usable = preprocess(parsed.rows, preprocessing), parsed.rows.positions
+    emptied = len(usable) - len(preprocessed.rows.texts)
+    if emptied == len(usable):
         raise no_text_error(source, preprocessing, len(usable))
-    report = TableReport(source, len(usable), read.skipped + parsed.skipped, findings, len(usable) - len(rows.texts))
-    return LabelledTable(rows, compared, read.frame, usable, report)
+    report = TableReport(source, len(usable), read.skipped + parsed.skipped, findings, emptied)
+    return LabelledTable(preprocessed, read.frame, usable, report)

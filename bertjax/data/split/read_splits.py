@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.rows.data_report import DataReport
-from bertjax.data.rows.label_vocabulary import row_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import LabelledTable, count_of, preprocessing_of, read_labelled_tables
-from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.split.split_rows import RowKeys, split_rows
 from bertjax.data.split.splits import Splits, encode_rows, fixed
 from bertjax.data.table import Side, Table
@@ -154,13 +152,8 @@ def blank_order_error(table: Table, blank: np.ndarray) -> DataError:
 
 def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> RowKeys:
     check_order_column(table, train.frame.columns)
-    assert train.compared is not None  # `preprocessing_of` always drops duplicates
-    return RowKeys(
-        texts=hash64(train.compared),
-        leaks=leak_hashes(train.rows),
-        labels=row_labels(map(task_format.names, train.rows.labels)),
-        order=None if table.order_column is None else _order(train, table, train.frame[table.order_column]),
-    )
+    order = None if table.order_column is None else _order(train, table, train.frame[table.order_column])
+    return RowKeys.of(train.preprocessed, task_format)._replace(order=order)
 
 
 def _order(train: LabelledTable, table: Table, column: pd.Series) -> np.ndarray:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.data.rows.label_vocabulary import RowLabels
-from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
+from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows
+from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split import splitters
 from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.split.splitters import TrainTest
@@ -35,7 +36,14 @@ class RowKeys(NamedTuple):
     texts: np.ndarray
     leaks: np.ndarray
     labels: RowLabels
-    order: np.ndarray | None
+    order: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, preprocessed: PreprocessedRows, task_format: TaskFormat) -> "RowKeys":
+        """The keys of some rows, without their order."""
+        rows, compared = preprocessed
+        assert compared is not None  # `preprocessing_of` always drops duplicates
+        return cls(hash64(compared), leak_hashes(rows), row_labels(map(task_format.names, rows.labels)))
 
 
 class SplitRows(NamedTuple):
@@ -65,9 +73,9 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
     the same hash of 64 bits count as the same text.
 
     Args:
-      keys: of all training rows.
+      keys: keys of all training rows.
       table: settings of the split.
-      task_format: whether rows have classes, and the vocabulary.
+      task_format: says whether rows have classes, and makes the vocabulary.
       tables: the rows of validation and test tables.
 
     Raises:
@@ -79,19 +87,18 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
     vocabulary = task_format.vocabulary(names, table)
     train, held_out = _hold_out_sides(keys, distinct, table, task_format)
     evaluated = [leak_hashes(rows) for rows in tables.values()] + [keys.leaks[rows] for rows in held_out.values()]
-    leaks = np.isin(keys.leaks[train], np.concatenate(evaluated))
-    removed = leaks if table.leaks == "remove" else np.zeros_like(leaks)
-    train = train[~removed]
+    is_leak = np.isin(keys.leaks[train], np.concatenate(evaluated))
+    train = train[~is_leak] if table.leaks == "remove" else train
     missing = names - set(keys.labels.take(train).counts())
     if missing or not len(train):
         raise _leaked_error(table, missing if len(train) else ())
-    if leaks.any():
+    leaks, removed = int(is_leak.sum()), len(is_leak) - len(train)
+    if leaks:
         logger.info(
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
-            table.train, leaks.sum(), removed.sum(),
+            table.train, leaks, removed,
         )  # fmt: skip
-    duplicates = len(keys.texts) - len(distinct)
-    return SplitRows(train, held_out, vocabulary, duplicates, int(leaks.sum()), int(removed.sum()))
+    return SplitRows(train, held_out, vocabulary, len(keys.texts) - len(distinct), leaks, removed)
 
 
 def first_of_each(hashes: np.ndarray) -> np.ndarray:

@@ -15,12 +15,11 @@ from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.rows.cells import FirstCell, cell_types, shown
-from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
 from bertjax.data.rows.labelled_rows import as_string, parse_rows, preprocess
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split.labelled_table import preprocessing_of
-from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.split.read_splits import is_blank
+from bertjax.data.split.split_rows import RowKeys
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
@@ -65,10 +64,8 @@ class EncodedBlock(NamedTuple):
       cell_types: types of the cells of the label column, where labels are classes.
       skipped: unusable rows, counted from 1 within the block.
       first_text: first text that is left, as messages show it.
-      labels: label names of the rows that are left.
-      examples: the encoded rows, whose labels are indices in those names; None where no row is left.
-      text_hashes: [n] uint64, equal where `drop_duplicates` finds the same text.
-      leak_hashes: [n] uint64, equal where the texts are equal except for case, width and spaces.
+      keys: keys of the rows that are left, without their order.
+      examples: the encoded rows, whose labels are codes in the keys' labels; None where no row is left.
       blank_order: indices among the usable rows of those without the group or time that the split goes by.
       order: [n] times, or hashes of groups; None for other splits.
       checked: the contract's check of the rows, where there is a contract.
@@ -78,10 +75,8 @@ class EncodedBlock(NamedTuple):
     cell_types: Mapping[str, FirstCell]
     skipped: tuple[BadRow, ...]
     first_text: str
-    labels: RowLabels
+    keys: RowKeys
     examples: Examples | None
-    text_hashes: np.ndarray
-    leak_hashes: np.ndarray
     blank_order: np.ndarray
     order: pd.Series | None
     checked: CheckedRows | None
@@ -99,12 +94,11 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         return None
     table, task_format = recipe.table, recipe.task_format
     parsed = parse_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
-    rows, compared = preprocess(parsed.rows, preprocessing_of(table))
-    labels = row_labels(map(task_format.names, rows.labels))
-    examples = None
+    preprocessed = preprocess(parsed.rows, preprocessing_of(table))
+    rows, keys, examples = preprocessed.rows, RowKeys.of(preprocessed, task_format), None
     if rows.texts:
         tokenizer = _tokenizer(recipe.tokenizer)
-        encoding = Encoding(tokenizer, labels.names, recipe.max_length, table, recipe.masking, recipe.seed)
+        encoding = Encoding(tokenizer, keys.labels.names, recipe.max_length, table, recipe.masking, recipe.seed)
         # The reference holds texts.
         examples = task_format.encode(rows, source, encoding)._replace(reference=None)
     order, blank_order = None, np.arange(0)
@@ -118,10 +112,8 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         cell_types=cell_types(frame[table.label].tolist()) if task_format.classes else {},
         skipped=parsed.skipped,
         first_text=shown(as_string(rows.texts[0])) if rows.texts else "",
-        labels=labels,
+        keys=keys,
         examples=examples,
-        text_hashes=hash64(compared or ()),
-        leak_hashes=leak_hashes(rows),
         blank_order=blank_order,
         order=order,
         checked=check_rows(recipe.contract, frame, table) if recipe.contract else None,

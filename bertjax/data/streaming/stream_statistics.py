@@ -60,9 +60,7 @@ class StreamStatistics:
         self._first_unusable: BadRow | None = None
         self._skipped: list[BadRow] = []
         self._num_read = self._num_usable = self._num_rows = self._truncated = self._unlearnable = 0
-        self._first_file: tuple[str, dict[str, None]] | None = None
-        self._file: tuple[str, dict[str, None]] | None = None
-        self._all_columns: dict[str, None] = {}
+        self._file_columns: dict[str, dict[str, None]] = {}
         self._cell_types: dict[str, FirstCell] = {}
         self._num_candidates: int | None = None
         self._code_of_name: dict[str, int] = {}
@@ -77,11 +75,9 @@ class StreamStatistics:
         Raises:
           DataError: an error of the worker, or an unusable row where one ends the run.
         """
-        if self._file is None or block.file != self._file[0]:
-            self._check_file()
-            self._file = (block.file, {})
-        self._file[1].update(dict.fromkeys(block.columns))
-        self._all_columns.update(dict.fromkeys(block.columns))
+        if block.file not in self._file_columns:
+            self._check_last_file()
+        self._file_columns.setdefault(block.file, {}).update(dict.fromkeys(block.columns))
         self._skip(block.broken)
         if block.error:
             raise DataError(block.error)
@@ -109,21 +105,21 @@ class StreamStatistics:
 
     def _add_examples(self, block: EncodedBlock, examples: Examples) -> None:
         self._check_candidates(block, examples)
-        codes = self._codes(block.labels.names)
-        num_rows = block.labels.num_rows
-        self._num_rows += num_rows
+        labels = block.keys.labels
+        codes = self._codes(labels.names)
+        self._num_rows += labels.num_rows
         self._truncated += examples.truncated
         self._unlearnable += examples.unlearnable
         self._append("lengths", examples.lengths.astype(np.int32))
-        self._append("text_hashes", block.text_hashes)
-        self._append("leak_hashes", block.leak_hashes)
+        self._append("text_hashes", block.keys.texts)
+        self._append("leak_hashes", block.keys.leaks)
         if block.order is not None:
             self._order.append(block.order)
-        self._append("codes", codes[block.labels.codes])
-        if not self._format.classes and block.labels.per_row is not None:
-            self._append("labels_per_row", block.labels.per_row)
+        self._append("codes", codes[labels.codes])
+        if not self._format.classes and labels.per_row is not None:
+            self._append("labels_per_row", labels.per_row)
         if examples.row_of is not None:
-            self._append("examples_per_row", np.bincount(examples.row_of, minlength=num_rows).astype(np.int32))
+            self._append("examples_per_row", np.bincount(examples.row_of, minlength=labels.num_rows).astype(np.int32))
         if examples.text_lengths is not None:
             self._append("text_lengths", examples.text_lengths.astype(np.int32))
         stored = {
@@ -134,8 +130,8 @@ class StreamStatistics:
             self._masking = examples.masking._replace(words=np.empty(0, np.int32))
             stored["words"] = examples.masking.words
         elif examples.labels_of == "tokens":
-            labels = examples.labels
-            stored["labels"] = np.where(labels < 0, labels, codes[np.maximum(labels, 0)]).astype(np.int32)
+            indices = examples.labels
+            stored["labels"] = np.where(indices < 0, indices, codes[np.maximum(indices, 0)]).astype(np.int32)
             self._token_labels.update(stored["labels"].tobytes())
         elif not self._format.indexed:
             self._append("labels", examples.labels)
@@ -147,13 +143,14 @@ class StreamStatistics:
         Raises:
           DataError: no row is left, or the table breaks its contract.
         """
-        self._check_file()
+        self._check_last_file()
         source = self._table.train
         if not self._num_read:
             but = f" but {listing(self._skipped)}" if self._skipped else ""
             raise DataError(f"{source} has no rows{but}")
         if self._contract:
-            self._findings = self._contract.findings(self._table, list(self._all_columns))
+            columns = dict.fromkeys(name for of_file in self._file_columns.values() for name in of_file)
+            self._findings = self._contract.findings(self._table, list(columns))
             if broken := describe_broken(self._findings):
                 raise contract_error(self._table, source, broken)
         if self._first_unusable:
@@ -274,10 +271,9 @@ class StreamStatistics:
             )
         self._num_candidates = number
 
-    def _check_file(self) -> None:
-        """Checks that the file that has ended has the columns of the first, as far as both have rows."""
-        if self._file is None or not self._file[1]:
-            return
-        if self._first_file is None:
-            self._first_file = self._file
-        check_same_columns(*self._first_file, *self._file)
+    def _check_last_file(self) -> None:
+        """Checks that the last file has the columns of the first, as far as both have rows."""
+        files = self._file_columns.items()
+        last = next(reversed(files), None)
+        if last is not None and last[1]:
+            check_same_columns(*next(file for file in files if file[1]), *last)
