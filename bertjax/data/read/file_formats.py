@@ -5,15 +5,10 @@ label "01" stays "01". The cells of a sheet are read the same way. JSON and parq
 becomes a column of strings, and any other column keeps the values of the file.
 """
 
-import codecs
-import csv
-import io
 import json
 import re
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, BinaryIO, TypeVar
@@ -22,12 +17,12 @@ import pandas as pd
 
 from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.conll import read_conll
+from bertjax.data.read.csv_rows import csv_rows
 from bertjax.data.read.squad import is_squad, squad_records
+from bertjax.data.read.text_lines import decoded_lines, line_breaks
 from bertjax.errors import DataError
 
 T = TypeVar("T")
-
-_READ_BYTES = 2**20
 
 Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
 """(file, name for messages, encoding, callback for each broken row, most rows of a frame) -> frames of the readable
@@ -38,20 +33,10 @@ Raises DataError where the rest of a file cannot be read.
 """
 
 
-@contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    # The csv module's limit, 131072 characters, is shorter than a book. It is global, so it is restored.
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 def _read_delimited(
     file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int, separator: str
 ) -> Iterator[pd.DataFrame]:
-    rows = _split_rows(_Lines(decoded_lines(file, source, encoding)), source, separator)
+    rows = csv_rows(decoded_lines(file, source, encoding), source, separator)
     line, header = next((row for row in rows if any(map(str.strip, row[1]))), (1, None))
     if header is None:
         raise DataError(f"{source} is empty; it needs a header and rows")
@@ -80,78 +65,6 @@ def _cells_of_rows(
 def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.DataFrame:
     columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else [()] * len(names)
     return _frame({name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)})
-
-
-class _Lines:
-    """Lines of a file by index, read on demand and kept until `forget`."""
-
-    def __init__(self, lines: Iterator[str]):
-        self._lines, self._kept, self._first = lines, deque[str](), 0
-
-    def __contains__(self, index: int) -> bool:
-        while index >= self._first + len(self._kept):
-            line = next(self._lines, None)
-            if line is None:
-                return False
-            self._kept.append(line)
-        return True
-
-    def since(self, start: int) -> Iterator[str]:
-        """The lines from `start` to the end of the file."""
-        while start in self:
-            yield self._kept[start - self._first]
-            start += 1
-
-    def forget(self, end: int) -> None:
-        """Drops the lines before `end`."""
-        while self._kept and self._first < end:
-            self._kept.popleft()
-            self._first += 1
-
-
-def _split_rows(lines: _Lines, source: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Each row that is not blank: its first line, and its cells or the problem with them.
-
-    A quoted cell followed by anything but a separator is a problem: most often its quote was never closed, and the next
-    quote of the file seems to close it. Only its first line is dropped, so the rows that it swallowed are read again.
-
-    Raises:
-      DataError: a quote that is open at the end of the file.
-    """
-    start = 0
-    while start in lines:
-        reader = csv.reader(lines.since(start), delimiter=separator, strict=True)
-        first = start
-        try:
-            while True:
-                with _cells_of_any_length():
-                    row = next(reader, None)
-                if row is None:
-                    break
-                if row:
-                    yield start + 1, row
-                start = first + reader.line_num
-                lines.forget(start)
-        except csv.Error:
-            end = first + reader.line_num
-            if _is_open(lines, start, end, separator):
-                raise DataError(f"{source}: {_open_quote(lines, start, separator)}") from None
-            until = "" if end == start + 1 else f" that closes in line {end}"
-            yield start + 1, f"has text after a quoted cell{until} (a quote inside a cell is written twice)"
-            start += 1
-
-
-@_cells_of_any_length()
-def _is_open(lines: _Lines, start: int, end: int, separator: str) -> bool:
-    """Whether the row that begins at `start` is still inside quotes at `end`, the end of the file."""
-    # A blank line is a row of its own, unless it is inside quotes.
-    return end not in lines and list(csv.reader([*lines.since(start), ""], delimiter=separator))[-1] != []
-
-
-@_cells_of_any_length()
-def _open_quote(lines: _Lines, start: int, separator: str) -> str:
-    *closed, _ = next(csv.reader(lines.since(start), delimiter=separator))
-    return f"the quote that opens in line {start + 1 + sum(map(_breaks, closed))} is never closed"
 
 
 def _read_json_lines(
@@ -211,7 +124,7 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
         table = _parse_json(text)
     except json.JSONDecodeError as error:
         hint = "; name a file with one object a line .jsonl" if error.msg == "Extra data" else ""
-        line = 1 + _breaks(text[: error.pos])
+        line = 1 + line_breaks(text[: error.pos])
         raise DataError(f"{source} cannot be read as JSON: line {line}: {error.msg}{hint}") from None
     except ValueError as error:
         raise DataError(f"{source} cannot be read: {error}") from None
@@ -322,43 +235,6 @@ def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow
     header, rows = grid.iloc[0], grid.iloc[1:]
     names = _header(["" if pd.isna(cell) else cell for cell in header], source)
     return rows.set_axis(names, axis="columns").reset_index(drop=True)
-
-
-def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
-    r"""The lines of a text file with their ends (\n, \r or \r\n), so that lines count as an editor shows them.
-
-    Raises:
-      DataError: an unknown encoding, or bytes that are not text in it.
-    """
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-    except LookupError:
-        raise DataError(f"--encoding {encoding} is unknown; utf-8, utf-16, latin-1 and cp1252 are common") from None
-    line, rest, is_first = 1, "", True
-    while True:
-        content = file.read(_READ_BYTES)
-        try:
-            text = decoder.decode(content, final=not content)
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            line += _breaks(rest + error.object[: error.start].decode(encoding, errors="ignore"))
-            raise DataError(
-                f"{source} is not {encoding}: byte 0x{byte:02x} in line {line} cannot be read; "
-                f"save it as UTF-8 or name its --encoding"
-            ) from None
-        if is_first and text:
-            text, is_first = text.removeprefix("\ufeff"), False
-        lines = io.StringIO(rest + text, newline="").readlines()
-        # The last line, or its line break, may continue in the next chunk.
-        rest = lines.pop() if content and lines else ""
-        line += len(lines)
-        yield from lines
-        if not content:
-            return
-
-
-def _breaks(text: str) -> int:
-    return len(re.findall(r"\r\n|\r|\n", text))
 
 
 def _header(cells: Sequence[str], source: str) -> list[str]:
