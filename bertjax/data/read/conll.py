@@ -38,8 +38,8 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
         if width < 2:
             on_bad_row(BadRow(source, line, "has one column; a word and its tag make two"))
         elif ragged is not None:
-            found = len(words[ragged])
-            reason = f"has {found} column{'' if found == 1 else 's'}, the lines before have {width}"
+            count = len(words[ragged])
+            reason = f"has {count} column{'' if count == 1 else 's'}, the lines before have {width}"
             on_bad_row(BadRow(source, line + ragged, reason))
         else:
             sentences.append(Sentence(line, list(zip(*words, strict=True))))

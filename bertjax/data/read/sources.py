@@ -153,8 +153,8 @@ def _stored_files(address: str) -> list[File]:
     store, path = url_to_fs(address)
     if not _is_pattern(address) or store.exists(path):
         return [File(address, partial(store.open, path, "rb"))]
-    found: Mapping[str, Any] = store.glob(path, detail=True)
-    names = sorted(name for name, about in found.items() if about["type"] == "file")
+    matches: Mapping[str, Any] = store.glob(path, detail=True)
+    names = sorted(name for name, info in matches.items() if info["type"] == "file")
     return [File(store.unstrip_protocol(name), partial(store.open, name, "rb")) for name in _not_empty(names, address)]
 
 

@@ -32,7 +32,7 @@ class BadCell(ValueError):
 
 
 def is_missing(cell: Any) -> bool:
-    """Whether a cell holds nothing: null, NaN, or pandas' own marks for them."""
+    """Whether a cell is missing: null, NaN, or a missing value of pandas."""
     return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
 
 

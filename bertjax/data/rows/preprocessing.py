@@ -273,12 +273,12 @@ class _Patterns(NamedTuple):
 @lru_cache
 def _patterns() -> _Patterns:
     # Python's regular expressions have no names for these categories.
-    found: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
+    chars_of: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
     for char in map(chr, range(sys.maxunicode + 1)):
         category = unicodedata.category(char)
         if category[0] in "MP" or category == "Cf":
-            found["Cf" if category == "Cf" else category[0]].append(char)
-    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in found.values())
+            chars_of["Cf" if category == "Cf" else category[0]].append(char)
+    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in chars_of.values())
     # A class of thousands of characters is slow; the look-ahead skips it for common characters.
     rare = r"(?=[^\x00-\x7f\w\s])"
     joiners = r"\u00ad\u200c\u200d"

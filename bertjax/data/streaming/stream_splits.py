@@ -30,7 +30,7 @@ def stream_splits(
 ) -> Splits:
     """`read_splits` and `encode_splits` with bounded memory: the same splits, the same examples.
 
-    Validation and test tables are read into memory, and so are rows that are held out instead.
+    Validation and test tables are read into memory, and so are the rows that are held out without such tables.
 
     Args:
       table: settings.

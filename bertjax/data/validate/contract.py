@@ -169,8 +169,8 @@ def _columns(contract: Contract, rules: Iterable[_Rule]) -> tuple[str, ...]:
 def _findings(
     contract: Contract, rules: Sequence[_Rule], present: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
 ) -> tuple[Finding, ...]:
-    def of_table(expectation: str, holds: bool, found: str) -> Finding:
-        return Finding(expectation, True) if holds else Finding(expectation, False, 0, (found,))
+    def of_table(expectation: str, holds: bool, actual: str) -> Finding:
+        return Finding(expectation, True) if holds else Finding(expectation, False, 0, (actual,))
 
     def of_rows(rule: _Rule) -> Finding:
         if not set(rule.columns) <= set(present):
@@ -178,10 +178,10 @@ def _findings(
         rows, first = broken.get(rule.expectation, (0, ()))
         return Finding(rule.expectation, not rows, rows, tuple(f"row {row}: {cells}" for row, cells in first))
 
-    least, found = contract.min_rows, f"the columns are {', '.join(map(str, present))}"
+    least, actual = contract.min_rows, f"the columns are {', '.join(map(str, present))}"
     enough = f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
     return (
-        *(of_table(f"column {name!r} is there", name in present, found) for name in _columns(contract, rules)),
+        *(of_table(f"column {name!r} is there", name in present, actual) for name in _columns(contract, rules)),
         *map(of_rows, rules),
         of_table(enough, num_rows >= least, f"it has {num_rows}"),
     )
@@ -196,11 +196,11 @@ def describe_broken(findings: Iterable[Finding]) -> str:
     parts = []
     for finding in findings:
         if finding.holds is False:
-            found = finding.examples[0]
+            problem = finding.examples[0]
             if finding.failures:
                 rows = "1 row" if finding.failures == 1 else f"{finding.failures} rows"
-                found = f"not in {rows} (the first is {found})"
-            parts.append(f"{finding.expectation}, but {found}")
+                problem = f"not in {rows} (the first is {problem})"
+            parts.append(f"{finding.expectation}, but {problem}")
     return "; ".join(parts)
 
 
