@@ -20,7 +20,9 @@ def normalised(text: str) -> str:
 
 def leak_hashes(rows: Rows) -> np.ndarray:
     """A hash of each row's normalised text, or pair of texts: [n] uint64."""
-    return hash64(
-        (normalised(as_string(text)), None if pair is None else normalised(as_string(pair)))
-        for text, pair in rows.text_pairs()
+    pairs = rows.text_pairs()
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}  # repeated texts are normalised once
+    hashes = hash64(
+        (normalised(as_string(text)), None if pair is None else normalised(as_string(pair))) for text, pair in places
     )
+    return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]
