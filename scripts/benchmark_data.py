@@ -77,11 +77,12 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     """Tokenize and pack against training, taking turns; and how long a run waits for its batches."""
     import jax
 
-    from bertjax import make_optimizer, make_train_step
     from bertjax.prediction.devices import AXIS, all_devices
     from bertjax.tasks import TASKS
+    from bertjax.training.optim.optimizer import make_optimizer
     from bertjax.training.run.prepare import prepare
     from bertjax.training.step.compiled_step import CompiledTrainStep
+    from bertjax.training.step.train_step import make_train_step
 
     config = FineTuneConfig()
     prepared = prepare(config, jax.local_device_count())
@@ -152,19 +153,20 @@ def write_rows(path: Path, count: int, seed: int) -> None:
 
 def stream_child(source: str, warm: str, test: str) -> None:
     """Streams a file to the batches of one epoch; what `streaming` starts, so that memory is that of one stream."""
-    from bertjax import Table
     from bertjax.data.streaming.ray_blocks import ray_session
     from bertjax.data.streaming.stream_splits import stream_splits
+    from bertjax.data.table import Table
     from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
+    from bertjax.data.task_formats.task_format import Encoding
 
     folder = catalog.fetch("minilm-l6")
-    vocabulary_size = len(load_tokenizer(folder))
+    tokenizer = load_tokenizer(folder)
 
     def batches(path: str) -> Iterator[int]:
         table = Table(path, test=test, leaks="report")
-        splits = stream_splits(table, CLASSIFICATION, folder, vocabulary_size, 128)
-        plan = plan_training(splits.train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
-        return (packed_batch.num_examples for packed_batch in StoredBatches(splits.train, plan).batches())
+        train = stream_splits(table, CLASSIFICATION, Encoding(tokenizer, (), 128, table), folder).train.examples
+        plan = plan_training(train.lengths, 32, 1, 0, HIDDEN_SIZE, 1, packed=True)
+        return (packed_batch.num_examples for packed_batch in StoredBatches(train, plan).batches())
 
     with ray_session():
         sum(batches(warm))  # starts the workers

@@ -1,4 +1,4 @@
-"""`Table`: which rows to read, and which of their columns are text and label. Settings only; `sources` reads them."""
+"""`Table`: settings of the rows to read, of their text and label columns, and of the split; `sources` reads them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,10 +38,10 @@ class Table:
     """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""
 
     label_delimiter: str | None = None
-    """What stands between the labels of a cell, where it is no list."""
+    """Separator of the labels in a cell, where it is no list."""
 
     label_scale: float = 1.0
-    """What the likeness of two texts is divided by, so that the highest is 1: 5 where it is given from 0 to 5."""
+    """Similarity scores of two texts are divided by this, so that the highest is 1: 5 for scores from 0 to 5."""
 
     candidates: tuple[str, ...] = ()
     """Columns with the candidates of a multiple choice, one each, or the one column that lists them."""
@@ -72,7 +72,7 @@ class Table:
     """What a row of plain text (.txt) is: a line, or the whole of a file."""
 
     on_bad_row: Literal["stop", "skip"] = "stop"
-    """What a broken row does: end with its line, or be left out, counted and listed."""
+    """What to do with a broken row: stop and name its line, or skip it, count it and list it."""
 
     steps: tuple[str, ...] = ()
     """Preprocessing, in this order; saved with the model and applied again when it predicts. `join`, which joins the
@@ -99,12 +99,13 @@ class Table:
     """Which part of a k-fold split is held out, counted from 0."""
 
     leaks: Literal["remove", "report"] = "remove"
-    """Training rows whose text stands in the validation or test rows too: remove them, or only say how many."""
+    """Training rows whose text is in the validation or test rows too: remove them, or only report how many."""
 
     contract: str | None = None
-    """A JSON file of what the tables promise: columns, types, unique keys, labels, lengths; checked before training."""
+    """A JSON file of what to expect of the tables: columns, types, unique keys, labels, lengths; checked before
+    training."""
 
     @property
     def order_column(self) -> str | None:
-        """The column that the split goes by, of groups or of times."""
+        """The column of groups or times that the split goes by."""
         return self.group or self.time

@@ -8,10 +8,9 @@ import numpy as np
 
 from bertjax.config import Execution
 from bertjax.data.encode.examples import Examples
-from bertjax.data.read.sources import read_table
-from bertjax.data.rows.data_report import DataReport, TableReport
-from bertjax.data.rows.labelled_rows import Rows, preprocess
-from bertjax.data.split.read_splits import select
+from bertjax.data.rows.data_report import DataReport
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.labelled_table import read_labelled_tables
 from bertjax.data.table import Table
 from bertjax.evaluation.reports import Report
 from bertjax.inference.loaded_model import load_model
@@ -28,7 +27,7 @@ class EvaluationResult(NamedTuple):
     Attributes:
       model: the network.
       table: the settings by which the rows were read.
-      rows: those that could be used, preprocessed; `order` has the position of each in the table.
+      rows: those that could be used, preprocessed; `positions` has the place of each in the table.
       examples: the rows, encoded.
       scores: of the network, one entry an example or a token.
       report: how the scores compare with the labels.
@@ -54,7 +53,7 @@ class EvaluationResult(NamedTuple):
         return [
             {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}
             for position, text, pair, label, answer in zip(
-                rows.order or (), rows.texts, pairs, rows.labels, answers, strict=True
+                rows.positions, rows.texts, pairs, rows.labels, answers, strict=True
             )
         ]
 
@@ -84,16 +83,13 @@ def evaluate(
     settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **(columns or {})}
     loaded = load_model(name, execution, settings)
     task_format, table = find_format(loaded.model.task), loaded.table
-    read = read_table(source, table.encoding, table.on_bad_row, table.documents)
-    table = task_format.with_usual_columns(table, read.frame.columns)
-    selected = select(read.frame, table, task_format, source)
-    rows = preprocess(selected.rows._replace(order=selected.kept), loaded.preprocessing, source).rows
+    table, tables = read_labelled_tables(table, task_format, {"train": source}, loaded.preprocessing)
+    rows = tables["train"].rows
     examples = loaded._replace(table=table).encode(rows, source)
 
     devices = all_devices()
     forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))
     scores = predict(forward, devices.count, examples)
     report = find_evaluator(loaded.model.task)(scores, examples, loaded.model.labels)
-    table_report = TableReport(source, len(selected.kept), read.skipped + selected.skipped)
-    data_report = DataReport((table_report,), 0, 0, 0, emptied=len(selected.kept) - len(rows.texts))
+    data_report = DataReport((tables["train"].report,))
     return EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)

@@ -114,7 +114,7 @@ class Predictor:
         pairs = [row.pair for row in rows if row.pair is not None]
         if pairs and len(pairs) < len(rows):
             raise DataError(f"{len(pairs)} of {len(rows)} texts are pairs; give pairs or single texts, not both")
-        return Rows([row.text for row in rows], pairs or None, [row.label for row in rows])
+        return Rows([row.text for row in rows], pairs or None, [row.label for row in rows], list(range(len(rows))))
 
     def _row(self, entry: Text, number: int) -> Row:
         try:

@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.data.task_formats.answer_format import NO_CHARACTER, QUESTION_ANSWERING, Answer
-from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
+from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.answer_report import answer_report, best_spans, normalised
-from tests.support.tables import CONTEXT, QUESTIONS, squad
+from bertjax.tasks import find_format
+from tests.support.tables import CONTEXT, QUESTIONS, splits_of, squad
 
 
 @pytest.fixture
@@ -28,12 +27,12 @@ def write(tmp_path):
 
 
 def encode(table, tiny_model, max_length=24, side="train"):
-    splits = read_splits(table, QUESTION_ANSWERING)
+    splits = splits_of(table, "question_answering")
     encoding = Encoding(load_tokenizer(tiny_model), (), max_length, splits.table)
-    return QUESTION_ANSWERING.encode(getattr(splits, side), "t", encoding)
+    return find_format("question_answering").encode(getattr(splits, side), "t", encoding)
 
 
-def test_squads_files_and_tables_say_the_same(write, tmp_path):
+def test_squad_json_and_tables_give_the_same_rows(write, tmp_path):
     flat = [
         {"id": name, "context": CONTEXT, "question": question,
          "answers": {"text": [answer], "answer_start": [CONTEXT.index(answer)]}}
@@ -44,14 +43,14 @@ def test_squads_files_and_tables_say_the_same(write, tmp_path):
     text.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, flat)))
     for source in (write(squad(*QUESTIONS)), *(str(tmp_path / name) for name in ("t.parquet", "t.csv", "t.jsonl"))):
-        splits = read_splits(Table(source, test_size=1), QUESTION_ANSWERING)
+        splits = splits_of(Table(source, test_size=1), "question_answering")
         found = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
         assert found == {name: (Answer(CONTEXT.index(answer), answer),) for name, _, answer in QUESTIONS}
 
 
 def test_version_two_has_questions_without_an_answer(write):
     path = write(squad(*QUESTIONS, ("q4", "when ?", None), version="v2.0"))
-    splits = read_splits(Table(path, test_size=1), QUESTION_ANSWERING)
+    splits = splits_of(Table(path, test_size=1), "question_answering")
     questions = {question.id: question.answers for rows in (splits.train, splits.test) for question in rows.labels}
     assert questions["q4"] == ()
     assert len(questions) == 4
@@ -59,7 +58,7 @@ def test_version_two_has_questions_without_an_answer(write):
 
 @pytest.mark.parametrize("max_length", [16, 24, 48])
 @pytest.mark.parametrize("doc_stride", [None, 0, 7])
-def test_labels_lead_back_to_the_answer(write, tiny_model, max_length, doc_stride):
+def test_label_positions_map_back_to_the_answer_text(write, tiny_model, max_length, doc_stride):
     """In every window that holds the whole answer, and to [CLS] in every other."""
     table = Table(write(squad(*QUESTIONS)), test_size=1, doc_stride=doc_stride)
     examples = encode(table, tiny_model, max_length)
@@ -112,7 +111,7 @@ def test_a_span_never_leaves_the_context_nor_ends_before_it_begins(write, tiny_m
             assert span.text in CONTEXT
 
 
-def test_the_official_metric_by_hand(write, tiny_model):
+def test_squad_metric_on_worked_examples(write, tiny_model):
     assert normalised(" The  cat's, an(d) A hat! ") == "cats and hat"
     path = write(squad(("q1", "what ?", "the song was very bad")))
     table = Table(write(squad(("q9", "who ?", "it"), ("q8", "who", "it")), "train.json"), test=path, leaks="report")
@@ -148,32 +147,32 @@ def broken(answers):
 )
 def test_answers_that_cannot_be_used(write, answers, message):
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write(broken(answers))), QUESTION_ANSWERING)
+        splits_of(Table(write(broken(answers))), "question_answering")
 
 
 def test_broken_questions_are_skipped_counted_and_listed(write):
     good = [{"id": f"q{i}", "context": f"a film {i}", "question": "what ?",
              "answers": [{"text": "film", "answer_start": 2}]} for i in range(3)]  # fmt: skip
     table = Table(write(good + broken([{"text": "book", "answer_start": 2}])), on_bad_row="skip", test_size=1)
-    (found,) = read_splits(table, QUESTION_ANSWERING).data_report.tables
+    (found,) = splits_of(table, "question_answering").data_report.tables
     assert found.rows == 3
     assert "row 4 misplaces an answer to question '57a'" in str(found.skipped[0])
 
 
-def test_settings_that_do_not_fit(write, tiny_model):
+def test_settings_that_do_not_fit_question_answering(write, tiny_model):
     path = write(squad(*QUESTIONS))
     with pytest.raises(ConfigError, match="--doc-stride 12 must be under 12, half of --max-length, or windows"):
         encode(Table(path, test_size=1, doc_stride=12), tiny_model, 24)
     with pytest.raises(ConfigError, match="--steps lower: the labels of question_answering point at places"):
-        read_splits(Table(path, steps=("lower",)), QUESTION_ANSWERING)
+        splits_of(Table(path, steps=("lower",)), "question_answering")
 
 
 def test_a_table_of_questions_given_to_another_task(write):
     path = write(squad(*QUESTIONS))
     with pytest.raises(DataError, match="no column 'text'; its columns are id, title, context, question, answers"):
-        read_splits(Table(path), CLASSIFICATION)
+        splits_of(Table(path), "classification")
     with pytest.raises(DataError, match="where a label must be a string or an integer"):
-        read_splits(Table(path, text=("question",), label="answers"), CLASSIFICATION)
+        splits_of(Table(path, text=("question",), label="answers"), "classification")
 
 
 def test_a_long_question_is_cut_to_its_half(write, tiny_model):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.batching.batch_plan import Position, plan_training
-from bertjax.data.batching.collate import StoredBatches, shard
+from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.batching.example_order import Order, batch_indices
 from bertjax.data.encode.examples import Examples
 from bertjax.prediction.batcher import one_shape_batches
@@ -54,28 +54,7 @@ def test_every_example_once_an_epoch_in_few_shapes(case):
 
 
 @given(cases)
-def test_hosts_share_a_batch_without_gap_or_overlap(case):
-    """With as many hosts as devices: each host the same shape, each example on one of them."""
-    lengths, _, _, _, hosts, *_ = case
-    for packed_batch in StoredBatches(make_examples(lengths), plan(*case)).batches():
-        shards = [shard(packed_batch, index, hosts) for index in range(hosts)]
-        assert len({part.batch.token_ids.shape for part in shards}) == 1
-        seen = np.concatenate([part.example_ids[part.example_ids >= 0] for part in shards])
-        assert sorted(seen) == sorted(packed_batch.example_ids[packed_batch.example_ids >= 0])
-        assert sum(part.num_examples for part in shards) == packed_batch.num_examples
-        assert sum(part.num_tokens for part in shards) == packed_batch.num_tokens
-        whole = np.concatenate([part.batch.token_ids for part in shards])
-        np.testing.assert_array_equal(whole, packed_batch.batch.token_ids)
-
-
-def test_rows_that_cannot_be_dealt_evenly():
-    packed_batch = next(StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 3, 1, 0, 1, False)).batches())
-    with pytest.raises(ValueError, match="3 rows cannot be dealt to 2 hosts"):
-        shard(packed_batch, 0, 2)
-
-
-@given(cases)
-def test_the_layout_says_what_the_examples_say(case):
+def test_collate_fills_batches_from_the_examples(case):
     lengths = case[0]
     examples = make_examples(lengths)
     for batch, ids, num_examples, num_tokens in StoredBatches(examples, plan(*case)).batches():
@@ -104,7 +83,7 @@ def test_packing_does_not_change_which_examples_share_an_update(case):
 
 
 @given(cases, st.data())
-def test_a_run_can_be_taken_up_at_any_step(case, data):
+def test_batches_resume_at_any_step(case, data):
     examples, the_plan = make_examples(case[0]), plan(*case)
     source = StoredBatches(examples, the_plan)
     whole = list(source.batches())
@@ -140,14 +119,14 @@ def test_windows_of_one_shape_differ_in_their_shuffle():
     assert not np.array_equal(np.concatenate(first.batches), np.concatenate(second.batches))
 
 
-def test_a_position_in_another_order_is_refused():
+def test_position_of_another_seed_is_an_error():
     source = StoredBatches(make_examples([5, 5, 5]), plan([5, 5, 5], 2, 2, 0, 1, True))
     with pytest.raises(ValueError, match="another order of examples than that of seed 0"):
         next(source.batches(Position(0, 1, seed=1)))
 
 
 @given(st.lists(st.integers(3, 40), min_size=1, max_size=80), st.sampled_from([1, 2, 4]))
-def test_evaluation_sees_every_example_once(lengths, devices):
+def test_evaluation_batches_have_every_example_once(lengths, devices):
     batches = list(one_shape_batches(make_examples(lengths), devices))
     seen = np.concatenate([batch.example_ids[batch.example_ids >= 0] for batch in batches])
     assert sorted(seen) == list(range(len(lengths)))

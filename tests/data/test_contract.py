@@ -9,11 +9,11 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
-from bertjax.data.validate.contract import Contract, Finding, check, complaint
+from bertjax.data.validate.contract import Contract, Finding, check, describe_broken
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.errors import ConfigError, DataError
+from tests.support.tables import splits_of
 
 FRAME = pd.DataFrame(
     {
@@ -66,7 +66,7 @@ def test_a_file_becomes_a_contract(tmp_path):
     assert read_contract(write(tmp_path / "c.json", {"labels": [1, "2"]})).labels == ("1", "2")
 
 
-def test_all_that_is_broken_is_found_at_once(tmp_path):
+def test_all_broken_expectations_are_found_at_once(tmp_path):
     findings = check(read_contract(write(tmp_path / "c.json", WHOLE)), FRAME, Table())
     assert findings == (
         ("column 'id' is there", True, 0, ()),
@@ -83,7 +83,7 @@ def test_all_that_is_broken_is_found_at_once(tmp_path):
         ("'text' has 2 to 10 characters", False, 2, ("row 3: 'x'", "row 4: 'the very long plot'")),
         ("there are 5 rows or more", False, 0, ("it has 4",)),
     )
-    assert complaint(findings) == (
+    assert describe_broken(findings) == (
         "'sent' holds datetimes, but not in 1 row (the first is row 3: 'soon'); "
         "'id' never repeats, but not in 1 row (the first is row 3: '2'); "
         "'text' misses no cell, but not in 1 row (the first is row 2: nan); "
@@ -131,7 +131,7 @@ def test_types_of_columns():
     )
 
 
-def test_a_key_may_be_of_many_columns_and_of_lists():
+def test_unique_keys_of_several_columns_and_of_lists():
     frame = pd.DataFrame({"a": ["x", "x", None, None], "b": [[1], [2], [2], [2]], "c": [1, 1, 2, 3]})
     assert not broken(Contract(unique=(("a", "c", "b"),)), frame)
     frame["d"] = range(4)
@@ -165,7 +165,7 @@ def test_lengths_are_of_each_text_column(bounds, sentence, rows):
     assert (f"'c' has {sentence}" in found) == (bounds == {"max_characters": 2})
 
 
-def test_a_column_that_is_not_there_is_one_complaint():
+def test_a_missing_column_is_one_error():
     contract = Contract({"who": "text", "id": "integer"}, unique=(("who", "id"), ("id",)), not_null=("who",))
     findings = {item.expectation: item for item in check(contract, FRAME, Table())}
     assert findings["column 'who' is there"] == (
@@ -173,19 +173,19 @@ def test_a_column_that_is_not_there_is_one_complaint():
     )  # fmt: skip
     for sentence in ("'who' holds text", "'who' and 'id' never repeat together", "'who' misses no cell"):
         assert findings[sentence].holds is None
-    assert complaint(findings.values()) == (
+    assert describe_broken(findings.values()) == (
         "column 'who' is there, but the columns are id, text, label, sent; "
         "'id' never repeats, but not in 1 row (the first is row 3: '2')"
     )
-    assert "the columns are id" in complaint(check(Contract(labels=("x",)), FRAME, Table(label="none")))
+    assert "the columns are id" in describe_broken(check(Contract(labels=("x",)), FRAME, Table(label="none")))
 
 
-def test_few_examples_and_short_ones():
+def test_examples_of_broken_rows_are_few_and_short():
     frame = pd.DataFrame({"text": ["line\n" * 100] * 50})
     finding = broken(Contract(max_characters=5), frame)["'text' has 0 to 5 characters"]
     assert (finding.failures, len(finding.examples)) == (50, 3)
     assert len(finding.examples[0]) < 80
-    assert "\n" not in complaint([finding])
+    assert "\n" not in describe_broken([finding])
 
 
 def test_a_contract_is_checked_where_pandera_is_turned_off():
@@ -245,7 +245,7 @@ def test_every_table_of_a_run_is_checked(tmp_path):
     test = write(tmp_path / "u.csv", "label\nx\n")
     contract = write(tmp_path / "c.json", {"labels": ["x"], "not_null": ["text"], "min_rows": 3})
     with pytest.raises(DataError) as caught:
-        read_splits(Table(train, validation=validation, test=test, contract=contract))
+        splits_of(Table(train, validation=validation, test=test, contract=contract))
     assert str(caught.value) == (
         f"{train} breaks the contract {contract}: 'label' is one of x, but not in 10 rows (the first is row 2: 'y'); "
         f"{validation} breaks the contract {contract}: "
@@ -255,7 +255,7 @@ def test_every_table_of_a_run_is_checked(tmp_path):
 
     contract = write(tmp_path / "c.json", {"labels": ["x", "y"], "unique": [["text"]], "min_rows": 20})
     validation = write(tmp_path / "v.csv", "text,label\na,x\nb,y\n")
-    tables = read_splits(Table(train, validation=validation, contract=contract)).data_report.contract_report()
+    tables = splits_of(Table(train, validation=validation, contract=contract)).data_report.contract_report()
     assert [(of["source"], of["rows"]) for of in tables] == [(train, 20), (validation, 2)]
     assert {item["holds"] for of in tables for item in of["expectations"]} == {True}
     assert json.loads(json.dumps(tables[0]["expectations"][0])) == {
@@ -267,14 +267,15 @@ def test_a_contract_comes_before_what_the_rows_need(tmp_path):
     train = write(tmp_path / "t.csv", "text,label\na,x\n,x\n")
     contract = write(tmp_path / "c.json", {"not_null": ["text"]})
     with pytest.raises(DataError, match="breaks the contract"):
-        read_splits(Table(train, contract=contract))
+        splits_of(Table(train, contract=contract))
 
 
 def test_nothing_waits_for_pandera_without_a_contract(tmp_path):
     train = write(tmp_path / "t.csv", "text,label\n" + "".join(f"text {i},{'xy'[i % 2]}\n" for i in range(20)))
     code = (
         "import sys\nfrom bertjax.data.split.read_splits import read_splits\nfrom bertjax.data.table import Table\n"
-        f"read_splits(Table({train!r}))\nassert 'pandera' not in sys.modules"
+        "from bertjax.data.task_formats.sequence_formats import CLASSIFICATION\n"
+        f"read_splits(Table({train!r}), CLASSIFICATION)\nassert 'pandera' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

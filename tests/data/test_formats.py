@@ -66,7 +66,7 @@ TABLES = st.lists(st.tuples(st.text(), st.text()), min_size=1)
 
 @pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != ".xlsx"])
 @given(TABLES)
-def test_any_string_comes_back(tmp_path_factory, kind, rows):
+def test_any_string_survives_writing_and_reading(tmp_path_factory, kind, rows):
     columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
     path = tmp_path_factory.getbasetemp() / f"any{kind}"
     path.write_bytes(WRITERS[kind](columns))
@@ -77,7 +77,7 @@ def test_any_string_comes_back(tmp_path_factory, kind, rows):
 
 
 @given(st.lists(st.text(), min_size=1))
-def test_one_column_has_no_separator_to_tell_a_row_from_a_blank_line(tmp_path_factory, texts):
+def test_csv_of_one_column_skips_blank_lines(tmp_path_factory, texts):
     path = tmp_path_factory.getbasetemp() / "one.csv"
     path.write_bytes(delimited({"text": texts}))
     assert read_table(str(path)).frame.fillna("").to_dict("list") == {"text": texts}
@@ -152,7 +152,7 @@ def test_cells_of_a_sheet_are_text(save):
     assert found["label"].isna().tolist() == [False, False, False, True]
 
 
-def test_a_sheet_without_styles_warns_nobody(save):
+def test_xlsx_without_styles_gives_no_warning(save):
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(sheet([["text"], ["a"]]))) as made, zipfile.ZipFile(buffer, "w") as other:
         for name in made.namelist():
@@ -195,13 +195,13 @@ def test_a_quote_that_is_never_closed_stops(save, on_bad_row, row, line):
         read_table(path, on_bad_row=on_bad_row)
 
 
-def test_the_first_fault_is_told(save):
+def test_the_first_broken_row_is_reported(save):
     path = save("t.csv", f'{HEADER}a\nb,"open\n')
     with pytest.raises(DataError, match="t.csv: line 2 has 1 field, the header has 2"):
         read_table(path)
 
 
-def test_a_quote_that_the_next_one_closes_costs_one_line(save):
+def test_unclosed_quote_loses_one_line_only(save):
     path = save("t.csv", f'{QUOTED}"open,x\nb,y\nc,z\n"d",w\n')
     with pytest.raises(DataError, match="t.csv: line 8 has text after a quoted cell that closes in line 11"):
         read_table(path)

@@ -8,12 +8,11 @@ import pytest
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.data.task_formats.group_formats import MULTIPLE_CHOICE
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format
+from tests.support.tables import splits_of
 
 CHOICE = {"question": "what was good", "choices": ["the film", "a book", "it"], "answer": 1}
 
@@ -33,23 +32,23 @@ def several(record, count=4):
 
 
 def encode(task, table, tiny_model, max_length=32):
-    splits = read_splits(table, find_format(task))
+    splits = splits_of(table, task)
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, max_length, splits.table)
     return find_format(task).encode(splits.train, "t", encoding)
 
 
 @pytest.mark.parametrize("answer", [1, "1", "B", "a book"])
 def test_a_number_a_letter_and_the_text_name_the_same_candidate(table_of, answer):
-    splits = read_splits(table_of(*several({**CHOICE, "answer": answer}), test_size=1), MULTIPLE_CHOICE)
+    splits = splits_of(table_of(*several({**CHOICE, "answer": answer}), test_size=1), "multiple_choice")
     assert splits.train.labels == [1, 1, 1]
     assert splits.train.pairs[0] == ("the film", "a book", "it")
 
 
 def test_columns_of_candidates_are_the_list(table_of):
     record = {"question": "q", "A": "the film", "B": "a book", "C": "it", "D": "so", "answer": "C"}
-    splits = read_splits(table_of(*several(record), test_size=1), MULTIPLE_CHOICE)
+    splits = splits_of(table_of(*several(record), test_size=1), "multiple_choice")
     assert (splits.train.pairs[0], splits.train.labels[0]) == (("the film", "a book", "it", "so"), 2)
-    two = read_splits(table_of(*several({**record, "answer": 1}), test_size=1, candidates=("D", "A")), MULTIPLE_CHOICE)
+    two = splits_of(table_of(*several({**record, "answer": 1}), test_size=1, candidates=("D", "A")), "multiple_choice")
     assert (two.train.pairs[0], two.train.labels[0]) == (("so", "the film"), 1)
 
 
@@ -81,7 +80,7 @@ def test_pairs_are_two_texts_of_one_example(table_of, tiny_model):
     assert not examples.token_type_ids.any()
 
 
-def test_which_text_follows_which(table_of, tiny_model):
+def test_next_sentence_labels(table_of, tiny_model):
     records = [{"text": f"film {i}", "next": "a book", "label": i % 2} for i in range(10)]
     examples = encode("next_sentence", table_of(*records, text_pair=("next",)), tiny_model)
     assert sorted(examples.labels) == [0] * 4 + [1] * 4
@@ -118,7 +117,7 @@ def test_which_text_follows_which(table_of, tiny_model):
 )
 def test_rows_that_cannot_be_used(table_of, task, record, settings, message):
     with pytest.raises(DataError, match=message):
-        read_splits(table_of(record, **settings), find_format(task))
+        splits_of(table_of(record, **settings), task)
 
 
 def test_questions_with_other_numbers_of_candidates(table_of, tiny_model):
@@ -139,4 +138,4 @@ def test_questions_with_other_numbers_of_candidates(table_of, tiny_model):
 )
 def test_columns_that_are_not_named(table_of, task, message):
     with pytest.raises(ConfigError, match=message):
-        read_splits(table_of({"text": "a", "label": "b"}), find_format(task))
+        splits_of(table_of({"text": "a", "label": "b"}), task)

@@ -10,12 +10,11 @@ from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.data.task_formats.masked_lm_format import MASKED_LM
 from bertjax.errors import ConfigError, DataError
+from bertjax.tasks import find_format
+from tests.support.tables import rows_of, splits_of
 
 TEXTS = ["the films was very good and great , the songs was dull", "a book", "what a dull plot"] * 20
 
@@ -26,7 +25,7 @@ def encode(tiny_model):
 
     def encode(texts=TEXTS, max_length=32, seed=0, **masking):
         encoding = Encoding(tokenizer, (), max_length, Table(), Masking(**masking), seed)
-        return MASKED_LM.encode(Rows(list(texts), None, [None] * len(texts)), "t", encoding)
+        return find_format("masked_lm").encode(rows_of(list(texts), None, [None] * len(texts)), "t", encoding)
 
     return encode
 
@@ -46,7 +45,7 @@ def test_a_pure_function_of_seed_epoch_and_example(encode):
     assert examples.tokens_of(0, 0)[1].tolist() != examples.tokens_of(3, 0)[1].tolist()  # the same text
 
 
-def test_labels_say_what_stood_there_and_the_rest_is_untouched(encode):
+def test_mask_labels_are_the_original_tokens_and_the_rest_is_unchanged(encode):
     examples = encode()
     ids, labels = hidden(examples, 0)
     predicted = labels != UNLABELLED
@@ -58,7 +57,7 @@ def test_labels_say_what_stood_there_and_the_rest_is_untouched(encode):
         assert of_text.sum() == max(1, round(0.15 * (examples.lengths[i] - 2)))
 
 
-def test_of_ten_hidden_tokens_eight_are_masked_and_one_is_random(encode):
+def test_masked_tokens_are_80_percent_mask_10_random_10_unchanged(encode):
     examples = encode(mask_share=0.5)
     masked, total, same = 0, 0, 0
     for epoch in range(30):
@@ -80,7 +79,7 @@ def test_each_token_is_as_likely_as_any_other(encode):
     assert np.abs(real - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_whole_words_are_hidden_with_all_of_their_pieces(encode):
+def test_whole_word_masking_masks_all_pieces(encode):
     examples = encode(TEXTS[:1], whole_words=True, mask_share=0.3)
     film = examples.token_ids.tolist().index(7)  # "film", "##s"
     together = [(examples.tokens_of(0, epoch)[1] != UNLABELLED)[[film, film + 1]].tolist() for epoch in range(100)]
@@ -99,7 +98,7 @@ def test_a_long_text_becomes_several_examples_and_nothing_is_lost(encode):
     assert (whole.num_examples, cut.num_examples, cut.lengths.max()) == (2, 4, 7)
 
 
-def test_a_run_that_is_taken_up_hides_the_same_tokens(encode):
+def test_resumed_batches_mask_the_same_tokens(encode):
     examples = encode()
     plan = plan_training(examples.lengths, 7, 3, 0, 16, 1, packed=True, kind=examples.kind)
     whole = list(StoredBatches(examples, plan).batches())
@@ -111,7 +110,7 @@ def test_a_run_that_is_taken_up_hides_the_same_tokens(encode):
     assert not np.array_equal(whole[0].batch.labels, whole[plan.steps_per_epoch].batch.labels)
 
 
-def test_what_judges_a_model_stays_the_same_whatever_its_seed(encode):
+def test_evaluation_masks_do_not_depend_on_the_training_seed(encode):
     one, other = (encode(seed=seed).fixed(seed=9) for seed in (0, 1))
     np.testing.assert_array_equal(one.token_ids, other.token_ids)
     np.testing.assert_array_equal(one.labels, other.labels)
@@ -121,12 +120,12 @@ def test_what_judges_a_model_stays_the_same_whatever_its_seed(encode):
 def test_text_files_give_a_row_a_line(tmp_path):
     (tmp_path / "a.txt").write_bytes(b'\xef\xbb\xbfa film\r\n\r\n  \nthe "book", it\nthe song')
     (tmp_path / "b.txt").write_text("a plot\na film\n")
-    splits = read_splits(Table(str(tmp_path / "*.txt"), test_size=1), MASKED_LM)
+    splits = splits_of(Table(str(tmp_path / "*.txt"), test_size=1), "masked_lm")
     assert sorted(splits.train.texts + splits.test.texts) == ["a film", "a plot", 'the "book", it', "the song"]
     assert splits.data_report.duplicates == 1
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=r"empty.txt has no rows"):
-        read_splits(Table(str(tmp_path / "empty.txt")), MASKED_LM)
+        splits_of(Table(str(tmp_path / "empty.txt")), "masked_lm")
 
 
 def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
@@ -134,13 +133,13 @@ def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
     (tmp_path / "b.txt").write_text("a plot\na song\n")
     (tmp_path / "c.txt").write_text(" \n")
     table = Table(str(tmp_path / "*.txt"), test_size=1, documents="file")
-    splits = read_splits(table, MASKED_LM)
+    splits = splits_of(table, "masked_lm")
     assert sorted(splits.train.texts + splits.test.texts) == ['a film\r\n\r\nthe "book", it', "a plot\na song\n"]
     (tmp_path / "d.csv").write_text("text\na\n")
     with pytest.raises(DataError, match="--documents file makes one row of a .txt file, and .*d.csv is none; leave it"):
-        read_splits(replace(table, train=str(tmp_path / "[ad].*")), MASKED_LM)
+        splits_of(replace(table, train=str(tmp_path / "[ad].*")), "masked_lm")
     with pytest.raises(DataError, match="c.txt has no rows"):
-        read_splits(replace(table, train=str(tmp_path / "c.txt")), MASKED_LM)
+        splits_of(replace(table, train=str(tmp_path / "c.txt")), "masked_lm")
 
 
 def test_settings_out_of_range():

@@ -68,7 +68,7 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_stands_in_padding_changes_no_output(task):
+def test_content_of_padding_changes_no_output(task):
     """To the bit: whatever stands there is multiplied by 0 or never read. Empty slots and empty rows included."""
     model, state, _ = programs(task)
     examples = random_examples(model, 5, LONGEST, seed=2)

@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from bertjax.data.rows.labelled_rows import Rows, drop_duplicates, preprocess
+from bertjax.data.rows.labelled_rows import preprocess
 from bertjax.data.rows.preprocessing import PRESETS, STEPS, Preprocessing
+from bertjax.data.rows.row_hashes import hash64
+from bertjax.data.split.split_rows import first_of_each
+from bertjax.data.table import Table
 from bertjax.errors import ConfigError, DataError
+from tests.support.tables import rows_of, splits_of
 
 NAMES = [f"{name}:2" if step.parameter == "count" else name for name, step in STEPS.items() if step.apply]
 WORDS = ["the", "The", "a", "cat", "co", "re", "we're", "hi", "3"]
@@ -49,7 +53,7 @@ def test_a_step_takes_any_text(name, text):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "strip_markup"])
 @given(text=texts)
-def test_a_second_time_changes_nothing(name, text):
+def test_steps_are_idempotent(name, text):
     """All but `strip_markup`, which takes one layer of escapes: what an author wrote about markup is no markup."""
     once = after(name, text)
     assert after(name, once) == once
@@ -184,7 +188,7 @@ def test_the_first_and_the_last_words(text, count):
     assert after(f"tail:{count}", text) in text
 
 
-def test_classic_takes_out_links_before_it_takes_out_what_they_are_made_of():
+def test_classic_preset_removes_links_before_punctuation():
     text = "The BEST film of 2024: see https://www.x.org/the-best_film, it's well-made!!"
     after_each_step = [
         ("lower", "the best film of 2024: see https://www.x.org/the-best_film, it's well-made!!"),
@@ -251,7 +255,7 @@ def test_presets_and_steps_mix():
         ((), {"text": ("a",)}, "step 'join' needs columns of text"),
     ],
 )
-def test_preprocessing_that_cannot_be(steps, settings, message):
+def test_invalid_preprocessing_is_an_error(steps, settings, message):
     with pytest.raises(ConfigError, match=message) as error:
         Preprocessing(steps, **settings)
     assert "\n" not in str(error.value)
@@ -298,7 +302,7 @@ def test_json_of_a_newer_bertjax():
         Preprocessing.from_json({"steps": ["lower", "stem"]})
 
 
-def test_a_saved_one_needs_no_scikit_learn():
+def test_loading_preprocessing_imports_nothing_heavy():
     """Nor pandas, nor JAX: what serves a model starts quickly."""
     code = f"""
 import sys
@@ -309,33 +313,32 @@ print(sorted({{"sklearn", "pandas", "jax", "numpy"}} & set(sys.modules)))
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_rows_whose_text_is_gone_are_dropped():
+def test_drop_empty_drops_rows_without_text():
     texts = ["A good one", "the", "Good", "bad !", "  "]
     dropping = Preprocessing(("classic", "drop_empty"))
-    rows, keys = preprocess(Rows(texts, None, list("vwxyz")), dropping, "t.csv")
-    assert (rows, keys) == (Rows(["good", "good", "bad"], None, ["v", "x", "y"]), None)
-    pairs = Rows(["Good", "the", "bad"], ["of", "Film", "BOOK"], list("xyz"))
-    assert preprocess(pairs, dropping, "t.csv").rows == Rows(["bad"], ["book"], ["z"])
-    assert preprocess(pairs, Preprocessing(), "t.csv") == (pairs, None)
-    assert preprocess(pairs, Preprocessing(("classic",)), "t.csv").rows.texts == ["good", "", "bad"]
+    rows, compared = preprocess(rows_of(texts, None, list("vwxyz")), dropping)
+    assert (rows, compared) == ((["good", "good", "bad"], None, ["v", "x", "y"], [0, 2, 3]), None)
+    pairs = rows_of(["Good", "the", "bad"], ["of", "Film", "BOOK"], list("xyz"))
+    assert preprocess(pairs, dropping).rows == (["bad"], ["book"], ["z"], [2])
+    assert preprocess(pairs, Preprocessing()) == (pairs, None)
+    assert preprocess(pairs, Preprocessing(("classic",))).rows.texts == ["good", "", "bad"]
 
 
-def test_rows_that_repeat_a_text_are_dropped_where_the_step_stands():
-    rows = Rows(["A b", "a b", "a c", "A b", " "], None, list("vwxyz"))
+def test_drop_duplicates_compares_the_text_at_its_step():
+    rows = rows_of(["A b", "a b", "a c", "A b", " "], None, list("vwxyz"))
     for steps, texts, labels in [
         (("drop_duplicates", "lower", "head:1"), ["a", "a", "a", " "], "vwxz"),
         (("lower", "drop_duplicates", "head:1"), ["a", "a", " "], "vxz"),
         (("lower", "drop_empty", "head:1", "drop_duplicates"), ["a"], "v"),
         (("drop_duplicates", "drop_empty", "lower"), ["a b", "a b", "a c"], "vwx"),
-        (("lower",), ["a b", "a b", "a c", "a b", " "], "vwxyz"),
     ]:
-        left, dropped = drop_duplicates(preprocess(rows, Preprocessing(steps), "t"))
+        left, compared = preprocess(rows, Preprocessing(steps))
+        left = left.take(first_of_each(hash64(compared)))
         assert (left.texts, left.labels) == (texts, list(labels))
-        assert dropped == 5 - len(texts) - ("drop_empty" in steps)
+    assert preprocess(rows, Preprocessing(("lower",))).compared is None
 
 
-def test_no_row_is_left():
-    with pytest.raises(DataError, match="^t.csv: the preprocessing stop_words leaves no text in any of 1 row; leave"):
-        preprocess(
-            Rows(["the"], None, ["x"]), Preprocessing(("join", "stop_words", "drop_empty"), text=("a",)), "t.csv"
-        )
+def test_preprocessing_that_leaves_no_row_is_an_error(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\nthe,x\n")
+    with pytest.raises(DataError, match="t.csv: the preprocessing stop_words leaves no text in any of 1 row; leave"):
+        splits_of(Table(str(tmp_path / "t.csv"), steps=("stop_words",)))

@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.data.task_formats.sequence_formats import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from bertjax.errors import DataError
 from bertjax.tasks import find_format
+from tests.support.tables import splits_of
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def films(labels, column="labels"):
 
 
 def labels_of(task, table):
-    return sorted(read_splits(table, find_format(task)).train.labels)
+    return sorted(splits_of(table, task).train.labels)
 
 
 THREE = [("dull",), ("dull", "long"), (), ("long",), ("dull",), ("long", "dull")]
@@ -53,18 +52,18 @@ def test_lists_delimiters_and_columns_say_the_same(write):
         Table(write("flags.csv", flags), labels=("dull", "long")),
     ]
     for table in tables:
-        splits = read_splits(table, MULTI_LABEL)
+        splits = splits_of(table, "multi_label")
         assert splits.vocabulary == ("dull", "long")
         by_text = dict(zip(splits.train.texts, map(set, splits.train.labels), strict=True))
         assert by_text == {f"film {i}": set(THREE[i]) for i in range(6) if f"film {i}" in by_text}
         assert len(by_text) == 5
 
 
-def test_several_labels_become_ones(write, tiny_model):
+def test_multi_label_encoding_is_multi_hot(write, tiny_model):
     table = Table(write("t.jsonl", films(map(list, THREE))), test_size=2)
-    splits = read_splits(table, MULTI_LABEL)
+    splits = splits_of(table, "multi_label")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, splits.table)
-    examples = MULTI_LABEL.encode(splits.train, "t", encoding)
+    examples = find_format("multi_label").encode(splits.train, "t", encoding)
     expected = [[float(name in labels) for name in ("dull", "long")] for labels in splits.train.labels]
     assert examples.labels.tolist() == expected
 
@@ -73,17 +72,17 @@ def test_a_split_leaves_each_label_in_training(write):
     """A random split would hold out the only row of a label for some seeds."""
     rows = films([["a"]] * 9 + [["rare"]])
     for seed in range(10):
-        splits = read_splits(Table(write("t.jsonl", rows), split_seed=seed), MULTI_LABEL)
+        splits = splits_of(Table(write("t.jsonl", rows), split_seed=seed), "multi_label")
         assert ("rare",) in splits.train.labels
         assert len(splits.train.labels) + len(splits.test.labels) == 10
 
 
-def test_numbers_are_read_as_they_stand(write, tiny_model):
+def test_regression_labels_are_not_rescaled(write, tiny_model):
     rows = [{"text": f"film {i}", "stars": i / 2, "length": f"{i}e1"} for i in range(5)]
-    splits = read_splits(Table(write("t.csv", rows), labels=("stars", "length"), test_size=1), REGRESSION)
+    splits = splits_of(Table(write("t.csv", rows), labels=("stars", "length"), test_size=1), "regression")
     assert splits.vocabulary == ("stars", "length")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, splits.table)
-    examples = REGRESSION.encode(splits.train, "t", encoding)
+    examples = find_format("regression").encode(splits.train, "t", encoding)
     numbers = [int(text.split()[1]) for text in splits.train.texts]
     np.testing.assert_allclose(examples.labels, [[i / 2, i * 10] for i in numbers])
     assert examples.labels.dtype == np.float32
@@ -91,10 +90,10 @@ def test_numbers_are_read_as_they_stand(write, tiny_model):
 
 def test_usual_columns_are_found_and_named_ones_win(write):
     scores = write("t.jsonl", [{"text": f"film {i}", "score": i, "other": -i} for i in range(5)])
-    assert read_splits(Table(scores), REGRESSION).table.label == "score"
-    assert read_splits(Table(scores, label="other"), REGRESSION).vocabulary == ("other",)
+    assert splits_of(Table(scores), "regression").table.label == "score"
+    assert splits_of(Table(scores, label="other"), "regression").vocabulary == ("other",)
     with pytest.raises(DataError, match="no column 'label'; its columns are text, score, other"):
-        read_splits(Table(scores), CLASSIFICATION)
+        splits_of(Table(scores), "classification")
 
 
 @pytest.mark.parametrize(
@@ -113,12 +112,12 @@ def test_usual_columns_are_found_and_named_ones_win(write):
 )
 def test_labels_that_cannot_be_used(write, task, labels, settings, message):
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write("t.jsonl", films(labels)), **settings), find_format(task))
+        splits_of(Table(write("t.jsonl", films(labels)), **settings), task)
 
 
 def test_rows_that_cannot_be_used_are_skipped_counted_and_listed(write):
     path = write("t.jsonl", films([1, "x", 2, None, 3, 4]))
-    splits = read_splits(Table(path, label="labels", on_bad_row="skip", test_size=1), REGRESSION)
+    splits = splits_of(Table(path, label="labels", on_bad_row="skip", test_size=1), "regression")
     (table,) = splits.data_report.tables
     assert (table.rows, [str(row) for row in table.skipped]) == (
         4,
@@ -127,20 +126,21 @@ def test_rows_that_cannot_be_used_are_skipped_counted_and_listed(write):
     )  # fmt: skip
     assert sorted(splits.train.labels + splits.test.labels) == [(1,), (2,), (3,), (4,)]
     with pytest.raises(DataError, match="has no row that can be used; the first is .* row 1 holds 'x'"):
-        read_splits(Table(write("none.jsonl", films(["x"])), label="labels", on_bad_row="skip"), REGRESSION)
+        splits_of(Table(write("none.jsonl", films(["x"])), label="labels", on_bad_row="skip"), "regression")
 
 
-def test_labels_of_test_rows_that_training_never_saw(write, tiny_model):
+def test_unseen_label_in_test_rows_is_an_error(write, tiny_model):
     train, test = write("a.jsonl", films([["a"], ["b"]])), write("b.jsonl", [{"text": "book", "labels": ["c"]}])
-    splits = read_splits(Table(train, test=test), MULTI_LABEL)
+    splits = splits_of(Table(train, test=test), "multi_label")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, splits.table)
     with pytest.raises(DataError, match="has labels that training never saw: 'c'; training has 'a', 'b'"):
-        MULTI_LABEL.encode(splits.test, test, encoding)
+        find_format("multi_label").encode(splits.test, test, encoding)
 
 
-def test_a_skipped_row_takes_its_group_along(write):
-    rows = [{"text": f"film {i}", "score": "x" if i == 2 else i, "user": f"u{i}"} for i in range(6)]
-    table = Table(write("t.csv", rows), split="grouped", group="user", on_bad_row="skip", test_size=2)
-    splits = read_splits(table, REGRESSION)
-    for rows in (splits.train, splits.test):
-        assert [text.split()[1] for text in rows.texts] == [user[1:] for user in rows.order]
+def test_groups_stay_aligned_when_rows_are_skipped(write):
+    rows = [{"text": f"film {i}", "score": "x" if i == 3 else i, "user": f"u{i // 3}"} for i in range(12)]
+    table = Table(write("t.csv", rows), split="grouped", group="user", on_bad_row="skip", test_size=3)
+    splits = splits_of(table, "regression")
+    train, test = ({int(text.split()[1]) // 3 for text in rows.texts} for rows in (splits.train, splits.test))
+    assert not train & test
+    assert len(splits.train.texts) + len(splits.test.texts) == 11

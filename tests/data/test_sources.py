@@ -102,7 +102,7 @@ def web():
         server.shutdown()
 
 
-def test_the_web(web, tmp_path):
+def test_reading_over_http(web, tmp_path):
     assert columns_of(f"{web}/t.csv?token=a.b#top") == {"text": ["a"], "label": ["x"]}
     with pytest.raises(DataError, match=r"/none.csv cannot be read: HTTP Error 404: Not Found$"):
         read_table(f"{web}/none.csv")
@@ -190,7 +190,7 @@ def test_files_that_cannot_be_opened(save, name, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_names_that_lead_nowhere(save, tmp_path):
+def test_missing_sources_are_errors(save, tmp_path):
     with pytest.raises(DataError, match=r"^trek does not exist; give a file, a URL, or one of trec, sms-spam$"):
         read_table("trek")
     with pytest.raises(DataError, match=rf"^{tmp_path} is a folder; name a file in it, or several: {tmp_path}/\*.csv$"):
@@ -206,7 +206,7 @@ def test_names_that_lead_nowhere(save, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that the system refuses to read")
-def test_a_disk_that_fails(tmp_path):
+def test_read_error_of_the_disk(tmp_path):
     (tmp_path / "t.csv").symlink_to("/proc/self/mem")
     with pytest.raises(DataError, match="t.csv cannot be read: Input/output error$"):
         read_table(str(tmp_path / "t.csv"))

@@ -1,4 +1,4 @@
-"""How rows come to be held out: who is on which side, that nothing but values and seed decides it, and what is told."""
+"""Splits: which rows are on which side, that only values and seed decide it, and the log lines and errors."""
 
 import logging
 from dataclasses import replace
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.label_vocabulary import row_labels
 from bertjax.data.split import splitters
-from bertjax.data.split.leaks import leaked_rows
-from bertjax.data.split.read_splits import read_splits
+from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.table import Table
 from bertjax.errors import DataError, UserError
+from tests.support.tables import rows_of, splits_of
 
 
 def table_of(tmp_path, labels, columns=(), **settings):
@@ -34,6 +34,10 @@ def numbers(rows):
     return [int(text.split()[1]) for text in rows.texts]
 
 
+def classes_of(labels):
+    return row_labels([label] for label in labels).sorted_by_name()
+
+
 def assert_whole(sides, total):
     assert sorted([*sides.train.tolist(), *sides.test.tolist()]) == list(range(total))
 
@@ -44,14 +48,14 @@ def assert_equal_sides(left, right):
 
 
 def test_default_split_of_trec(catalog_assets):
-    splits = read_splits(Table())
+    splits = splits_of(Table())
     assert (len(splits.train.texts), len(splits.test.texts), splits.data_report.duplicates) == (4881, 500, 10071)
     assert not set(splits.train.texts) & set(splits.test.texts)
-    assert read_splits(Table()).test == splits.test
+    assert splits_of(Table()).test == splits.test
 
 
 def test_stratified_keeps_the_shares_of_classes(tmp_path):
-    splits = read_splits(table_of(tmp_path, ["x"] * 80 + ["y"] * 20))
+    splits = splits_of(table_of(tmp_path, ["x"] * 80 + ["y"] * 20))
     assert (splits.test.labels.count("x"), splits.test.labels.count("y")) == (16, 4)
 
 
@@ -60,7 +64,7 @@ def test_the_seed_decides_and_nothing_else(tmp_path, split):
     labels, columns = ["x", "y"] * 30, {"user": [f"u{i % 20}" for i in range(60)]}
     settings = {"split": split, "group": "user" if split == "grouped" else None}
     first, again, other = (
-        read_splits(table_of(tmp_path, labels, columns, split_seed=seed, **settings)) for seed in (1, 1, 2)
+        splits_of(table_of(tmp_path, labels, columns, split_seed=seed, **settings)) for seed in (1, 1, 2)
     )
     assert (first.train, first.test) == (again.train, again.test)
     assert first.test.texts != other.test.texts
@@ -74,7 +78,7 @@ def test_a_table_can_have_any_index(tmp_path):
         frame.set_axis(index).to_parquet(tmp_path / f"{name}.parquet")
         tables.append(str(tmp_path / f"{name}.parquet"))
     for settings in ({}, {"split": "grouped", "group": "user"}, {"split": "time", "time": "when"}, {"split": "kfold"}):
-        left, right = (read_splits(Table(table, **settings)) for table in tables)
+        left, right = (splits_of(Table(table, **settings)) for table in tables)
         assert (left.train, left.test) == (right.train, right.test)
 
 
@@ -87,9 +91,9 @@ def test_no_group_is_on_both_sides_and_the_size_is_near(rows, share, seed):
     assume(len(set(groups)) > 1 and max(map(labels.count, labels)) > 1)
     wanted = round(share * len(rows))
     assume(wanted >= 1)
-    sides = splitters.grouped(splitters.strata_of(labels), groups, share, seed, "t")
+    sides = splitters.grouped(classes_of(labels), groups, share, seed, "t")
     assert_whole(sides, len(rows))
-    assert_equal_sides(sides, splitters.grouped(splitters.strata_of(labels), groups, share, seed, "t"))
+    assert_equal_sides(sides, splitters.grouped(classes_of(labels), groups, share, seed, "t"))
     held, kept = ({groups[i] for i in side} for side in (sides.test, sides.train))
     assert not held & kept
     assert held
@@ -106,7 +110,7 @@ def test_no_group_is_on_both_sides_and_the_size_is_near(rows, share, seed):
 def test_validation_rows_come_out_of_the_training_rows(tmp_path):
     """The test rows are the same with and without them; nothing is on two sides."""
     table = table_of(tmp_path, ["x", "y"] * 50, validation_size=0.25)
-    splits, plain = read_splits(table), read_splits(replace(table, validation_size=None))
+    splits, plain = splits_of(table), splits_of(replace(table, validation_size=None))
     assert splits.validation is not None
     assert splits.test == plain.test
     assert sorted(numbers(splits.train) + numbers(splits.validation)) == sorted(numbers(plain.train))
@@ -117,7 +121,7 @@ def test_validation_rows_come_out_of_the_training_rows(tmp_path):
 def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, column):
     values = [i // 5 for i in range(100)]
     table = table_of(tmp_path, ["x", "y"] * 50, {"c": values}, split=split, **{column: "c"}, validation_size=20)
-    splits = read_splits(table)
+    splits = splits_of(table)
     sides = [{values[i] for i in numbers(rows)} for rows in (splits.train, splits.validation, splits.test)]
     assert len(set.union(*sides)) == sum(map(len, sides))
     if split == "time":
@@ -127,7 +131,7 @@ def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, colu
 def test_groups_keep_the_shares_of_classes_where_they_can():
     groups = [f"g{i // 5}" for i in range(500)]
     labels = ["rare" if i // 5 < 20 else "common" for i in range(500)]
-    held = splitters.grouped(splitters.strata_of(labels), groups, 0.2, 0, "t").test
+    held = splitters.grouped(classes_of(labels), groups, 0.2, 0, "t").test
     assert len(held) == 100
     assert sum(labels[i] == "rare" for i in held) == 20
 
@@ -136,7 +140,7 @@ def test_a_grouped_table(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     users = [f"u{i // 7}" for i in range(70)]
     table = table_of(tmp_path, ["x", "y"] * 35, {"user": users}, split="grouped", group="user", test_size=10)
-    splits = read_splits(table)
+    splits = splits_of(table)
     held, kept = ({users[i] for i in numbers(rows)} for rows in (splits.test, splits.train))
     assert not held & kept
     assert len(splits.test.labels) == 7
@@ -144,7 +148,7 @@ def test_a_grouped_table(tmp_path, caplog):
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=30), st.floats(0.05, 0.9), st.randoms(use_true_random=False))
-def test_the_latest_rows_are_held_out_in_whatever_order_they_stand(times, share, random):
+def test_time_split_does_not_depend_on_row_order(times, share, random):
     assume(len(set(times)) > 1 and 1 <= round(share * len(times)) < len(times))
     sides = splitters.by_time(times, share, "t")
     assert_whole(sides, len(times))
@@ -176,14 +180,14 @@ def test_times_are_ordered_as_times(tmp_path, times):
     order = [2, 0, 3, 1]
     frame = pd.DataFrame({"text": list("abcd"), "label": ["x", "y", "y", "x"], "when": times}).iloc[order]
     frame.to_parquet(tmp_path / "t.parquet")
-    splits = read_splits(Table(str(tmp_path / "t.parquet"), split="time", time="when", test_size=2))
+    splits = splits_of(Table(str(tmp_path / "t.parquet"), split="time", time="when", test_size=2))
     assert (splits.train.texts, splits.test.texts) == (["a", "b"], ["c", "d"])
 
 
 @given(st.lists(st.sampled_from("xyz"), min_size=4, max_size=40), st.integers(2, 5), st.integers(0, 5))
 def test_every_row_is_in_exactly_one_fold(labels, folds, seed):
     assume(min(map(labels.count, labels)) >= folds)
-    parts = [splitters.kfold(splitters.strata_of(labels), folds, fold, seed, "t") for fold in range(folds)]
+    parts = [splitters.kfold(classes_of(labels), folds, fold, seed, "t") for fold in range(folds)]
     for part in parts:
         assert_whole(part, len(labels))
     assert sorted(i for part in parts for i in part.test) == list(range(len(labels)))
@@ -194,18 +198,22 @@ def test_every_row_is_in_exactly_one_fold(labels, folds, seed):
 
 def test_folds_of_a_table(tmp_path):
     folds = [
-        read_splits(table_of(tmp_path, ["x", "y"] * 10, split="kfold", folds=4, fold=fold)).test for fold in range(4)
+        splits_of(table_of(tmp_path, ["x", "y"] * 10, split="kfold", folds=4, fold=fold)).test for fold in range(4)
     ]
     assert sorted(i for rows in folds for i in numbers(rows)) == list(range(20))
 
 
+def leaks(train, held):
+    return np.flatnonzero(np.isin(leak_hashes(train), leak_hashes(held))).tolist()
+
+
 def test_leaks_are_found_whatever_their_case_width_and_spaces():
-    train = Rows(["The  FILM ", "a film", "\uff26ilm", "stra\xdfe"], None, list("xxyy"))
-    held = Rows(["the film", "film"], None, list("xy"))
-    assert leaked_rows(train, None, held) == [0, 2]
-    assert leaked_rows(train, Rows(["STRASSE"], None, ["x"]), held) == [0, 2, 3]
-    pairs, same_first = Rows(["a", "a"], ["B ", "c"], list("xy")), Rows(["A"], ["b"], ["x"])
-    assert leaked_rows(pairs, same_first) == [0]
+    train = rows_of(["The  FILM ", "a film", "\uff26ilm", "stra\xdfe"], None, list("xxyy"))
+    held = rows_of(["the film", "film"], None, list("xy"))
+    assert leaks(train, held) == [0, 2]
+    assert leaks(train, rows_of(["STRASSE"], None, ["x"])) == [3]
+    pairs, same_first = rows_of(["a", "a"], ["B ", "c"], list("xy")), rows_of(["A"], ["b"], ["x"])
+    assert leaks(pairs, same_first) == [0]
 
 
 def test_leaks_leave_training_and_nothing_else(tmp_path, caplog):
@@ -213,13 +221,13 @@ def test_leaks_leave_training_and_nothing_else(tmp_path, caplog):
     train = write(tmp_path / "train.csv", {"text": ["a", "B ", "c", "d", "e"], "label": ["x", "x", "y", "y", "x"]})
     validation = write(tmp_path / "v.csv", {"text": ["b", "f"], "label": ["x", "y"]})
     test = write(tmp_path / "test.csv", {"text": ["C", "g"], "label": ["x", "y"]})
-    splits = read_splits(Table(train, validation=validation, test=test))
+    splits = splits_of(Table(train, validation=validation, test=test))
     assert (splits.train.texts, splits.train.labels) == (["a", "d", "e"], ["x", "y", "x"])
     assert (splits.validation.texts, splits.test.texts) == (["b", "f"], ["C", "g"])
     assert (splits.data_report.leaks, splits.data_report.leaks_removed) == (2, 2)
     assert "the text of 2 training rows stands in the validation or test rows too; 2 were removed" in caplog.text
 
-    reported = read_splits(Table(train, validation=validation, test=test, leaks="report"))
+    reported = splits_of(Table(train, validation=validation, test=test, leaks="report"))
     assert len(reported.train.texts) == 5
     assert (reported.data_report.leaks, reported.data_report.leaks_removed) == (2, 0)
     assert "; 0 were removed" in caplog.text
@@ -228,7 +236,7 @@ def test_leaks_leave_training_and_nothing_else(tmp_path, caplog):
 def test_leaks_of_a_split_are_removed_too(tmp_path):
     texts = ["Spam!", "spam!", *(f"text {i}" for i in range(8))]
     path = write(tmp_path / "t.csv", {"text": texts, "label": ["x", "y"] * 5, "when": [10, *range(9)]})
-    splits = read_splits(Table(path, split="time", time="when", test_size=1))
+    splits = splits_of(Table(path, split="time", time="when", test_size=1))
     assert splits.test.texts == ["Spam!"]
     assert "spam!" not in splits.train.texts
     assert splits.data_report.leaks_removed == 1
@@ -238,15 +246,15 @@ def test_a_class_that_leaks_whole_is_an_error(tmp_path):
     train = write(tmp_path / "train.csv", {"text": list("abcd"), "label": list("xxyy")})
     test = write(tmp_path / "test.csv", {"text": list("CD"), "label": list("yy")})
     with pytest.raises(DataError, match=r"every training row of 'y' has a text that stands in .* --leaks report"):
-        read_splits(Table(train, test=test))
-    assert len(read_splits(Table(train, test=test, leaks="report")).train.texts) == 4
+        splits_of(Table(train, test=test))
+    assert len(splits_of(Table(train, test=test, leaks="report")).train.texts) == 4
 
 
 def test_counts_of_what_was_read(tmp_path):
     (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"text {i // 2},{'xy'[i % 4 // 2]}\n" for i in range(40)))
     (tmp_path / "v.csv").write_text("text,label\na,x\nb,y,z\nc,y\n")
     table = Table(str(tmp_path / "t.csv"), validation=str(tmp_path / "v.csv"), on_bad_row="skip")
-    data_report = read_splits(table).data_report
+    data_report = splits_of(table).data_report
     assert [(of.source, of.rows) for of in data_report.tables] == [(table.train, 40), (table.validation, 2)]
     assert [row.line for row in data_report.tables[1].skipped] == [3]
     assert data_report.metrics() == {
@@ -303,5 +311,5 @@ USER = {"user": list("aabb")}
 )  # fmt: skip
 def test_splits_that_cannot_be_made(tmp_path, labels, columns, settings, message):
     with pytest.raises(UserError, match=message) as caught:
-        read_splits(table_of(tmp_path, labels, columns, **settings))
+        splits_of(table_of(tmp_path, labels, columns, **settings))
     assert "\n" not in str(caught.value)

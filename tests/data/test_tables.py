@@ -1,4 +1,4 @@
-"""From a source to rows, labels and splits: what is read, and what each mistake is told."""
+"""From a source to rows, labels and splits, and the error line of each mistake."""
 
 import gzip
 
@@ -7,21 +7,22 @@ import pytest
 
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.sources import read_table
-from bertjax.data.rows.label_vocabulary import label_ids, label_vocabulary
-from bertjax.data.rows.labelled_rows import drop_duplicates, preprocess, select_rows
+from bertjax.data.rows.label_vocabulary import class_indices, label_vocabulary
+from bertjax.data.rows.labelled_rows import preprocess
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.data.split.read_splits import read_splits
+from bertjax.data.rows.row_hashes import hash64
+from bertjax.data.split.labelled_table import parse_table
+from bertjax.data.split.split_rows import first_of_each
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import DataError
+from tests.support.tables import splits_of
 
 FRAME = pd.DataFrame({"text": ["a b", "c"], "label": ["x", "y"]})
 
 
 def select(frame, table):
-    return select_rows(
-        frame, CLASSIFICATION.columns(table), lambda cells: CLASSIFICATION.read_row(cells, table), table.train
-    ).rows
+    return parse_table(frame, table, CLASSIFICATION, table.train).rows
 
 
 def write(path, text, encoding="utf-8"):
@@ -78,7 +79,7 @@ def test_labels_of_several_kinds_are_not_made_one(tmp_path, labels, found):
     lines = [f'{{"text": "text {i}", "label": {label}}}' for i, label in enumerate(labels.split())]
     path = write(tmp_path / "t.jsonl", "\n".join(lines) + "\n")
     with pytest.raises(DataError, match=f"column 'label' mixes {found}; write all of its cells as one of them"):
-        read_splits(Table(path))
+        splits_of(Table(path))
 
 
 def test_csv_cells_stay_text(tmp_path):
@@ -127,7 +128,7 @@ def rows_of(frame, **settings):
 def test_columns_are_joined_and_pairs_kept_apart():
     frame = {"title": ["a", None], "body": ["b", "c"], "other": ["d", "e"], "label": [1, 2]}
     rows = rows_of(frame, text=("title", "body"), text_pair=("other",))
-    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"], None)
+    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"], [0, 1])
 
 
 @pytest.mark.parametrize(
@@ -158,16 +159,15 @@ def test_integer_labels_that_became_floats_are_integers():
 def test_duplicates_keep_the_first():
     dropping = Preprocessing(("drop_duplicates",))
     repeating = rows_of({"text": ["a", "b", "a"], "label": ["x", "y", "z"]})
-    rows, dropped = drop_duplicates(preprocess(repeating, dropping, "t"))
-    assert (rows.texts, rows.labels, dropped) == (["a", "b"], ["x", "y"], 1)
+    assert first_of_each(hash64(preprocess(repeating, dropping).compared)).tolist() == [0, 1]
     pairs = rows_of({"text": ["a", "a"], "other": ["b", "c"], "label": ["x", "y"]}, text_pair=("other",))
-    assert drop_duplicates(preprocess(pairs, dropping, "t"))[1] == 0
+    assert first_of_each(hash64(preprocess(pairs, dropping).compared)).tolist() == [0, 1]
 
 
 def test_vocabulary_does_not_depend_on_the_order_of_rows():
     assert label_vocabulary(["b", "a", "b"]) == label_vocabulary(["a", "b"]) == ("a", "b")
     assert label_vocabulary(["10", "9", "2"]) == ("2", "9", "10")
-    assert label_ids(["b", "a"], ("a", "b"), "t").tolist() == [1, 0]
+    assert class_indices(["b", "a"], ("a", "b"), "t").tolist() == [1, 0]
 
 
 def test_labels_that_cannot_be_learned():
@@ -176,4 +176,4 @@ def test_labels_that_cannot_be_learned():
     with pytest.raises(
         DataError, match=r"test.csv has labels that training never saw: 'c', 'd'; training has 'a', 'b'"
     ):
-        label_ids(["a", "d", "c"], ("a", "b"), "test.csv")
+        class_indices(["a", "d", "c"], ("a", "b"), "test.csv")

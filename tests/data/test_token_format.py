@@ -8,13 +8,11 @@ import pytest
 
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.data.task_formats.token_format import TOKEN_CLASSIFICATION
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format
+from tests.support.tables import rows_of, splits_of
 
 CONLL = """-DOCSTART- -X- O O
 
@@ -41,8 +39,8 @@ def write(tmp_path):
     return write
 
 
-def rows_of(table, task="token_classification"):
-    splits = read_splits(table, find_format(task))
+def labels_by_text(table, task="token_classification"):
+    splits = splits_of(table, task)
     return {
         text: label for rows in (splits.train, splits.test) for text, label in zip(rows.texts, rows.labels, strict=True)
     }
@@ -61,15 +59,17 @@ def test_columns_and_lists_say_the_same(write, tmp_path):
         str(tmp_path / "t.csv"),
     ]
     for source in sources:
-        assert rows_of(Table(source, test_size=1)) == SENTENCES
-    chunks = rows_of(Table(sources[0], label="tag_3", test_size=1))
+        assert labels_by_text(Table(source, test_size=1)) == SENTENCES
+    chunks = labels_by_text(Table(sources[0], label="tag_3", test_size=1))
     assert chunks["the", "songs"] == ("B-NP", "I-NP")
 
 
 def test_a_word_is_labelled_at_its_first_piece(tiny_model):
-    rows = Rows(list(SENTENCES), None, list(SENTENCES.values()))
+    rows = rows_of(list(SENTENCES), None, list(SENTENCES.values()))
     names = ("B-WORK", "I-WORK", "O")
-    examples = TOKEN_CLASSIFICATION.encode(rows, "t", Encoding(load_tokenizer(tiny_model), names, 32, Table()))
+    examples = find_format("token_classification").encode(
+        rows, "t", Encoding(load_tokenizer(tiny_model), names, 32, Table())
+    )
     # [CLS] film ##s was good [SEP]
     assert examples.labels[:6].tolist() == [UNLABELLED, 0, UNLABELLED, 2, 2, UNLABELLED]
     assert examples.labels[6:11].tolist() == [UNLABELLED, 0, 1, UNLABELLED, UNLABELLED]
@@ -80,16 +80,16 @@ def test_each_word_is_labelled_once_however_long_its_sentence(tiny_model, max_le
     """A word can be cut in two between windows."""
     words, tags = ("films",) * 4 + ("a", "songs", "book"), ("a", "b", "c", "d", "e", "f", "g")
     encoding = Encoding(load_tokenizer(tiny_model), tags, max_length, Table())
-    examples = TOKEN_CLASSIFICATION.encode(Rows([words, words], None, [tags, tags]), "t", encoding)
+    examples = find_format("token_classification").encode(rows_of([words, words], None, [tags, tags]), "t", encoding)
     assert examples.labels[examples.labels != UNLABELLED].tolist() == [0, 1, 2, 3, 4, 5, 6] * 2
     assert examples.lengths.max() <= max_length
     assert np.all(np.diff(examples.row_of) >= 0)
 
 
-def test_what_begins_may_go_on(write):
-    splits = read_splits(Table(write("t.conll", "a B-X\n\nb O\n\nc B-Y\nd I-Y\n"), test_size=1), TOKEN_CLASSIFICATION)
+def test_bio_vocabulary_has_both_tags_of_an_entity(write):
+    splits = splits_of(Table(write("t.conll", "a B-X\n\nb O\n\nc B-Y\nd I-Y\n"), test_size=1), "token_classification")
     assert splits.vocabulary == ("B-X", "B-Y", "I-X", "I-Y", "O")
-    parts = read_splits(Table(write("pos.conll", "a DT\nb NN\n\nc NN\n\nd VB\n"), test_size=1), TOKEN_CLASSIFICATION)
+    parts = splits_of(Table(write("pos.conll", "a DT\nb NN\n\nc NN\n\nd VB\n"), test_size=1), "token_classification")
     assert parts.vocabulary == ("DT", "NN", "VB")
 
 
@@ -108,7 +108,7 @@ def test_what_begins_may_go_on(write):
 )
 def test_broken_columns(write, content, message):
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write("t.conll", content)), TOKEN_CLASSIFICATION)
+        splits_of(Table(write("t.conll", content)), "token_classification")
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_broken_columns(write, content, message):
 def test_broken_lists(write, record, message):
     rows = [{"tokens": ["x"], "tags": ["B-X"]}, record]
     with pytest.raises(DataError, match=message):
-        read_splits(Table(write("t.jsonl", "\n".join(map(json.dumps, rows)))), TOKEN_CLASSIFICATION)
+        splits_of(Table(write("t.jsonl", "\n".join(map(json.dumps, rows)))), "token_classification")
 
 
 def test_broken_sentences_are_skipped_counted_and_listed(write):
     path = write("t.conll", "a B-X\n\nb O\nc I-PER\n\nd\n\ne B-X\nf O\n\ng O\n\n")
-    splits = read_splits(Table(path, on_bad_row="skip", test_size=1), TOKEN_CLASSIFICATION)
+    splits = splits_of(Table(path, on_bad_row="skip", test_size=1), "token_classification")
     (table,) = splits.data_report.tables
     assert [str(row) for row in table.skipped] == [
         f"{path}: line 6 has 1 column, the lines before have 2",
@@ -142,15 +142,15 @@ def test_broken_sentences_are_skipped_counted_and_listed(write):
     assert table.rows == len(splits.train.texts) + len(splits.test.texts) == 3
 
 
-def test_steps_would_move_the_words(write):
+def test_preprocessing_steps_are_an_error_for_token_labels(write):
     table = Table(write("t.conll", CONLL), steps=("lower",))
     with pytest.raises(ConfigError, match="--steps lower: the labels of token_classification point at places"):
-        read_splits(table, TOKEN_CLASSIFICATION)
+        splits_of(table, "token_classification")
 
 
-def test_a_label_that_training_never_saw(write, tiny_model):
+def test_unseen_tag_is_an_error(write, tiny_model):
     table = Table(write("a.conll", "a B-X\n\nb O\n"), test=write("b.conll", "c B-Y\n"))
-    splits = read_splits(table, TOKEN_CLASSIFICATION)
+    splits = splits_of(table, "token_classification")
     encoding = Encoding(load_tokenizer(tiny_model), splits.vocabulary, 16, table)
     with pytest.raises(DataError, match=r"never saw: 'B-Y'; training has 'B-X', 'I-X', 'O'"):
-        TOKEN_CLASSIFICATION.encode(splits.test, "b.conll", encoding)
+        find_format("token_classification").encode(splits.test, "b.conll", encoding)

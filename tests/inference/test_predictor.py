@@ -11,10 +11,11 @@ import bertjax
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
 from bertjax.data.encode.tokenize import Examples, load_tokenizer, tokenize
-from bertjax.data.rows.label_vocabulary import label_ids
+from bertjax.data.rows.label_vocabulary import class_indices
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
+from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.classification_report import classification_report
 from bertjax.inference.loaded_model import LoadedModel
@@ -34,9 +35,9 @@ def predictor(finished_run):
 
 def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews):
     cleaned = Table(str(reviews), text=("title", "body"), label="stars", steps=("strip_markup",))
-    rows = read_splits(cleaned).test
+    rows = read_splits(cleaned, CLASSIFICATION).test
     model, params = from_pretrained(finished_run.model_dir)
-    labels = label_ids(rows.labels, model.labels, "reviews")
+    labels = class_indices(rows.labels, model.labels, "reviews")
     examples = tokenize(load_tokenizer(finished_run.model_dir), rows.texts, None, labels, 10)
     assert examples.truncated > 0
     expected = np.empty((len(rows.texts), 2), np.float32)
@@ -45,7 +46,7 @@ def test_the_logits_of_the_runs_own_evaluation(finished_run, predictor, reviews)
         real = packed_batch.example_ids >= 0
         expected[packed_batch.example_ids[real]] = logits[real]
 
-    raw = read_splits(replace(cleaned, steps=())).test
+    raw = read_splits(replace(cleaned, steps=()), CLASSIFICATION).test
     found = predictor.logits([f"<b>{text}</b>" for text in raw.texts])
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
     report = classification_report(labels, found.argmax(axis=-1), model.labels)

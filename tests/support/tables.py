@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bertjax.data.read.sources import read_table
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.split.read_splits import RowSplits, read_splits
+from bertjax.data.table import Table
+from bertjax.tasks import find_format
 
 SUBJECTS = ["film", "book", "plot", "song", "film and book", "the song", "a plot", "very film"]
 OPENINGS = ["the", "a very", "it was a", "so , the", "what a", "and the"]
@@ -57,6 +61,16 @@ def squad(*questions: tuple[str, str, str | None], version: str = "1.1") -> dict
         about = {"is_impossible": answer is None, "plausible_answers": [{"text": "x"}]} if version == "v2.0" else {}
         qas.append({"id": name, "question": question, "answers": answers, **about})
     return {"version": version, "data": [{"title": "T", "paragraphs": [{"context": CONTEXT, "qas": qas}]}]}
+
+
+def splits_of(table: Table, task: str = "classification") -> RowSplits:
+    """The rows of a table as a task reads and splits them."""
+    return read_splits(table, find_format(task))
+
+
+def rows_of(texts: list[Any], pairs: list[Any] | None, labels: list[Any]) -> Rows:
+    """Rows at the beginning of a table."""
+    return Rows(texts, pairs, labels, list(range(len(texts))))
 
 
 def columns_of(source: str, *options: Any) -> dict[str, list[Any]]:

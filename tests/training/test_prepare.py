@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.config import read_config_json
-from bertjax.data.split.read_splits import preprocessing_of
+from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.model_folder import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker

@@ -1,4 +1,4 @@
-"""The plan of a run: how many examples in what order, in which few compiled shapes."""
+"""The plan of a run: the number and order of examples, and the few compiled shapes of their batches."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -10,22 +10,22 @@ from bertjax.batch import CLASS_INDEX, Batch, LabelKind, empty_batch
 from bertjax.data.batching.example_order import WINDOW_EXAMPLES, Order
 from bertjax.data.batching.packing import Layout, choose_sizes, pack
 
-_TRAINING_SHAPES = 4  # compiled shapes of a run, at most
+_TRAINING_SHAPES = 4  # compiled shapes of a run at most
 _SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
-_REAL_SHARE = 0.95  # of the computed tokens that must be no padding, where four shapes reach it
+_REAL_SHARE = 0.95  # share of computed tokens that must be real, where four shapes reach it
 _PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose from small
-_SEARCH_BATCHES = 128  # batches looked at when choosing the row length
-_SEARCH_LENGTHS = 64  # row lengths looked at
-_TRIED_LENGTHS = 6  # of them, with all batches, until one has that share
+_SEARCH_BATCHES = 128  # batches in the sample that ranks row lengths
+_SEARCH_LENGTHS = 64  # row lengths that are ranked
+_TRIED_LENGTHS = 6  # best ranked row lengths that are tried with all batches, until one has that share
 
 
 class Position(NamedTuple):
-    """How far a run is in its batches: plain integers, to be saved and to go on from with exactly the next batch.
+    """The position of a run in its batches: plain integers that a checkpoint saves, to resume with the next batch.
 
     Attributes:
       epoch: counted from 0.
-      batch: batches of that epoch that were taken.
-      seed: what the order of examples hangs on.
+      batch: batches of that epoch that are done.
+      seed: seed of the order of examples.
     """
 
     epoch: int
@@ -34,16 +34,16 @@ class Position(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a training set becomes batches.
+    """The order and shapes of training batches.
 
     Attributes:
-      num_examples: in an epoch.
+      num_examples: examples in an epoch.
       batch_size: examples an update, over all devices; the last batch of an epoch may be smaller and is never dropped.
       epochs: passes over the examples.
-      seed: of the order.
-      layouts: the shapes that are compiled, smallest first.
-      packed: several examples a row.
-      kind: of the labels.
+      seed: seed of the order.
+      layouts: the compiled shapes, smallest first.
+      packed: whether a row has several examples.
+      kind: kind of the labels.
       window_examples: see `Order`.
     """
 
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
     @property
     def empty_batches(self) -> list[Batch]:
-        """A batch of padding in each shape that is compiled."""
+        """A batch of padding in each compiled shape."""
         return [empty_batch(*layout, self.kind) for layout in self.layouts]
 
     @property
@@ -76,7 +76,7 @@ class Plan(NamedTuple):
         return self.epochs * self.steps_per_epoch
 
     def position(self, step: int) -> Position:
-        """Where the run is after `step` updates."""
+        """The position after `step` updates."""
         return Position(*divmod(step, self.steps_per_epoch), self.seed)
 
     def step(self, position: Position) -> int:
@@ -101,17 +101,17 @@ def plan_training(
     kind: LabelKind = CLASS_INDEX,
     window_examples: int = WINDOW_EXAMPLES,
 ) -> Plan:
-    """Chooses the shapes of a run from the lengths of its own batches, all of them, so that every batch fits.
+    """Chooses the shapes of a run from the lengths of all its batches, so that every batch fits.
 
     Args:
       lengths: [N] tokens of each example.
       batch_size: examples an update, over all devices.
       epochs: passes over the examples.
-      seed: of the order.
-      hidden_size: D, which sets what a longer row costs.
-      num_devices: rows come in multiples of it.
+      seed: seed of the order.
+      hidden_size: D, which sets the cost of a longer row.
+      num_devices: the rows of a batch are a multiple of it.
       packed: several examples a row, or one.
-      kind: of the labels.
+      kind: kind of the labels.
       window_examples: see `Order`.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
@@ -125,7 +125,7 @@ def plan_training(
     sample = list(islice(plan.order(lengths).batch_lengths(epochs), 0, None, every))
     candidates = _row_lengths(sample, int(lengths.max()), hidden_size, num_devices, _SHAPE_PRICE / every)
     real = int(lengths.sum()) * epochs
-    found: list[tuple[float, tuple[Layout, ...]]] = []
+    tried: list[tuple[float, tuple[Layout, ...]]] = []
     for row_length in candidates[:_TRIED_LENGTHS]:
         needs, slots = [], 1
         for batch in plan.order(lengths).batch_lengths(epochs):
@@ -134,16 +134,16 @@ def plan_training(
             slots = max(slots, *map(len, rows))
         sizes = _tight_sizes(needs, real / row_length, num_devices, _SHAPE_PRICE)
         share = real / (_rounded_up(needs, sizes) * row_length)
-        found.append((share, tuple(Layout(size, row_length, slots * kind.texts) for size in sizes)))
+        tried.append((share, tuple(Layout(size, row_length, slots * kind.texts) for size in sizes)))
         if share >= _REAL_SHARE:  # as a rule the first has it, since the sample had
             break
-    return plan._replace(layouts=max(found)[1])
+    return plan._replace(layouts=max(tried)[1])
 
 
 def _row_lengths(
     batches: list[list[int]], longest: int, hidden_size: int, num_devices: int, shape_price: float
 ) -> list[int]:
-    """Row lengths, first those that leave little padding, then the others, each from cheap to dear; by a sample.
+    """Row lengths ranked by a sample of batches: those with little padding first, each group from cheap to costly.
 
     Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
     step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
@@ -161,13 +161,13 @@ def _row_lengths(
 
 
 def _tight_sizes(needs: Sequence[int], full_rows: float, multiple: int, price: float) -> tuple[int, ...]:
-    """The sizes of batches that need so many rows: as few as leave little padding, and more where they pay.
+    """Sizes for batches that need this many rows: as few as leave little padding, and more where they pay.
 
     Args:
       needs: rows of each batch.
       full_rows: rows that all tokens would fill.
       multiple: every size is a multiple of this.
-      price: of a size, see `choose_sizes`.
+      price: price of a size, see `choose_sizes`.
     """
     paying = choose_sizes(needs, _TRAINING_SHAPES, multiple, price)
     more = (choose_sizes(needs, count, multiple) for count in range(len(paying) + 1, _TRAINING_SHAPES + 1))

@@ -1,27 +1,26 @@
-"""Batches: examples laid out in the few fixed shapes of a plan.
+"""Batches: examples in the few fixed shapes of a plan.
 
-Everything here is a pure function of the examples, the plan and the step, so a run can be taken up at any step.
+Everything here is a pure function of the examples, the plan and the step, so a run can resume at any step.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from bertjax.batch import UNLABELLED, Batch, empty_batch
 from bertjax.data.batching.batch_plan import Plan, Position
 from bertjax.data.batching.packing import Layout, Row, pack, unpacked
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, ExampleStore
 
 
 class PackedBatch(NamedTuple):
-    """A batch and where its examples came from.
+    """A batch and the indices of its examples.
 
     Attributes:
       example_ids: [B, E] index of each slot's example, -1 in an empty slot; [B, G] where an example is a group of
         texts.
-      num_examples, num_tokens: real ones.
+      num_examples, num_tokens: counts without padding.
     """
 
     batch: Batch
@@ -30,13 +29,13 @@ class PackedBatch(NamedTuple):
     num_tokens: int
 
     def token_sources(self, offsets: np.ndarray) -> np.ndarray:
-        """Where each token came from, where an example is one text.
+        """The index of each token among the tokens of all examples, where an example is one text.
 
         Args:
-          offsets: [N + 1] of the examples.
+          offsets: [N + 1] offsets of the examples.
 
         Returns:
-          [B, T] indices of tokens, counted over all examples; -1 in padding.
+          [B, T] indices; -1 in padding.
         """
         real = self.batch.segment_ids > 0
         examples = np.take_along_axis(self.example_ids, np.maximum(self.batch.segment_ids - 1, 0), axis=1)
@@ -44,11 +43,11 @@ class PackedBatch(NamedTuple):
 
 
 class BatchSource(Protocol):
-    """The training batches of a run, wherever its examples are kept."""
+    """The training batches of a run."""
 
     @property
     def plan(self) -> Plan:
-        """Counts, shapes and order."""
+        """Counts, shapes and order of the batches."""
         ...
 
     def batches(self, start: Position | None = None) -> Iterator[PackedBatch]:
@@ -56,21 +55,8 @@ class BatchSource(Protocol):
         ...
 
 
-class ExampleStore(Protocol):
-    """Where examples are kept, in memory or not."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens in each example, special ones included."""
-        ...
-
-    def take(self, indices: np.ndarray) -> Examples:
-        """The examples at `indices`, which ascend."""
-        ...
-
-
 class StoredBatches(NamedTuple):
-    """Batches of examples that are kept somewhere; one window of them is read at a time."""
+    """Batches of the examples in a store, which are read one window at a time."""
 
     examples: ExampleStore
     plan: Plan
@@ -84,28 +70,11 @@ class StoredBatches(NamedTuple):
         for epoch in range(first.epoch, plan.epochs):
             for window in order.windows(epoch, first.batch if epoch == first.epoch else 0):
                 examples = self.examples.take(window.examples)
-                of_example = examples.lengths
+                window_lengths = examples.lengths
                 for positions in window.batches:
-                    lengths = of_example[positions].tolist()
+                    lengths = window_lengths[positions].tolist()
                     rows = pack(lengths, plan.layouts[0].row_length) if plan.packed else unpacked(lengths)
                     yield collate(examples, positions, rows, _fitting(plan.layouts, rows, lengths), epoch)
-
-
-def shard(packed_batch: PackedBatch, index: int, count: int) -> PackedBatch:
-    """The rows of a batch that one of several hosts computes: each row on exactly one, each host as many.
-
-    Args:
-      packed_batch: the whole batch, the same on every host, its rows a multiple of `count`.
-      index: which host, from 0.
-      count: hosts.
-    """
-    num_rows = len(packed_batch.example_ids)
-    if num_rows % count:
-        raise ValueError(f"{num_rows} rows cannot be dealt to {count} hosts")
-    own = slice(index * num_rows // count, (index + 1) * num_rows // count)
-    batch = jax.tree.map(lambda leaf: leaf[own], packed_batch.batch)
-    ids = packed_batch.example_ids[own]
-    return PackedBatch(batch, ids, int((ids >= 0).sum()), int((batch.segment_ids > 0).sum()))
 
 
 def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -> Layout:
@@ -118,16 +87,16 @@ def collate(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
     """Writes examples into a batch.
 
     Args:
-      examples: the whole set.
+      examples: the examples that `indices` index.
       indices: examples of this batch.
-      rows: which of them share a row, as positions in `indices`.
-      layout: the shape to fill; rows beyond the given ones stay empty.
-      epoch: counted from 0, which has a say where tokens are hidden anew in each.
+      rows: positions in `indices` of the examples of each row.
+      layout: the shape; further rows stay empty.
+      epoch: counted from 0; masked tokens depend on it.
     """
     batch = empty_batch(*layout, examples.kind)
     texts = examples.kind.texts
     example_ids = np.full((layout.rows, layout.slots // texts), -1, np.int64)
-    # Examples one after the other, as they stand in the rows; then their texts, and their tokens.
+    # Examples in the order of the rows; then their texts, and their tokens.
     taken = indices[[i for row in rows for i in row]]
     in_row = np.array([len(row) for row in rows])
     row = np.repeat(np.arange(len(rows)), in_row)

@@ -1,7 +1,7 @@
-"""The order of examples: which of them share an update, and when, in each epoch.
+"""The order of examples: which of them share an update in each epoch.
 
-Examples are dealt in windows. Each window is shuffled and stratified by length on its own, so that no more than one
-window has to be in memory, wherever the examples are kept; a set that fits in one window is shuffled as a whole. A
+Examples are dealt in windows. Each window is shuffled and stratified by length on its own, so that only one window has
+to be in memory; a set that fits in one window is shuffled as a whole. A
 window of a larger set is drawn in short runs from all over the set, so that a file that is sorted by its labels still
 gives mixed batches. Everything is a pure function of the lengths, the batch size, the seed and the epoch.
 """
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 WINDOW_EXAMPLES = 2**16
-_RUN_EXAMPLES = 2**8  # neighbours that are read together
-_RUNS_KEY = 1  # sets the shuffle of runs apart from that of windows
+_RUN_EXAMPLES = 2**8  # neighbouring examples that are read together
+_RUNS_KEY = 1  # makes the shuffle of runs another than that of windows
 
 
 class Window(NamedTuple):
@@ -21,7 +21,7 @@ class Window(NamedTuple):
 
     Attributes:
       examples: [W] their indices, ascending.
-      batches: positions in `examples`, an array a batch.
+      batches: positions in `examples`, one array a batch.
     """
 
     examples: np.ndarray
@@ -34,8 +34,8 @@ class Order(NamedTuple):
     Attributes:
       lengths: [N] tokens of each example.
       batch_size: examples an update; the last batch of an epoch has the rest.
-      seed: of the run.
-      window_examples: of a window, rounded down to whole batches.
+      seed: seed of the run.
+      window_examples: examples in a window, rounded down to whole batches.
     """
 
     lengths: np.ndarray
@@ -44,16 +44,16 @@ class Order(NamedTuple):
     window_examples: int = WINDOW_EXAMPLES
 
     def windows(self, epoch: int, first_batch: int = 0) -> Iterator[Window]:
-        """The windows of an epoch, from that of its `first_batch` on and without the batches before it."""
-        batches_each = max(1, self.window_examples // self.batch_size)
-        size, num_examples = batches_each * self.batch_size, len(self.lengths)
+        """The windows of an epoch from the one with `first_batch`, without the batches before it."""
+        batches_per_window = max(1, self.window_examples // self.batch_size)
+        size, num_examples = batches_per_window * self.batch_size, len(self.lengths)
         runs = self._runs(epoch) if num_examples > size else None
-        for index in range(first_batch // batches_each, -(-num_examples // size)):
+        for index in range(first_batch // batches_per_window, -(-num_examples // size)):
             places = np.arange(index * size, min((index + 1) * size, num_examples))
             if runs is not None:
                 places = np.sort(runs[places // _RUN_EXAMPLES] * _RUN_EXAMPLES + places % _RUN_EXAMPLES)
             batches = batch_indices(self.lengths[places], self.batch_size, self.seed, epoch, index)
-            yield Window(places, batches[max(0, first_batch - index * batches_each) :])
+            yield Window(places, batches[max(0, first_batch - index * batches_per_window) :])
 
     def batch_lengths(self, epochs: int) -> Iterator[list[int]]:
         """Tokens of each example of each batch of a whole run."""
@@ -83,12 +83,12 @@ def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, w
     Args:
       lengths: [W] tokens of each example.
       batch_size: examples a batch; the last batch has the rest.
-      seed: of the run.
+      seed: seed of the run.
       epoch: counted from 0.
       window: counted from 0.
 
     Returns:
-      Arrays of indices into `lengths`, one a batch.
+      Arrays of indices into `lengths`, one array a batch.
     """
     rng = np.random.default_rng([seed, epoch, window])
     order = rng.permutation(len(lengths))

@@ -1,4 +1,4 @@
-"""Packing: which examples share a row, and which few row shapes a run needs.
+"""Packing: which examples share a row, and which few batch shapes a run needs.
 
 Rows are filled one after the other, each with the longest example left and the set of others that leaves least room
 (the minimum bin slack heuristic of Gupta and Ho 1999; packing for BERT: Krell et al. 2021, arXiv:2107.02027). Packing
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
 
 def pack(lengths: Sequence[int], row_length: int) -> list[Row]:
-    """Puts examples into rows, each row filled as full as the examples that are left allow.
+    """Puts examples into rows, each filled as far as the remaining examples allow.
 
     Args:
       lengths: tokens of each example, none above `row_length`.
@@ -98,7 +98,7 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
     if any(lengths[row].sum() > layout.row_length for row in rows):
         raise ValueError(f"a row has more tokens than the {layout.row_length} of {layout}")
 
-    # Where everything comes from: the old row in each place, the old token (counted over the batch) at each position.
+    # The old row in each place, and the old token (counted over the batch) at each position.
     row_at = np.full((layout.rows, places), -1)
     token_at = np.full((layout.rows, layout.row_length), -1)
     place_at, first_of = np.zeros_like(token_at), np.zeros_like(row_at)
@@ -150,15 +150,14 @@ def widened(batch: Batch, layout: Layout, kind: LabelKind, parts: int = 1) -> Ba
     Args:
       batch: on the host.
       layout: the shape, which holds it.
-      kind: of its labels.
-      parts: equal shares of the rows, each of which gets its own empty rows: who computes a share has the same
-        examples as before.
+      kind: kind of its labels.
+      parts: equal shares of the rows, each of which gets its own empty rows, so that a device keeps its examples.
     """
 
     def padded(leaf: np.ndarray, target: np.ndarray) -> np.ndarray:
         shares = leaf.reshape(parts, -1, *leaf.shape[1:])
-        wanted = (parts, len(target) // parts, *target.shape[1:])
-        room = [(0, new - old) for old, new in zip(shares.shape, wanted, strict=True)]
+        shape = (parts, len(target) // parts, *target.shape[1:])
+        room = [(0, new - old) for old, new in zip(shares.shape, shape, strict=True)]
         return np.pad(shares, room).reshape(target.shape)
 
     return batch if layout_of(batch) == layout else jax.tree.map(padded, batch, empty_batch(*layout, kind))
@@ -173,10 +172,10 @@ def choose_sizes(needs: Iterable[int], count: int, multiple: int = 1, price: flo
     """The sizes that waste least when each need is rounded up to the next size.
 
     Args:
-      needs: what each batch needs (rows, or tokens in a row).
+      needs: rows, or tokens in a row, that each batch needs.
       count: sizes at most.
       multiple: every size is a multiple of this.
-      price: what each size beyond the first must save, as a number of batches of the largest size.
+      price: the least saving of each size beyond the first, in batches of the largest size.
 
     Returns:
       Increasing sizes; the last one holds the largest need.

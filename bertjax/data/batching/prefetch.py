@@ -7,18 +7,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.05  # how soon the thread notices that nobody takes its batches any more
+_POLL_SECONDS = 0.05  # how soon the thread notices that the consumer is closed
 
 
 def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T]:
-    """The same items in the same order, made ahead of their use.
+    """The same items in the same order, computed ahead in a thread.
 
     The thread ends with the items, with an exception in making them (raised here, after the items before it), or when
     this iterator is closed or collected.
 
     Args:
-      items: made in the thread, so nobody else may use what they are made from.
-      depth: how many may wait.
+      items: iterated in the thread, so no other code may use the iterator.
+      depth: items that may wait.
     """
     waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
     closed = threading.Event()
@@ -37,7 +37,7 @@ def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T]:
             for item in items:
                 if not put("item", item):
                     return
-        except BaseException as error:  # is raised where the items are used
+        except BaseException as error:  # raised again in the consumer
             put("error", error)
         else:
             put("end", None)

@@ -1,11 +1,52 @@
-"""`Examples`: tokenized, labelled and kept ragged, whatever the task; padding is the batch's business."""
+"""`Examples`: tokenized, labelled and ragged, for every task; batches add the padding."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from bertjax.batch import LabelKind, LabelsOf
 from bertjax.data.encode.masking import DynamicMasking
+
+
+class ExampleStore(Protocol):
+    """Encoded examples, in memory (`Examples`) or on the disk (`StoredExamples`)."""
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens in each example, special ones included."""
+        ...
+
+    @property
+    def labels(self) -> Any:
+        """[N] or [N, L] labels of the examples; where tokens have labels, whatever the store keeps."""
+        ...
+
+    @property
+    def truncated(self) -> int:
+        """Examples that were cut to the longest length."""
+        ...
+
+    @property
+    def kind(self) -> LabelKind:
+        """The kind of labels that a batch of the examples holds."""
+        ...
+
+    def take(self, indices: np.ndarray) -> "Examples":
+        """The examples at ascending `indices`, in memory; their `ids` are those indices."""
+        ...
+
+    def at(self, indices: np.ndarray) -> "ExampleStore":
+        """The examples at `indices` in any order, perhaps repeated, as a set of their own that counts from 0."""
+        ...
+
+    def weighted(self, weights: np.ndarray) -> "ExampleStore":
+        """The same examples with other weights in the loss: [N]."""
+        ...
 
 
 class Examples(NamedTuple):
@@ -17,13 +58,13 @@ class Examples(NamedTuple):
       labels: one an example, [N] or [N, L], indices in int32 and real numbers in float32; or one a token,
         [total tokens] with -100 where a token has none.
       truncated: examples that were cut to the longest length.
-      weights: [N] float32 of each example in the loss; None stands for 1 each.
+      weights: [N] float32 weights in the loss; None means 1 each.
       labels_of: the axis of a batch that the labels lie on.
-      text_lengths: [N, C] tokens of each text, where an example is a group of texts; None stands for one text each.
-      masking: hides tokens anew in each epoch; the labels are those of the hidden ones then.
-      row_of: [N] which row of the table each is of, ascending; None where each row is one example.
-      reference: what judges predictions where labels do not suffice, by the task.
-      ids: [N] their numbers in the set that they were taken from; None where they are all of it.
+      text_lengths: [N, C] tokens of each text, where an example is a group of texts; None means one text each.
+      masking: masks other tokens in each epoch, whose ids are the labels then.
+      row_of: [N] the table row of each example, ascending; None where each row is one example.
+      reference: what the task's evaluator needs beside the labels, such as the answers' texts.
+      ids: [N] indices in the set that the examples were taken from; None where they are all of it.
       unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
     """
 
@@ -52,9 +93,13 @@ class Examples(NamedTuple):
         return np.diff(self.offsets)
 
     def take(self, indices: np.ndarray) -> "Examples":
-        """The examples at `indices`, which ascend; without what judges them."""
+        """The examples at `indices`, which ascend; without `reference` unless they are all."""
         if len(indices) == self.num_examples:
             return self
+        return self.at(indices)._replace(ids=indices if self.ids is None else self.ids[indices])
+
+    def at(self, indices: np.ndarray) -> "Examples":
+        """The examples at `indices` in any order, perhaps repeated, numbered from 0; without `reference`."""
         lengths = self.offsets[indices + 1] - self.offsets[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
@@ -68,24 +113,28 @@ class Examples(NamedTuple):
             masking=None if self.masking is None else self.masking._replace(words=self.masking.words[tokens]),
             row_of=None if self.row_of is None else self.row_of[indices],
             reference=None,
-            ids=indices if self.ids is None else self.ids[indices],
+            ids=None,
         )
 
+    def weighted(self, weights: np.ndarray) -> "Examples":
+        """The same examples with other weights in the loss: [N]."""
+        return self._replace(weights=weights)
+
     def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The token ids of an example in an epoch, and the labels of its tokens where these have some."""
+        """The token ids of an example in an epoch, and the labels of its tokens where tokens have labels."""
         tokens = slice(int(self.offsets[example]), int(self.offsets[example + 1]))
         if self.masking is not None:
             number = example if self.ids is None else int(self.ids[example])
-            return self.masking.hide(self.token_ids[tokens], tokens, number, epoch)
+            return self.masking.mask(self.token_ids[tokens], tokens, number, epoch)
         return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
 
     def tokens_in(self, epoch: int, indices: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What `tokens_of` says of several examples, end to end.
+        """`tokens_of` several examples, end to end.
 
         Args:
           epoch: counted from 0.
           indices: the examples.
-          tokens: where their tokens are, end to end.
+          tokens: indices of their tokens, end to end.
         """
         if self.masking is not None:
             token_ids, labels = zip(*(self.tokens_of(int(i), epoch) for i in indices), strict=True)
@@ -93,15 +142,15 @@ class Examples(NamedTuple):
         return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
 
     def fixed(self, seed: int) -> "Examples":
-        """The same, with the tokens hidden that `seed` hides in epoch 0: what a model is judged by must not change."""
+        """The same with the tokens masked that `seed` masks in epoch 0: evaluation must not change between epochs."""
         if self.masking is None:
             return self
-        held = self._replace(masking=self.masking._replace(seed=seed))
-        token_ids, labels = zip(*(held.tokens_of(i, epoch=0) for i in range(self.num_examples)), strict=True)
+        seeded = self._replace(masking=self.masking._replace(seed=seed))
+        token_ids, labels = zip(*(seeded.tokens_of(i, epoch=0) for i in range(self.num_examples)), strict=True)
         return self._replace(token_ids=np.concatenate(token_ids), labels=np.concatenate(labels), masking=None)
 
     @property
     def kind(self) -> LabelKind:
-        """What a batch of them must hold."""
+        """The kind of labels that a batch of the examples holds."""
         texts = 1 if self.text_lengths is None else self.text_lengths.shape[1]
         return LabelKind(self.labels_of, self.labels.shape[1:], self.labels.dtype.type, texts)

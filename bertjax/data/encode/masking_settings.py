@@ -1,4 +1,4 @@
-"""`Masking`: how words are hidden from a masked language model. Settings only; `masking` hides them."""
+"""`Masking`: settings of the masks of a masked language model; `masking` applies them."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
-"""Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: padding is the batch's business."""
+"""Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: batches add the padding."""
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,12 @@ class Ragged(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Texts in pieces that are not too long.
+    """Texts in windows of limited length.
 
     Attributes:
-      tokens: of all windows, each an example.
-      text_of: [N] which text a window is of; windows of one text follow one another.
-      parts: the tokenizer's own account of each, with words and characters.
+      tokens: tokens of all windows, each an example.
+      text_of: [N] index of each window's text; the windows of a text follow one another.
+      parts: the tokenizer's encoding of each window, with words and characters.
     """
 
     tokens: Ragged
@@ -38,13 +39,13 @@ class Windows(NamedTuple):
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer in a model folder.
 
-    Truncation and padding that were saved with it are reset: some checkpoints carry those of another job.
+    Saved truncation and padding are reset: some checkpoints have those of another job.
 
     Raises:
       CheckpointError: no tokenizer can be read from the folder.
     """
     if not any((Path(folder) / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
-        # transformers would make up a tokenizer without a vocabulary.
+        # transformers would create a tokenizer without a vocabulary.
         raise CheckpointError(f"{folder} has no tokenizer (neither tokenizer.json nor vocab.txt)")
     try:
         tokenizer = _class_for(Path(folder)).from_pretrained(str(folder), use_fast=True)
@@ -56,16 +57,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def _class_for(folder: Path) -> Any:
-    """What reads the tokenizer of a folder: BERT's own class where that is its class, else a class that finds it.
+    """The tokenizer class of a folder: BERT's own class where it is named, else `AutoTokenizer`.
 
-    The finding imports PyTorch wherever that is installed, which takes a second and 190 MiB.
+    `AutoTokenizer` imports PyTorch where it is installed, which takes a second and 190 MiB.
     """
     stored: dict[str, Any] = {}
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             stored |= json.loads((folder / name).read_text(encoding="utf-8"))
-    named = stored.get("tokenizer_class") or ("BertTokenizer" if stored.get("model_type") == "bert" else None)
-    if named in ("BertTokenizer", "BertTokenizerFast") and "auto_map" not in stored:
+    class_name = stored.get("tokenizer_class") or ("BertTokenizer" if stored.get("model_type") == "bert" else None)
+    if class_name in ("BertTokenizer", "BertTokenizerFast") and "auto_map" not in stored:
         from transformers import BertTokenizer
 
         return BertTokenizer
@@ -82,28 +83,20 @@ def tokenize(
     max_length: int,
 ) -> Examples:
     """Encodes texts, or pairs of texts as two segments, cut to `max_length` tokens (the longer of a pair first)."""
-    encoded = tokenizer(
+    encode = partial(
+        tokenizer,
         list(texts),
         None if pairs is None else list(pairs),
-        truncation=False,
         padding=False,
         return_token_type_ids=True,
         return_attention_mask=False,
-        verbose=False,
     )
-    whole = sum(len(ids) > max_length for ids in encoded["input_ids"])
-    if whole:
-        encoded = tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation="longest_first",
-            max_length=max_length,
-            padding=False,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
+    encoded = encode(truncation=False, verbose=False)
+    truncated = sum(len(ids) > max_length for ids in encoded["input_ids"])
+    if truncated:
+        encoded = encode(truncation="longest_first", max_length=max_length)
         tokenizer.backend_tokenizer.no_truncation()
-    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated=whole)
+    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated)
 
 
 def in_windows(
@@ -114,12 +107,15 @@ def in_windows(
     overlap: int,
     split_into_words: bool = False,
 ) -> Windows:
-    """Encodes texts whole: what is longer than `max_length` tokens becomes several windows. Of pairs, the second text
-    moves on from window to window, and the first stands in each.
+    """Encodes whole texts, as several windows where they have more than `max_length` tokens.
 
     Args:
+      tokenizer: a fast tokenizer.
+      texts: texts, or lists of words.
+      pairs: second texts, of which each window has a part; each window has the whole first text then.
+      max_length: longest window, in tokens.
       overlap: tokens that neighbouring windows share.
-      split_into_words: each text is a list of words.
+      split_into_words: whether each text is a list of words.
     """
     encoded = tokenizer(
         [list(text) for text in texts] if split_into_words else list(texts),

@@ -1,1 +1,1 @@
-"""Files to frames: which files a name leads to, and one reader a format."""
+"""Sources to frames: the files that a source names, and a reader for each format."""

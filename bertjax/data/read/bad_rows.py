@@ -1,4 +1,4 @@
-"""Rows that cannot be used: where they stand and what is wrong with them."""
+"""Rows that cannot be used: their place and the problem."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -8,10 +8,10 @@ class BadRow(NamedTuple):
     """A row that cannot be used.
 
     Attributes:
-      source: the file, or the source of several.
-      line: where the row begins, counted from 1, in the file's own lines, or in what `unit` says.
-      reason: what is wrong, to be read after "line 3".
-      unit: what is counted.
+      source: the file, or the source of several files.
+      line: the first line of the row in the file, or its number in the table, counted from 1.
+      reason: the problem; it continues "line 3 ...".
+      unit: whether `line` counts lines or rows.
     """
 
     source: str
@@ -24,14 +24,15 @@ class BadRow(NamedTuple):
 
 
 OnBadRow = Callable[[BadRow], None]
+"""Called with each bad row; raises DataError, or keeps the row to report it."""
 
 
 class Place(NamedTuple):
-    """Where a row stands, for formats whose rows are not lines."""
+    """File and first line of a row, for formats whose rows span lines."""
 
     file: str
     line: int
 
 
 PLACE = "place of the row"
-"""The column of a frame that holds the `Place` of each row, where its format has some."""
+"""The column of a frame with the `Place` of each row, in formats that have places."""

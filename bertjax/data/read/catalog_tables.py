@@ -1,4 +1,4 @@
-"""The data sets of the catalog as frames: what their authors' own file layouts mean."""
+"""Reads the data sets of the catalog, each in its authors' own file layout."""
 
 import re
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from bertjax.errors import DataError
 
 
 def in_catalog(source: str) -> bool:
-    """Whether a source is a data set of the catalog: a file of that name comes first, a folder is no table."""
+    """Whether a source is a data set of the catalog; a file of that name has precedence, a folder has not."""
     return source in catalog.names("data") and not Path(source).is_file()
 
 
 def read_catalog(name: str) -> pd.DataFrame:
-    """A data set of the catalog; its columns are text and label, and what else its file has.
+    """A data set of the catalog, with columns text and label, and others that its file has.
 
     Raises:
       AssetError: it cannot be fetched.
@@ -37,7 +37,7 @@ def _read_sms_spam(path: Path) -> pd.DataFrame:
     """Almeida et al. 2011: one message a line; columns text and label (ham, spam).
 
     Most lines are `number,0 or 1,text`, the others still `ham or spam<tab>text`, inside quotes that never close: a csv
-    reader would fold hundreds of messages into eight.
+    reader would join hundreds of messages into eight.
     """
     _, *lines = path.read_text(encoding="utf-8").splitlines()
     rows = [re.fullmatch(r"(?:\d+,([01]),|(ham|spam)\t)(.*)", line) for line in lines if line]

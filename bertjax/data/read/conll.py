@@ -1,6 +1,7 @@
 """CoNLL columns: a word and its tags a line, separated by white space, with a blank line after each sentence.
 
-Shared tasks write the word first and the tag to learn last, with others between; `-DOCSTART-` lines part documents.
+In shared tasks the word is first, the tag to learn is last, and other tags are between; `-DOCSTART-` lines separate
+documents.
 """
 
 import re
@@ -16,7 +17,7 @@ class Sentence(NamedTuple):
     """A sentence of a file.
 
     Attributes:
-      line: of its first word, counted from 1.
+      line: line of its first word, counted from 1.
       columns: one tuple a column, each with an entry a word.
     """
 
@@ -27,7 +28,7 @@ class Sentence(NamedTuple):
 def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[Any]]:
     """Sentences as columns of a table: `text` with the words, `label` with the last tags, `tag_2` and so on between.
 
-    A sentence in which a line has other columns than the first line of the file is broken.
+    A sentence is broken if a line has another number of columns than the first line of the file.
     """
     sentences: list[Sentence] = []
     width = None
@@ -37,8 +38,8 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
         if width < 2:
             on_bad_row(BadRow(source, line, "has one column; a word and its tag make two"))
         elif ragged is not None:
-            found = len(words[ragged])
-            reason = f"has {found} column{'' if found == 1 else 's'}, the lines before have {width}"
+            count = len(words[ragged])
+            reason = f"has {count} column{'' if count == 1 else 's'}, the lines before have {width}"
             on_bad_row(BadRow(source, line + ragged, reason))
         else:
             sentences.append(Sentence(line, list(zip(*words, strict=True))))

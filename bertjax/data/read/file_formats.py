@@ -1,77 +1,65 @@
-"""One reader a format: from an open file to frames of its rows, and the rows that are broken.
+"""One reader a format: parses an open file into frames of its rows, and reports broken rows.
 
-A csv has no types, so its cells are read as text and only an empty cell is missing: the words "NA" and "null" are
-words, and the label "01" stays "01". The cells of a sheet are read the same way. JSON and parquet have types: a column
-of strings becomes a column of strings, and any other keeps the values that the file holds.
+A csv has no types, so its cells are read as text and only an empty cell is missing: "NA" and "null" are words, and the
+label "01" stays "01". The cells of a sheet are read the same way. JSON and parquet have types: a column of strings
+becomes a column of strings, and any other column keeps the values of the file.
 """
 
-import codecs
-import csv
-import io
 import json
 import re
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pandas as pd
 
 from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.conll import read_conll
+from bertjax.data.read.csv_rows import csv_rows
 from bertjax.data.read.squad import is_squad, squad_records
+from bertjax.data.read.text_lines import decoded_lines, line_breaks
 from bertjax.errors import DataError
 
-_READ_BYTES = 2**20
+T = TypeVar("T")
 
 Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
-"""File, name for messages, encoding, what to do with each broken row as it is met, most rows of a frame -> the rows
-that can be read, in frames; one or more of them, so that a file without rows still shows its columns.
+"""(file, name for messages, encoding, callback for each broken row, most rows of a frame) -> frames of the readable
+rows; one frame at least, so that a file without rows still shows its columns.
 
-Lines of all kinds and parquet are read as far as a frame needs, other formats and documents whole.
-Raises DataError where the rest of a file cannot be read either.
+Formats of lines and parquet are read as far as a frame needs, other formats and documents whole.
+Raises DataError where the rest of a file cannot be read.
 """
-
-
-@contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    # The csv module's own limit, 131072 characters, is shorter than a book. It is the process's, so it is put back.
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def _read_delimited(
     file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int, separator: str
 ) -> Iterator[pd.DataFrame]:
-    rows = _split_rows(_Lines(decoded_lines(file, source, encoding)), source, separator)
+    rows = csv_rows(decoded_lines(file, source, encoding), source, separator)
     line, header = next((row for row in rows if any(map(str.strip, row[1]))), (1, None))
     if header is None:
         raise DataError(f"{source} is empty; it needs a header and rows")
     if isinstance(header, str):
         raise DataError(f"{source}: line {line} {header}")
     names = _header(header, source)
-    kept: list[list[str]] = []
-    yielded = False
+    cells = _cells_of_rows(rows, len(names), source, on_bad_row)
+    yield from _in_frames(cells, partial(_cells_frame, names), most_rows)
+
+
+def _cells_of_rows(
+    rows: Iterable[tuple[int, list[str] | str]], num_columns: int, source: str, on_bad_row: OnBadRow
+) -> Iterator[list[str]]:
+    """The cells of each row that has as many as the header."""
     for line, row in rows:
         if isinstance(row, str):
             on_bad_row(BadRow(source, line, row))
-        elif len(row) == len(names):
-            kept.append(row)
-            if len(kept) == most_rows:
-                yield _cells_frame(names, kept)
-                kept, yielded = [], True
+        elif len(row) == num_columns:
+            yield row
         elif len(row) > 1 or row[0].strip():
-            wrong = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(names)}"
-            hint = " (a cell with the separator in it needs quotes)" if len(row) > len(names) else ""
-            on_bad_row(BadRow(source, line, wrong + hint))
-    if kept or not yielded:
-        yield _cells_frame(names, kept)
+            problem = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {num_columns}"
+            hint = " (a cell with the separator in it needs quotes)" if len(row) > num_columns else ""
+            on_bad_row(BadRow(source, line, problem + hint))
 
 
 def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.DataFrame:
@@ -79,110 +67,44 @@ def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.Data
     return _frame({name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)})
 
 
-class _Lines:
-    """Lines of a file by their index, read when they are asked for and kept until they are forgotten."""
-
-    def __init__(self, lines: Iterator[str]):
-        self._lines, self._kept, self._first = lines, deque[str](), 0
-
-    def __contains__(self, index: int) -> bool:
-        while index >= self._first + len(self._kept):
-            line = next(self._lines, None)
-            if line is None:
-                return False
-            self._kept.append(line)
-        return True
-
-    def since(self, start: int) -> Iterator[str]:
-        """The lines from `start` to the end of the file."""
-        while start in self:
-            yield self._kept[start - self._first]
-            start += 1
-
-    def forget(self, end: int) -> None:
-        """Gives up the lines before `end`."""
-        while self._kept and self._first < end:
-            self._kept.popleft()
-            self._first += 1
-
-
-def _split_rows(lines: _Lines, source: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Each row that is not blank: the line where it begins, and its cells or what is wrong with it.
-
-    A cell in quotes that something other than a separator follows is wrong: most often its quote was never closed, and
-    the next quote of the file seems to close it. Only its first line is given up, so the rows it swallowed come back.
-
-    Raises:
-      DataError: a quote that is open at the end of the file.
-    """
-    start = 0
-    while start in lines:
-        reader = csv.reader(lines.since(start), delimiter=separator, strict=True)
-        first = start
-        try:
-            while True:
-                with _cells_of_any_length():
-                    row = next(reader, None)
-                if row is None:
-                    break
-                if row:
-                    yield start + 1, row
-                start = first + reader.line_num
-                lines.forget(start)
-        except csv.Error:
-            end = first + reader.line_num
-            if _is_open(lines, start, end, separator):
-                raise DataError(f"{source}: {_open_quote(lines, start, separator)}") from None
-            until = "" if end == start + 1 else f" that closes in line {end}"
-            yield start + 1, f"has text after a quoted cell{until} (a quote inside a cell is written twice)"
-            start += 1
-
-
-@_cells_of_any_length()
-def _is_open(lines: _Lines, start: int, end: int, separator: str) -> bool:
-    """Whether the row that begins at `start` is still inside quotes at `end`, the end of the file."""
-    # A blank line is a row of its own, unless it falls inside quotes.
-    return end not in lines and list(csv.reader([*lines.since(start), ""], delimiter=separator))[-1] != []
-
-
-@_cells_of_any_length()
-def _open_quote(lines: _Lines, start: int, separator: str) -> str:
-    *closed, _ = next(csv.reader(lines.since(start), delimiter=separator))
-    return f"the quote that opens in line {start + 1 + sum(map(_breaks, closed))} is never closed"
-
-
 def _read_json_lines(
     file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
 ) -> Iterator[pd.DataFrame]:
-    records: list[dict[str, Any]] = []
-    is_empty, yielded = True, False
-    for number, line in enumerate(decoded_lines(file, source, encoding), start=1):
+    records = _json_records(decoded_lines(file, source, encoding), source, on_bad_row)
+    yield from _in_frames(records, lambda rows: _frame(_columns(rows)), most_rows)
+
+
+def _json_records(lines: Iterable[str], source: str, on_bad_row: OnBadRow) -> Iterator[dict[str, Any]]:
+    is_empty = True
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         is_empty = False
         try:
             record = _parse_json(line)
-        except json.JSONDecodeError as error:
-            on_bad_row(BadRow(source, number, f"is no JSON object: {error.msg} (character {error.pos + 1})"))
-            continue
         except ValueError as error:
-            on_bad_row(BadRow(source, number, f"is no JSON object: {error}"))
+            problem = f"{error.msg} (character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else error
+            on_bad_row(BadRow(source, number, f"is no JSON object: {problem}"))
             continue
-        if not isinstance(record, dict):
+        if isinstance(record, dict):
+            yield record
+        else:
             on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}"))
-            continue
-        records.append(record)
-        if len(records) == most_rows:
-            yield _frame(_columns(records))
-            records, yielded = [], True
     if is_empty:
         raise DataError(f"{source} is empty; it needs one JSON object a line")
-    if records or not yielded:
-        yield _frame(_columns(records))
+
+
+def _in_frames(
+    rows: Iterator[T], make_frame: Callable[[list[T]], pd.DataFrame], most_rows: int
+) -> Iterator[pd.DataFrame]:
+    """Frames of at most `most_rows` rows each; the first one may have none, and still shows the columns."""
+    yield make_frame(list(islice(rows, most_rows)))
+    while part := list(islice(rows, most_rows)):
+        yield make_frame(part)
 
 
 def _in_parts(read: Callable[[BinaryIO, str, str, OnBadRow], pd.DataFrame]) -> Reader:
-    """A reader out of one that reads a file whole."""
+    """A reader in frames from a reader of whole files."""
 
     def in_parts(
         file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
@@ -202,14 +124,14 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
         table = _parse_json(text)
     except json.JSONDecodeError as error:
         hint = "; name a file with one object a line .jsonl" if error.msg == "Extra data" else ""
-        line = 1 + _breaks(text[: error.pos])
+        line = 1 + line_breaks(text[: error.pos])
         raise DataError(f"{source} cannot be read as JSON: line {line}: {error.msg}{hint}") from None
     except ValueError as error:
         raise DataError(f"{source} cannot be read: {error}") from None
     if isinstance(table, list):
-        wrong = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{source} is no table: item {wrong + 1} of its array is {_kind(table[wrong])}, no object")
+        bad = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
+        if bad is not None:
+            raise DataError(f"{source} is no table: item {bad + 1} of its array is {_kind(table[bad])}, no object")
         return _frame(_columns(table))
     if is_squad(table):
         return _frame(_columns(list(squad_records(table))))
@@ -225,16 +147,16 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
 
 
 def _parse_json(text: str) -> Any:
-    """The value that `text` holds.
+    """The value of JSON text.
 
     Raises:
-      ValueError: text that is no JSON, is nested too deeply, or escapes half of a character.
+      ValueError: the text is no JSON, is nested too deeply, or escapes half of a character.
     """
     try:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    # A lone surrogate is legal JSON and no text: neither a file nor a tokenizer can take it.
+    # A lone surrogate is legal JSON but no text: neither files nor tokenizers accept it.
     if re.search(r"\\u[dD]", text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -253,9 +175,7 @@ def _read_text(
 ) -> Iterator[pd.DataFrame]:
     """A row for each line that is not blank."""
     lines = (line.rstrip("\r\n") for line in decoded_lines(file, source, encoding) if line.strip())
-    yield _frame({"text": list(islice(lines, most_rows))})
-    while kept := list(islice(lines, most_rows)):
-        yield _frame({"text": kept})
+    yield from _in_frames(lines, lambda part: _frame({"text": part}), most_rows)
 
 
 def read_document(
@@ -288,14 +208,14 @@ def _read_parquet(
 
 def _parquet_frame(rows: Any) -> pd.DataFrame:
     frame = rows.to_pandas()
-    # pandas saves a named index apart from the columns; a text or label may be in it.
+    # pandas saves a named index apart from the columns; it may hold texts or labels.
     return frame.reset_index(drop=list(frame.index.names) == [None])
 
 
 def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
-            # It warns of styles and menus that it does not know, and no cell depends on.
+            # openpyxl warns of unknown styles and menus, which do not change cells.
             warnings.filterwarnings("ignore", module="openpyxl")
             grid = pd.read_excel(
                 file,
@@ -305,7 +225,7 @@ def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow
                 na_values=[""],
                 engine="openpyxl",
             )
-    # openpyxl lets through whatever the zip and XML inside it raise.
+    # openpyxl passes on any exception of its zip and XML parsers.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{source} cannot be read; it is damaged or no xlsx file: {reason}") from None
@@ -317,45 +237,8 @@ def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow
     return rows.set_axis(names, axis="columns").reset_index(drop=True)
 
 
-def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
-    r"""The lines of a text file with their ends (\n, \r or \r\n), so that lines count as an editor shows them.
-
-    Raises:
-      DataError: an unknown encoding, or bytes that are not text in it.
-    """
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-    except LookupError:
-        raise DataError(f"--encoding {encoding} is unknown; utf-8, utf-16, latin-1 and cp1252 are common") from None
-    line, rest, is_first = 1, "", True
-    while True:
-        content = file.read(_READ_BYTES)
-        try:
-            text = decoder.decode(content, final=not content)
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            line += _breaks(rest + error.object[: error.start].decode(encoding, errors="ignore"))
-            raise DataError(
-                f"{source} is not {encoding}: byte 0x{byte:02x} in line {line} cannot be read; "
-                f"save it as UTF-8 or name its --encoding"
-            ) from None
-        if is_first and text:
-            text, is_first = text.removeprefix("\ufeff"), False
-        lines = io.StringIO(rest + text, newline="").readlines()
-        # The last line may go on in what is read next, and so may a line break.
-        rest = lines.pop() if content and lines else ""
-        line += len(lines)
-        yield from lines
-        if not content:
-            return
-
-
-def _breaks(text: str) -> int:
-    return len(re.findall(r"\r\n|\r|\n", text))
-
-
 def _header(cells: Sequence[str], source: str) -> list[str]:
-    """Column names; a nameless column, such as an index that pandas wrote, is named as pandas names it."""
+    """Column names; a column without a name, such as an index that pandas wrote, gets the name that pandas gives it."""
     names = [cell or f"Unnamed: {i}" for i, cell in enumerate(cells)]
     _check_names(names, source)
     return names
@@ -368,13 +251,13 @@ def _check_names(names: Sequence[str], source: str) -> None:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Records as columns; a key that a record lacks is missing there."""
+    """Records as columns; a cell is missing where a record lacks the key."""
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
 
 
 def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
-    # pandas' own guess would turn integers with a gap into floats, and large ones into other integers.
+    # pandas' type inference would turn integers with a gap into floats, and large ones into other integers.
     return pd.DataFrame(
         {
             name: pd.Series(cells, dtype="str" if all(c is None or isinstance(c, str) for c in cells) else "object")

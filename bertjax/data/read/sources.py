@@ -1,6 +1,6 @@
-"""Tables from anywhere: which files a name leads to, and the rows of all of them as one frame.
+"""Reads tables: finds the files that a source names, and reads the rows of all of them into one frame.
 
-A name is a file, a pattern of several, an address (on the web, or in a store that fsspec knows), or a data set of the
+A source is a file, a pattern of several, an address (on the web, or in a store that fsspec knows), or a data set of the
 catalog.
 """
 
@@ -37,12 +37,12 @@ DOWNLOAD_TIMEOUT_SECONDS = 60
 _LISTED = 3
 
 
-class Read(NamedTuple):
-    """What a source holds.
+class ReadTable(NamedTuple):
+    """The content of a source.
 
     Attributes:
-      frame: all columns of the rows that can be read.
-      skipped: the rows that cannot, in the order of the files.
+      frame: all columns of the readable rows.
+      skipped: the other rows, in the order of the files.
     """
 
     frame: pd.DataFrame
@@ -54,16 +54,16 @@ def read_table(
     encoding: str = "utf-8",
     on_bad_row: Literal["stop", "skip"] = "stop",
     documents: Documents = "line",
-) -> Read:
+) -> ReadTable:
     """All columns and rows of a source.
 
     Args:
       source: a path, a pattern of paths (`*.csv`, read in the order of their names), an address, or the name of a
         catalog data set.
       encoding: of text files; a byte order mark is dropped.
-      on_bad_row: "stop" ends with the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
+      on_bad_row: "stop" raises at the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
         is broken when it has more or fewer fields than the header, or is no JSON object.
-      documents: what a row of plain text is.
+      documents: whether a row of plain text is a line or a file.
 
     Raises:
       DataError: the source is missing, empty, broken (with its line) or of an unknown format, or its files have
@@ -71,7 +71,7 @@ def read_table(
       AssetError: a catalog data set cannot be fetched.
     """
     if in_catalog(source):
-        return Read(read_catalog(source))
+        return ReadTable(read_catalog(source))
     files = files_of(source)
     skipped: list[BadRow] = []
     on_broken = stop if on_bad_row == "stop" else skipped.append
@@ -80,15 +80,15 @@ def read_table(
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
         logger.warning("%s: left out %s", source, listing(skipped))
-    return Read(frame, tuple(skipped))
+    return ReadTable(frame, tuple(skipped))
 
 
 class File(NamedTuple):
-    """A file, wherever it is.
+    """A local or remote file.
 
     Attributes:
-      name: for messages; its end says the format.
-      open: to read its bytes, from any process.
+      name: path or address; its suffix is the format.
+      open: opens it for reading bytes, in any process.
     """
 
     name: str
@@ -99,9 +99,9 @@ def files_of(source: str) -> list[File]:
     """The files that a source names.
 
     Raises:
-      DataError: there are none, or no way leads there.
+      DataError: there are none, or they cannot be reached.
     """
-    with _complaints(source):
+    with _reading(source):
         return _files(source)
 
 
@@ -114,7 +114,7 @@ def read_frames(
       DataError: the file cannot be read, or is of an unknown format.
     """
     read, decompress = _format(file.name, documents)
-    with _complaints(file.name), file.open() as compressed, decompress(compressed) as content:
+    with _reading(file.name), file.open() as compressed, decompress(compressed) as content:
         yield from read(content, file.name, encoding, on_bad_row, most_rows)
 
 
@@ -138,9 +138,9 @@ def _local_files(source: str) -> list[File]:
         return [File(source, partial(_open, path))]
     if not _is_pattern(source):
         raise FileNotFoundError
-    # Path.glob would find hidden files too, such as the ones that macOS leaves beside its archives.
-    found = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
-    return [File(name, partial(_open, Path(name))) for name in _found(found, source)]
+    # Path.glob would find hidden files too, such as those that macOS puts beside its archives.
+    names = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    return [File(name, partial(_open, Path(name))) for name in _not_empty(names, source)]
 
 
 def _open(path: Path) -> BinaryIO:
@@ -153,16 +153,16 @@ def _stored_files(address: str) -> list[File]:
     store, path = url_to_fs(address)
     if not _is_pattern(address) or store.exists(path):
         return [File(address, partial(store.open, path, "rb"))]
-    found: Mapping[str, Any] = store.glob(path, detail=True)
-    names = sorted(name for name, about in found.items() if about["type"] == "file")
-    return [File(store.unstrip_protocol(name), partial(store.open, name, "rb")) for name in _found(names, address)]
+    matches: Mapping[str, Any] = store.glob(path, detail=True)
+    names = sorted(name for name, info in matches.items() if info["type"] == "file")
+    return [File(store.unstrip_protocol(name), partial(store.open, name, "rb")) for name in _not_empty(names, address)]
 
 
 def _is_pattern(source: str) -> bool:
     return any(sign in source for sign in "*?[")
 
 
-def _found(names: list[str], pattern: str) -> list[str]:
+def _not_empty(names: list[str], pattern: str) -> list[str]:
     if not names:
         raise DataError(f"no file matches {pattern}")
     return names
@@ -174,8 +174,8 @@ def _download(address: str) -> BinaryIO:
 
 
 @contextmanager
-def _complaints(name: str) -> Iterator[None]:
-    """Says in one line why there is no way to a file."""
+def _reading(name: str) -> Iterator[None]:
+    """Turns every error of opening or reading a file into one line."""
     try:
         yield
     except DataError:
@@ -184,7 +184,7 @@ def _complaints(name: str) -> Iterator[None]:
         known = ", ".join(catalog.names("data"))
         raise DataError(f"{name} does not exist; give a file, a URL, or one of {known}") from None
     except ImportError as error:
-        # fsspec words this differently for each store; the cause always names the module.
+        # fsspec has another message for each store; the cause always names the module.
         package = getattr(error.__cause__, "name", None) or error.name or str(error)
         raise DataError(f"{name} needs the package {package}, which is not installed: pip install {package}") from None
     # Each store and each compression raises exceptions of its own.
@@ -201,10 +201,10 @@ def _reason(error: Exception) -> str:
 
 
 def stop(row: BadRow) -> None:
-    """Ends with a broken row.
+    """Ends the run at a broken row.
 
     Raises:
-      DataError: always; it says where the row is.
+      DataError: always, with the place of the row.
     """
     raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
@@ -231,7 +231,7 @@ def _unzstd(file: BinaryIO) -> BinaryIO:
 
 def _unzip(file: BinaryIO) -> BinaryIO:
     with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
-        # macOS adds a folder of its own to the archives it makes.
+        # macOS adds a folder of its own to its archives.
         inside = [f for f in archive.infolist() if not f.is_dir() and not f.filename.startswith("__MACOSX/")]
         if len(inside) != 1:
             raise ValueError(f"a zip must hold one file, this one holds {len(inside)}")
@@ -258,7 +258,7 @@ def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Raises:
       DataError: a file whose columns are not those of the first; their order may differ.
     """
-    # Where every row of a file of JSON lines is broken, nothing says which columns it has.
+    # A file of JSON lines whose rows are all broken has no columns.
     first, *rest = [(name, frame) for name, frame in frames.items() if len(frame.columns)] or [("", pd.DataFrame())]
     for name, frame in rest:
         check_same_columns(first[0], first[1].columns, name, frame.columns)
@@ -266,21 +266,21 @@ def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def check_same_columns(first: str, expected: Iterable[str], name: str, columns: Iterable[str]) -> None:
-    """Whether a file has the columns of the first one; their order may differ.
+    """Checks that a file has the columns of the first one, in any order.
 
     Raises:
       DataError: it has not.
     """
-    there, wanted = list(columns), list(expected)
-    missing = [repr(column) for column in wanted if column not in there]
-    extra = [repr(column) for column in there if column not in wanted]
+    columns, expected = list(columns), list(expected)
+    missing = [repr(column) for column in expected if column not in columns]
+    extra = [repr(column) for column in columns if column not in expected]
     if missing or extra:
         says = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
         raise DataError(f"{name} has other columns than {first}: it {' and '.join(says)}")
 
 
 def listing(rows: Sequence[BadRow]) -> str:
-    """How many rows are broken, and the first of them."""
+    """The number of broken rows and the first of them, as messages show them."""
     shown = [str(row) for row in rows[:_LISTED]]
     more = [f"{len(rows) - _LISTED} more"] if len(rows) > _LISTED else []
     return f"{len(rows)} broken row{'' if len(rows) == 1 else 's'} ({'; '.join(shown + more)})"

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def is_squad(content: Any) -> bool:
-    """Whether a JSON value is laid out as SQuAD is."""
+    """Whether a JSON value has the layout of SQuAD."""
     articles = content.get("data") if isinstance(content, dict) else None
     return (
         isinstance(articles, list)
@@ -15,7 +15,7 @@ def is_squad(content: Any) -> bool:
 
 
 def squad_records(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A record for each question; what a question lacks is None. Plausible answers of version 2.0 are not answers."""
+    """A record for each question, None for missing values. Plausible answers of version 2.0 are not answers."""
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph.get("qas", []):

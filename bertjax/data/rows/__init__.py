@@ -1,1 +1,1 @@
-"""Rows: cells to texts and labels, preprocessed and counted."""
+"""Rows: cells parsed to texts and labels, preprocessed and counted."""

@@ -1,20 +1,29 @@
-"""Cells: what one cell of a table stands for, or the one clause that says why it cannot be used."""
+"""Cells: parses the value of one cell of a table, or says in one clause why it cannot be used."""
 
 import json
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
+from bertjax.errors import DataError
+
+_CELL_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "truth values": (bool, np.bool_),
+    "numbers": (int, float, np.number),
+}
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
 
 class BadCell(ValueError):
-    """A cell that cannot be used; the message reads on after "row 3".
+    """A cell that cannot be used; the message continues "row 3 ...".
 
     Attributes:
-      lines_on: lines of the file between the row's first one and the one that is meant.
+      lines_on: lines of the file from the first line of the row to the faulty one.
     """
 
     def __init__(self, reason: str, lines_on: int = 0):
@@ -23,7 +32,7 @@ class BadCell(ValueError):
 
 
 def is_missing(cell: Any) -> bool:
-    """Whether a cell holds nothing: null, NaN, or pandas' own marks for them."""
+    """Whether a cell is missing: null, NaN, or a missing value of pandas."""
     return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
 
 
@@ -47,22 +56,22 @@ def read_text(cells: Mapping[str, Any], columns: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-class Columns(Protocol):
-    """Who knows which columns are the text, and which the second text: a table, or the preprocessing of a model."""
+class TextColumns(Protocol):
+    """The columns of both texts: a `Table` has them, and so has the `Preprocessing` of a model."""
 
     @property
     def text(self) -> tuple[str, ...]:
-        """Of the first text."""
+        """Columns of the first text."""
         ...
 
     @property
     def text_pair(self) -> tuple[str, ...]:
-        """Of the second; none where there are no pairs."""
+        """Columns of the second text; empty without pairs."""
         ...
 
 
-def read_texts(cells: Mapping[str, Any], columns: Columns) -> tuple[str, str | None]:
-    """Both texts of a row, in training and in prediction; the second is None where there are no pairs.
+def read_texts(cells: Mapping[str, Any], columns: TextColumns) -> tuple[str, str | None]:
+    """Both texts of a row, in training and in prediction; the second is None without pairs.
 
     Raises:
       BadCell: no text in any of the columns of one, or a cell that is no string.
@@ -71,14 +80,14 @@ def read_texts(cells: Mapping[str, Any], columns: Columns) -> tuple[str, str | N
 
 
 def label_text(cell: Any) -> str | None:
-    """A cell as the label it stands for, None where it is neither string nor integer."""
-    # An integer column that met a missing cell on its way holds floats.
+    """The label in a cell, None where it is neither string nor integer."""
+    # pandas turns an integer column with a missing cell into floats.
     value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
     return str(value).strip() if isinstance(value, str | int) else None
 
 
 def label_texts(cell: Any, delimiter: str | None = None) -> list[str | None]:
-    """The labels that a cell stands for: the items of a list, those with a delimiter between, or the cell itself."""
+    """The labels in a cell: the items of a list, the parts between delimiters, or the cell itself."""
     if isinstance(cell, list | tuple | np.ndarray):
         return [label_text(item) for item in cell]
     if isinstance(cell, str) and delimiter is not None:
@@ -111,7 +120,7 @@ def read_number(cells: Mapping[str, Any], column: str) -> float:
     if is_missing(cell):
         raise BadCell(f"has no number in column {column!r}")
     try:
-        # Python would take True for 1 and "1_000" for 1000.
+        # float() reads True as 1 and "1_000" as 1000.
         number = math.nan if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell) else float(cell)
     except (TypeError, ValueError):
         number = math.nan
@@ -121,10 +130,10 @@ def read_number(cells: Mapping[str, Any], column: str) -> float:
 
 
 def read_flag(cells: Mapping[str, Any], column: str) -> bool:
-    """A yes or no, as 0 and 1 or true and false.
+    """A truth value, written as 0 and 1 or true and false.
 
     Raises:
-      BadCell: it is neither.
+      BadCell: any other value.
     """
     cell = cells[column]
     flag = _FLAGS.get(str(cell).strip().lower())
@@ -134,10 +143,10 @@ def read_flag(cells: Mapping[str, Any], column: str) -> bool:
 
 
 def read_list(cells: Mapping[str, Any], column: str, delimiter: str | None = None) -> list[Any]:
-    """The items of a list: an array of json or parquet, the text of a json array, or items with a delimiter between.
+    """The items of a list: an array of json or parquet, the text of a json array, or items between delimiters.
 
     Raises:
-      BadCell: the cell is no list, and no delimiter is given that would make one of it.
+      BadCell: the cell is no list, and there is no delimiter to split it.
     """
     cell = cells[column]
     if isinstance(cell, list | tuple | np.ndarray):
@@ -158,8 +167,33 @@ def read_list(cells: Mapping[str, Any], column: str, delimiter: str | None = Non
 
 
 def shown(cell: Any) -> str:
-    """A cell as a message shows it, cut where it is long."""
+    """A cell as messages show it, shortened where it is long."""
     return reprlib.repr(cell)
 
 
-_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+class FirstCell(NamedTuple):
+    """The first cell of a type: its row, counted from 1, and its `repr`."""
+
+    row: int
+    cell: str
+
+
+def cell_types(cells: Iterable[Any]) -> dict[str, FirstCell]:
+    """The types of the cells: text, numbers and truth values; missing cells and lists are ignored."""
+    first: dict[str, FirstCell] = {}
+    for row, cell in enumerate(cells, start=1):
+        name = next((name for name, types in _CELL_TYPES.items() if isinstance(cell, types)), None)
+        if name is not None and name not in first and not is_missing(cell):
+            first[name] = FirstCell(row, repr(cell))
+    return first
+
+
+def check_one_type(types: Mapping[str, FirstCell], column: str, source: str) -> None:
+    """Checks that the cells of a label column have one type, since "1" and 1 would become one label.
+
+    Raises:
+      DataError: they have several.
+    """
+    if len(types) > 1:
+        found = " and ".join(f"{name} (row {first.row}: {first.cell})" for name, first in types.items())
+        raise DataError(f"{source}: column {column!r} mixes {found}; write all of its cells as one of them")

@@ -1,4 +1,4 @@
-"""`DataReport`: what became of the rows on their way from the tables to the run, for its log, metrics and reports."""
+"""`DataReport`: how many rows reading, cleaning and splitting kept and dropped, for the log, metrics and reports."""
 
 from typing import Any, NamedTuple
 
@@ -7,37 +7,42 @@ from bertjax.data.validate.contract import Finding
 
 
 class TableReport(NamedTuple):
-    """What reading one table found.
+    """The outcome of reading one table.
 
     Attributes:
       source: its name in the settings.
-      rows: that could be read.
-      skipped: rows that could not.
-      findings: one an expectation of the contract; empty without a contract.
+      rows: usable rows.
+      skipped: unusable rows.
+      findings: one finding an expectation of the contract; empty without a contract.
+      emptied: usable rows in which the preprocessing left no text.
     """
 
     source: str
     rows: int
     skipped: tuple[BadRow, ...] = ()
     findings: tuple[Finding, ...] = ()
+    emptied: int = 0
 
 
 class DataReport(NamedTuple):
-    """What reading, cleaning and splitting found.
+    """The outcome of reading, cleaning and splitting.
 
     Attributes:
-      tables: training first, then validation and test, where they are given.
-      duplicates: training rows that were dropped because an earlier one has the same text.
-      leaks: training rows whose text stands in the validation or test rows too, but for case and spaces.
-      leaks_removed: as many of them as were taken out of training, all or none.
-      emptied: rows of all tables in which the preprocessing left no text.
+      tables: training first, then validation and test, as far as they are tables of their own.
+      duplicates: training rows dropped because an earlier row has the same text.
+      leaks: training rows whose text is in the validation or test rows too, except for case and spaces.
+      leaks_removed: leaks that were removed from training, all or none.
     """
 
     tables: tuple[TableReport, ...]
-    duplicates: int
-    leaks: int
-    leaks_removed: int
-    emptied: int = 0
+    duplicates: int = 0
+    leaks: int = 0
+    leaks_removed: int = 0
+
+    @property
+    def emptied(self) -> int:
+        """Rows of all tables in which the preprocessing left no text."""
+        return sum(table.emptied for table in self.tables)
 
     def metrics(self) -> dict[str, float]:
         """Counts, under the keys of `metrics.json`."""
@@ -51,7 +56,7 @@ class DataReport(NamedTuple):
         }
 
     def contract_report(self) -> list[dict[str, Any]]:
-        """The contract's expectations of each table and what became of them, as plain values."""
+        """The contract's findings of each table, as plain values."""
         return [
             {"source": table.source, "rows": table.rows, "expectations": [item._asdict() for item in table.findings]}
             for table in self.tables

@@ -1,4 +1,4 @@
-"""The label vocabulary: which class has which index. Sorted, so it never depends on the order of rows."""
+"""The label vocabulary: which label has which index. It is sorted, so it does not depend on the order of rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,43 +8,57 @@ import numpy as np
 from bertjax.errors import DataError
 
 
-class LabelNames(NamedTuple):
-    """The label names of some rows, in numbers.
+class RowLabels(NamedTuple):
+    """The label names of some rows, as codes.
 
     Attributes:
-      names: in whatever order.
-      codes: [total] int32 places in `names`, those of a row after those of the row before.
-      counts: [n] int32 names of each row; None where each has one, which many rows would spend memory on.
+      names: distinct label names, in any order.
+      codes: [total] int32 indices into `names`; the labels of a row follow those of the row before.
+      per_row: [n] int32 number of labels of each row; None where every row has one label, which saves memory.
     """
 
     names: tuple[str, ...]
     codes: np.ndarray
-    counts: np.ndarray | None
+    per_row: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
         """n."""
-        return len(self.codes if self.counts is None else self.counts)
+        return len(self.codes if self.per_row is None else self.per_row)
 
-    def take(self, rows: np.ndarray) -> "LabelNames":
-        """Those of some rows, in their order."""
-        if self.counts is None:
-            return LabelNames(self.names, self.codes[rows], None)
-        begins = np.cumsum(self.counts, dtype=np.int64) - self.counts
-        return LabelNames(self.names, self.codes[consecutive(begins[rows], self.counts[rows])], self.counts[rows])
+    @property
+    def row_of(self) -> np.ndarray:
+        """[total] the row of each code."""
+        rows = np.arange(self.num_rows)
+        return rows if self.per_row is None else np.repeat(rows, self.per_row)
 
-    def present(self) -> set[str]:
-        """The names that some row has."""
-        return {self.names[code] for code in np.unique(self.codes).tolist()}
+    def take(self, rows: np.ndarray) -> "RowLabels":
+        """The labels of the rows at these indices, in that order."""
+        if self.per_row is None:
+            return self._replace(codes=self.codes[rows])
+        begins = np.cumsum(self.per_row, dtype=np.int64) - self.per_row
+        per_row = self.per_row[rows]
+        return RowLabels(self.names, self.codes[consecutive(begins[rows], per_row)], per_row)
+
+    def sorted_by_name(self) -> "RowLabels":
+        """The same labels with `names` in the order of code points."""
+        names = np.argsort(np.array(self.names, np.str_), kind="stable")
+        codes = np.argsort(names).astype(np.int32)[self.codes]
+        return RowLabels(tuple(self.names[i] for i in names), codes, self.per_row)
+
+    def counts(self) -> dict[str, int]:
+        """Occurrences of each label name that some row has, in the order of `names`."""
+        counts = np.bincount(self.codes, minlength=len(self.names)).tolist()
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
 
 
-def label_names(of_rows: Iterable[Iterable[str]]) -> LabelNames:
+def row_labels(names_of_rows: Iterable[Iterable[str]]) -> RowLabels:
     """The distinct label names of each row."""
-    distinct = [tuple(dict.fromkeys(of_row)) for of_row in of_rows]
-    names = in_order({name for of_row in distinct for name in of_row})
+    distinct = [tuple(dict.fromkeys(names)) for names in names_of_rows]
+    names = sorted_labels({name for of_row in distinct for name in of_row})
     index = {name: i for i, name in enumerate(names)}
     codes = np.array([index[name] for of_row in distinct for name in of_row], np.int32)
-    return LabelNames(names, codes, np.array([len(of_row) for of_row in distinct], np.int32))
+    return RowLabels(names, codes, np.array([len(of_row) for of_row in distinct], np.int32))
 
 
 def consecutive(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -72,10 +86,10 @@ def label_vocabulary(labels: Iterable[str]) -> tuple[str, ...]:
     if len(distinct) < 2:
         found = f"only {next(iter(distinct))!r}" if distinct else "none"
         raise DataError(f"classification needs two classes or more, the training rows have {found}")
-    return in_order(distinct)
+    return sorted_labels(distinct)
 
 
-def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Labels by value where all are integers, else by code point."""
     labels = list(labels)
     try:
@@ -84,34 +98,22 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(labels))
 
 
-def label_ids(labels: Sequence[str], vocabulary: Sequence[str], source: str) -> np.ndarray:
-    """The index of each label.
-
-    Args:
-      labels: one a row.
-      vocabulary: of the training rows.
-      source: named in the error.
-
-    Returns:
-      [N] int32.
-
-    Raises:
-      DataError: a label that training never saw.
-    """
-    (ids,) = label_indices([labels], vocabulary, source)
-    return np.array(ids, np.int32)
+def class_indices(labels: Sequence[str], vocabulary: Sequence[str], source: str) -> np.ndarray:
+    """The index of each row's only label: [N] int32; see `label_indices`."""
+    (indices,) = label_indices([labels], vocabulary, source)
+    return np.array(indices, np.int32)
 
 
 def label_indices(labels: Sequence[Sequence[str]], vocabulary: Sequence[str], source: str) -> list[list[int]]:
-    """The index of each label, where each row has several.
+    """The indices of each row's labels.
 
     Args:
-      labels: several a row.
-      vocabulary: of the training rows.
+      labels: the labels of each row.
+      vocabulary: label names of the training rows.
       source: named in the error.
 
     Raises:
-      DataError: a label that training never saw.
+      DataError: a label that no training row has.
     """
     index = {label: i for i, label in enumerate(vocabulary)}
     unseen = sorted({label for of_row in labels for label in of_row} - set(index))

@@ -1,17 +1,15 @@
-"""Rows: the text and label of each row of a table, checked, before any of it becomes a number."""
+"""Rows: the text and label of each row of a table, parsed and preprocessed, before any of it becomes a number."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from bertjax.data.read.bad_rows import PLACE, BadRow
-from bertjax.data.rows.cells import BadCell, is_missing
+from bertjax.data.rows.cells import BadCell
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, Preprocessing
-from bertjax.errors import DataError
 
 Text = str | tuple[str, ...]
 """A text, or several that belong together: the words of a sentence, the candidates of a choice."""
@@ -23,7 +21,7 @@ class Row(NamedTuple):
     Attributes:
       text: the text columns, joined by a space, or the words they hold.
       pair: the second text, or the candidates, or None where the task has none.
-      label: as the task has it: a name, several names, numbers, answers; None where a text is its own label.
+      label: in the form of the task: a name, several names, numbers, answers; None where a text is its own label.
     """
 
     text: Text
@@ -39,16 +37,16 @@ class Rows(NamedTuple):
     """Aligned columns, one entry a row.
 
     Attributes:
-      texts: of each row.
+      texts: the text of each row.
       pairs: the second text of each row, or None where the table has no pairs.
-      labels: of each row, as the task has them.
-      order: what the split goes by, a group or a time, or None where it goes by neither.
+      labels: the label of each row, in the form of the task.
+      positions: the position of each row in its table, from 0.
     """
 
     texts: list[Any]
     pairs: list[Any] | None
     labels: list[Any]
-    order: list[Any] | None = None
+    positions: list[int]
 
     def digest(self) -> str:
         """16 hexadecimal digits that change with any text, pair or label, and with the order of rows."""
@@ -65,190 +63,89 @@ class Rows(NamedTuple):
             texts=[self.texts[i] for i in indices],
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
             labels=[self.labels[i] for i in indices],
-            order=None if self.order is None else [self.order[i] for i in indices],
+            positions=[self.positions[i] for i in indices],
         )
 
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "truth values": (bool, np.bool_),
-    "numbers": (int, float, np.number),
-}
+    def text_pairs(self) -> list[tuple[Text, Text | None]]:
+        """Both texts of each row."""
+        return list(zip(self.texts, self.pairs or [None] * len(self.texts), strict=True))
 
 
-class Selected(NamedTuple):
-    """What a frame holds of a task's rows.
+class ParsedRows(NamedTuple):
+    """The rows of a frame in the form of a task.
 
     Attributes:
-      rows: those that can be used.
-      kept: their positions in the frame.
-      skipped: the others, in the order of the frame.
+      rows: the usable rows.
+      skipped: the unusable rows, in the order of the frame.
     """
 
     rows: Rows
-    kept: list[int]
     skipped: tuple[BadRow, ...]
 
 
-def select_rows(
-    frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str, on_bad_row: str = "stop"
-) -> Selected:
-    """The rows of a frame, as a task reads them.
+def parse_rows(frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str) -> ParsedRows:
+    """Parses the rows of a frame; any number of them may be unusable.
 
     Args:
-      frame: all columns of a table.
-      columns: that the task reads.
-      read_row: how it reads a row of them.
-      source: named in errors.
-      on_bad_row: "stop" ends with the first row that cannot be used; "skip" leaves such rows out, and returns them.
-
-    Raises:
-      DataError: a column is not there, or a row cannot be used. Rows are counted from 1, after the header, unless the
-        frame says where they stand.
+      frame: a table or a part of one.
+      columns: columns that the task reads.
+      read_row: parses the cells of a row.
+      source: named in the description of an unusable row, which counts from 1 unless the frame has a `PLACE` column.
     """
-    check_columns(frame.columns, columns, source)
-    selected = read_rows(frame, columns, read_row, source)
-    bad = selected.skipped
-    if bad and on_bad_row == "stop":
-        others = f" (and {count_of(len(bad) - 1, 'other row')} cannot be used)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
-    if not selected.kept:
-        raise DataError(f"{source} has no row that can be used; the first is {bad[0]}")
-    return selected
-
-
-def check_columns(there: Iterable[str], needed: Iterable[str], source: str) -> None:
-    """Whether a table has the columns that are read.
-
-    Raises:
-      DataError: it has not.
-    """
-    there = list(there)
-    for column in needed:
-        if column not in there:
-            raise DataError(f"{source} has no column {column!r}; its columns are {', '.join(map(str, there))}")
-
-
-class FirstOfKind(NamedTuple):
-    """The first cell of a kind: its row, counted from 1, and how it looks."""
-
-    row: int
-    cell: str
-
-
-def kinds_of(cells: Iterable[Any]) -> dict[str, FirstOfKind]:
-    """The kinds of cells there are, text, numbers and truth values; missing cells and lists have no say."""
-    first: dict[str, FirstOfKind] = {}
-    for row, cell in enumerate(cells, start=1):
-        kind = next((name for name, types in _KINDS.items() if isinstance(cell, types)), None)
-        if kind is not None and kind not in first and not is_missing(cell):
-            first[kind] = FirstOfKind(row, repr(cell))
-    return first
-
-
-def check_one_kind(kinds: Mapping[str, FirstOfKind], column: str, source: str) -> None:
-    """Whether the cells of a column are all of one kind; "1" and 1 would be one label.
-
-    Raises:
-      DataError: they are not.
-    """
-    if len(kinds) > 1:
-        found = " and ".join(f"{kind} (row {first.row}: {first.cell})" for kind, first in kinds.items())
-        raise DataError(f"{source}: column {column!r} mixes {found}; write all of its cells as one of them")
-
-
-def read_rows(frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str) -> Selected:
-    """What a frame holds of a task's rows, be it nothing; see `select_rows`."""
     places = frame[PLACE].tolist() if PLACE in frame.columns else None
-    read, kept, bad = [], [], []
+    parsed, positions, skipped = [], [], []
     for i, cells in enumerate(zip(*(frame[column].tolist() for column in columns), strict=True)):
         try:
-            read.append(read_row(dict(zip(columns, cells, strict=True))))
-            kept.append(i)
+            parsed.append(read_row(dict(zip(columns, cells, strict=True))))
+            positions.append(i)
         except BadCell as error:
             if places is None:
-                bad.append(BadRow(source, i + 1, str(error), "row"))
+                skipped.append(BadRow(source, i + 1, str(error), "row"))
             else:
-                bad.append(BadRow(places[i].file, places[i].line + error.lines_on, str(error)))
-    texts, pairs, labels = (list(column) for column in zip(*read, strict=True)) if read else ([], [], [])
-    return Selected(Rows(texts, None if not pairs or pairs[0] is None else pairs, labels), kept, tuple(bad))
+                skipped.append(BadRow(places[i].file, places[i].line + error.lines_on, str(error)))
+    texts, pairs, labels = (list(column) for column in zip(*parsed, strict=True)) if parsed else ([], [], [])
+    rows = Rows(texts, None if not pairs or pairs[0] is None else pairs, labels, positions)
+    return ParsedRows(rows, tuple(skipped))
 
 
-def spelled(text: Text) -> str:
+def as_string(text: Text) -> str:
     """A text as one string."""
     return text if isinstance(text, str) else " ".join(text)
 
 
-class Preprocessed(NamedTuple):
-    """Rows after the steps.
+class PreprocessedRows(NamedTuple):
+    """Rows after the preprocessing.
 
     Attributes:
-      rows: those that are left.
-      keys: what `drop_duplicates` compares of each of them, the text and the pair at that step; None without that step.
+      rows: the rows that have text left.
+      compared: the texts and pairs that `drop_duplicates` compares, as they were at that step; None without the step.
     """
 
     rows: Rows
-    keys: list[tuple[Text, Text | None]] | None
+    compared: list[tuple[Text, Text | None]] | None
 
 
-def preprocess(rows: Rows, preprocessing: Preprocessing, source: str) -> Preprocessed:
-    """Applies the steps to every text and pair; rows that repeat one are still there, see `drop_duplicates`.
-
-    Raises:
-      DataError: no row is left.
-    """
-    kept = preprocess_rows(rows, preprocessing)
-    if not kept.rows.texts:
-        raise nothing_left(source, preprocessing, count_of(len(rows.texts), "row"))
-    return kept
-
-
-def nothing_left(source: str, preprocessing: Preprocessing, rows: str) -> DataError:
-    """What to say where the steps emptied every text."""
-    steps = ", ".join(preprocessing.changing)
-    return DataError(f"{source}: the preprocessing {steps} leaves no text in any of {rows}; leave out a step")
-
-
-def preprocess_rows(rows: Rows, preprocessing: Preprocessing) -> Preprocessed:
-    """What `preprocess` does, where no row may be left."""
-    keys = None
+def preprocess(rows: Rows, preprocessing: Preprocessing) -> PreprocessedRows:
+    """Applies the steps to every text and pair; repeated rows stay, see `split_rows`."""
+    compared = None
     for step, apply in preprocessing.stages:
         if step == DROP_EMPTY:
-            whole = [i for i, row in enumerate(_pairs(rows)) if all(text is None or _is_whole(text) for text in row)]
-            if len(whole) < len(rows.texts):
-                rows, keys = rows.take(whole), None if keys is None else [keys[i] for i in whole]
+            kept = [
+                i for i, row in enumerate(rows.text_pairs()) if all(text is None or _has_text(text) for text in row)
+            ]
+            if len(kept) < len(rows.texts):
+                rows, compared = rows.take(kept), None if compared is None else [compared[i] for i in kept]
         elif step == DROP_DUPLICATES:
-            keys = _pairs(rows)
+            compared = rows.text_pairs()
         elif apply:
             pairs = None if rows.pairs is None else [_applied(apply, pair) for pair in rows.pairs]
             rows = rows._replace(texts=[_applied(apply, text) for text in rows.texts], pairs=pairs)
-    return Preprocessed(rows, keys)
-
-
-def drop_duplicates(preprocessed: Preprocessed) -> tuple[Rows, int]:
-    """Keeps the first row of each text (or pair of texts); also returns how many rows were dropped.
-
-    Duplicates go before the split: one copy in training and one in the test rows would be a leak.
-    """
-    rows, keys = preprocessed
-    if keys is None:
-        return rows, 0
-    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
-    return rows.take(sorted(first.values())), len(keys) - len(first)
-
-
-def _pairs(rows: Rows) -> list[tuple[Text, Text | None]]:
-    return list(zip(rows.texts, rows.pairs or [None] * len(rows.texts), strict=True))
+    return PreprocessedRows(rows, compared)
 
 
 def _applied(apply: Callable[[str], str], text: Text) -> Text:
     return apply(text) if isinstance(text, str) else tuple(map(apply, text))
 
 
-def _is_whole(text: Text) -> bool:
-    return bool(text.strip()) if isinstance(text, str) else all(part.strip() for part in text)
-
-
-def count_of(number: int, noun: str) -> str:
-    """As in "1 row" and "2 rows"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _has_text(text: Text | None) -> bool:
+    return text is None or (bool(text.strip()) if isinstance(text, str) else all(part.strip() for part in text))

@@ -1,8 +1,8 @@
 """`Preprocessing`: named steps from the cells of a row to the text that is tokenized, saved with the model.
 
 No step that changes a text is on by default: BERT was trained on text as people write it. The preset `classic` is the
-cleaning recipe of Made With ML (https://madewithml.com), with one change: it takes links out while they still look like
-links.
+cleaning recipe of Made With ML (https://madewithml.com), with one change: it removes links before it removes the
+punctuation that makes them recognisable.
 """
 
 import html
@@ -21,14 +21,14 @@ JOIN, DROP_EMPTY, DROP_DUPLICATES = "join", "drop_empty", "drop_duplicates"
 
 
 class Step(NamedTuple):
-    """What one name stands for.
+    """A named step.
 
     Attributes:
-      apply: text -> text; where the step has a parameter, (parameter, text) -> text; None where the step is not about
-        a single text: `join` makes one of the columns, `drop_empty` and `drop_duplicates` are about training rows.
-      parameter: "count", a number of words that follows the name as in `head:200`; "words", the stop words; or None.
-      finds: what it looks for and recognises by its punctuation.
-      hides_punctuation: whether it takes punctuation away or apart.
+      apply: text -> text, or (parameter, text) -> text for a step with a parameter; None for steps that do not change
+        a text: `join` makes it of the columns, `drop_empty` and `drop_duplicates` drop training rows.
+      parameter: "count", a number of words after the name as in `head:200`; "words", the stop words; or None.
+      finds: what it looks for by its punctuation.
+      hides_punctuation: whether it removes punctuation or puts spaces around it.
     """
 
     apply: Callable[..., str] | None
@@ -39,23 +39,23 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A pure function of a text: its steps, one after the other. Without steps it returns the very text it was given.
+    """A pure function of a text: its steps, one after the other. Without steps it returns the text unchanged.
 
-    Steps that drop rows do so in training: `drop_empty` those that the steps before it left without text, and
-    `drop_duplicates` those whose text after the steps before it an earlier row has. A predictor answers for each row,
-    so it drops none.
+    Steps that drop rows do so in training: `drop_empty` drops rows without text after the steps before it, and
+    `drop_duplicates` rows whose text at that step an earlier row has. A predictor answers for each row, so it drops
+    none.
 
     Attributes:
-      steps: names of `STEPS`, `head:N` and `tail:N` with a number; a preset's name stands for its steps, and they are
-        what is kept, so that a saved model does not change with the preset.
-      stop_words: what the step `stop_words` removes; for the same reason scikit-learn's English list is kept here
-        where none is given.
-      text, text_pair: the columns that the step `join` joins by a space, of the first text and of the second.
+      steps: names of `STEPS`, with a number in `head:N` and `tail:N`; the name of a preset is replaced by its steps,
+        so that a saved model does not change with the preset.
+      stop_words: words that the step `stop_words` removes; by default a copy of scikit-learn's English list, for the
+        same reason.
+      text, text_pair: the columns that the step `join` joins by a space, for the first text and the second.
 
     Raises:
-      ConfigError: a step that is unknown, lacks its number, or comes after one that hides what it looks for; stop
-        words that are not single words, or that no step removes; columns without `join` before all other steps, or
-        that step without columns.
+      ConfigError: a step that is unknown, lacks its number, or follows a step that hides what it looks for; stop words
+        that are not single words, or that no step removes; columns without `join` as the first step, or `join`
+        without columns.
 
     >>> Preprocessing(("strip_markup", "lower", "head:3"))("So <b>good</b>, I read it &amp; read it again")
     'so good, i'
@@ -91,7 +91,7 @@ class Preprocessing:
 
     @property
     def changing(self) -> tuple[str, ...]:
-        """The steps that change texts, rather than make or drop them."""
+        """The steps that change texts."""
         return tuple(step for step, apply in self.stages if apply)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Preprocessing:
 
     @cached_property
     def stages(self) -> tuple[tuple[str, Callable[[str], str] | None], ...]:
-        """Each step's name and its function of a text, where it is one."""
+        """The name of each step and its function of a text; None for steps that do not change a text."""
         words = frozenset(map(_folded, self.stop_words))
         stages: list[tuple[str, Callable[[str], str] | None]] = []
         for step in self.steps:
@@ -136,8 +136,8 @@ class Preprocessing:
 def strip_markup(text: str) -> str:
     """Replaces HTML entities by their characters and tags by a space, or by nothing where they only style letters.
 
-    Only whole tags and whole entities are markup: `a < b`, `<3` and `R&D` stay. What stands in comments, scripts and
-    style sheets goes.
+    Only whole tags and whole entities are markup: `a < b`, `<3` and `R&D` stay. The content of comments, scripts and
+    style sheets is removed.
     """
     return _MARKUP.sub(_unmarked, text) if "<" in text or "&" in text else text
 
@@ -151,7 +151,7 @@ def strip_urls(text: str) -> str:
 
 
 def remove_stop_words(words: frozenset[str], text: str) -> str:
-    """Removes whole words, whatever their case, each with the space that it leaves over.
+    """Removes whole words in any case, each with one of the spaces around it.
 
     `we're` and `co-operate` are words of their own, which `we` and `co` do not touch.
     """
@@ -168,36 +168,36 @@ def remove_stop_words(words: frozenset[str], text: str) -> str:
 
 
 def space_punctuation(text: str) -> str:
-    """Puts a space on each side of a punctuation mark, where there is none."""
+    """Puts a space on each side of a punctuation mark that has none."""
     return _patterns().edge.sub(" ", text)
 
 
 def remove_punctuation(text: str) -> str:
-    """Removes what BERT's tokenizer takes for punctuation: all ASCII symbols, and Unicode's punctuation marks."""
+    """Removes the punctuation of BERT's tokenizer: all ASCII symbols, and Unicode's punctuation marks."""
     return _patterns().punctuation.sub("", text)
 
 
 def keep_alphanumeric(text: str) -> str:
-    """Keeps letters, with the accents and vowel signs on them, digits and white space; all else becomes a space.
+    """Keeps letters, with their accents and vowel signs, digits and white space; all else becomes a space.
 
-    Invisible characters such as soft hyphens vanish, since they part no words.
+    Invisible characters such as soft hyphens are removed, since they separate no words.
     """
     return _patterns().other.sub(" ", _patterns().invisible.sub("", text))
 
 
 def collapse_spaces(text: str) -> str:
-    """One space for each run of white space, none at the ends."""
+    """Replaces each run of white space by one space, and removes it at the ends."""
     return " ".join(text.split())
 
 
 def head(count: int, text: str) -> str:
-    """The first `count` words, as they are spaced."""
+    """The first `count` words, with the white space between them."""
     words = text.split(maxsplit=count)
     return text if len(words) <= count else text[: len(text) - len(words[-1])].rstrip()
 
 
 def tail(count: int, text: str) -> str:
-    """The last `count` words, as they are spaced."""
+    """The last `count` words, with the white space between them."""
     words = text.rsplit(maxsplit=count)
     return text if len(words) <= count else text[len(words[0]) :].lstrip()
 
@@ -223,8 +223,8 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
     "classic": ("lower", "strip_urls", "stop_words", "space_punctuation", "alphanumeric", "collapse_spaces"),
 }
 
-# A comment or a script ends where the next one begins, so that a text of nothing but openings is read once, not once
-# for each. Digits are few, since Python refuses to read very long numbers.
+# A comment or a script ends where the next one begins, so that a text of nothing but openings is scanned once, not once
+# for each. The number of digits is limited, since Python refuses to parse very long numbers.
 _MARKUP = re.compile(
     r"<!--(?:(?!<!--).)*?-->"
     r"|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>"
@@ -233,12 +233,12 @@ _MARKUP = re.compile(
     r"|(?P<entity>&(?:\#[0-9]{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});)",
     re.IGNORECASE | re.DOTALL,
 )
-# HTML's elements that style letters, inside of words too.
+# HTML elements that style letters, also within words.
 _STYLING = {
     "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q",
     "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr",
 }  # fmt: skip
-# Chinese and Japanese put no space between a link and the sentence that goes on, only their own punctuation.
+# Chinese and Japanese put no space between a link and the rest of the sentence, only their own punctuation.
 _LINK = re.compile(
     r"""(?:(?:https?|ftp)://|(?<!\w)(?:www\.|mailto:)[^\s<>"\u3000-\u303f\uff01-\uff65])"""
     r"""[^\s<>"\u3000-\u303f\uff01-\uff65]*(?<![.,;:!?)\]}'])""",
@@ -253,14 +253,14 @@ def _unmarked(match: re.Match[str]) -> str:
 
 
 class _Patterns(NamedTuple):
-    """What the steps look for in every script.
+    """Patterns for every script.
 
     Attributes:
-      word: in a group, so that `split` keeps it; the marks and joiners of its letters are part of it.
+      word: a word with the marks and joiners of its letters, in a group so that `split` keeps it.
       punctuation: one mark.
-      edge: the place between a punctuation mark and what stands next to it.
-      invisible: a character that formats, and parts no words.
-      other: what is no letter, digit or white space, with the marks on it; and marks on nothing.
+      edge: the empty place between a punctuation mark and its neighbour.
+      invisible: a format character, which separates no words.
+      other: a character that is no letter, digit or white space, with its marks; or marks without a letter.
     """
 
     word: re.Pattern[str]
@@ -273,13 +273,13 @@ class _Patterns(NamedTuple):
 @lru_cache
 def _patterns() -> _Patterns:
     # Python's regular expressions have no names for these categories.
-    found: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
+    chars_of: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
     for char in map(chr, range(sys.maxunicode + 1)):
         category = unicodedata.category(char)
         if category[0] in "MP" or category == "Cf":
-            found["Cf" if category == "Cf" else category[0]].append(char)
-    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in found.values())
-    # A class of thousands of characters is slow; the look-ahead spares it the common ones.
+            chars_of["Cf" if category == "Cf" else category[0]].append(char)
+    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in chars_of.values())
+    # A class of thousands of characters is slow; the look-ahead skips it for common characters.
     rare = r"(?=[^\x00-\x7f\w\s])"
     joiners = r"\u00ad\u200c\u200d"
     sign = rf"(?:[!-/:-@\[-`{{-~]|{rare}[{punctuation}])"
@@ -298,11 +298,11 @@ def _folded(word: str) -> str:
     return word.lower().replace("\u2019", "'")
 
 
-def _expanded(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The steps that names stand for, in an order in which each finds what it looks for."""
+def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The steps with presets replaced, after a check that no step hides what a later one looks for."""
     steps: list[str] = []
     hiding = None
-    for name in given:
+    for name in names:
         for step in PRESETS.get(name, (name,)):
             kind, _ = _parse(step)
             if kind.finds and hiding:

@@ -1,4 +1,4 @@
-"""Keys: hashes that stand for texts and groups where only which of them are equal matters."""
+"""Hashes of texts and groups, where only their equality matters."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-_KEY_BYTES = 8  # among 5 million values, two different ones share a key with a probability of 7e-7
+_BYTES = 8  # among 5 million values, two different ones share a hash with a probability of 7e-7
 
 
-def keys_of(values: Iterable[Any]) -> np.ndarray:
-    """A hash of each value by how it is written: [n] uint64, the same in every process."""
-    return _hashes(values, _KEY_BYTES)
+def hash64(values: Iterable[Any]) -> np.ndarray:
+    """A hash of each value's `repr`: [n] uint64, the same in every process."""
+    return _hashes(values, _BYTES)
 
 
-def exact_keys_of(values: Iterable[Any]) -> np.ndarray:
-    """Hashes of 128 bits, which no two different values will ever share: [n, 2] uint64."""
-    return _hashes(values, 2 * _KEY_BYTES).reshape(-1, 2)
+def hash128(values: Iterable[Any]) -> np.ndarray:
+    """128-bit hashes, which two different values never share in practice: [n, 2] uint64."""
+    return _hashes(values, 2 * _BYTES).reshape(-1, 2)
 
 
 def _hashes(values: Iterable[Any], size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Points in time out of a table's column, as they are written there: datetimes, dates, numbers or text."""
+"""Times in a column of a table: datetimes, dates, numbers or text."""
 
 import warnings
 from typing import Any
@@ -8,25 +8,25 @@ import pandas as pd
 
 from bertjax.errors import DataError
 
-_WAYS_TO_READ: tuple[dict[str, Any], ...] = ({"format": "ISO8601"}, {"dayfirst": False}, {"dayfirst": True})
+_PARSERS: tuple[dict[str, Any], ...] = ({"format": "ISO8601"}, {"dayfirst": False}, {"dayfirst": True})
 
 
 def as_datetimes(column: pd.Series, iso_only: bool = False) -> pd.Series:
-    """The cells as datetimes in UTC, NaT where one is missing or cannot be read.
+    """The cells as datetimes in UTC, NaT where a cell is missing or cannot be read.
 
     Text is ISO 8601, or has one format throughout, of those that pandas recognises. Where every row's day could be its
     month as well, the month is first. A time without a zone counts as UTC.
 
     Args:
-      column: of a table, or a part of one.
-      iso_only: reads no text but ISO 8601, so that a part is read as the whole would be.
+      column: a column of a table, or a part of one.
+      iso_only: parses only ISO 8601, so that a part is parsed as the whole would be.
     """
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.to_datetime(column, utc=True)
-    # A date or a datetime inside an object column writes itself in ISO 8601.
+    # str() of a date or datetime is in ISO 8601.
     cells = column.astype(str).where(column.notna())
-    ways = _WAYS_TO_READ[:1] if iso_only else _WAYS_TO_READ
-    return min((_read(cells, how) for how in ways), key=lambda times: int(times.isna().sum()))
+    parsers = _PARSERS[:1] if iso_only else _PARSERS
+    return min((_parse(cells, options) for options in parsers), key=lambda times: int(times.isna().sum()))
 
 
 def sortable_times(column: pd.Series, source: str) -> np.ndarray:
@@ -40,7 +40,7 @@ def sortable_times(column: pd.Series, source: str) -> np.ndarray:
       [n] numbers, or datetimes in UTC.
 
     Raises:
-      DataError: a cell that is neither; the first one is named. Missing cells are the caller's to refuse.
+      DataError: a cell that is neither; missing cells must be refused before.
     """
     times = as_datetimes(column)
     if not pd.api.types.is_datetime64_any_dtype(column):
@@ -58,13 +58,13 @@ def sortable_times(column: pd.Series, source: str) -> np.ndarray:
     return (times.dt.tz_localize(None) if isinstance(times.dtype, pd.DatetimeTZDtype) else times).to_numpy()
 
 
-def _read(cells: pd.Series, how: dict[str, Any]) -> pd.Series:
+def _parse(cells: pd.Series, options: dict[str, Any]) -> pd.Series:
     with warnings.catch_warnings():
-        # Where day and month turn out to be the other way round than asked for; all rows are read the same way.
+        # pandas warns where day and month are the other way round; all rows are parsed the same way.
         warnings.filterwarnings("ignore", "Parsing dates in", UserWarning)
-        # Each row would be read in a way of its own.
+        # Without a common format pandas would parse each row in a way of its own.
         warnings.filterwarnings("error", "Could not infer format", UserWarning)
         try:
-            return pd.to_datetime(cells, errors="coerce", utc=True, **how)
+            return pd.to_datetime(cells, errors="coerce", utc=True, **options)
         except UserWarning:
             return pd.Series(pd.NaT, cells.index, dtype="datetime64[ns, UTC]")

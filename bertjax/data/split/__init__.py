@@ -1,1 +1,1 @@
-"""Train, validation and test rows: splitters, leaks between them, balance of classes."""
+"""Train, validation and test rows: labelled tables, splitters, leaks, class balance."""

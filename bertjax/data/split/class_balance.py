@@ -1,43 +1,70 @@
 """Classes of very different size: weights for the loss, or rows repeated."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bertjax.data.encode.examples import ExampleStore
+from bertjax.data.rows.label_vocabulary import RowLabels
 from bertjax.errors import ConfigError
 
-BALANCED = "balanced"
+_BALANCED = "balanced"
 
 
-def class_weights(settings: Sequence[str], labels: Sequence[str], vocabulary: Sequence[str]) -> dict[str, float]:
+def balance_classes(
+    examples: ExampleStore, vocabulary: Sequence[str], class_weights: Sequence[str], oversample: bool, seed: int
+) -> ExampleStore:
+    """Training examples with classes of very different size repeated or weighted.
+
+    Args:
+      examples: one class each where a setting is on.
+      vocabulary: names of the classes; empty where the name of a class is its index.
+      class_weights: see `parse_class_weights`; empty leaves the weights alone.
+      oversample: whether to repeat examples of the smaller classes.
+      seed: which examples are repeated.
+
+    Raises:
+      ConfigError: class weights that do not fit the classes.
+    """
+    if not oversample and not class_weights:
+        return examples
+    names = np.array(vocabulary or [str(i) for i in range(int(examples.labels.max()) + 1)])
+    if oversample:
+        ranks = np.argsort(np.argsort(names))  # the draw depends on the order of classes, which is that of their names
+        examples = examples.at(oversampled(ranks[examples.labels], seed))
+    if not class_weights:
+        return examples
+    weights = parse_class_weights(class_weights, RowLabels(tuple(names.tolist()), examples.labels).counts())
+    return examples.weighted(np.array([weights.get(name, 1) for name in names.tolist()], np.float32)[examples.labels])
+
+
+def parse_class_weights(settings: Sequence[str], counts: Mapping[str, int]) -> dict[str, float]:
     """The weight of each class.
 
     Args:
-      settings: `balanced` alone (rows / (classes * rows of the class), as scikit-learn has it), or `label=weight` for
-        some classes, the others weighing 1.
-      labels: of the training rows.
-      vocabulary: all classes.
+      settings: `balanced` alone (rows / (classes * rows of the class), as in scikit-learn), or `label=weight` for
+        some classes; the others have weight 1.
+      counts: training rows of each class.
 
     Raises:
-      ConfigError: a class that is not there or is named twice, or a weight that is no positive number.
+      ConfigError: an unknown class, a class that is named twice, or a weight that is no positive number.
 
-    >>> class_weights(["balanced"], ["a", "a", "a", "b"], ["a", "b"])
+    >>> parse_class_weights(["balanced"], {"a": 3, "b": 1})
     {'a': 0.6666666666666666, 'b': 2.0}
-    >>> class_weights(["b=3"], ["a", "b"], ["a", "b"])
+    >>> parse_class_weights(["b=3"], {"a": 1, "b": 1})
     {'a': 1.0, 'b': 3.0}
     """
-    if list(settings) == [BALANCED]:
-        counts = Counter(labels)
-        return {label: len(labels) / (len(vocabulary) * counts[label]) for label in vocabulary}
-    weights = dict.fromkeys(vocabulary, 1.0)
+    if list(settings) == [_BALANCED]:
+        num_rows = sum(counts.values())
+        return {label: num_rows / (len(counts) * count) for label, count in counts.items()}
+    weights = dict.fromkeys(counts, 1.0)
     named: set[str] = set()
     for setting in settings:
         label, sign, number = setting.rpartition("=")
         if not sign:
-            raise ConfigError(f"class_weights: {setting!r} is neither {BALANCED!r} alone nor label=weight")
+            raise ConfigError(f"class_weights: {setting!r} is neither {_BALANCED!r} alone nor label=weight")
         if label not in weights or label in named:
-            problem = "is named twice" if label in named else f"is no class; there are {', '.join(vocabulary)}"
+            problem = "is named twice" if label in named else f"is no class; there are {', '.join(counts)}"
             raise ConfigError(f"class_weights: {label!r} {problem}")
         weights[label] = _positive(setting, number)
         named.add(label)
@@ -55,12 +82,14 @@ def _positive(setting: str, number: str) -> float:
 
 
 def oversampled(labels: Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
-    """Rows so that each class has as many as the largest: every row, then whole rounds and a random share of a round of
-    the smaller classes, so that no row comes more than once oftener than another of its class.
+    """Repeats rows until each class has as many as the largest.
+
+    Every row comes first, then whole rounds and a random share of a round of the smaller classes: within a class, the
+    numbers of repeats differ by one at most.
 
     Args:
-      labels: one a row, or numbers in the order of their names.
-      seed: of the share.
+      labels: the class of each row, as sorted names or as indices in their order.
+      seed: which rows of a class are repeated once more than others.
 
     Returns:
       [M] indices of rows.

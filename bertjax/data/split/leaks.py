@@ -1,13 +1,15 @@
-"""Leaks: training rows whose text, but for case, width and spaces, stands in the rows that judge the model too."""
+"""Leaks: training rows whose text, except for case, width and spaces, is in the validation or test rows too."""
 
 import unicodedata
-from collections.abc import Iterator
 
-from bertjax.data.rows.labelled_rows import Rows, spelled
+import numpy as np
+
+from bertjax.data.rows.labelled_rows import Rows, as_string
+from bertjax.data.rows.row_hashes import hash64
 
 
 def normalised(text: str) -> str:
-    """A text without what Unicode's compatibility caseless matching passes over, nor runs of white space.
+    """A text after Unicode's compatibility caseless folding, with single spaces.
 
     >>> normalised(" \ufb01lm\\tNOIR ")
     'film noir'
@@ -16,13 +18,11 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-def leaked_rows(train: Rows, *held_out: Rows | None) -> list[int]:
-    """Indices of the training rows whose normalised text, or pair of texts, is in one of `held_out`."""
-    judged = {key for rows in held_out if rows is not None for key in leak_keys(rows)}
-    return [i for i, key in enumerate(leak_keys(train)) if key in judged]
-
-
-def leak_keys(rows: Rows) -> Iterator[tuple[str, str | None]]:
-    """What of each row decides whether it is a leak."""
-    for i, text in enumerate(rows.texts):
-        yield normalised(spelled(text)), None if rows.pairs is None else normalised(spelled(rows.pairs[i]))
+def leak_hashes(rows: Rows) -> np.ndarray:
+    """A hash of each row's normalised text, or pair of texts: [n] uint64."""
+    pairs = rows.text_pairs()
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}  # repeated texts are normalised once
+    hashes = hash64(
+        (normalised(as_string(text)), None if pair is None else normalised(as_string(pair))) for text, pair in places
+    )
+    return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]

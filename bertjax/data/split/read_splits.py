@@ -1,49 +1,26 @@
-"""Train, validation and test rows of a `Table`: read, checked against its contract, split, and rid of leaks."""
+"""Train, validation and test rows of a `Table` in memory: read, checked, split, rid of leaks, encoded."""
 
-import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bertjax.data.read.sources import Read, listing, read_table
-from bertjax.data.rows.data_report import DataReport, TableReport
-from bertjax.data.rows.label_vocabulary import label_names
-from bertjax.data.rows.labelled_rows import (
-    Rows,
-    Selected,
-    check_one_kind,
-    count_of,
-    drop_duplicates,
-    kinds_of,
-    preprocess,
-    select_rows,
-)
-from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
-from bertjax.data.rows.row_hashes import keys_of
+from bertjax.data.rows.data_report import DataReport
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.rows.timestamps import sortable_times
-from bertjax.data.split.hold_out import Known, hold_out, test_size
-from bertjax.data.split.leaks import leaked_rows
+from bertjax.data.split.labelled_table import LabelledTable, count_of, preprocessing_of, read_labelled_tables
+from bertjax.data.split.split_rows import RowKeys, split_rows
+from bertjax.data.split.splits import Splits, encode_rows, fixed
 from bertjax.data.table import Side, Table
-from bertjax.data.task_formats import TaskFormat
-from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
-from bertjax.data.validate.contract import Finding, check, complaint
-from bertjax.data.validate.contract_file import read_contract
+from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError, DataError
 
-logger = logging.getLogger(__name__)
 
-
-class Splits(NamedTuple):
-    """The rows of a run.
-
-    Attributes:
-      vocabulary: the label names of the training rows, in index order; empty where labels have no names.
-      table: the settings that were followed, with the columns that were found.
-      data_report: what was read, dropped and removed on the way.
-    """
+class RowSplits(NamedTuple):
+    """The rows of a run, not encoded yet; fields as in `Splits`."""
 
     train: Rows
     validation: Rows | None
@@ -53,72 +30,60 @@ class Splits(NamedTuple):
     data_report: DataReport
 
 
-def read_splits(table: Table, task_format: TaskFormat = CLASSIFICATION) -> Splits:
+def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
     """Reads the tables, checks their contract, preprocesses, drops duplicates, holds out test rows, removes leaks.
 
     Raises:
-      DataError: whatever the table's sources, columns, texts or labels get wrong, or a contract that is broken.
+      DataError: a source, column, text or label that cannot be used, or a broken contract.
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
     check_settings(table, task_format)
-    named: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
-    sources = {side: source for side, source in named.items() if source}
-    reads = {
-        side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
-    }
-    table = task_format.with_usual_columns(table, reads["train"].frame.columns)
-    findings = check_contract(table, sources, reads)
-    selected = {side: select(reads[side].frame, table, task_format, source) for side, source in sources.items()}
-    tables = tuple(
-        TableReport(source, len(selected[side].kept), reads[side].skipped + selected[side].skipped, findings[side])
-        for side, source in sources.items()
+    sources: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
+    table, tables = read_labelled_tables(
+        table, task_format, {side: source for side, source in sources.items() if source}
     )
-    preprocessing = preprocessing_of(table)
-    rows = {side: found.rows for side, found in selected.items()}
-    order = _order(table, reads["train"].frame.iloc[selected["train"].kept])
-    rows["train"] = rows["train"]._replace(order=order)
-    preprocessed = {side: preprocess(rows[side], preprocessing, source) for side, source in sources.items()}
-    emptied = sum(len(rows[side].texts) - len(preprocessed[side].rows.texts) for side in sources)
-    if emptied:
-        logger.info("the preprocessing left no text in %d rows, which were dropped", emptied)
-
-    train, duplicates = drop_duplicates(preprocessed["train"])
-    rows = {side: found.rows for side, found in preprocessed.items()}
-    # One class is the clearer complaint than a split that cannot be made.
-    vocabulary = task_format.vocabulary(_names(train, task_format), table)
-    if "test" in rows:
-        test = rows["test"]
-    else:
-        train, test = _split(table, task_format, train, test_size(table), "test")
-    validation = rows.get("validation")
-    if table.validation_size is not None:
-        train, validation = _split(table, task_format, train, table.validation_size, "validation")
-    leaks = leaked_rows(train, validation, test)
-    removed = leaks if table.leaks == "remove" else []
-    train = _without(train, removed, table, task_format)
-    if leaks:
-        logger.info(
-            "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
-            table.train, len(leaks), len(removed),
-        )  # fmt: skip
-    data_report = DataReport(tables, duplicates, len(leaks), len(removed), emptied)
-    return Splits(train, validation, test, vocabulary, table, data_report)
+    train = tables["train"].rows
+    rows: dict[Side, Rows] = {side: labelled.rows for side, labelled in tables.items() if side != "train"}
+    split = split_rows(_row_keys(tables["train"], table, task_format), table, task_format, rows)
+    rows |= {side: train.take(indices) for side, indices in split.held_out.items()}
+    reports = tuple(labelled.report for labelled in tables.values())
+    return RowSplits(
+        train.take(split.train),
+        rows.get("validation"),
+        rows["test"],
+        split.vocabulary,
+        table,
+        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+    )
 
 
-def preprocessing_of(table: Table) -> Preprocessing:
-    """What a table's rows go through before they are tokenized: its columns are joined first, and rows without text
-    and rows that repeat one are dropped last, unless the steps say otherwise.
+def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding) -> Splits:
+    """Encodes all rows.
+
+    Args:
+      splits: the rows.
+      task_format: the encoder.
+      encoding: its settings; vocabulary and table are those of the splits.
 
     Raises:
-      ConfigError: a step that is unknown or out of order.
+      DataError: a label that no training row has, or a setting that the rows do not fit.
     """
-    first = () if JOIN in table.steps else (JOIN,)
-    last = tuple(step for step in (DROP_EMPTY, DROP_DUPLICATES) if step not in table.steps)
-    return Preprocessing((*first, *table.steps, *last), table.stop_words, table.text, table.text_pair)
+    table = splits.table
+    encoding = encoding._replace(vocabulary=splits.vocabulary, table=table)
+    encode = partial(encode_rows, task_format=task_format, encoding=encoding)
+    validation = splits.validation
+    return Splits(
+        validation=None if validation is None else fixed(encode(table.validation or table.train, validation), table),
+        test=fixed(encode(table.test or table.train, splits.test), table),
+        train=encode(table.train, splits.train),
+        vocabulary=splits.vocabulary,
+        table=table,
+        data_report=splits.data_report,
+    )
 
 
 def check_settings(table: Table, task_format: TaskFormat) -> None:
-    """Whether the settings of the table agree.
+    """Checks that the settings of the table agree.
 
     Raises:
       ConfigError: they contradict each other, or the task.
@@ -158,123 +123,44 @@ def _check_folds(table: Table) -> None:
         raise ConfigError(f"--fold counts from 0 to {table.folds - 1}, got {table.fold}")
 
 
-def check_contract(
-    table: Table, sources: Mapping[Side, str], reads: Mapping[Side, Read]
-) -> dict[Side, tuple[Finding, ...]]:
-    """What became of the contract in each table; every table's broken expectations are one error.
-
-    Raises:
-      ConfigError: the contract cannot be read.
-      DataError: it is broken.
-    """
-    if not table.contract:
-        return dict.fromkeys(sources, ())
-    contract = read_contract(table.contract)
-    findings: dict[Side, tuple[Finding, ...]] = {}
-    complaints = []
-    for side, source in sources.items():
-        # How many rows it takes is a question of training; the other tables may be small.
-        expected = contract if side == "train" else replace(contract, min_rows=1)
-        findings[side] = check(expected, reads[side].frame, table)
-        if broken := complaint(findings[side]):
-            complaints.append(broken_contract(table, source, broken))
-    if complaints:
-        raise DataError("; ".join(complaints))
-    return findings
-
-
-def broken_contract(table: Table, source: str, broken: str) -> str:
-    """What to say of a table that breaks its contract."""
-    return f"{source} breaks the contract {table.contract}: {broken}"
-
-
-def select(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> Selected:
-    """The rows of a frame that a task can use; the others are logged.
-
-    Raises:
-      DataError: a column is not there, or a row cannot be used where that ends the run.
-    """
-    if task_format.classes and table.label in frame.columns:
-        check_one_kind(kinds_of(frame[table.label].tolist()), table.label, source)
-    selected = select_rows(
-        frame,
-        [*task_format.columns(table), *(column for column in task_format.optional if column in frame.columns)],
-        lambda cells: task_format.read_row(cells, table),
-        source,
-        table.on_bad_row,
-    )
-    if selected.skipped:
-        logger.warning("%s: left out %s", source, listing(selected.skipped))
-    return selected
-
-
-def _order(table: Table, frame: pd.DataFrame) -> list[Any] | None:
-    """The group or time of each row, where the split goes by one."""
-    column = table.order_column
-    if column is None:
-        return None
-    check_order_column(table, frame.columns)
-    missing = np.flatnonzero(is_blank(frame[column]))
-    if len(missing):
-        raise not_ordered(table, len(missing), int(missing[0]))
-    return frame[column].astype(str).tolist() if table.group else sortable_times(frame[column], table.train).tolist()
-
-
 def check_order_column(table: Table, columns: Iterable[str]) -> None:
-    """Whether the column that the split goes by is there.
+    """Checks that the table has the column that the split goes by.
 
     Raises:
-      DataError: it is not.
+      DataError: it has not.
     """
-    there = list(columns)
-    if table.order_column is not None and table.order_column not in there:
+    columns = list(columns)
+    if table.order_column is not None and table.order_column not in columns:
         raise DataError(
             f"{table.train} has no column {table.order_column!r} to split by; its columns are "
-            f"{', '.join(map(str, there))}"
+            f"{', '.join(map(str, columns))}"
         )
 
 
 def is_blank(cells: pd.Series) -> np.ndarray:
-    """Which cells are missing or hold white space alone: [n] bool."""
+    """Which cells are missing or hold only white space: [n] bool."""
     return (cells.isna() | (cells.astype(str).str.strip() == "")).to_numpy(bool)
 
 
-def not_ordered(table: Table, count: int, first: int) -> DataError:
-    """What to say where rows lack the group or time that the split goes by; the first one is counted from 0."""
+def blank_order_error(table: Table, blank: np.ndarray) -> DataError:
+    """The error for usable rows without the group or time that the split goes by; `blank` holds their indices."""
     return DataError(
-        f"{table.train}: {count_of(count, 'row')} without a value in column {table.order_column!r} (the first is row "
-        f"{first + 1}), by which it is split; fill or remove them"
+        f"{table.train}: {count_of(len(blank), 'row')} without a value in column {table.order_column!r} (the first is "
+        f"row {blank[0] + 1}), by which it is split; fill or remove them"
     )
 
 
-def _split(table: Table, task_format: TaskFormat, rows: Rows, size: float, side: str) -> tuple[Rows, Rows]:
-    """Training rows, and those that are held out for the other side."""
-    order = None if rows.order is None else keys_of(rows.order) if table.group else np.array(rows.order)
-    known = Known(label_names(map(task_format.names, rows.labels)), order)
-    sides = hold_out(table, task_format, known, size, side)
-    return rows.take(sides.train), rows.take(sides.test)
+def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> RowKeys:
+    check_order_column(table, train.frame.columns)
+    order = None if table.order_column is None else _order(train, table, train.frame[table.order_column])
+    return RowKeys.of(train.preprocessed, task_format)._replace(order=order)
 
 
-def _without(train: Rows, leaks: list[int], table: Table, task_format: TaskFormat) -> Rows:
-    left = train.take(np.setdiff1d(np.arange(len(train.labels)), leaks))
-    gone = _names(train, task_format) - _names(left, task_format)
-    if gone or not left.labels:
-        raise all_leaked(table, gone if left.labels else set())
-    return left
-
-
-def all_leaked(table: Table, names: Iterable[str]) -> DataError:
-    """What to say where every training row leaks, or every one of some label names."""
-    whose = (
-        f"every training row of {', '.join(map(repr, sorted(names)))} has a text that"
-        if names
-        else ("the text of every training row")
-    )
-    return DataError(
-        f"{table.train}: {whose} stands in the validation or test rows too; give other rows, or keep such rows with "
-        f"--leaks report"
-    )
-
-
-def _names(rows: Rows, task_format: TaskFormat) -> set[str]:
-    return {name for label in rows.labels for name in task_format.names(label)}
+def _order(train: LabelledTable, table: Table, column: pd.Series) -> np.ndarray:
+    """The group or time of each row."""
+    cells = column.iloc[train.usable]
+    blank = np.flatnonzero(is_blank(cells))
+    if len(blank):
+        raise blank_order_error(table, blank)
+    order = hash64(cells.astype(str)) if table.group else sortable_times(cells, table.train)
+    return order[np.searchsorted(train.usable, train.rows.positions)]

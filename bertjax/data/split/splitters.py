@@ -1,8 +1,9 @@
-"""Which rows are held out: from labels, groups or times to two arrays of row indices, whatever the rows say.
+"""Splitters: from classes, groups or times of rows to the indices of training rows and held-out rows.
 
-Every function gives each row to one of the two sides, and gives the same sides for the same values and seed.
+Every function puts each row on one of the two sides, the same side for the same values and seed. `classes` are sorted
+by name, since a seeded split depends on their order.
 
-scikit-learn takes a second to import, and only where rows are dealt: a run with a table for each side starts without.
+scikit-learn takes a second to import, so it is imported where rows are dealt: a run with a table a side starts without.
 """
 
 import warnings
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bertjax.data.rows.label_vocabulary import RowLabels
 from bertjax.errors import DataError
 
 
-class Sides(NamedTuple):
+class TrainTest(NamedTuple):
     """Indices of the rows on either side; together they are every row once.
 
     Attributes:
@@ -26,43 +28,19 @@ class Sides(NamedTuple):
     test: np.ndarray
 
 
-class Strata(NamedTuple):
-    """The class of each row, in numbers.
-
-    Attributes:
-      names: of the classes, sorted.
-      codes: [N] places in them.
-    """
-
-    names: tuple[str, ...]
-    codes: np.ndarray
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The rows of each class that has some."""
-        counts = np.bincount(self.codes, minlength=len(self.names)).tolist()
-        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
-
-
-def strata_of(labels: Sequence[str]) -> Strata:
-    """The labels of rows as strata."""
-    names, codes = np.unique(np.asarray(labels), return_inverse=True)
-    return Strata(tuple(names.tolist()), codes)
-
-
-def stratified(strata: Strata, test_size: float, seed: int, source: str, side: str = "test") -> Sides:
+def stratified(classes: RowLabels, test_size: float, seed: int, source: str, side: str = "test") -> TrainTest:
     """Holds out rows so that each class has the same share on both sides.
 
     Args:
-      strata: the class of each row.
+      classes: the class of each row.
       test_size: a count of rows (1 or more), or a share of them.
-      seed: of the shuffle.
+      seed: seed of the shuffle.
       source, side: named in the error; which rows are held out, "test" or "validation".
 
     Raises:
       DataError: a class with one row, or a size that leaves a side without some class.
     """
-    counts, labels = strata.counts, strata.codes
+    counts, labels = classes.counts(), classes.codes
     lonely = sorted(label for label, count in counts.items() if count < 2)
     if lonely and len(counts) > 1:
         raise DataError(
@@ -81,22 +59,22 @@ def stratified(strata: Strata, test_size: float, seed: int, source: str, side: s
     from sklearn.model_selection import StratifiedShuffleSplit
 
     dealer = StratifiedShuffleSplit(1, test_size=held_out, train_size=len(labels) - held_out, random_state=seed)
-    return Sides(*next(dealer.split(labels, labels)))
+    return TrainTest(*next(dealer.split(labels, labels)))
 
 
 def grouped(
-    strata: Strata, groups: Sequence[Any] | np.ndarray, test_size: float, seed: int, source: str, side: str = "test"
-) -> Sides:
+    classes: RowLabels, groups: Sequence[Any] | np.ndarray, test_size: float, seed: int, source: str, side: str = "test"
+) -> TrainTest:
     """Holds out whole groups, so that no value of `groups` is on both sides.
 
     The groups are dealt so that classes have about the same share on both sides. Then groups change sides until no
-    single move or swap would bring the number of rows nearer to what is asked for.
+    single move or swap brings the number of held-out rows nearer to `test_size`.
 
     Args:
-      strata: the class of each row.
-      groups: one a row, or a key of it.
+      classes: the class of each row.
+      groups: the group of each row, or a hash of it.
       test_size: a count of rows (1 or more), or a share of them.
-      seed: of the deal.
+      seed: seed of the deal.
       source, side: named in the error; which rows are held out.
 
     Raises:
@@ -105,7 +83,7 @@ def grouped(
     values, group_of_row = np.unique(np.asarray(groups), return_inverse=True)
     if len(values) < 2:
         raise DataError(f"{source}: a grouped split needs two groups or more, all rows are of one")
-    labels, most_rows = strata.codes, max(strata.counts.values())
+    labels, most_rows = classes.codes, max(classes.counts().values())
     if most_rows < 2:
         raise DataError(f"{source}: every class has a single row, which cannot be on both sides of a split; add rows")
     held_out = _count_between_sides(test_size, len(labels), source, side)
@@ -123,16 +101,16 @@ def grouped(
     return _sides(is_out[group_of_row])
 
 
-def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, side: str = "test") -> Sides:
-    """Holds out the latest rows; rows of the same time are never parted, so the order of rows has no say.
+def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, side: str = "test") -> TrainTest:
+    """Holds out the latest rows; rows of the same time stay together, so the order of rows does not matter.
 
     Args:
-      times: one a row, numbers or datetimes.
+      times: a number or datetime of each row.
       test_size: a count of rows (1 or more), or a share of them; the cut is between two times, as near as possible.
       source, side: named in the error; which rows are held out.
 
     Returns:
-      Both sides in the order of time, rows of the same time in their own order.
+      Both sides in the order of time; rows of the same time keep their order.
 
     Raises:
       DataError: one time only, or a size that leaves a side empty.
@@ -144,23 +122,23 @@ def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, si
     if not cuts.size:
         raise DataError(f"{source}: a time split needs two times or more, all rows have {times[0]}")
     cut = cuts[np.abs(cuts - (len(times) - held_out)).argmin()]
-    return Sides(order[:cut], order[cut:])
+    return TrainTest(order[:cut], order[cut:])
 
 
-def kfold(strata: Strata, folds: int, fold: int, seed: int, source: str) -> Sides:
+def kfold(classes: RowLabels, folds: int, fold: int, seed: int, source: str) -> TrainTest:
     """Deals the rows into `folds` parts, each class evenly, and holds one out; every row is in exactly one part.
 
     Args:
-      strata: the class of each row.
+      classes: the class of each row.
       folds: number of parts, 2 or more.
       fold: the part to hold out, counted from 0.
-      seed: of the shuffle.
+      seed: seed of the shuffle.
       source: named in the error.
 
     Raises:
       DataError: a class with fewer rows than folds.
     """
-    label, rows = min(strata.counts.items(), key=lambda item: (item[1], item[0]))
+    label, rows = min(classes.counts().items(), key=lambda item: (item[1], item[0]))
     if folds > rows:
         what = repr(label) if label else "the table"
         raise DataError(
@@ -169,8 +147,8 @@ def kfold(strata: Strata, folds: int, fold: int, seed: int, source: str) -> Side
         )
     from sklearn.model_selection import StratifiedKFold
 
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(strata.codes)), strata.codes)
-    return Sides(*list(parts)[fold])
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(classes.codes)), classes.codes)
+    return TrainTest(*list(parts)[fold])
 
 
 def rows_to_hold_out(test_size: float, total: int) -> int:
@@ -188,13 +166,13 @@ def _count_between_sides(test_size: float, total: int, source: str, side: str) -
     return held_out
 
 
-def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, wanted: int) -> None:
-    """Moves or swaps single groups, in place, as long as that brings the rows held out nearer to `wanted`.
+def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, target: int) -> None:
+    """Moves or swaps single groups, in place, as long as that brings the number of held-out rows nearer to `target`.
 
     Args:
       is_out: [G] which groups are held out.
-      rows_of_group: [G].
-      wanted: rows to hold out.
+      rows_of_group: [G] rows in each group.
+      target: rows to hold out.
     """
     total = int(rows_of_group.sum())
     while True:
@@ -203,16 +181,16 @@ def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, wanted: int) -> Non
         leaving = np.unique(np.append(rows_of_group[is_out], 0))[:, None]
         entering = np.unique(np.append(rows_of_group[~is_out], 0))[None, :]
         after = now - leaving + entering
-        # Of equal ends the one that moves the fewest rows: it disturbs the shares of the classes least.
-        price = np.abs(after - wanted) + (leaving + entering) / (2 * total + 1)
+        # Of equally near results, the one that moves the fewest rows disturbs the shares of the classes least.
+        price = np.abs(after - target) + (leaving + entering) / (2 * total + 1)
         price[(after == 0) | (after == total)] = np.inf
         i, j = np.unravel_index(price.argmin(), price.shape)
-        if 0 < now < total and abs(after[i, j] - wanted) >= abs(now - wanted):
+        if 0 < now < total and abs(after[i, j] - target) >= abs(now - target):
             return
         leaver = np.flatnonzero(is_out & (rows_of_group == leaving[i, 0]))[:1]
         enterer = np.flatnonzero(~is_out & (rows_of_group == entering[0, j]))[:1]
         is_out[leaver], is_out[enterer] = False, True
 
 
-def _sides(is_out: np.ndarray) -> Sides:
-    return Sides(np.flatnonzero(~is_out), np.flatnonzero(is_out))
+def _sides(is_out: np.ndarray) -> TrainTest:
+    return TrainTest(np.flatnonzero(~is_out), np.flatnonzero(is_out))

@@ -1,1 +1,1 @@
-"""Tables that do not fit in memory: read once, in blocks, by Ray Data's workers; their tokens wait on the disk."""
+"""Tables that do not fit in memory: Ray Data encodes them in one pass, and their tokens are kept on the disk."""

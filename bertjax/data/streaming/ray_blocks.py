@@ -1,9 +1,8 @@
 """Ray Data reads the files of a table and encodes their rows in its workers; the results come back in order.
 
-A read task goes through files and yields frames of rows; a map task encodes one frame. Both kinds of block are
-single values, since the cells of a table need not fit Arrow's types, and since what a block holds must not hang on
-where Ray cuts it. What goes wrong in a worker is a value too: the first mistake of a file is met where its rows would
-be.
+A read task yields the rows of files as frames; a map task encodes one frame. A `FileBlock` is one pickled value, since
+the cells of a table need not fit Arrow's types, and since Ray must not cut it. Errors in a worker are values too, so
+that the first error of a file comes after the rows before it.
 """
 
 import logging
@@ -19,11 +18,11 @@ import pandas as pd
 
 from bertjax.data.read.bad_rows import PLACE, BadRow
 from bertjax.data.read.sources import File, read_frames
-from bertjax.data.streaming.encode_rows import EncodedRows, Recipe, encode_rows
+from bertjax.data.streaming.encode_block import EncodedBlock, Recipe, encode_block
 from bertjax.errors import DataError, UserError
 
 BLOCK_ROWS = 2**13
-_BLOCK_BYTES = 2**20  # what Ray joins small values to; these rows are about as many, so that a task has one value
+_BLOCK_BYTES = 2**20  # Ray joins smaller values; these rows have about as many bytes, so that a task has one value
 _STORE_BYTES = 2**28  # of shared memory
 _READ_TASKS = 2**8  # at most; a task costs as much as some thousands of rows
 _READERS = 4  # files read at a time, at most
@@ -32,31 +31,23 @@ _VALUE = "value"  # the one column of a block
 
 
 class FileBlock(NamedTuple):
-    """What a worker made of a part of a file.
+    """A part of a file.
 
     Attributes:
-      file: its name.
-      columns: all that these rows have.
-      broken: rows that cannot be read, as they were met.
-      encoded: the rows, or None where there are none.
-      mistake: what ended the file, in one line; empty where nothing did.
+      file: name of the file.
+      columns: all columns of these rows.
+      broken: rows that cannot be read, in their order.
+      frame: the rows, until they are encoded.
+      encoded: the encoded rows; None where there are none.
+      error: one line that says why the rest of the file cannot be read; empty without an error.
     """
 
     file: str
-    columns: tuple[str, ...]
-    broken: tuple[BadRow, ...]
-    encoded: EncodedRows | None
-    mistake: str = ""
-
-
-class _Part(NamedTuple):
-    """A part of a file that is read and not yet encoded."""
-
-    file: str
-    columns: tuple[str, ...]
-    frame: pd.DataFrame
-    broken: tuple[BadRow, ...]
-    mistake: str = ""
+    columns: tuple[str, ...] = ()
+    broken: tuple[BadRow, ...] = ()
+    frame: pd.DataFrame | None = None
+    encoded: EncodedBlock | None = None
+    error: str = ""
 
 
 def encoded_blocks(
@@ -65,8 +56,8 @@ def encoded_blocks(
     """The rows of files, encoded, in the order of the files and of their rows.
 
     Args:
-      files: to read.
-      source: named in what is said of bad rows.
+      files: files to read.
+      source: named in the description of unusable rows.
       recipe: how rows are encoded.
       block_rows: rows encoded at a time.
     """
@@ -87,58 +78,61 @@ def encoded_blocks(
                 override_num_blocks=min(_READ_TASKS, len(files)),
             )
             blocks = parts.map_batches(
-                partial(_encode_parts, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
+                partial(_encode_blocks, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
             )
             for table in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-                for value in table[_VALUE]:
-                    yield pickle.loads(value.as_buffer())
+                yield from _blocks(table)
 
 
-def _encode_parts(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
-    for value in table[_VALUE]:
-        part: _Part = pickle.loads(value.as_buffer())
-        encoded, mistake = None, part.mistake
+def _encode_blocks(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:
+    for block in _blocks(table):
         try:
-            encoded = encode_rows(part.frame, source, recipe)
+            encoded = None if block.frame is None else encode_block(block.frame, source, recipe)
+            yield _packed(block._replace(frame=None, encoded=encoded))
         except UserError as error:
-            mistake = str(error)
-        yield _block(FileBlock(part.file, part.columns, part.broken, encoded, mistake))
+            yield _packed(block._replace(frame=None, error=str(error)))
 
 
 def _read_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Iterator[Any]:
     for file in files:
-        yield from _read_parts(file, recipe, block_rows)
+        yield from map(_packed, _read_file(file, recipe, block_rows))
 
 
-def _read_parts(file: File, recipe: Recipe, block_rows: int) -> Iterator[Any]:
+def _read_file(file: File, recipe: Recipe, block_rows: int) -> Iterator[FileBlock]:
     table = recipe.table
     broken: list[BadRow] = []
+    error = ""
     try:
         for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
             # A record of JSON lines may lack a key that others have.
             places = [PLACE] if PLACE in frame.columns else []
             cells = frame.reindex(columns=[*recipe.frame_columns, *places])
-            yield _block(_Part(file.name, tuple(map(str, frame.columns)), cells, tuple(broken)))
+            yield FileBlock(file.name, tuple(map(str, frame.columns)), tuple(broken), cells)
             broken.clear()
-        rest, mistake = tuple(broken), ""
-    except DataError as error:
-        rest, mistake = tuple(broken), str(error)
-    if rest or mistake:
-        yield _block(_Part(file.name, (), pd.DataFrame(), rest, mistake))
+    except DataError as caught:
+        error = str(caught)
+    if broken or error:
+        yield FileBlock(file.name, broken=tuple(broken), error=error)
 
 
-def _block(value: Any) -> Any:
+def _blocks(table: Any) -> Iterator[FileBlock]:
+    """The blocks in an Arrow table of Ray Data."""
+    for value in table[_VALUE]:
+        yield pickle.loads(value.as_buffer())
+
+
+def _packed(block: FileBlock) -> Any:
     import pyarrow
 
-    return pyarrow.table({_VALUE: pyarrow.array([pickle.dumps(value)], pyarrow.large_binary())})
+    return pyarrow.table({_VALUE: pyarrow.array([pickle.dumps(block)], pyarrow.large_binary())})
 
 
 @contextmanager
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
-    """The Ray session that is there, or one of this machine for as long as it is needed.
+    """Uses the running Ray session, or starts one on this machine and ends it afterwards.
 
     Args:
-      num_cpus: of a new session; default: all.
+      num_cpus: cores of a new session; default: all.
     """
     import ray
 
@@ -160,7 +154,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data says on stderr when it starts and ends, whatever the level of other loggers."""
+    """Silences Ray Data, which writes to stderr when it starts and ends, whatever the level of other loggers."""
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -171,7 +165,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _table_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Any:
-    """The files as a source of Ray Data: one read task a file, or several neighbours where there are many."""
+    """The files as a source of Ray Data: one read task for a file, or for several neighbours of many files."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 

@@ -1,4 +1,4 @@
-"""`StreamContract`: whether a table that is read in parts keeps its contract."""
+"""`StreamContract`: checks a table against its contract part by part."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from bertjax.data.validate.contract import (
 
 
 class StreamContract:
-    """A contract, and what the parts of a table have told of it: a few rows that break it, and the keys of all."""
+    """A contract and the check of the parts so far: a few rows that break it, and the unique keys of all rows."""
 
     def __init__(self, contract: Contract):
         self._contract = contract
@@ -24,7 +24,7 @@ class StreamContract:
         self._keys: list[list[np.ndarray]] = [[] for _ in contract.unique]
 
     def add(self, part: CheckedRows) -> None:
-        """Takes in what a part tells."""
+        """Adds the check of the next part."""
         for expectation, (rows, first) in part.broken.items():
             before = self._broken.get(expectation, Broken(0, ()))
             here = tuple((row + self._num_rows, cells) for row, cells in first)
@@ -37,8 +37,8 @@ class StreamContract:
         """One finding an expectation.
 
         Args:
-          table: says which columns are text and label.
-          columns: that any part has.
+          table: settings that name the text and label columns.
+          columns: columns of all parts.
         """
         broken = dict(self._broken)
         for key, keys in zip(self._contract.unique, self._keys, strict=True):
@@ -49,10 +49,10 @@ class StreamContract:
 
 
 def _repeated(keys: np.ndarray) -> Broken:
-    """The rows whose key an earlier row has, and of the first of them, where that is.
+    """The rows whose key an earlier row has, with the number of that row for the first few.
 
     Args:
-      keys: [n, 2].
+      keys: [n, 2] hashes.
     """
     order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal keys, the earlier row is first
     is_new = np.ones(len(order), bool)

@@ -17,7 +17,7 @@ from bertjax.data.rows.cells import (
     read_texts,
     shown,
 )
-from bertjax.data.rows.label_vocabulary import in_order, label_ids, label_indices, label_vocabulary
+from bertjax.data.rows.label_vocabulary import class_indices, label_indices, label_vocabulary, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
@@ -49,7 +49,7 @@ def _read_class(cells: Mapping[str, Any], table: Table, texts: Texts) -> str:
 
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
-    labels = label_ids(rows.labels, encoding.vocabulary, source)
+    labels = class_indices(rows.labels, encoding.vocabulary, source)
     return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
 
 
@@ -78,7 +78,7 @@ def _several_vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
     known = set(names)
     if not known:
         raise DataError(f"multi_label needs a label or more, the training rows of {table.train} have none")
-    return table.labels or in_order(known)
+    return table.labels or sorted_labels(known)
 
 
 def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:

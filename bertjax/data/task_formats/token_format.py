@@ -10,7 +10,7 @@ from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import in_windows
 from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_list, shown
-from bertjax.data.rows.label_vocabulary import in_order, label_indices
+from bertjax.data.rows.label_vocabulary import label_indices, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
@@ -86,7 +86,7 @@ def _vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
             f"token_classification needs two labels or more, the training rows of {table.train} have only "
             f"{', '.join(map(repr, known))}"
         )
-    return in_order(known)
+    return sorted_labels(known)
 
 
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:

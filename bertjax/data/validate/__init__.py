@@ -1,1 +1,1 @@
-"""Data contracts: what a table promises, checked before anything is trained."""
+"""Data contracts: expectations of a table, checked before training."""

@@ -1,4 +1,4 @@
-"""The data contract: what a table promises, checked with pandera before anything is trained."""
+"""The data contract: expectations of a table, checked with pandera before training."""
 
 import math
 import re
@@ -10,33 +10,33 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.rows.cells import is_missing, label_texts
-from bertjax.data.rows.row_hashes import exact_keys_of
+from bertjax.data.rows.row_hashes import hash128
 from bertjax.data.rows.timestamps import as_datetimes
 from bertjax.data.table import Table
 
 ColumnType = Literal["text", "integer", "number", "datetime"]
-EXAMPLES = 3  # rows that are shown of a broken expectation
+EXAMPLES = 3  # rows shown for a broken expectation
 _EXAMPLE_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a table promises. The default asks for one row, which every table that can be read has.
+    """Expectations of a table. The default expects one row, which every table that can be read has.
 
     The cells of a csv are text, so a column holds integers where each of its cells can be read as one.
     """
 
     columns: Mapping[str, ColumnType] = field(default_factory=dict)
-    """Columns that are there and what their cells hold, missing ones apart."""
+    """Required columns and the type of their cells, missing cells apart."""
 
     unique: tuple[tuple[str, ...], ...] = ()
-    """Keys: columns that never repeat, each key taken together; missing cells count as equal."""
+    """Keys: columns whose cells, taken together, never repeat; missing cells count as equal."""
 
     not_null: tuple[str, ...] = ()
     """Columns without a missing cell."""
 
     labels: tuple[str, ...] = ()
-    """All that the label column may hold, in lists too; without any, what it likes."""
+    """Allowed labels, also within lists; empty allows all."""
 
     min_characters: int = 0
     """Fewest characters (code points) of a cell of a text column."""
@@ -49,13 +49,13 @@ class Contract:
 
 
 class Finding(NamedTuple):
-    """One expectation and what became of it.
+    """The outcome of one expectation.
 
     Attributes:
-      expectation: a sentence, unlike any other of the contract.
-      holds: None where it was not checked, as a column of it is not there.
-      failures: rows that break it; 0 for what is not about single rows.
-      examples: the first of them with their row numbers, counted from 1 after the header; or what is there instead.
+      expectation: a sentence, unique within the contract.
+      holds: None where it was not checked because one of its columns is missing.
+      failures: rows that break it; 0 where it is not about single rows.
+      examples: the first such rows with their numbers, counted from 1 after the header; or what the table has instead.
     """
 
     expectation: str
@@ -68,8 +68,8 @@ class Broken(NamedTuple):
     """Rows that break an expectation.
 
     Attributes:
-      rows: how many.
-      first: the first of them, their numbers counted from 1 and what they hold.
+      rows: number of rows.
+      first: row number, counted from 1, and cells of the first few.
     """
 
     rows: int
@@ -77,12 +77,12 @@ class Broken(NamedTuple):
 
 
 class CheckedRows(NamedTuple):
-    """What can be said of a part of a table.
+    """The check of a part of a table.
 
     Attributes:
-      num_rows: of the part.
-      broken: the broken expectations of single rows.
-      keys: of each unique key, [num_rows, 2] that are equal where the rows are.
+      num_rows: rows of the part.
+      broken: broken expectations of single rows.
+      keys: for each unique key of the contract, [num_rows, 2] hashes of its cells.
     """
 
     num_rows: int
@@ -91,13 +91,13 @@ class CheckedRows(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """An expectation of values.
+    """An expectation of cells.
 
     Attributes:
-      expectation: a sentence, unlike any other of the contract.
-      columns: that it is about.
-      holds: from the column, or from a frame of several, to one boolean a row.
-      sees_missing: a missing cell can break it.
+      expectation: a sentence, unique within the contract.
+      columns: columns of the cells.
+      holds: the column, or a frame of several columns -> one boolean a row.
+      sees_missing: whether a missing cell can break it.
     """
 
     expectation: str
@@ -107,69 +107,58 @@ class _Rule(NamedTuple):
 
 
 def check(contract: Contract, frame: pd.DataFrame, table: Table) -> tuple[Finding, ...]:
-    """Checks every expectation, whichever others fail.
+    """Checks every expectation of a table.
 
     Args:
-      contract: what to expect.
-      frame: as it was read; its index has no say.
-      table: says which columns are text and label.
+      contract: the expectations.
+      frame: the table as read; its index is ignored.
+      table: settings that name the text and label columns.
 
     Returns:
-      One finding an expectation: the columns, their values, the number of rows.
+      One finding an expectation: columns, then cells, then the number of rows.
     """
     rules = _rules(contract, table)
-    columns = _columns(contract, rules)
-    missing = {column for column in columns if column not in frame.columns}
-    # The index becomes positions; columns of which nothing is expected would only cost time.
-    expected = frame[[column for column in columns if column not in missing]].reset_index(drop=True)
-    broken = _broken(expected, columns, [rule for rule in rules if not missing & set(rule.columns)], contract.min_rows)
-    return _findings(contract, rules, list(frame.columns), len(frame), broken)
+    return _findings(contract, rules, list(frame.columns), len(frame), _broken(frame, rules))
 
 
 def columns_of(contract: Contract, table: Table) -> tuple[str, ...]:
-    """All columns of which something is expected."""
+    """All columns with an expectation."""
     return _columns(contract, _rules(contract, table))
 
 
 def check_rows(contract: Contract, frame: pd.DataFrame, table: Table) -> CheckedRows:
-    """Checks a part of a table, as far as that can be done without the rest.
+    """Checks what can be checked of a part of a table; datetimes must be in ISO 8601.
 
     Args:
-      contract: what to expect.
-      frame: with all `columns_of` the contract.
-      table: says which columns are text and label.
+      contract: the expectations.
+      frame: rows, with all `columns_of` the contract.
+      table: settings that name the text and label columns.
     """
     rules = _rules(replace(contract, unique=()), table, iso_only=True)
-    expected = frame[list(columns_of(contract, table))].reset_index(drop=True)
     keys = tuple(
-        exact_keys_of(zip(*(map(_comparable, expected[column].tolist()) for column in key), strict=True))
+        hash128(zip(*(map(_comparable, frame[column].tolist()) for column in key), strict=True))
         for key in contract.unique
     )
-    return CheckedRows(len(frame), _broken(expected, list(expected.columns), rules, 0), keys)
+    return CheckedRows(len(frame), _broken(frame, rules), keys)
 
 
 def findings_of(
     contract: Contract, table: Table, columns: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
 ) -> tuple[Finding, ...]:
-    """What became of the expectations of a table that was checked in parts.
+    """The findings of a table that was checked in parts.
 
     Args:
-      contract: what was expected.
-      table: says which columns are text and label.
-      columns: that the table has.
-      num_rows: of all parts.
-      broken: the expectations that single rows break, in any part.
+      contract: the expectations.
+      table: settings that name the text and label columns.
+      columns: columns of the table.
+      num_rows: rows of all parts.
+      broken: the expectations that single rows of any part break.
     """
-    rules = _rules(contract, table, iso_only=True)
-    told = dict(broken)
-    told |= {_is_there(column): Broken(0, ()) for column in _columns(contract, rules) if column not in columns}
-    if num_rows < contract.min_rows:
-        told[_has_rows(contract.min_rows)] = Broken(0, ())
-    return _findings(contract, rules, columns, num_rows, told)
+    return _findings(contract, _rules(contract, table, iso_only=True), columns, num_rows, broken)
 
 
 def unique_expectation(key: Sequence[str]) -> str:
-    """What is expected of a unique key."""
+    """The sentence of a unique key."""
     return f"{' and '.join(map(repr, key))} never repeat{'s' if len(key) == 1 else ' together'}"
 
 
@@ -178,44 +167,45 @@ def _columns(contract: Contract, rules: Iterable[_Rule]) -> tuple[str, ...]:
 
 
 def _findings(
-    contract: Contract, rules: Sequence[_Rule], there: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
+    contract: Contract, rules: Sequence[_Rule], present: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
 ) -> tuple[Finding, ...]:
-    def of_table(expectation: str, found: str) -> Finding:
-        return Finding(expectation, False, 0, (found,)) if expectation in broken else Finding(expectation, True)
+    def of_table(expectation: str, holds: bool, actual: str) -> Finding:
+        return Finding(expectation, True) if holds else Finding(expectation, False, 0, (actual,))
 
     def of_rows(rule: _Rule) -> Finding:
-        if not set(rule.columns) <= set(there):
+        if not set(rule.columns) <= set(present):
             return Finding(rule.expectation, None)
         rows, first = broken.get(rule.expectation, (0, ()))
         return Finding(rule.expectation, not rows, rows, tuple(f"row {row}: {cells}" for row, cells in first))
 
-    columns = _columns(contract, rules)
+    least, actual = contract.min_rows, f"the columns are {', '.join(map(str, present))}"
+    enough = f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
     return (
-        *(of_table(_is_there(column), f"the columns are {', '.join(map(str, there))}") for column in columns),
+        *(of_table(f"column {name!r} is there", name in present, actual) for name in _columns(contract, rules)),
         *map(of_rows, rules),
-        of_table(_has_rows(contract.min_rows), f"it has {num_rows}"),
+        of_table(enough, num_rows >= least, f"it has {num_rows}"),
     )
 
 
-def complaint(findings: Iterable[Finding]) -> str:
-    """Every broken expectation, in one line; empty where there is none.
+def describe_broken(findings: Iterable[Finding]) -> str:
+    """All broken expectations in one line; empty without any.
 
-    >>> complaint([Finding("'stars' holds integers", False, 2, ("row 3: 'x'", "row 9: 'y'")), Finding("...", True)])
+    >>> describe_broken([Finding("'stars' holds integers", False, 2, ("row 3: 'x'", "row 9: 'y'"))])
     "'stars' holds integers, but not in 2 rows (the first is row 3: 'x')"
     """
     parts = []
     for finding in findings:
         if finding.holds is False:
-            found = finding.examples[0]
+            problem = finding.examples[0]
             if finding.failures:
                 rows = "1 row" if finding.failures == 1 else f"{finding.failures} rows"
-                found = f"not in {rows} (the first is {found})"
-            parts.append(f"{finding.expectation}, but {found}")
+                problem = f"not in {rows} (the first is {problem})"
+            parts.append(f"{finding.expectation}, but {problem}")
     return "; ".join(parts)
 
 
 def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Rule]:
-    """What is expected of values; of a table in parts, datetimes in ISO 8601, since no part tells another format."""
+    """The expectations of cells; `iso_only` is for parts of a table, which cannot show another format of datetimes."""
     rules = []
     for column, kind in contract.columns.items():
         plural, holds = _ISO_DATETIMES if iso_only and kind == "datetime" else _TYPES[kind]
@@ -233,21 +223,14 @@ def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Ru
     if least > 0 or most is not None:
         bounds = f"{least} or more" if most is None else f"{least} to {most}"
         limit = math.inf if most is None else most
-        # A cell that is no text has no length; that it must be text is another complaint.
+        # A cell that is no text has no length; its type is another expectation.
         fits = _each(lambda cell: not isinstance(cell, str) or least <= len(cell) <= limit)
         rules += [_Rule(f"{name!r} has {bounds} characters", (name,), fits) for name in (*table.text, *table.text_pair)]
     return rules
 
 
-def _broken(frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule], min_rows: int) -> dict[str, Broken]:
-    """The broken expectations, each with the rows that break it.
-
-    Args:
-      frame: with an index of positions.
-      columns: that must be there.
-      rules: about columns that are.
-      min_rows: fewest rows.
-    """
+def _broken(frame: pd.DataFrame, rules: Sequence[_Rule]) -> dict[str, Broken]:
+    """The broken expectations of rows, each with the rows that break it; rules on missing columns are skipped."""
     # pandera takes a quarter of a second to import, which only a run with a contract should wait for.
     import pandera.pandas as pandera
     from pandera.config import config_context
@@ -257,40 +240,29 @@ def _broken(frame: pd.DataFrame, columns: Sequence[str], rules: Sequence[_Rule],
         of_columns = rule.holds if len(rule.columns) == 1 else lambda rows: rule.holds(rows[list(rule.columns)])
         return pandera.Check(of_columns, name=rule.expectation, ignore_na=not rule.sees_missing)
 
-    of_column = {name: [as_check(rule) for rule in rules if rule.columns == (name,)] for name in columns}
-    of_frame = [as_check(rule) for rule in rules if len(rule.columns) > 1]
-    enough = pandera.Check(lambda rows: len(rows) >= min_rows, name=_has_rows(min_rows), ignore_na=False)
+    checked = {rule.expectation: rule for rule in rules if set(rule.columns) <= set(frame.columns)}
+    columns = list(dict.fromkeys(name for rule in checked.values() for name in rule.columns))
+    frame = frame[columns].reset_index(drop=True)  # positions; other columns would only cost time
+    of_column = {name: [as_check(rule) for rule in checked.values() if rule.columns == (name,)] for name in columns}
     schema = pandera.DataFrameSchema(
         {name: pandera.Column(nullable=True, checks=checks) for name, checks in of_column.items()},
-        checks=[*of_frame, enough],
+        checks=[as_check(rule) for rule in checked.values() if len(rule.columns) > 1],
     )
-    columns_by_rule = {rule.expectation: rule.columns for rule in rules}
     broken: dict[str, Broken] = {}
     try:
-        # Variables of the environment can turn pandera off; a contract that is named is always checked.
+        # Environment variables can turn pandera off; a contract that is named is always checked.
         with config_context(validation_enabled=True, validation_depth="SCHEMA_AND_DATA"):
             schema.validate(frame, lazy=True)
     except SchemaErrors as errors:
         for error in errors.schema_errors:
-            if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-                broken[_is_there(error.failure_cases)] = Broken(0, ())
-            elif error.reason_code is SchemaErrorReason.DATAFRAME_CHECK:
-                kept = error.check_output
-                positions = kept.index[~kept].tolist() if isinstance(kept, pd.Series) else []
-                looked_at = columns_by_rule.get(error.check.name, ())
-                first = tuple((row + 1, _shown(frame, row, looked_at)) for row in positions[:EXAMPLES])
-                broken[error.check.name] = Broken(len(positions), first)
-            else:
-                raise error from None  # a rule that failed itself is a mistake of this file
+            if error.reason_code is not SchemaErrorReason.DATAFRAME_CHECK:
+                raise error from None  # a rule that raised an exception is a bug in this file
+            holds = error.check_output
+            positions = holds.index[~holds].tolist()
+            shown = checked[error.check.name].columns
+            first = tuple((row + 1, _shown(frame, row, shown)) for row in positions[:EXAMPLES])
+            broken[error.check.name] = Broken(len(positions), first)
     return broken
-
-
-def _is_there(column: str) -> str:
-    return f"column {column!r} is there"
-
-
-def _has_rows(least: int) -> str:
-    return f"there {'is 1 row' if least == 1 else f'are {least} rows'} or more"
 
 
 def _shown(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
@@ -301,7 +273,7 @@ def _shown(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
 
 
 def _each(holds: Callable[[Any], bool]) -> Callable[[pd.Series], pd.Series]:
-    """A rule about a column out of one about a cell."""
+    """A rule for a column from a rule for a cell."""
     return lambda cells: pd.Series([holds(cell) for cell in cells], cells.index, dtype=bool)
 
 
@@ -311,7 +283,7 @@ def _is_first(cells: Any) -> pd.Series:
 
 
 def _comparable(cell: Any) -> Any:
-    """What is written alike where `_is_first` takes cells for equal."""
+    """A value whose `repr` is equal where `_is_first` finds cells equal."""
     if is_missing(cell):
         return None
     if isinstance(cell, bool | np.bool_ | int | float | np.number):
@@ -322,12 +294,12 @@ def _comparable(cell: Any) -> Any:
 def _is_integer(cell: Any) -> bool:
     if isinstance(cell, str):
         return re.fullmatch(r"\s*[+-]?[0-9]+\s*", cell) is not None
-    # An integer column that met a missing cell on its way holds floats.
+    # pandas turns an integer column with a missing cell into floats.
     return _is_number(cell) and cell == int(cell)
 
 
 def _is_number(cell: Any) -> bool:
-    # Python would take True for 1 and "1_000" for 1000.
+    # float() reads True as 1 and "1_000" as 1000.
     if isinstance(cell, bool | np.bool_) or (isinstance(cell, str) and "_" in cell):
         return False
     try:

@@ -40,10 +40,10 @@ def read_contract(path: str) -> Contract:
         raise ConfigError(f"contract {path}: unknown {', '.join(map(repr, unknown))}; there are {', '.join(_READERS)}")
     settings = {}
     for key, value in values.items():
-        read, wanted = _READERS[key]
+        read, expected = _READERS[key]
         settings[key] = read(value)
         if settings[key] is None:
-            raise ConfigError(f"contract {path}: {key!r} must be {wanted}, got {json.dumps(value)}")
+            raise ConfigError(f"contract {path}: {key!r} must be {expected}, got {json.dumps(value)}")
     contract = Contract(**settings)
     if contract.max_characters is not None and contract.max_characters < contract.min_characters:
         raise ConfigError(
@@ -53,7 +53,7 @@ def read_contract(path: str) -> Contract:
     return contract
 
 
-# Each reads one kind of value, and returns None for any other.
+# Each function parses one kind of value, and returns None for any other.
 
 
 def _columns(value: Any) -> dict[str, ColumnType] | None:

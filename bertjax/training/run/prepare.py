@@ -1,25 +1,23 @@
 """The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, read_config_json
-from bertjax.data.batching.batch_plan import plan_training
+from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import BatchSource, StoredBatches
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.rows.data_report import DataReport
-from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.data.split.class_balance import class_weights, oversampled
-from bertjax.data.split.read_splits import Splits, preprocessing_of, read_splits
-from bertjax.data.streaming.disk_store import StoredExamples
-from bertjax.data.streaming.stream_splits import StreamedSplits, stream_splits
+from bertjax.data.split.class_balance import balance_classes
+from bertjax.data.split.labelled_table import preprocessing_of
+from bertjax.data.split.read_splits import encode_splits, read_splits
+from bertjax.data.split.splits import Split, Splits
+from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
@@ -35,17 +33,18 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """What a run starts from.
+    """The input of a run.
 
     Attributes:
-      train: the batches to train on.
-      model: with the label vocabulary and the dropout rates of the run.
-      params: pretrained, the head fresh unless the checkpoint was trained on the same labels.
-      preprocessing: of the rows that it was trained on.
-      table: the settings that were followed, with the columns that were found.
-      data_report: what was read, dropped and removed on the way.
-      datasets: which rows are used for what.
-      weights: digest of those that the run starts from.
+      train: training batches.
+      validation, test: examples to evaluate on.
+      model: the network, with the label vocabulary and the dropout rates of the run.
+      params: pretrained parameters; the head is fresh unless the checkpoint was trained on the same labels.
+      preprocessing: the steps that the training rows went through.
+      table: settings of the table, with the columns that were found.
+      data_report: counts of rows that were read, dropped and removed.
+      datasets: source and digest of the rows of each side.
+      weights: digest of the pretrained weights.
     """
 
     train: BatchSource
@@ -65,103 +64,35 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     """Reads and checks everything that a run needs; writes nothing.
 
     Raises:
-      UserError: whatever is wrong with the table, the model or the settings.
+      UserError: the table, the model or the settings have a mistake.
     """
     task_format = find_format(config.task)
     _check_loss(config, task_format)
     folder = resolve_model(config.model)
-    positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
-    if config.max_length > positions:
-        raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
+    _check_length(config, folder)
     tokenizer = load_tokenizer(folder)
-    splits = (
-        stream_splits(config.data, task_format, folder, len(tokenizer), config.max_length, config.masking, config.seed)
-        if config.data.reader == "ray"
-        else read_splits(config.data, task_format)
+    encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
+    splits = _read_rows(config, task_format, encoding, folder)
+    model, params = _load_model(config, folder, splits.vocabulary)
+    imbalance = config.imbalance
+    train = balance_classes(
+        splits.train.examples, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed
     )
-    table, vocabulary = splits.table, splits.vocabulary
-    model, params = from_pretrained(
-        str(folder),
-        task=config.task,
-        labels=vocabulary or None,
-        new_head=True,
-        pooling=config.pooling,
-        seed=config.seed,
-        init_missing=config.init_missing,
-        drop=config.drop,
-        execution=config.execution,
-    )
-    model = _with_dropout(model, config.dropout_rate)
-    encoding = Encoding(tokenizer, vocabulary, config.max_length, table, masking=config.masking, seed=config.seed)
-
-    def judging(rows: Rows | StoredExamples, source: str) -> Examples:
-        if isinstance(rows, Rows):
-            return task_format.encode(rows, source, encoding).fixed(table.split_seed)
-        return rows.take(np.arange(rows.num_examples)).fixed(table.split_seed)
-
-    validation = None if splits.validation is None else judging(splits.validation, table.validation or table.train)
-    test = judging(splits.test, table.test or table.train)
-    train: Examples | StoredExamples
-    if isinstance(splits, StreamedSplits):
-        train = _balanced_stream(config, splits.train, vocabulary)
-    else:
-        train = _balanced(
-            config, splits.train, lambda rows: task_format.encode(rows, table.train, encoding), vocabulary
-        )
-    plan = plan_training(
-        train.lengths,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=config.seed,
-        hidden_size=model.config.hidden_size,
-        num_devices=num_devices * config.accumulate,
-        packed=config.packing == "on",
-        kind=train.kind,
-    )
-    logger.info(
-        "%s: %d training examples (%d duplicate rows dropped), %d test examples%s",
-        table.train, train.num_examples, splits.data_report.duplicates, test.num_examples,
-        f", {len(vocabulary)} labels: {', '.join(vocabulary)}" if vocabulary else "",
-    )  # fmt: skip
-    logger.info(
-        "%.1f tokens an example on average, %d at most, %d cut to %d; batches of %s",
-        train.lengths.mean(), train.lengths.max(), train.truncated, config.max_length,
-        " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
-    )  # fmt: skip
-    batches, datasets = StoredBatches(train, plan), _datasets(splits)
+    plan = _plan(config, train, model, num_devices)
+    _log(splits, train, plan, config.max_length)
     return Prepared(
-        batches,
-        validation,
-        test,
-        model,
-        params,
-        tokenizer,
-        preprocessing_of(table),
-        table,
-        splits.data_report,
-        datasets,
-        weights_digest(folder),
+        train=StoredBatches(train, plan),
+        validation=splits.validation.examples if splits.validation else None,
+        test=splits.test.examples,
+        model=model,
+        params=params,
+        tokenizer=tokenizer,
+        preprocessing=preprocessing_of(splits.table),
+        table=splits.table,
+        data_report=splits.data_report,
+        datasets=_datasets(splits),
+        weights=weights_digest(folder),
     )
-
-
-def _datasets(splits: Splits | StreamedSplits) -> tuple[Dataset, ...]:
-    """The rows of each side, as they are used: cleaned, split, without duplicates and leaks."""
-    table = splits.table
-
-    sides: tuple[tuple[Side, str, Rows | StoredExamples | None], ...] = (
-        ("train", table.train, splits.train),
-        ("validation", table.validation or table.train, splits.validation),
-        ("test", table.test or table.train, splits.test),
-    )
-
-    def dataset(side: Side, source: str, rows: Rows | StoredExamples) -> Dataset:
-        where = str(Path(source).absolute()) if Path(source).exists() else source
-        if isinstance(rows, Rows):
-            return Dataset(side, where, rows.digest(), len(rows.texts))
-        assert isinstance(splits, StreamedSplits)
-        return Dataset(side, where, splits.digests[side], rows.num_examples)
-
-    return tuple(dataset(side, source, rows) for side, source, rows in sides if rows is not None)
 
 
 def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
@@ -174,44 +105,76 @@ def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
         "--focal-gamma": settings.focal_gamma,
         "--r-drop": config.regularization.r_drop,
     }
-    given = [flag for flag, value in of_cross_entropy.items() if value]
-    if given and TASKS[config.task].loss is not cross_entropy:
-        raise ConfigError(f"{given[0]} changes a cross-entropy, which {config.task} does not learn by; leave it out")
+    flags = [flag for flag, value in of_cross_entropy.items() if value]
+    if flags and TASKS[config.task].loss is not cross_entropy:
+        raise ConfigError(f"{flags[0]} changes a cross-entropy, which {config.task} does not learn by; leave it out")
 
 
-def _balanced(
-    config: FineTuneConfig, rows: Rows, examples_of: Callable[[Rows], Examples], vocabulary: tuple[str, ...]
-) -> Examples:
-    """The training examples, with what is done about classes of very different size."""
-    settings = config.imbalance
-    if settings.oversample:
-        rows = rows.take(oversampled(rows.labels, config.seed))
-    examples = examples_of(rows)
-    if not settings.class_weights:
-        return examples
-    weights = class_weights(settings.class_weights, rows.labels, vocabulary or sorted(set(rows.labels)))
-    return examples._replace(weights=np.array([weights[label] for label in rows.labels], np.float32))
+def _check_length(config: FineTuneConfig, folder: Path) -> None:
+    positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
+    if config.max_length > positions:
+        raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
 
 
-def _balanced_stream(config: FineTuneConfig, examples: StoredExamples, vocabulary: tuple[str, ...]) -> StoredExamples:
-    """The streamed examples, with what is done about classes of very different size."""
-    settings = config.imbalance
-    if not settings.oversample and not settings.class_weights:
-        return examples
-    assert isinstance(examples.labels, np.ndarray)  # one class a row
-    names = vocabulary or tuple(map(str, range(int(examples.labels.max()) + 1)))
-    if settings.oversample:
-        by_name = sorted(range(len(names)), key=names.__getitem__)
-        examples = examples.at(oversampled(np.argsort(by_name)[examples.labels], config.seed))
-    if not settings.class_weights:
-        return examples
-    labels = np.asarray(examples.labels)
-    weights = class_weights(settings.class_weights, [names[label] for label in labels], names)
-    return examples.weighted(np.array([weights[name] for name in names], np.float32)[labels])
+def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encoding, folder: Path) -> Splits:
+    if config.data.reader == "ray":
+        return stream_splits(config.data, task_format, encoding, tokenizer=folder)
+    return encode_splits(read_splits(config.data, task_format), task_format, encoding)
 
 
-def _with_dropout(model: Model, rate: float | None) -> Model:
-    if rate is None:
-        return model
-    changed = model.config.with_dropout(rate)
-    return make_model(changed, model.task, model.labels, model.pooling)
+def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...]) -> tuple[Model, Params]:
+    model, params = from_pretrained(
+        str(folder),
+        task=config.task,
+        labels=vocabulary or None,
+        new_head=True,
+        pooling=config.pooling,
+        seed=config.seed,
+        init_missing=config.init_missing,
+        drop=config.drop,
+        execution=config.execution,
+    )
+    if config.dropout_rate is not None:
+        model = make_model(model.config.with_dropout(config.dropout_rate), model.task, model.labels, model.pooling)
+    return model, params
+
+
+def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
+    return plan_training(
+        train.lengths,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        hidden_size=model.config.hidden_size,
+        num_devices=num_devices * config.accumulate,
+        packed=config.packing == "on",
+        kind=train.kind,
+    )
+
+
+def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> None:
+    labels, report = splits.vocabulary, splits.data_report
+    if report.emptied:
+        logger.info("the preprocessing left no text in %d rows, which were dropped", report.emptied)
+    logger.info(
+        "%s: %d training examples (%d duplicate rows dropped), %d test examples%s",
+        splits.train.source, train.num_examples, report.duplicates, splits.test.examples.num_examples,
+        f", {len(labels)} labels: {', '.join(labels)}" if labels else "",
+    )  # fmt: skip
+    logger.info(
+        "%.1f tokens an example on average, %d at most, %d cut to %d; batches of %s",
+        train.lengths.mean(), train.lengths.max(), train.truncated, max_length,
+        " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
+    )  # fmt: skip
+
+
+def _datasets(splits: Splits) -> tuple[Dataset, ...]:
+    """The rows of each side after cleaning and splitting, as the tracker records them."""
+    sides: dict[Side, Split | None] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return tuple(
+        Dataset(side, _absolute(split.source), split.digest, split.num_rows) for side, split in sides.items() if split
+    )
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).absolute()) if Path(source).exists() else source

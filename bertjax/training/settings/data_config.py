@@ -1,6 +1,6 @@
-"""How rows are read: settings that a model folder keeps, so that other tables are read as those it was trained on.
+"""Settings of reading rows that a model folder stores, so that other tables are read as the training table was.
 
-The text columns are not among them: the preprocessing joins them, and has them.
+The text columns are not among them: the stored preprocessing, which joins them, has them.
 """
 
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ _READING = (
 
 
 def reading_of(config: FineTuneConfig, table: Table) -> dict[str, Any]:
-    """What differs from the defaults, by dotted path.
+    """The settings that differ from their defaults, by dotted path.
 
     Args:
-      config: of the run.
-      table: its settings, with the columns that were found.
+      config: the run's config.
+      table: settings of its table, with the columns that were found.
     """
     used, default = flatten(replace(config, data=table)), flatten(FineTuneConfig())
     return {path: used[path] for path in _READING if used[path] != default[path]}
 
 
 def with_reading(reading: Mapping[str, Any]) -> FineTuneConfig:
-    """The inverse: a config that reads rows so.
+    """The inverse: the default config with these settings.
 
     Raises:
-      ConfigError: a setting that bertjax does not have.
+      ConfigError: an unknown setting.
     """
     return override(FineTuneConfig(), reading)

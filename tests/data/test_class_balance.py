@@ -1,4 +1,4 @@
-"""Classes of very different size: what each remedy does, and what it leaves alone."""
+"""Class balance: weights of classes, and rows that are repeated."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from bertjax.data.split.class_balance import class_weights, oversampled
+from bertjax.data.split.class_balance import oversampled, parse_class_weights
 from bertjax.errors import ConfigError
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=2, max_size=60)
@@ -18,11 +18,12 @@ LABELS = st.lists(st.sampled_from("abcd"), min_size=2, max_size=60)
 def test_balanced_weights_are_those_of_scikit_learn(labels):
     classes = sorted(set(labels))
     expected = compute_class_weight("balanced", classes=np.array(classes), y=np.array(labels))
-    assert list(class_weights(["balanced"], labels, classes).values()) == pytest.approx(expected.tolist())
+    weights = parse_class_weights(["balanced"], {label: labels.count(label) for label in classes})
+    assert list(weights.values()) == pytest.approx(expected.tolist())
 
 
 def test_named_weights_leave_the_others_at_1():
-    assert class_weights(["b=2.5", "x=y=3"], ["a"], ["a", "b", "x=y"]) == {"a": 1.0, "b": 2.5, "x=y": 3.0}
+    assert parse_class_weights(["b=2.5", "x=y=3"], {"a": 1, "b": 1, "x=y": 1}) == {"a": 1.0, "b": 2.5, "x=y": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,9 @@ def test_named_weights_leave_the_others_at_1():
         (["a=inf"], "needs a positive number"),
     ],
 )
-def test_refuses(settings, message):
+def test_class_weights_that_are_errors(settings, message):
     with pytest.raises(ConfigError, match=message):
-        class_weights(settings, ["a", "b"], ["a", "b"])
+        parse_class_weights(settings, {"a": 1, "b": 1})
 
 
 @given(LABELS, st.integers(0, 5))

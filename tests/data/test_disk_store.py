@@ -21,12 +21,12 @@ def examples_of(lengths) -> Examples:
 
 def spilled(examples, rows, folder) -> StoredExamples:
     """In blocks of five rows."""
-    spill = DiskStore(folder)
+    store = DiskStore(folder)
     for start in range(0, examples.num_examples, 5):
         tokens = slice(examples.offsets[start], examples.offsets[min(start + 5, examples.num_examples)])
         ids, types = examples.token_ids[tokens].astype(np.uint16), examples.token_type_ids[tokens].astype(np.uint8)
-        spill.append(token_ids=ids, token_type_ids=types)
-    return StoredExamples(spill, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
+        store.append(token_ids=ids, token_type_ids=types)
+    return StoredExamples(store, examples.offsets, rows, examples.labels[rows], 0, examples.weights[rows])
 
 
 def one_by_one(examples, indices) -> Examples:
@@ -47,7 +47,7 @@ def assert_same(left, right):
 
 
 @given(st.data())
-def test_any_rows_come_back(tmp_path_factory, data):
+def test_stored_examples_equal_examples_in_memory(tmp_path_factory, data):
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=2, max_size=400))
     examples = examples_of(lengths)
     kept = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=200)))
@@ -57,7 +57,7 @@ def test_any_rows_come_back(tmp_path_factory, data):
     np.testing.assert_array_equal(held.lengths, np.array(lengths)[kept])
 
 
-def test_batches_and_places_in_them_are_those_of_examples_in_memory(tmp_path):
+def test_batches_of_stored_examples_equal_those_in_memory(tmp_path):
     lengths = np.random.default_rng(1).integers(1, 30, 1300)
     examples = examples_of(lengths)
     held = spilled(examples, np.arange(1300), tmp_path)
@@ -72,15 +72,15 @@ def test_batches_and_places_in_them_are_those_of_examples_in_memory(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_is_left_in_the_folder(tmp_path):
-    spill = DiskStore(tmp_path / "new")
-    spill.append(token_ids=np.arange(5))
+def test_disk_store_leaves_no_named_files(tmp_path):
+    store = DiskStore(tmp_path / "new")
+    store.append(token_ids=np.arange(5))
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
+def test_full_disk_is_one_error_line(tmp_path, monkeypatch):
     """The kernel's own full device."""
     monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    spill = DiskStore(tmp_path)
+    store = DiskStore(tmp_path)
     with pytest.raises(DataError, match="cannot be kept in .*: No space left on device; make room there, or name"):
-        spill.append(token_ids=np.arange(5))
+        store.append(token_ids=np.arange(5))

@@ -1,0 +1,171 @@
+"""Reads labelled tables: files to a frame, checked against the contract, parsed for the task, preprocessed.
+
+Every table that trains or evaluates a model is read here, but for the training rows of a stream.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import pandas as pd
+
+from bertjax.data.read.sources import ReadTable, listing, read_table
+from bertjax.data.rows.cells import cell_types, check_one_type
+from bertjax.data.rows.data_report import TableReport
+from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
+from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
+from bertjax.data.table import Side, Table
+from bertjax.data.task_formats import TaskFormat
+from bertjax.data.validate.contract import Finding, check, describe_broken
+from bertjax.data.validate.contract_file import read_contract
+from bertjax.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class LabelledTable(NamedTuple):
+    """A table that was read for a task.
+
+    Attributes:
+      preprocessed: usable rows after the preprocessing.
+      frame: all columns, as read.
+      usable: positions in the frame of the usable rows, before the preprocessing drops those without text.
+      report: counts, skipped rows and contract findings.
+    """
+
+    preprocessed: PreprocessedRows
+    frame: pd.DataFrame
+    usable: list[int]
+    report: TableReport
+
+    @property
+    def rows(self) -> Rows:
+        """Usable rows after the preprocessing."""
+        return self.preprocessed.rows
+
+
+def read_labelled_tables(
+    table: Table, task_format: TaskFormat, sources: Mapping[Side, str], preprocessing: Preprocessing | None = None
+) -> tuple[Table, dict[Side, LabelledTable]]:
+    """Reads the tables of some sides.
+
+    Args:
+      table: settings.
+      task_format: parses the rows.
+      sources: the name of each table.
+      preprocessing: steps; default: those of the settings.
+
+    Returns:
+      The settings, with the columns that the training table has where they were left at their defaults; the tables.
+
+    Raises:
+      DataError: a source, column, text or label that cannot be used, or a broken contract.
+      ConfigError: a contract that cannot be read, or an unknown preprocessing step.
+    """
+    reads = {
+        side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
+    }
+    if "train" in reads:
+        table = task_format.with_usual_columns(table, reads["train"].frame.columns)
+    findings = _check_contract(table, sources, reads)
+    parsed = {side: parse_table(reads[side].frame, table, task_format, source) for side, source in sources.items()}
+    steps = preprocessing or preprocessing_of(table)
+    return table, {
+        side: _preprocessed(reads[side], parsed[side], steps, source, findings[side])
+        for side, source in sources.items()
+    }
+
+
+def preprocessing_of(table: Table) -> Preprocessing:
+    """The preprocessing of a table's rows: columns are joined first, and rows without text and repeated rows are
+    dropped last, unless the steps say otherwise.
+
+    Raises:
+      ConfigError: a step that is unknown or out of order.
+    """
+    first = () if JOIN in table.steps else (JOIN,)
+    last = tuple(step for step in (DROP_EMPTY, DROP_DUPLICATES) if step not in table.steps)
+    return Preprocessing((*first, *table.steps, *last), table.stop_words, table.text, table.text_pair)
+
+
+def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, source: str) -> ParsedRows:
+    """The usable rows of a table; unusable rows end the run or are logged, as `table.on_bad_row` says.
+
+    Raises:
+      DataError: a missing column, labels of several types, or rows that cannot be used. Rows are counted from 1, after
+        the header, unless the frame says where they stand.
+    """
+    if task_format.classes and table.label in frame.columns:
+        check_one_type(cell_types(frame[table.label].tolist()), table.label, source)
+    columns = (*task_format.columns(table), *(name for name in task_format.optional if name in frame.columns))
+    check_columns(frame.columns, columns, source)
+    parsed = parse_rows(frame, columns, lambda cells: task_format.read_row(cells, table), source)
+    skipped = parsed.skipped
+    if skipped and table.on_bad_row == "stop":
+        others = f" (and {count_of(len(skipped) - 1, 'other row')} cannot be used)" if len(skipped) > 1 else ""
+        raise DataError(f"{skipped[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
+    if not parsed.rows.texts:
+        raise DataError(f"{source} has no row that can be used; the first is {skipped[0]}")
+    if skipped:
+        logger.warning("%s: left out %s", source, listing(skipped))
+    return parsed
+
+
+def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
+    """Checks that a table has the needed columns.
+
+    Raises:
+      DataError: a column is missing.
+    """
+    columns = list(columns)
+    for name in needed:
+        if name not in columns:
+            raise DataError(f"{source} has no column {name!r}; its columns are {', '.join(map(str, columns))}")
+
+
+def contract_error(table: Table, source: str, broken: str) -> DataError:
+    """The error for a table that breaks its contract."""
+    return DataError(f"{source} breaks the contract {table.contract}: {broken}")
+
+
+def no_text_error(source: str, preprocessing: Preprocessing, num_rows: int) -> DataError:
+    """The error for a table in which the preprocessing leaves no text."""
+    steps, rows = ", ".join(preprocessing.changing), count_of(num_rows, "row")
+    return DataError(f"{source}: the preprocessing {steps} leaves no text in any of {rows}; leave out a step")
+
+
+def count_of(number: int, noun: str) -> str:
+    """A count with its noun, as in "1 row" and "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _check_contract(
+    table: Table, sources: Mapping[Side, str], reads: Mapping[Side, ReadTable]
+) -> Mapping[Side, tuple[Finding, ...]]:
+    """The contract's findings of each table; the broken expectations of all tables are one error."""
+    if not table.contract:
+        return dict.fromkeys(sources, ())
+    contract = read_contract(table.contract)
+    findings: dict[Side, tuple[Finding, ...]] = {}
+    errors = []
+    for side, source in sources.items():
+        # The least number of rows is about training; the other tables may be small.
+        expected = contract if side == "train" else replace(contract, min_rows=1)
+        findings[side] = check(expected, reads[side].frame, table)
+        if broken := describe_broken(findings[side]):
+            errors.append(str(contract_error(table, source, broken)))
+    if errors:
+        raise DataError("; ".join(errors))
+    return findings
+
+
+def _preprocessed(
+    read: ReadTable, parsed: ParsedRows, preprocessing: Preprocessing, source: str, findings: tuple[Finding, ...]
+) -> LabelledTable:
+    preprocessed, usable = preprocess(parsed.rows, preprocessing), parsed.rows.positions
+    emptied = len(usable) - len(preprocessed.rows.texts)
+    if emptied == len(usable):
+        raise no_text_error(source, preprocessing, len(usable))
+    report = TableReport(source, len(usable), read.skipped + parsed.skipped, findings, emptied)
+    return LabelledTable(preprocessed, read.frame, usable, report)

@@ -1,0 +1,185 @@
+"""Which training rows a run trains on and which it holds out, from a few numbers a row, wherever the rows are kept."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
+from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows
+from bertjax.data.rows.row_hashes import hash64
+from bertjax.data.split import splitters
+from bertjax.data.split.leaks import leak_hashes
+from bertjax.data.split.splitters import TrainTest
+from bertjax.data.table import Side, Table
+from bertjax.data.task_formats import TaskFormat
+from bertjax.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+# Rows to hold out of a catalog data set whose own test rows are not in its package.
+_CATALOG_TEST_ROWS = {"trec": 500}
+_DEFAULT_TEST_SHARE = 0.2
+
+
+class RowKeys(NamedTuple):
+    """What a split compares of each training row.
+
+    Attributes:
+      texts: [n] uint64 hashes, equal for rows that repeat a text.
+      leaks: [n] uint64 hashes, equal for texts that are equal except for case, width and spaces.
+      labels: label names.
+      order: [n] group hashes of a grouped split, or times of a time split; None for other splits.
+    """
+
+    texts: np.ndarray
+    leaks: np.ndarray
+    labels: RowLabels
+    order: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, preprocessed: PreprocessedRows, task_format: TaskFormat) -> "RowKeys":
+        """The keys of some rows, without their order."""
+        rows, compared = preprocessed
+        assert compared is not None  # `preprocessing_of` always drops duplicates
+        return cls(hash64(compared), leak_hashes(rows), row_labels(map(task_format.names, rows.labels)))
+
+
+class SplitRows(NamedTuple):
+    """The side of each training row, as indices of rows.
+
+    Attributes:
+      train: rows to train on.
+      held_out: rows of the sides that have no table of their own.
+      vocabulary: label names of the training rows, in index order; empty where labels have no names.
+      duplicates: rows that repeat the text of an earlier row.
+      leaks: training rows whose text is in the validation or test rows too.
+      leaks_removed: leaks that `train` lacks, all or none.
+    """
+
+    train: np.ndarray
+    held_out: dict[Side, np.ndarray]
+    vocabulary: tuple[str, ...]
+    duplicates: int
+    leaks: int
+    leaks_removed: int
+
+
+def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Mapping[Side, Rows]) -> SplitRows:
+    """Drops repeated rows, holds out the sides that have no table of their own, and finds leaks.
+
+    Duplicates are dropped before the split: one copy in training and one in the test rows would be a leak. Texts with
+    the same hash of 64 bits count as the same text.
+
+    Args:
+      keys: keys of all training rows.
+      table: settings of the split.
+      task_format: says whether rows have classes, and makes the vocabulary.
+      tables: the rows of validation and test tables.
+
+    Raises:
+      DataError: a split that cannot be made, or that leaves no training row of some label name.
+    """
+    distinct = first_of_each(keys.texts)
+    names = set(keys.labels.take(distinct).counts())
+    # That all rows have one class is the clearer error than a split that cannot be made.
+    vocabulary = task_format.vocabulary(names, table)
+    train, held_out = _hold_out_sides(keys, distinct, table, task_format)
+    evaluated = [leak_hashes(rows) for rows in tables.values()] + [keys.leaks[rows] for rows in held_out.values()]
+    is_leak = np.isin(keys.leaks[train], np.concatenate(evaluated))
+    train = train[~is_leak] if table.leaks == "remove" else train
+    missing = names - set(keys.labels.take(train).counts())
+    if missing or not len(train):
+        raise _leaked_error(table, missing if len(train) else ())
+    leaks, removed = int(is_leak.sum()), len(is_leak) - len(train)
+    if leaks:
+        logger.info(
+            "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
+            table.train, leaks, removed,
+        )  # fmt: skip
+    return SplitRows(train, held_out, vocabulary, len(keys.texts) - len(distinct), leaks, removed)
+
+
+def first_of_each(hashes: np.ndarray) -> np.ndarray:
+    """The first row of each hash, ascending."""
+    # int32 is half the memory of a stream's index, as long as it is enough.
+    dtype = np.int32 if len(hashes) < 2**31 else np.int64
+    return np.sort(np.unique(hashes, return_index=True)[1]).astype(dtype)
+
+
+def _hold_out_sides(
+    keys: RowKeys, rows: np.ndarray, table: Table, task_format: TaskFormat
+) -> tuple[np.ndarray, dict[Side, np.ndarray]]:
+    """Training rows, and the rows of each side that is held out of them."""
+    sizes: dict[Side, float] = {} if table.test else {"test": _test_size(table)}
+    if table.validation_size is not None:
+        sizes["validation"] = table.validation_size
+    held_out: dict[Side, np.ndarray] = {}
+    for side, size in sizes.items():
+        order = None if keys.order is None else keys.order[rows]
+        split = _hold_out(table, task_format, keys.labels.take(rows), order, size, side)
+        rows, held_out[side] = rows[split.train], rows[split.test]
+    return rows, held_out
+
+
+def _hold_out(
+    table: Table, task_format: TaskFormat, labels: RowLabels, order: np.ndarray | None, size: float, side: Side
+) -> TrainTest:
+    """Holds out `size` rows (a count from 1, or a share) by the splitter that the settings name."""
+    seed, source, num_rows = table.split_seed, table.train, labels.num_rows
+    # A seeded split depends on the order of the classes, so they are sorted.
+    classes = labels.sorted_by_name() if task_format.classes else RowLabels(("",), np.zeros(num_rows, np.int32))
+    asked, kind = f"asked for {splitters.rows_to_hold_out(size, num_rows)}", str(table.split)
+    if table.split == "kfold" and side == "test":
+        split = splitters.kfold(classes, table.folds, table.fold, seed, source)
+        asked = f"fold {table.fold} of {table.folds}"
+    elif order is None:
+        split, kind = splitters.stratified(classes, size, seed, source, side), "stratified"
+        if not task_format.classes:
+            kind, split = "random", _keep_only_examples(split, labels)
+    elif table.split == "grouped":
+        split = splitters.grouped(classes, order, size, seed, source, side)
+    else:
+        split = splitters.by_time(order, size, source, side)
+    logger.info(
+        "%s: the %s split holds out %d of %d rows for %s (%s)",
+        source, kind, len(split.test), num_rows, side, asked,
+    )  # fmt: skip
+    missing = labels.counts().keys() - labels.take(split.train).counts().keys()
+    if missing:
+        raise DataError(
+            f"{source}: the {kind} split holds out every row of {', '.join(map(repr, sorted(missing)))}, so training "
+            f"would never see it; choose another --{side}-size or --split-seed, or drop the class"
+        )
+    return split
+
+
+def _test_size(table: Table) -> float:
+    """Test rows to hold out: a count (1 or more), or a share."""
+    if table.test_size is not None:
+        if table.test_size <= 0:
+            raise ConfigError(f"--test-size must be positive, got {table.test_size}")
+        return table.test_size
+    return _CATALOG_TEST_ROWS.get(table.train, _DEFAULT_TEST_SHARE)
+
+
+def _keep_only_examples(split: TrainTest, labels: RowLabels) -> TrainTest:
+    """Moves held-out rows that have the only examples of a label name back to training."""
+    train, test = labels.take(split.train), labels.take(split.test)
+    is_unseen = ~np.isin(test.codes, train.codes)
+    has_unseen = np.bincount(test.row_of, weights=is_unseen, minlength=test.num_rows) > 0
+    return TrainTest(np.concatenate([split.train, split.test[has_unseen]]), split.test[~has_unseen])
+
+
+def _leaked_error(table: Table, names: Iterable[str]) -> DataError:
+    """The error where every training row leaks, or every row of some label names."""
+    rows = (
+        f"every training row of {', '.join(map(repr, sorted(names)))} has a text that"
+        if names
+        else "the text of every training row"
+    )
+    return DataError(
+        f"{table.train}: {rows} stands in the validation or test rows too; give other rows, or keep such rows with "
+        f"--leaks report"
+    )

@@ -1,0 +1,127 @@
+"""The work of a Ray worker on a block of rows: parses cells, preprocesses, tokenizes, and returns only arrays."""
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.masking_settings import Masking
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.read.bad_rows import BadRow
+from bertjax.data.rows.cells import FirstCell, cell_types, shown
+from bertjax.data.rows.labelled_rows import as_string, parse_rows, preprocess
+from bertjax.data.rows.row_hashes import hash64
+from bertjax.data.split.labelled_table import preprocessing_of
+from bertjax.data.split.read_splits import is_blank
+from bertjax.data.split.split_rows import RowKeys
+from bertjax.data.table import Table
+from bertjax.data.task_formats import Encoding, TaskFormat
+from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
+
+
+class Recipe(NamedTuple):
+    """How a worker turns rows into examples.
+
+    Attributes:
+      task_format: parses and encodes rows.
+      table: settings, with the columns that were found.
+      columns: columns that the task reads.
+      tokenizer: the model folder, which every worker can read.
+      max_length: longest example, in tokens.
+      masking: how words are masked.
+      seed: seed of the masking.
+      contract: expectations to check, if any.
+    """
+
+    task_format: TaskFormat
+    table: Table
+    columns: tuple[str, ...]
+    tokenizer: Path
+    max_length: int
+    masking: Masking
+    seed: int
+    contract: Contract | None = None
+
+    @property
+    def frame_columns(self) -> tuple[str, ...]:
+        """All columns that parsing, splitting and the contract need."""
+        order = () if self.table.order_column is None else (self.table.order_column,)
+        contract = columns_of(self.contract, self.table) if self.contract else ()
+        return tuple(dict.fromkeys([*self.columns, *order, *contract]))
+
+
+class EncodedBlock(NamedTuple):
+    """Some rows of a table as arrays.
+
+    Attributes:
+      num_rows: rows in the frame.
+      cell_types: types of the cells of the label column, where labels are classes.
+      skipped: unusable rows, counted from 1 within the block.
+      first_text: first text that is left, as messages show it.
+      keys: keys of the rows that are left, without their order.
+      examples: the encoded rows, whose labels are codes in the keys' labels; None where no row is left.
+      blank_order: indices among the usable rows of those without the group or time that the split goes by.
+      order: [n] times, or hashes of groups; None for other splits.
+      checked: the contract's check of the rows, where there is a contract.
+    """
+
+    num_rows: int
+    cell_types: Mapping[str, FirstCell]
+    skipped: tuple[BadRow, ...]
+    first_text: str
+    keys: RowKeys
+    examples: Examples | None
+    blank_order: np.ndarray
+    order: pd.Series | None
+    checked: CheckedRows | None
+
+
+def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlock | None:
+    """Encodes rows of a table; None where the frame has none.
+
+    Args:
+      frame: the columns of `Recipe.frame_columns`.
+      source: named in the description of unusable rows.
+      recipe: settings.
+    """
+    if frame.empty:
+        return None
+    table, task_format = recipe.table, recipe.task_format
+    parsed = parse_rows(frame, recipe.columns, lambda cells: task_format.read_row(cells, table), source)
+    preprocessed = preprocess(parsed.rows, preprocessing_of(table))
+    rows, keys, examples = preprocessed.rows, RowKeys.of(preprocessed, task_format), None
+    if rows.texts:
+        tokenizer = _tokenizer(recipe.tokenizer)
+        encoding = Encoding(tokenizer, keys.labels.names, recipe.max_length, table, recipe.masking, recipe.seed)
+        # The reference holds texts.
+        examples = task_format.encode(rows, source, encoding)._replace(reference=None)
+    order, blank_order = None, np.arange(0)
+    if table.order_column is not None:
+        cells = frame[table.order_column]
+        blank_order = np.flatnonzero(is_blank(cells.iloc[parsed.rows.positions]))
+        cells = cells.iloc[rows.positions]
+        order = pd.Series(hash64(cells.astype(str))) if table.group else cells
+    return EncodedBlock(
+        num_rows=len(frame),
+        cell_types=cell_types(frame[table.label].tolist()) if task_format.classes else {},
+        skipped=parsed.skipped,
+        first_text=shown(as_string(rows.texts[0])) if rows.texts else "",
+        keys=keys,
+        examples=examples,
+        blank_order=blank_order,
+        order=order,
+        checked=check_rows(recipe.contract, frame, table) if recipe.contract else None,
+    )
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    # There is a worker a core, so more threads would only compete.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return load_tokenizer(folder)
