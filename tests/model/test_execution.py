@@ -1,7 +1,6 @@
 """How a network is run (`Execution`) changes its speed and its memory, and no result beyond rounding."""
 
 from dataclasses import replace
-from functools import partial
 
 import chex
 import jax
@@ -63,11 +62,6 @@ def logits_and_gradient(model, params, batch):
     return model.apply(params, None, batch).logits, jax.grad(lambda params: mean_loss(model, params, batch))(params)
 
 
-def compiled(function, model):
-    """`function` of this model in one program; the plain call compiles each of its operations by itself."""
-    return jax.jit(partial(function, model))
-
-
 def assert_close(left, right):
     def compare(a, b):
         np.testing.assert_allclose(a, b, atol=ROUNDING * max(1, np.abs(b).max()))
@@ -97,8 +91,8 @@ def test_stacked_equals_unrolled(num_layers):
     assert parameter_shapes(stacked) == parameter_shapes(unrolled)
     chex.assert_trees_all_equal(stacked_params, params)
     batch = packed()
-    for function in (logits_and_gradient, on_request):
-        assert_close(compiled(function, stacked)(params, batch), compiled(function, unrolled)(params, batch))
+    assert_close(logits_and_gradient(stacked, params, batch), logits_and_gradient(unrolled, params, batch))
+    assert_close(on_request(stacked, params, batch), on_request(unrolled, params, batch))
 
 
 def test_stacked_layers_are_compiled_once():
@@ -117,12 +111,12 @@ def test_remat_changes_nothing(layers):
     """Dropout included: the backward pass draws the masks of the forward pass again."""
     plain, params = network(layers=layers)
     remat, _ = network(layers=layers, remat=True)
+    assert_close(on_request(remat, params, packed()), on_request(plain, params, packed()))
 
-    def loss_and_gradient(model, params, batch):
-        return jax.value_and_grad(lambda params: mean_loss(model, params, batch, jax.random.PRNGKey(1)))(params)
+    def loss_and_gradient(model):
+        return jax.value_and_grad(lambda params: mean_loss(model, params, packed(), jax.random.PRNGKey(1)))(params)
 
-    for function in (on_request, loss_and_gradient):
-        assert_close(compiled(function, remat)(params, packed()), compiled(function, plain)(params, packed()))
+    assert_close(loss_and_gradient(remat), loss_and_gradient(plain))
 
 
 @pytest.mark.parametrize("layers", MODES)
@@ -141,13 +135,13 @@ def test_remat_computes_each_layer_again(layers):
 @pytest.mark.parametrize("layers", MODES)
 @pytest.mark.parametrize("task", ["classification", "masked_lm", "question_answering"])
 def test_transforms(task, layers):
-    """jit, vmap over parameters and pmap over devices give what the plain call gives, and grad its slope."""
+    """jit, grad, vmap over parameters and pmap over devices give what the plain call gives."""
     model, params = network(task, num_layers=2, layers=layers)
     other = model.init(jax.random.PRNGKey(1))
     batch = packed(task)
-    logits = model.apply(params, None, batch).logits
-    logits_of_jit, gradient = compiled(logits_and_gradient, model)(params, batch)
-    assert_close(logits_of_jit, logits)
+    logits, gradient = plain = logits_and_gradient(model, params, batch)
+
+    assert_close(jax.jit(lambda params, batch: logits_and_gradient(model, params, batch))(params, batch), plain)
 
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
     mapped = jax.jit(jax.vmap(lambda params: model.apply(params, None, batch).logits))(both)
@@ -162,9 +156,9 @@ def test_transforms(task, layers):
 
     # Along the gradient the loss rises at the rate of its length.
     length = float(jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient))))
-    loss_of = compiled(mean_loss, model)
     ahead, behind = (
-        loss_of(jax.tree.map(lambda p, g, by=by: p + by * g / length, params, gradient), batch) for by in (1e-2, -1e-2)
+        mean_loss(model, jax.tree.map(lambda p, g, by=by: p + by * g / length, params, gradient), batch)
+        for by in (1e-2, -1e-2)
     )
     np.testing.assert_allclose((ahead - behind) / 2e-2, length, rtol=2e-3)  # the third derivative, and float32
 
@@ -215,9 +209,12 @@ def test_every_product_forward_and_backward_has_the_precision_asked_for(layers, 
 def test_a_cpu_knows_no_tensorfloat32():
     exact, params = network()
     rounded, _ = network(precision="tensorfloat32")
-    chex.assert_trees_all_equal(
-        *(compiled(logits_and_gradient, model)(params, packed()) for model in (exact, rounded)), strict=True
-    )
+    for one, other in zip(
+        jax.tree.leaves(logits_and_gradient(exact, params, packed())),
+        jax.tree.leaves(logits_and_gradient(rounded, params, packed())),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("pooling", ["pooler", "mean"])
@@ -228,8 +225,7 @@ def test_bfloat16_keeps_the_direction_of_real_outputs(minilm, pooling):
 
     def vectors(precision):
         model, params = from_pretrained(minilm, pooling=pooling, execution=Execution(precision=precision))
-        pooled_output = jax.jit(lambda params, batch: model.apply(params, None, batch).pooled_output)
-        return np.asarray(pooled_output(params, batch))[:, 0]
+        return np.asarray(model.apply(params, None, batch).pooled_output)[:, 0]
 
     exact, rounded = vectors("float32"), vectors("bfloat16")
     norms = np.linalg.norm(exact, axis=-1) * np.linalg.norm(rounded, axis=-1)
@@ -300,8 +296,7 @@ def test_fused_attention_has_the_layout_the_scale_and_the_mask_of_the_other(fuse
     steps, _ = network("question_answering", precision="bfloat16", layers=layers)
 
     def hidden_states(model, **wanted):
-        apply = jax.jit(lambda params: model.apply(params, None, batch, return_hidden_states=True, **wanted))
-        return np.asarray(apply(params).hidden_states)[:, real]
+        return np.asarray(model.apply(params, None, batch, return_hidden_states=True, **wanted).hidden_states)[:, real]
 
     expected = hidden_states(steps)
     assert not fused_calls
@@ -319,8 +314,7 @@ def test_fused_attention_refuses_dropout_of_its_weights(fused_calls):
     def train(rate):
         config = replace(WIDE, attention_dropout_rate=rate)
         model, params = network(config=config, attention="cudnn", precision="bfloat16")
-        key = jax.random.PRNGKey(0)
-        return jax.jit(lambda params: model.apply(params, key, packed(), deterministic=False))(params)
+        return model.apply(params, jax.random.PRNGKey(0), packed(), deterministic=False)
 
     with pytest.raises(ConfigError, match="cannot drop attention weights, and their dropout rate is 0.1; train with"):
         train(0.1)
@@ -332,7 +326,7 @@ def test_fused_attention_refuses_dropout_of_its_weights(fused_calls):
 def test_outputs_on_request(layers):
     model, params = network(layers=layers)
     batch = packed()
-    output = compiled(on_request, model)(params, batch)
+    output = on_request(model, params, batch)
     assert output.hidden_states.shape == (4, 2, 18, 16)
     assert output.attentions.shape == (3, 2, 2, 18, 18)
     for asked in ({}, {"return_hidden_states": True}, {"return_attentions": True}):
