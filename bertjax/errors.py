@@ -68,7 +68,7 @@ class Diverged(UserError):
 
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
-    """Around what writes below `path`: the system's refusal is told in one line that ends with `remedy`.
+    """Turns an `OSError` while writing below `path` into one line that ends with `remedy`.
 
     Raises:
       DiskError: the block ended with an `OSError`.

@@ -104,7 +104,7 @@ class Span(NamedTuple):
     """A predicted answer.
 
     Attributes:
-      text: as it stands in the context.
+      text: its words, a part of the context.
       score: the sum of the logits of its first and last token.
       null_score: that of `[CLS]` for both, in the window where it is least: the score of no answer.
     """

@@ -95,7 +95,7 @@ class FineTuneConfig:
     """What keeps the network from learning its training rows by heart."""
 
     evaluation: Evaluation = field(default_factory=Evaluation)
-    """When the run is measured, and by what its weights are judged."""
+    """When the run is evaluated, and its best-checkpoint metric."""
 
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When the run ends early."""

@@ -154,7 +154,7 @@ Unit = Literal["epochs", "steps"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When a run is measured, and by what its weights are judged."""
+    """When a run is evaluated, and its best-checkpoint metric."""
 
     evaluate_every: int = 1
     """Validation rows are evaluated each time this many epochs (or steps) are done, and at the end."""
