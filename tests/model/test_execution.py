@@ -275,7 +275,7 @@ def test_cudnn_is_refused_where_it_cannot_run(precision, message):
 
 @pytest.fixture
 def fused_calls(monkeypatch):
-    """Lets XLA stand in for cuDNN's kernel, which takes the same arguments; the calls that were meant for cuDNN."""
+    """Computes with XLA what cuDNN's kernel would, which takes the same arguments; the list of the calls for cuDNN."""
     calls = []
     attend = jax.nn.dot_product_attention
 
@@ -284,7 +284,7 @@ def fused_calls(monkeypatch):
         return attend(*arrays, implementation="xla", **settings)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
-    monkeypatch.setattr(bertjax.tasks, "check_execution", lambda execution: None)
+    monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
     return calls
 
 

@@ -44,7 +44,6 @@ _EXAMPLES = 8
 _LONGEST = 48  # tokens in a text
 _SETS = 4  # different batches in a training run, taken in turn
 _SGD_RATE = 1e-2
-_KEY: Any = np.zeros(2, np.uint32)  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
 Tensors = Mapping[str, np.ndarray]
@@ -213,7 +212,7 @@ def _reference_answers(model: Model, examples: Examples, theirs: reference.Forwa
 def _loss_and_gradient(
     pair: _Pair, step: TrainStep, examples: Examples, located: Located, layout: Layout
 ) -> Iterator[Comparison]:
-    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, _KEY)), located.batch)
+    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, jax.random.PRNGKey(0))), located.batch)
     pair.module.zero_grad()
     loss = reference.loss_of(pair.module, pair.model, examples)
     loss.backward()
@@ -243,7 +242,7 @@ def _training(
     before = {key: value.clone() for key, value in pair.module.state_dict().items()}
     pair.module.zero_grad()
     at, update = places(batches[0], sets[0].token_ids.shape[1]), jax.jit(step.update)
-    state = step.init(pair.params, _KEY)
+    state = step.init(pair.params, jax.random.PRNGKey(0))
     losses: list[tuple[float, float]] = []
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(STEPS):
