@@ -4,8 +4,8 @@
     python scripts/same_bits.py OLD NEW --projects FOLDER      # and a sweep of two trials on the projects table
 
 Both checkouts run in this Python environment, one after the other, with the same seed. Compared are the weights of the
-model, bit by bit, the scores, and the losses of every step. The run to be resumed is started by OLD, stopped by SIGTERM in the
-middle, and continued by NEW; its weights must be those of OLD's uninterrupted run.
+model, bit by bit, the scores, and the losses of every step. The run to be resumed is started by OLD, stopped by SIGTERM
+in the middle, and continued by NEW; its weights must be those of OLD's uninterrupted run.
 """
 
 import argparse
