@@ -13,18 +13,6 @@ _MASKED, _RANDOM = 0.8, 0.1  # shares of the tokens to predict
 NO_WORD = -1  # tokens of no word, such as [CLS] and [SEP], are never masked
 
 
-class MaskedText(NamedTuple):
-    """A text with some of its tokens masked.
-
-    Attributes:
-      token_ids: [T] int32.
-      labels: [T] int32 original ids of the tokens to predict, -100 elsewhere.
-    """
-
-    token_ids: np.ndarray
-    labels: np.ndarray
-
-
 class DynamicMasking(NamedTuple):
     """Masks other tokens in each epoch.
 
@@ -44,7 +32,7 @@ class DynamicMasking(NamedTuple):
     replacements: np.ndarray
     seed: int
 
-    def mask(self, token_ids: np.ndarray, tokens: slice, number: int, epoch: int) -> MaskedText:
+    def mask(self, token_ids: np.ndarray, tokens: slice, number: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Masks tokens of one text.
 
         Args:
@@ -52,6 +40,9 @@ class DynamicMasking(NamedTuple):
           tokens: their places in `words`.
           number: index of the text.
           epoch: counted from 0.
+
+        Returns:
+          [T] int32 masked tokens, and [T] int32 original ids of the tokens to predict, -100 elsewhere.
         """
         rng = np.random.default_rng([self.seed, epoch, number])
         chosen = _chosen(self.words[tokens], self.share, self.whole_words, rng)
@@ -65,7 +56,7 @@ class DynamicMasking(NamedTuple):
             [np.full(len(chosen), self.mask_id), substitutes],
             labels[chosen],
         )
-        return MaskedText(masked, labels)
+        return masked, labels
 
 
 def _chosen(words: np.ndarray, share: float, whole_words: bool, rng: np.random.Generator) -> np.ndarray:

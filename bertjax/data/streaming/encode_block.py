@@ -11,7 +11,6 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.rows.cells import FirstCell, cell_types, shown
@@ -20,7 +19,7 @@ from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.split.read_splits import is_blank
 from bertjax.data.split.split_rows import RowKeys
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
 

@@ -7,10 +7,9 @@ from typing import Any, Literal, NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.rows.cells import BadCell
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 
 
 class Encoding(NamedTuple):

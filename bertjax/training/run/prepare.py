@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
-from bertjax.data.batching.collate import BatchSource, StoredBatches
+from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.rows.data_report import DataReport
@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
       weights: digest of the pretrained weights.
     """
 
-    train: BatchSource
+    train: StoredBatches
     validation: Examples | None
     test: Examples
     model: Model
