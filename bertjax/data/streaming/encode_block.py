@@ -21,7 +21,7 @@ from bertjax.data.split.read_splits import is_blank
 from bertjax.data.split.split_rows import RowKeys
 from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
-from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
+from bertjax.data.validate.contract import CheckedPart, Contract, check_part, columns_of
 
 
 class Recipe(NamedTuple):
@@ -78,7 +78,7 @@ class EncodedBlock(NamedTuple):
     examples: Examples | None
     blank_order: np.ndarray
     order: pd.Series | None
-    checked: CheckedRows | None
+    checked: CheckedPart | None
 
 
 def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlock | None:
@@ -115,7 +115,7 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         examples=examples,
         blank_order=blank_order,
         order=order,
-        checked=check_rows(recipe.contract, frame, table) if recipe.contract else None,
+        checked=check_part(recipe.contract, frame, table) if recipe.contract else None,
     )
 
 

@@ -23,11 +23,10 @@ from bertjax.data.split.splits import Split
 from bertjax.data.streaming.disk_store import DiskStore, StoredExamples
 from bertjax.data.streaming.encode_block import EncodedBlock
 from bertjax.data.streaming.ray_blocks import FileBlock
-from bertjax.data.streaming.stream_contract import StreamContract
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.data.task_formats.answer_format import warn_of_unlearnable
-from bertjax.data.validate.contract import Contract, Finding, describe_broken
+from bertjax.data.validate.contract import CheckedPart, Contract, Finding, describe_broken, findings_of
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class StreamStatistics:
         """
         self._table, self._format, self._store = table, task_format, store
         self._token_dtype = np.min_scalar_type(vocabulary_size - 1)
-        self._contract = None if contract is None else StreamContract(contract)
+        self._contract, self._checked = contract, list[CheckedPart]()
         self._findings: tuple[Finding, ...] = ()
         self._first_unusable: BadRow | None = None
         self._skipped: list[BadRow] = []
@@ -88,8 +87,8 @@ class StreamStatistics:
         for name, first in block.cell_types.items():
             self._cell_types.setdefault(name, first._replace(row=first.row + self._num_read))
         check_one_type(self._cell_types, self._table.label, self._table.train)
-        if self._contract and block.checked:
-            self._contract.add(block.checked)
+        if block.checked is not None:
+            self._checked.append(block.checked)
         # Formats that know the lines of their rows count these instead.
         skipped = [row._replace(line=row.line + self._num_read) if row.unit == "row" else row for row in block.skipped]
         if self._contract and skipped and self._table.on_bad_row == "stop":
@@ -150,7 +149,7 @@ class StreamStatistics:
             raise DataError(f"{source} has no rows{but}")
         if self._contract:
             columns = dict.fromkeys(name for of_file in self._file_columns.values() for name in of_file)
-            self._findings = self._contract.findings(self._table, list(columns))
+            self._findings = findings_of(self._contract, self._table, list(columns), self._checked)
             if broken := describe_broken(self._findings):
                 raise contract_error(self._table, source, broken)
         if self._first_unusable:
