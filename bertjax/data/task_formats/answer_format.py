@@ -14,11 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import Windows, in_windows
-from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_text, shown
+from bertjax.data.rows.cells import BadCell, is_missing, label_text, shown
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
-from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
@@ -185,7 +184,6 @@ def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Questi
 QUESTION_ANSWERING = TaskFormat(
     task="question_answering",
     text_columns=lambda table: pair_columns(table, "question_answering"),
-    read_texts=lambda cells, table: (read_text(cells, table.text), read_text(cells, table.text_pair)),
     read_label=_read_label,
     encode=_encode,
     plain=plain_pair,

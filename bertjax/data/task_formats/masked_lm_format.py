@@ -1,8 +1,5 @@
 """Plain text, which is its own label: some of its words are hidden, different ones in each epoch."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from bertjax.batch import UNLABELLED
@@ -11,13 +8,8 @@ from bertjax.data.encode.masking import NO_WORD, DynamicMasking
 from bertjax.data.encode.tokenize import in_windows
 from bertjax.data.rows.cells import read_text
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.errors import CheckpointError
-
-
-def _read(cells: Mapping[str, Any], table: Table) -> tuple[str, None]:
-    return read_text(cells, table.text), None
 
 
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -53,7 +45,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
 MASKED_LM = TaskFormat(
     task="masked_lm",
     text_columns=lambda table: table.text,
-    read_texts=_read,
+    read_texts=lambda cells, table: (read_text(cells, table.text), None),
     read_label=lambda cells, table, texts: None,
     encode=_encode,
     label_columns=lambda table: (),
