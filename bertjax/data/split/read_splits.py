@@ -38,10 +38,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
     check_settings(table, task_format)
-    sources: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
-    table, tables = read_labelled_tables(
-        table, task_format, {side: source for side, source in sources.items() if source}
-    )
+    table, tables = read_labelled_tables(table, task_format, {"train": table.train, **table.evaluated})
     train = tables["train"].rows
     rows: dict[Side, Rows] = {side: labelled.rows for side, labelled in tables.items() if side != "train"}
     split = split_rows(_row_keys(tables["train"], table, task_format), table, task_format, rows)
@@ -58,12 +55,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
 
 
 def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding) -> Splits:
-    """Encodes all rows.
-
-    Args:
-      splits: the rows.
-      task_format: the encoder.
-      encoding: its settings; vocabulary and table are those of the splits.
+    """Encodes all rows, with the vocabulary and table of the splits.
 
     Raises:
       DataError: a label that no training row has, or a setting that the rows do not fit.
@@ -124,11 +116,7 @@ def _check_folds(table: Table) -> None:
 
 
 def check_order_column(table: Table, columns: Iterable[str]) -> None:
-    """Checks that the table has the column that the split goes by.
-
-    Raises:
-      DataError: it has not.
-    """
+    """Raises DataError where the table lacks the column that the split goes by."""
     columns = list(columns)
     if table.order_column is not None and table.order_column not in columns:
         raise DataError(
@@ -152,15 +140,12 @@ def blank_order_error(table: Table, blank: np.ndarray) -> DataError:
 
 def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> RowKeys:
     check_order_column(table, train.frame.columns)
-    order = None if table.order_column is None else _order(train, table, train.frame[table.order_column])
-    return RowKeys.of(train.preprocessed, task_format)._replace(order=order)
-
-
-def _order(train: LabelledTable, table: Table, column: pd.Series) -> np.ndarray:
-    """The group or time of each row."""
-    cells = column.iloc[train.usable]
+    keys = RowKeys.of(train.preprocessed, task_format)
+    if table.order_column is None:
+        return keys
+    cells = train.frame[table.order_column].iloc[train.usable]
     blank = np.flatnonzero(is_blank(cells))
     if len(blank):
         raise blank_order_error(table, blank)
     order = hash64(cells.astype(str)) if table.group else sortable_times(cells, table.train)
-    return order[np.searchsorted(train.usable, train.rows.positions)]
+    return keys._replace(order=order[np.searchsorted(train.usable, train.rows.positions)])

@@ -1,16 +1,16 @@
 """Which training rows a run trains on and which it holds out, from a few numbers a row, wherever the rows are kept."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
-from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows
+from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows, as_string
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split import splitters
-from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.split.splitters import TrainTest
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
@@ -75,7 +75,7 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
     Args:
       keys: keys of all training rows.
       table: settings of the split.
-      task_format: says whether rows have classes, and makes the vocabulary.
+      task_format: of the rows.
       tables: the rows of validation and test tables.
 
     Raises:
@@ -106,6 +106,26 @@ def first_of_each(hashes: np.ndarray) -> np.ndarray:
     # int32 is half the memory of a stream's index, as long as it is enough.
     dtype = np.int32 if len(hashes) < 2**31 else np.int64
     return np.sort(np.unique(hashes, return_index=True)[1]).astype(dtype)
+
+
+def leak_hashes(rows: Rows) -> np.ndarray:
+    """Hashes of texts, or pairs of texts, that are equal except for case, width and spaces: [n] uint64."""
+    pairs = rows.text_pairs()
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}  # repeated texts are normalised once
+    hashes = hash64(
+        (_normalised(as_string(text)), None if pair is None else _normalised(as_string(pair))) for text, pair in places
+    )
+    return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]
+
+
+def _normalised(text: str) -> str:
+    """A text after Unicode's compatibility caseless folding, with single spaces.
+
+    >>> _normalised(" \ufb01lm\\tNOIR ")
+    'film noir'
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def _hold_out_sides(

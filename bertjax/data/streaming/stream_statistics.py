@@ -40,20 +40,11 @@ class StreamStatistics:
         table: Table,
         task_format: TaskFormat,
         store: DiskStore,
-        vocabulary_size: int,
-        contract: Contract | None = None,
+        token_dtype: np.dtype,
+        contract: Contract | None,
     ):
-        """Statistics of no row.
-
-        Args:
-          table: settings, with the columns that were found.
-          task_format: whether labels are classes or indices.
-          store: keeps the tokens.
-          vocabulary_size: word pieces of the tokenizer, which set the width of a stored token.
-          contract: expectations of the table.
-        """
-        self._table, self._format, self._store = table, task_format, store
-        self._token_dtype = np.min_scalar_type(vocabulary_size - 1)
+        """Statistics of no row; `store` will keep the tokens, as `token_dtype`."""
+        self._table, self._format, self._store, self._token_dtype = table, task_format, store, token_dtype
         self._contract, self._checked = contract, list[CheckedPart]()
         self._findings: tuple[Finding, ...] = ()
         self._first_unusable: BadRow | None = None
@@ -69,11 +60,7 @@ class StreamStatistics:
         self._arrays: dict[str, list[np.ndarray]] = {}
 
     def add(self, block: FileBlock) -> None:
-        """Adds the rows of the next block.
-
-        Raises:
-          DataError: an error of the worker, or an unusable row where one ends the run.
-        """
+        """Adds the next block; raises DataError for an error of the worker, or an unusable row that ends the run."""
         if block.file not in self._file_columns:
             self._check_last_file()
         self._file_columns.setdefault(block.file, {}).update(dict.fromkeys(block.columns))
@@ -105,7 +92,8 @@ class StreamStatistics:
     def _add_examples(self, block: EncodedBlock, examples: Examples) -> None:
         self._check_candidates(block, examples)
         labels = block.keys.labels
-        codes = self._codes(labels.names)
+        code_of = self._code_of_name
+        codes = np.array([code_of.setdefault(name, len(code_of)) for name in labels.names], np.int32)
         self._num_rows += labels.num_rows
         self._truncated += examples.truncated
         self._unlearnable += examples.unlearnable
@@ -137,11 +125,7 @@ class StreamStatistics:
         self._store.append(**stored)
 
     def finish(self) -> None:
-        """Ends the pass.
-
-        Raises:
-          DataError: no row is left, or the table breaks its contract.
-        """
+        """Ends the pass; raises DataError where no row is left, or the table breaks its contract."""
         self._check_last_file()
         source = self._table.train
         if not self._num_read:
@@ -168,11 +152,7 @@ class StreamStatistics:
         return TableReport(self._table.train, self._num_usable, tuple(self._skipped), self._findings, emptied)
 
     def row_keys(self) -> RowKeys:
-        """What a split compares of each row.
-
-        Raises:
-          DataError: rows without the group or time that the split goes by, or a cell that is no time.
-        """
+        """The keys; raises DataError where a row lacks the group or time that the split goes by."""
         blank = self._array("blank_order")
         if len(blank):
             raise blank_order_error(self._table, blank)
@@ -183,12 +163,7 @@ class StreamStatistics:
         return RowKeys(self._array("text_hashes"), self._array("leak_hashes"), self._labels(), order)
 
     def split(self, rows: np.ndarray, vocabulary: Sequence[str]) -> Split[StoredExamples]:
-        """The examples of some rows, in their order.
-
-        Args:
-          rows: indices among the rows that have text.
-          vocabulary: the label names, in index order.
-        """
+        """The examples of some rows (indices among those that have text), in their order."""
         examples = self._examples(rows, vocabulary)
         return Split(self._table.train, examples, self._digest(rows), len(rows))
 
@@ -249,9 +224,6 @@ class StreamStatistics:
             arrays[:] = [np.concatenate(arrays)]  # keeping the parts would double the memory
         return arrays[0]
 
-    def _codes(self, names: Sequence[str]) -> np.ndarray:
-        return np.array([self._code_of_name.setdefault(name, len(self._code_of_name)) for name in names], np.int32)
-
     def _skip(self, rows: Sequence[BadRow]) -> None:
         for row in rows:
             if self._table.on_bad_row == "stop":
@@ -260,9 +232,7 @@ class StreamStatistics:
 
     def _check_candidates(self, block: EncodedBlock, examples: Examples) -> None:
         """Checks that all questions have the same number of candidates."""
-        if examples.text_lengths is None:
-            return
-        number = examples.text_lengths.shape[1]
+        number = None if examples.text_lengths is None else examples.text_lengths.shape[1]
         if self._num_candidates not in (None, number):
             raise DataError(
                 f"{self._table.train}: the question {block.first_text} has {number} candidates, those before have "

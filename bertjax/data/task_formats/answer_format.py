@@ -6,7 +6,7 @@ Source: BERT, section 4.2; windows and labels as in its `run_squad.py`.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,15 +130,8 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         )
     questions = _cut(encoding.tokenizer, rows.texts, room - _SPECIAL_TOKENS)
     windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap)
-    characters = np.concatenate(
-        [
-            [
-                at if part == 1 else (NO_CHARACTER, NO_CHARACTER)
-                for at, part in zip(p.offsets, p.sequence_ids, strict=True)
-            ]
-            for p in windows.parts
-        ]
-    ).astype(np.int32)
+    places = chain.from_iterable(zip(window.offsets, window.sequence_ids, strict=True) for window in windows.parts)
+    characters = np.array([at if part == 1 else (NO_CHARACTER, NO_CHARACTER) for at, part in places], np.int32)
     labels = _labels(windows, characters, rows.labels)
     learnable = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
     lost = sum(bool(question.answers) and i not in learnable for i, question in enumerate(rows.labels))

@@ -1,5 +1,7 @@
 """Plain text, which is its own label: some of its words are hidden, different ones in each epoch."""
 
+from itertools import chain
+
 import numpy as np
 
 from bertjax.batch import UNLABELLED
@@ -18,12 +20,8 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     if tokenizer.mask_token_id is None:
         raise CheckpointError("the tokenizer has no [MASK] token, without which no word can be hidden")
     windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, overlap=0)
-    words = np.concatenate(
-        [
-            np.array([NO_WORD if word is None else word for word in window.word_ids], np.int32)
-            for window in windows.parts
-        ]
-    )
+    word_ids = chain.from_iterable(window.word_ids for window in windows.parts)
+    words = np.array([NO_WORD if word is None else word for word in word_ids], np.int32)
     replacements = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids).astype(np.int32)
     return Examples(
         *windows.tokens,

@@ -171,10 +171,10 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
 def _datasets(splits: Splits) -> tuple[Dataset, ...]:
     """The rows of each side after cleaning and splitting, as the tracker records them."""
     sides: dict[Side, Split | None] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return tuple(
-        Dataset(side, _absolute(split.source), split.digest, split.num_rows) for side, split in sides.items() if split
-    )
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).absolute()) if Path(source).exists() else source
+    datasets = []
+    for side, split in sides.items():
+        if split:
+            path = Path(split.source)
+            source = str(path.absolute()) if path.exists() else split.source
+            datasets.append(Dataset(side, source, split.digest, split.num_rows))
+    return tuple(datasets)
