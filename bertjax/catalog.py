@@ -32,20 +32,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or a data set.
-
-    Attributes:
-      kind: "model" is a folder in Hugging Face's layout, "data" a folder with one file.
-      files: file name -> SHA-256 of its content, in hexadecimal.
-      sources: tried in order; the hashes make them interchangeable.
-      license: as its authors state it.
-    """
+    """A model or a data set."""
 
     name: str
-    kind: Literal["model", "data"]
-    files: Mapping[str, str]
-    sources: tuple[Source, ...]
-    license: str
+    kind: Literal["model", "data"]  # "model" is a folder in Hugging Face's layout, "data" a folder with one file
+    files: Mapping[str, str]  # file name -> SHA-256 of its content, in hexadecimal
+    sources: tuple[Source, ...]  # tried in order; the hashes make them interchangeable
+    license: str  # as its authors state it
 
 
 _ASSETS = (

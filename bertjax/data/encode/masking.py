@@ -14,23 +14,14 @@ NO_WORD = -1  # tokens of no word, such as [CLS] and [SEP], are never masked
 
 
 class DynamicMasking(NamedTuple):
-    """Masks other tokens in each epoch.
+    """Masks other tokens in each epoch."""
 
-    Attributes:
-      words: [total tokens] int32 word of each token, counted within its text; -1 for none.
-      share: share of a text's tokens to predict.
-      whole_words: whether all pieces of a word are masked together.
-      mask_id: the index of `[MASK]`.
-      replacements: the indices of the word pieces that may replace a token.
-      seed: seed of the choice.
-    """
-
-    words: np.ndarray
-    share: float
-    whole_words: bool
-    mask_id: int
-    replacements: np.ndarray
-    seed: int
+    words: np.ndarray  # [total tokens] int32 word of each token, counted within its text; -1 for none
+    share: float  # share of a text's tokens to predict
+    whole_words: bool  # whether all pieces of a word are masked together
+    mask_id: int  # the index of `[MASK]`
+    replacements: np.ndarray  # the indices of the word pieces that may replace a token
+    seed: int  # seed of the choice
 
     def mask(self, token_ids: np.ndarray, tokens: slice, number: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Masks tokens of one text.

@@ -25,21 +25,13 @@ T = TypeVar("T")
 
 
 class Content(NamedTuple):
-    """An open file.
+    """An open file."""
 
-    Attributes:
-      file: its bytes, decompressed.
-      source: name for messages.
-      encoding: of text.
-      on_bad_row: called with each broken row.
-      most_rows: rows of a frame, for formats that are read frame by frame.
-    """
-
-    file: BinaryIO
-    source: str
-    encoding: str
-    on_bad_row: OnBadRow
-    most_rows: int
+    file: BinaryIO  # its bytes, decompressed
+    source: str  # name for messages
+    encoding: str  # of text
+    on_bad_row: OnBadRow  # called with each broken row
+    most_rows: int  # rows of a frame, for formats that are read frame by frame
 
     def lines(self) -> Iterator[str]:
         """The lines of text, with their ends."""

@@ -38,15 +38,10 @@ _LISTED = 3
 
 
 class ReadTable(NamedTuple):
-    """The content of a source.
+    """The content of a source."""
 
-    Attributes:
-      frame: all columns of the readable rows.
-      skipped: the other rows, in the order of the files.
-    """
-
-    frame: pd.DataFrame
-    skipped: tuple[BadRow, ...] = ()
+    frame: pd.DataFrame  # all columns of the readable rows
+    skipped: tuple[BadRow, ...] = ()  # the other rows, in the order of the files
 
 
 def read_table(
@@ -84,15 +79,10 @@ def read_table(
 
 
 class File(NamedTuple):
-    """A local or remote file.
+    """A local or remote file."""
 
-    Attributes:
-      name: path or address; its suffix is the format.
-      open: opens it for reading bytes, in any process.
-    """
-
-    name: str
-    open: Callable[[], Any]
+    name: str  # path or address; its suffix is the format
+    open: Callable[[], Any]  # opens it for reading bytes, in any process
 
 
 def files_of(source: str) -> list[File]:

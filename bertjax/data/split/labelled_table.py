@@ -25,19 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 class LabelledTable(NamedTuple):
-    """A table that was read for a task.
+    """A table that was read for a task."""
 
-    Attributes:
-      preprocessed: usable rows after the preprocessing.
-      frame: all columns, as read.
-      usable: positions in the frame of the usable rows, before the preprocessing drops those without text.
-      report: counts, skipped rows and contract findings.
-    """
-
-    preprocessed: PreprocessedRows
-    frame: pd.DataFrame
-    usable: list[int]
-    report: TableReport
+    preprocessed: PreprocessedRows  # usable rows after the preprocessing
+    frame: pd.DataFrame  # all columns, as read
+    usable: list[int]  # positions in the frame of the usable rows, before the preprocessing drops those without text
+    report: TableReport  # counts, skipped rows and contract findings
 
     @property
     def rows(self) -> Rows:

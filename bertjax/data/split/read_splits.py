@@ -1,22 +1,55 @@
-"""Train, validation and test rows of a `Table` in memory: read, checked, split, rid of leaks, encoded."""
+"""`Splits`: the encoded train, validation and test rows of a `Table`, which are read into memory here.
+
+They are read, checked, split, rid of leaks and encoded. `stream_splits` gives the same without the memory.
+"""
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import LabelledTable, count_of, preprocessing_of, read_labelled_tables
 from bertjax.data.split.split_rows import RowKeys, split_rows
-from bertjax.data.split.splits import Splits, encode_rows, fixed
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError, DataError
+
+Store_co = TypeVar("Store_co", bound=ExampleStore, covariant=True)
+
+
+class Split(NamedTuple, Generic[Store_co]):
+    """One side of a run's rows."""
+
+    source: str  # the table that the rows are from
+    examples: Store_co  # the encoded rows
+    digest: str  # 16 hexadecimal digits that change with any text, pair and label, and with the order of rows
+    num_rows: int  # rows; a row may be several examples
+
+
+class Splits(NamedTuple):
+    """The rows of a run, encoded.
+
+    Attributes:
+      train: examples in memory or on the disk.
+      validation, test: examples in memory, in which masked tokens do not change between epochs.
+      vocabulary: label names of the training rows, in index order; empty where labels have no names.
+      table: the settings, with the columns that were found.
+      data_report: counts of rows that were read, dropped and removed.
+    """
+
+    train: Split[ExampleStore]
+    validation: Split[Examples] | None
+    test: Split[Examples]
+    vocabulary: tuple[str, ...]
+    table: Table
+    data_report: DataReport
 
 
 class RowSplits(NamedTuple):
@@ -72,6 +105,17 @@ def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding
         table=table,
         data_report=splits.data_report,
     )
+
+
+def encode_rows(source: str, rows: Rows, task_format: TaskFormat, encoding: Encoding) -> Split[Examples]:
+    """Encodes rows in memory; raises DataError as `encode_splits`."""
+    return Split(source, task_format.encode(rows, source, encoding), rows.digest(), len(rows.texts))
+
+
+def fixed(split: Split[ExampleStore], table: Table) -> Split[Examples]:
+    """Rows to evaluate on: in memory, with the tokens that the split's seed masks in every epoch."""
+    examples = split.examples.take(np.arange(split.examples.num_examples))
+    return Split(split.source, examples.fixed(table.split_seed), split.digest, split.num_rows)
 
 
 def check_settings(table: Table, task_format: TaskFormat) -> None:

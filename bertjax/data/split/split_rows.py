@@ -24,19 +24,12 @@ _DEFAULT_TEST_SHARE = 0.2
 
 
 class RowKeys(NamedTuple):
-    """What a split compares of each training row.
+    """What a split compares of each training row."""
 
-    Attributes:
-      texts: [n] uint64 hashes, equal for rows that repeat a text.
-      leaks: [n] uint64 hashes, equal for texts that are equal except for case, width and spaces.
-      labels: label names.
-      order: [n] group hashes of a grouped split, or times of a time split; None for other splits.
-    """
-
-    texts: np.ndarray
-    leaks: np.ndarray
+    texts: np.ndarray  # [n] uint64 hashes, equal for rows that repeat a text
+    leaks: np.ndarray  # [n] uint64, see `leak_hashes`
     labels: RowLabels
-    order: np.ndarray | None = None
+    order: np.ndarray | None = None  # [n] hashes of groups, or times, where the split goes by them
 
     @classmethod
     def of(cls, preprocessed: PreprocessedRows, task_format: TaskFormat) -> "RowKeys":
@@ -47,23 +40,14 @@ class RowKeys(NamedTuple):
 
 
 class SplitRows(NamedTuple):
-    """The side of each training row, as indices of rows.
+    """The side of each training row, as indices of rows."""
 
-    Attributes:
-      train: rows to train on.
-      held_out: rows of the sides that have no table of their own.
-      vocabulary: label names of the training rows, in index order; empty where labels have no names.
-      duplicates: rows that repeat the text of an earlier row.
-      leaks: training rows whose text is in the validation or test rows too.
-      leaks_removed: leaks that `train` lacks, all or none.
-    """
-
-    train: np.ndarray
-    held_out: dict[Side, np.ndarray]
-    vocabulary: tuple[str, ...]
-    duplicates: int
-    leaks: int
-    leaks_removed: int
+    train: np.ndarray  # rows to train on
+    held_out: dict[Side, np.ndarray]  # rows of the sides that have no table of their own
+    vocabulary: tuple[str, ...]  # label names of the training rows, in index order; empty where labels have no names
+    duplicates: int  # rows that repeat the text of an earlier row
+    leaks: int  # training rows whose text is in the validation or test rows too
+    leaks_removed: int  # leaks that `train` lacks, all or none
 
 
 def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Mapping[Side, Rows]) -> SplitRows:

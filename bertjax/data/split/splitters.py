@@ -18,15 +18,10 @@ from bertjax.errors import DataError
 
 
 class TrainTest(NamedTuple):
-    """Indices of the rows on either side; together they are every row once.
+    """Indices of the rows on either side; together they are every row once."""
 
-    Attributes:
-      train: [N - M] rows to train on.
-      test: [M] rows held out.
-    """
-
-    train: np.ndarray
-    test: np.ndarray
+    train: np.ndarray  # [N - M] rows to train on
+    test: np.ndarray  # [M] rows held out
 
 
 def stratified(classes: RowLabels, test_size: float, seed: int, source: str, side: str = "test") -> TrainTest:

@@ -14,9 +14,8 @@ from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.sources import File, files_of, read_frames
 from bertjax.data.rows.data_report import DataReport
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
-from bertjax.data.split.read_splits import check_order_column, check_settings
+from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
 from bertjax.data.split.split_rows import split_rows
-from bertjax.data.split.splits import Split, Splits, encode_rows, fixed
 from bertjax.data.streaming.disk_store import DiskStore
 from bertjax.data.streaming.encode_block import Recipe
 from bertjax.data.streaming.ray_blocks import BLOCK_ROWS, encoded_blocks

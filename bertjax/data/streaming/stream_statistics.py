@@ -17,9 +17,8 @@ from bertjax.data.rows.data_report import TableReport
 from bertjax.data.rows.label_vocabulary import RowLabels, consecutive
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import contract_error, no_text_error, preprocessing_of
-from bertjax.data.split.read_splits import blank_order_error
+from bertjax.data.split.read_splits import Split, blank_order_error
 from bertjax.data.split.split_rows import RowKeys
-from bertjax.data.split.splits import Split
 from bertjax.data.streaming.disk_store import DiskStore, StoredExamples
 from bertjax.data.streaming.encode_block import EncodedBlock
 from bertjax.data.streaming.ray_blocks import FileBlock

@@ -27,42 +27,26 @@ NO_CHARACTER = -1  # of a token outside of the context
 
 
 class Answer(NamedTuple):
-    """An answer, as a piece of the context.
+    """An answer, as a piece of the context."""
 
-    Attributes:
-      start: its first character there, counted from 0.
-    """
-
-    start: int
+    start: int  # its first character there, counted from 0
     text: str
 
 
 class Question(NamedTuple):
-    """A question beside its text.
+    """A question beside its text."""
 
-    Attributes:
-      id: its name in the table, or its text.
-      answers: each of them right; none where the context has no answer.
-    """
-
-    id: str
-    answers: tuple[Answer, ...]
+    id: str  # its name in the table, or its text
+    answers: tuple[Answer, ...]  # each of them right; none where the context has no answer
 
 
 class Contexts(NamedTuple):
-    """The way back from tokens to the text.
+    """The way back from tokens to the text."""
 
-    Attributes:
-      questions: of the table, in its order.
-      contexts: the text of each.
-      question_of: [N] the question of each window; the windows of a question follow one another.
-      characters: [total tokens, 2] where each token begins and ends in its context; -1 outside of it.
-    """
-
-    questions: Sequence[Question]
-    contexts: Sequence[str]
-    question_of: np.ndarray
-    characters: np.ndarray
+    questions: Sequence[Question]  # of the table, in its order
+    contexts: Sequence[str]  # the text of each
+    question_of: np.ndarray  # [N] the question of each window; the windows of a question follow one another
+    characters: np.ndarray  # [total tokens, 2] where each token begins and ends in its context; -1 outside of it
 
 
 def _read_label(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> Question:

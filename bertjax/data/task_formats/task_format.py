@@ -14,22 +14,14 @@ from bertjax.errors import ConfigError
 
 
 class Encoding(NamedTuple):
-    """The values that rows are encoded with.
-
-    Attributes:
-      vocabulary: the label names, in index order; empty where labels have none.
-      max_length: longest example, in tokens.
-      table: the settings of the table.
-      masking: how words are hidden.
-      seed: of the masking.
-    """
+    """The values that rows are encoded with."""
 
     tokenizer: PreTrainedTokenizerFast
-    vocabulary: tuple[str, ...]
-    max_length: int
-    table: Table
-    masking: Masking = Masking()
-    seed: int = 0
+    vocabulary: tuple[str, ...]  # the label names, in index order; empty where labels have none
+    max_length: int  # longest example, in tokens
+    table: Table  # the settings of the table
+    masking: Masking = Masking()  # how words are hidden
+    seed: int = 0  # of the masking
 
 
 def text_columns(table: Table) -> tuple[str, ...]:

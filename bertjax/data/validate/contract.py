@@ -65,29 +65,18 @@ class Finding(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """Rows that break an expectation.
+    """Rows that break an expectation."""
 
-    Attributes:
-      rows: number of rows.
-      first: row number, counted from 1, and cells of the first few.
-    """
-
-    rows: int
-    first: tuple[tuple[int, str], ...]
+    rows: int  # number of rows
+    first: tuple[tuple[int, str], ...]  # row number, counted from 1, and cells of the first few
 
 
 class CheckedPart(NamedTuple):
-    """The check of a part of a table.
+    """The check of a part of a table."""
 
-    Attributes:
-      num_rows: rows of the part.
-      broken: broken expectations of single rows, numbered within the part.
-      keys: for each unique key of the contract, [num_rows, 2] hashes of its cells.
-    """
-
-    num_rows: int
-    broken: Mapping[str, Broken]
-    keys: tuple[np.ndarray, ...]
+    num_rows: int  # rows of the part
+    broken: Mapping[str, Broken]  # broken expectations of single rows, numbered within the part
+    keys: tuple[np.ndarray, ...]  # for each unique key of the contract, [num_rows, 2] hashes of its cells
 
 
 class _Rule(NamedTuple):

@@ -15,8 +15,7 @@ from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
-from bertjax.data.split.read_splits import encode_splits, read_splits
-from bertjax.data.split.splits import Split, Splits
+from bertjax.data.split.read_splits import Split, Splits, encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
