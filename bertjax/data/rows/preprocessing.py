@@ -22,10 +22,10 @@ JOIN, DROP_EMPTY, DROP_DUPLICATES = "join", "drop_empty", "drop_duplicates"
 
 
 class Step(NamedTuple):
-    """A step: text -> text, or (parameter, text) -> text for a step with a parameter.
+    """A step: `apply` is text -> text, or (parameter, text) -> text.
 
-    None for steps that do not change a text: `join` makes it of the columns, `drop_empty` and `drop_duplicates` drop
-    training rows.
+    It is None for steps that do not change a text: `join` makes it of the columns, `drop_empty` and `drop_duplicates`
+    drop training rows.
     """
 
     apply: Callable[..., str] | None
