@@ -34,21 +34,13 @@ class Split(NamedTuple, Generic[Store_co]):
 
 
 class Splits(NamedTuple):
-    """The rows of a run, encoded.
+    """The rows of a run, encoded; masked tokens of validation and test rows do not change between epochs."""
 
-    Attributes:
-      train: examples in memory or on the disk.
-      validation, test: examples in memory, in which masked tokens do not change between epochs.
-      vocabulary: label names of the training rows, in index order; empty where labels have no names.
-      table: the settings, with the columns that were found.
-      data_report: counts of rows that were read, dropped and removed.
-    """
-
-    train: Split[ExampleStore]
+    train: Split[ExampleStore]  # in memory or on the disk
     validation: Split[Examples] | None
     test: Split[Examples]
-    vocabulary: tuple[str, ...]
-    table: Table
+    vocabulary: tuple[str, ...]  # label names of the training rows, in index order; empty where labels have no names
+    table: Table  # settings, with the columns that were found
     data_report: DataReport
 
 

@@ -32,31 +32,19 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """The input of a run.
-
-    Attributes:
-      train: training batches.
-      validation, test: examples to evaluate on.
-      model: the network, with the label vocabulary and the dropout rates of the run.
-      params: pretrained parameters; the head is fresh unless the checkpoint was trained on the same labels.
-      preprocessing: the steps that the training rows went through.
-      table: settings of the table, with the columns that were found.
-      data_report: counts of rows that were read, dropped and removed.
-      datasets: source and digest of the rows of each side.
-      weights: digest of the pretrained weights.
-    """
+    """The input of a run."""
 
     train: StoredBatches
     validation: Examples | None
     test: Examples
-    model: Model
-    params: Params
+    model: Model  # with the label vocabulary and the dropout rates of the run
+    params: Params  # pretrained; the head is fresh unless the checkpoint was trained on the same labels
     tokenizer: PreTrainedTokenizerBase
-    preprocessing: Preprocessing
-    table: Table
+    preprocessing: Preprocessing  # the steps that the training rows went through
+    table: Table  # settings, with the columns that were found
     data_report: DataReport
-    datasets: tuple[Dataset, ...]
-    weights: str
+    datasets: tuple[Dataset, ...]  # source and digest of the rows of each side
+    weights: str  # digest of the pretrained weights
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
