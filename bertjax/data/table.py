@@ -1,7 +1,9 @@
-"""`Table`: settings of the rows to read, of their text and label columns, and of the split; `sources` reads them."""
+"""Settings: `Table` of the rows to read, their text and label columns and the split; `Masking` of masked words."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+from bertjax.settings import require
 
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
@@ -109,3 +111,23 @@ class Table:
     def order_column(self) -> str | None:
         """The column of groups or times that the split goes by."""
         return self.group or self.time
+
+    @property
+    def evaluated(self) -> dict[Side, str]:
+        """The tables to evaluate on, as far as they are named."""
+        tables: dict[Side, str | None] = {"validation": self.validation, "test": self.test}
+        return {side: source for side, source in tables.items() if source}
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Which tokens a masked language model learns to fill in (BERT, section 3.1, task 1)."""
+
+    mask_share: float = 0.15
+    """Share of each text's tokens to predict, at least one; other ones in each epoch."""
+
+    whole_words: bool = False
+    """Choose words, and hide all of their pieces, instead of single pieces."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.mask_share < 1, "mask_share must be between 0 and 1", self.mask_share)

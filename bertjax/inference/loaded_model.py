@@ -9,11 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import Execution, read_config_json
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding
 from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing, stored_reading
 from bertjax.pretrained.files import resolve_model

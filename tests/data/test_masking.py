@@ -8,9 +8,8 @@ import pytest
 from bertjax.batch import UNLABELLED
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
-from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format

@@ -9,7 +9,7 @@ from bertjax.data.batching.prefetch import prefetched
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 50])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bertjax.data.rows.label_vocabulary import row_labels
 from bertjax.data.split import splitters
-from bertjax.data.split.leaks import leak_hashes
+from bertjax.data.split.split_rows import leak_hashes
 from bertjax.data.table import Table
 from bertjax.errors import DataError, UserError
 from tests.support.tables import rows_of, splits_of

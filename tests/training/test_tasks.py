@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.data.encode.masking_settings import Masking
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
 from bertjax.inference.evaluate_table import evaluate
 from bertjax.model_folder import from_pretrained

@@ -16,7 +16,7 @@ from bertjax.baselines.runners.run_torch import trained_output
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, make_module
-from bertjax.data.batching.collate import StoredBatches, collate
+from bertjax.data.batching.collate import collate
 from bertjax.data.batching.packing import Layout, unpacked
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -50,9 +50,7 @@ class _TimerCallback(TrainerCallback):
 
 def run(job: RunnerInput) -> RunnerOutput:
     """Trains with the Trainer and returns the module's parameters and predictions."""
-    config, model, source = job.config, job.prepared.model, job.prepared.train
-    assert isinstance(source, StoredBatches), "the Trainer needs random access to its examples"
-    store = source.examples
+    config, model, store = job.config, job.prepared.model, job.prepared.train.examples
     timer = StepTimer()
     callback = _TimerCallback(timer)
     module = make_module(model, job.prepared.params)

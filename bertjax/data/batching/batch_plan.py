@@ -105,14 +105,9 @@ def plan_training(
 
     Args:
       lengths: [N] tokens of each example.
-      batch_size: examples an update, over all devices.
-      epochs: passes over the examples.
-      seed: seed of the order.
       hidden_size: D, which sets the cost of a longer row.
       num_devices: the rows of a batch are a multiple of it.
-      packed: several examples a row, or one.
-      kind: kind of the labels.
-      window_examples: see `Order`.
+      batch_size, epochs, seed, packed, kind, window_examples: as in `Plan`.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
     if not packed:
@@ -161,13 +156,9 @@ def _row_lengths(
 
 
 def _tight_sizes(needs: Sequence[int], full_rows: float, multiple: int, price: float) -> tuple[int, ...]:
-    """Sizes for batches that need this many rows: as few as leave little padding, and more where they pay.
+    """`choose_sizes` for batches that need this many rows: as few as leave little padding, and more where they pay.
 
-    Args:
-      needs: rows of each batch.
-      full_rows: rows that all tokens would fill.
-      multiple: every size is a multiple of this.
-      price: price of a size, see `choose_sizes`.
+    `full_rows` is the number of rows that all tokens would fill.
     """
     paying = choose_sizes(needs, _TRAINING_SHAPES, multiple, price)
     more = (choose_sizes(needs, count, multiple) for count in range(len(paying) + 1, _TRAINING_SHAPES + 1))

@@ -4,7 +4,7 @@ Everything here is a pure function of the examples, the plan and the step, so a 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,21 +42,8 @@ class PackedBatch(NamedTuple):
         return np.where(real, offsets[examples] + self.batch.position_ids, -1)
 
 
-class BatchSource(Protocol):
-    """The training batches of a run."""
-
-    @property
-    def plan(self) -> Plan:
-        """Counts, shapes and order of the batches."""
-        ...
-
-    def batches(self, start: Position | None = None) -> Iterator[PackedBatch]:
-        """The batches from a position on, or from the first, to the end of the run."""
-        ...
-
-
 class StoredBatches(NamedTuple):
-    """Batches of the examples in a store, which are read one window at a time."""
+    """The training batches of a run: of the examples in a store, which are read one window at a time."""
 
     examples: ExampleStore
     plan: Plan

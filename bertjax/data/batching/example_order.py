@@ -17,15 +17,10 @@ _RUNS_KEY = 1  # makes the shuffle of runs another than that of windows
 
 
 class Window(NamedTuple):
-    """Examples that are shuffled together.
+    """Examples that are shuffled together."""
 
-    Attributes:
-      examples: [W] their indices, ascending.
-      batches: positions in `examples`, one array a batch.
-    """
-
-    examples: np.ndarray
-    batches: list[np.ndarray]
+    examples: np.ndarray  # [W] their indices, ascending
+    batches: list[np.ndarray]  # positions in `examples`, one array a batch
 
 
 class Order(NamedTuple):

@@ -1,13 +1,13 @@
 """Prefetching: the next batches are made in a background thread while the device computes the current one."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.05  # how soon the thread notices that the consumer is closed
+_END: object = object()
 
 
 def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T]:
@@ -18,41 +18,14 @@ def prefetched(items: Iterable[T], depth: int = 2) -> Generator[T]:
 
     Args:
       items: iterated in the thread, so no other code may use the iterator.
-      depth: items that may wait.
+      depth: items that may wait, beside the one that is being made.
     """
-    waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
-    closed = threading.Event()
-
-    def put(kind: str, value: object) -> bool:
-        while not closed.is_set():
-            try:
-                waiting.put((kind, value), timeout=_POLL_SECONDS)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put("item", item):
-                    return
-        except BaseException as error:  # raised again in the consumer
-            put("error", error)
-        else:
-            put("end", None)
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
     try:
-        while True:
-            kind, value = waiting.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
+        ahead = deque(thread.submit(next, iterator, _END) for _ in range(depth + 1))
+        while (item := ahead.popleft().result()) is not _END:
+            ahead.append(thread.submit(next, iterator, _END))
+            yield item  # type: ignore[misc]
     finally:
-        closed.set()
-        thread.join()
+        thread.shutdown(cancel_futures=True)

@@ -9,44 +9,28 @@ from bertjax.data.encode.masking import DynamicMasking
 
 
 class ExampleStore(Protocol):
-    """Encoded examples, in memory (`Examples`) or on the disk (`StoredExamples`)."""
+    """Encoded examples, in memory (`Examples`, which describes the members) or on the disk (`StoredExamples`)."""
 
     @property
-    def num_examples(self) -> int:
-        """N."""
-        ...
+    def num_examples(self) -> int: ...
 
     @property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens in each example, special ones included."""
-        ...
+    def lengths(self) -> np.ndarray: ...
 
     @property
-    def labels(self) -> Any:
-        """[N] or [N, L] labels of the examples; where tokens have labels, whatever the store keeps."""
-        ...
+    def labels(self) -> Any: ...
 
     @property
-    def truncated(self) -> int:
-        """Examples that were cut to the longest length."""
-        ...
+    def truncated(self) -> int: ...
 
     @property
-    def kind(self) -> LabelKind:
-        """The kind of labels that a batch of the examples holds."""
-        ...
+    def kind(self) -> LabelKind: ...
 
-    def take(self, indices: np.ndarray) -> "Examples":
-        """The examples at ascending `indices`, in memory; their `ids` are those indices."""
-        ...
+    def take(self, indices: np.ndarray) -> "Examples": ...
 
-    def at(self, indices: np.ndarray) -> "ExampleStore":
-        """The examples at `indices` in any order, perhaps repeated, as a set of their own that counts from 0."""
-        ...
+    def at(self, indices: np.ndarray) -> "ExampleStore": ...
 
-    def weighted(self, weights: np.ndarray) -> "ExampleStore":
-        """The same examples with other weights in the loss: [N]."""
-        ...
+    def weighted(self, weights: np.ndarray) -> "ExampleStore": ...
 
 
 class Examples(NamedTuple):
@@ -93,7 +77,7 @@ class Examples(NamedTuple):
         return np.diff(self.offsets)
 
     def take(self, indices: np.ndarray) -> "Examples":
-        """The examples at `indices`, which ascend; without `reference` unless they are all."""
+        """The examples at ascending `indices`, which become their `ids`; without `reference` unless they are all."""
         if len(indices) == self.num_examples:
             return self
         return self.at(indices)._replace(ids=indices if self.ids is None else self.ids[indices])
@@ -129,13 +113,7 @@ class Examples(NamedTuple):
         return self.token_ids[tokens], self.labels[tokens] if self.labels_of == "tokens" else self.labels
 
     def tokens_in(self, epoch: int, indices: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`tokens_of` several examples, end to end.
-
-        Args:
-          epoch: counted from 0.
-          indices: the examples.
-          tokens: indices of their tokens, end to end.
-        """
+        """`tokens_of` several examples, end to end; `tokens` are the indices of their tokens."""
         if self.masking is not None:
             token_ids, labels = zip(*(self.tokens_of(int(i), epoch) for i in indices), strict=True)
             return np.concatenate(token_ids), np.concatenate(labels)

@@ -13,38 +13,17 @@ _MASKED, _RANDOM = 0.8, 0.1  # shares of the tokens to predict
 NO_WORD = -1  # tokens of no word, such as [CLS] and [SEP], are never masked
 
 
-class MaskedText(NamedTuple):
-    """A text with some of its tokens masked.
-
-    Attributes:
-      token_ids: [T] int32.
-      labels: [T] int32 original ids of the tokens to predict, -100 elsewhere.
-    """
-
-    token_ids: np.ndarray
-    labels: np.ndarray
-
-
 class DynamicMasking(NamedTuple):
-    """Masks other tokens in each epoch.
+    """Masks other tokens in each epoch."""
 
-    Attributes:
-      words: [total tokens] int32 word of each token, counted within its text; -1 for none.
-      share: share of a text's tokens to predict.
-      whole_words: whether all pieces of a word are masked together.
-      mask_id: the index of `[MASK]`.
-      replacements: the indices of the word pieces that may replace a token.
-      seed: seed of the choice.
-    """
+    words: np.ndarray  # [total tokens] int32 word of each token, counted within its text; -1 for none
+    share: float  # share of a text's tokens to predict
+    whole_words: bool  # whether all pieces of a word are masked together
+    mask_id: int  # the index of `[MASK]`
+    replacements: np.ndarray  # the indices of the word pieces that may replace a token
+    seed: int  # seed of the choice
 
-    words: np.ndarray
-    share: float
-    whole_words: bool
-    mask_id: int
-    replacements: np.ndarray
-    seed: int
-
-    def mask(self, token_ids: np.ndarray, tokens: slice, number: int, epoch: int) -> MaskedText:
+    def mask(self, token_ids: np.ndarray, tokens: slice, number: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Masks tokens of one text.
 
         Args:
@@ -52,6 +31,9 @@ class DynamicMasking(NamedTuple):
           tokens: their places in `words`.
           number: index of the text.
           epoch: counted from 0.
+
+        Returns:
+          [T] int32 masked tokens, and [T] int32 original ids of the tokens to predict, -100 elsewhere.
         """
         rng = np.random.default_rng([self.seed, epoch, number])
         chosen = _chosen(self.words[tokens], self.share, self.whole_words, rng)
@@ -65,7 +47,7 @@ class DynamicMasking(NamedTuple):
             [np.full(len(chosen), self.mask_id), substitutes],
             labels[chosen],
         )
-        return MaskedText(masked, labels)
+        return masked, labels
 
 
 def _chosen(words: np.ndarray, share: float, whole_words: bool, rng: np.random.Generator) -> np.ndarray:

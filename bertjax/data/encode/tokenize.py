@@ -23,17 +23,11 @@ class Ragged(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Texts in windows of limited length.
+    """Texts in windows of limited length."""
 
-    Attributes:
-      tokens: tokens of all windows, each an example.
-      text_of: [N] index of each window's text; the windows of a text follow one another.
-      parts: the tokenizer's encoding of each window, with words and characters.
-    """
-
-    tokens: Ragged
-    text_of: np.ndarray
-    parts: Sequence[Encoding]
+    tokens: Ragged  # tokens of all windows, each an example
+    text_of: np.ndarray  # [N] index of each window's text; the windows of a text follow one another
+    parts: Sequence[Encoding]  # the tokenizer's encoding of each window, with words and characters
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -5,19 +5,12 @@ from typing import Literal, NamedTuple
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be used.
+    """A row that cannot be used."""
 
-    Attributes:
-      source: the file, or the source of several files.
-      line: the first line of the row in the file, or its number in the table, counted from 1.
-      reason: the problem; it continues "line 3 ...".
-      unit: whether `line` counts lines or rows.
-    """
-
-    source: str
-    line: int
-    reason: str
-    unit: Literal["line", "row"] = "line"
+    source: str  # the file, or the source of several files
+    line: int  # the first line of the row in the file, or its number in the table, counted from 1
+    reason: str  # the problem; it continues "line 3 ..."
+    unit: Literal["line", "row"] = "line"  # whether `line` counts lines or rows
 
     def __str__(self) -> str:
         return f"{self.source}: {self.unit} {self.line} {self.reason}"

@@ -6,23 +6,11 @@ documents.
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from bertjax.data.read.bad_rows import PLACE, BadRow, OnBadRow, Place
 
 _COMMENT = re.compile(r"#\s*\w+\s*=")  # as in CoNLL-U; a lone "#" is a word
-
-
-class Sentence(NamedTuple):
-    """A sentence of a file.
-
-    Attributes:
-      line: line of its first word, counted from 1.
-      columns: one tuple a column, each with an entry a word.
-    """
-
-    line: int
-    columns: list[tuple[str, ...]]
 
 
 def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[Any]]:
@@ -30,7 +18,8 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
 
     A sentence is broken if a line has another number of columns than the first line of the file.
     """
-    sentences: list[Sentence] = []
+    places: list[Place] = []
+    sentences: list[list[list[str]]] = []  # for each column, an entry a word
     width = None
     for line, words in _blocks(text):
         width = width or len(words[0])
@@ -42,12 +31,10 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
             reason = f"has {count} column{'' if count == 1 else 's'}, the lines before have {width}"
             on_bad_row(BadRow(source, line + ragged, reason))
         else:
-            sentences.append(Sentence(line, list(zip(*words, strict=True))))
+            places.append(Place(source, line))
+            sentences.append([list(column) for column in zip(*words, strict=True)])
     names = ["text", *(f"tag_{i}" for i in range(2, (width or 2))), "label"]
-    columns: dict[str, list[Any]] = {
-        name: [list(sentence.columns[i]) for sentence in sentences] for i, name in enumerate(names)
-    }
-    return columns | {PLACE: [Place(source, sentence.line) for sentence in sentences]}
+    return {name: [sentence[i] for sentence in sentences] for i, name in enumerate(names)} | {PLACE: places}
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[list[str]]]]:

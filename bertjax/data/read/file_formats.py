@@ -11,72 +11,87 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pandas as pd
 
 from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.conll import read_conll
 from bertjax.data.read.csv_rows import csv_rows
-from bertjax.data.read.squad import is_squad, squad_records
 from bertjax.data.read.text_lines import decoded_lines, line_breaks
 from bertjax.errors import DataError
 
 T = TypeVar("T")
 
-Reader = Callable[[BinaryIO, str, str, OnBadRow, int], Iterator[pd.DataFrame]]
-"""(file, name for messages, encoding, callback for each broken row, most rows of a frame) -> frames of the readable
-rows; one frame at least, so that a file without rows still shows its columns.
 
-Formats of lines and parquet are read as far as a frame needs, other formats and documents whole.
+class Content(NamedTuple):
+    """An open file."""
+
+    file: BinaryIO  # its bytes, decompressed
+    source: str  # name for messages
+    encoding: str  # of text
+    on_bad_row: OnBadRow  # called with each broken row
+    most_rows: int  # rows of a frame, for formats that are read frame by frame
+
+    def lines(self) -> Iterator[str]:
+        """The lines of text, with their ends."""
+        return decoded_lines(self.file, self.source, self.encoding)
+
+    def frames(self, rows: Iterator[T], make_frame: Callable[[list[T]], pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """Frames of at most `most_rows` rows; the first one may have none, and still shows the columns."""
+        yield make_frame(list(islice(rows, self.most_rows)))
+        while part := list(islice(rows, self.most_rows)):
+            yield make_frame(part)
+
+
+Reader = Callable[[Content], Iterable[pd.DataFrame]]
+"""Frames of the readable rows of a file; one frame at least, so that a file without rows still shows its columns.
+
+Formats of lines and parquet are read as far as a frame needs, other formats and documents are one frame.
 Raises DataError where the rest of a file cannot be read.
 """
 
 
-def _read_delimited(
-    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int, separator: str
-) -> Iterator[pd.DataFrame]:
-    rows = csv_rows(decoded_lines(file, source, encoding), source, separator)
+def _read_delimited(content: Content, separator: str) -> Iterable[pd.DataFrame]:
+    source = content.source
+    rows = csv_rows(content.lines(), source, separator)
     line, header = next((row for row in rows if any(map(str.strip, row[1]))), (1, None))
     if header is None:
         raise DataError(f"{source} is empty; it needs a header and rows")
     if isinstance(header, str):
         raise DataError(f"{source}: line {line} {header}")
     names = _header(header, source)
-    cells = _cells_of_rows(rows, len(names), source, on_bad_row)
-    yield from _in_frames(cells, partial(_cells_frame, names), most_rows)
+
+    def frame_of(cells: Sequence[Sequence[str]]) -> pd.DataFrame:
+        columns: Iterable[Sequence[str]] = zip(*cells, strict=True) if cells else [()] * len(names)
+        return _frame({name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)})
+
+    return content.frames(_cells_of_rows(rows, len(names), content), frame_of)
 
 
 def _cells_of_rows(
-    rows: Iterable[tuple[int, list[str] | str]], num_columns: int, source: str, on_bad_row: OnBadRow
+    rows: Iterable[tuple[int, list[str] | str]], num_columns: int, content: Content
 ) -> Iterator[list[str]]:
     """The cells of each row that has as many as the header."""
     for line, row in rows:
         if isinstance(row, str):
-            on_bad_row(BadRow(source, line, row))
+            content.on_bad_row(BadRow(content.source, line, row))
         elif len(row) == num_columns:
             yield row
         elif len(row) > 1 or row[0].strip():
             problem = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {num_columns}"
             hint = " (a cell with the separator in it needs quotes)" if len(row) > num_columns else ""
-            on_bad_row(BadRow(source, line, problem + hint))
+            content.on_bad_row(BadRow(content.source, line, problem + hint))
 
 
-def _cells_frame(names: Sequence[str], rows: Sequence[Sequence[str]]) -> pd.DataFrame:
-    columns: Iterable[Sequence[str]] = zip(*rows, strict=True) if rows else [()] * len(names)
-    return _frame({name: [cell or None for cell in column] for name, column in zip(names, columns, strict=True)})
+def _read_json_lines(content: Content) -> Iterable[pd.DataFrame]:
+    return content.frames(_json_records(content), lambda rows: _frame(_columns(rows)))
 
 
-def _read_json_lines(
-    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
-) -> Iterator[pd.DataFrame]:
-    records = _json_records(decoded_lines(file, source, encoding), source, on_bad_row)
-    yield from _in_frames(records, lambda rows: _frame(_columns(rows)), most_rows)
-
-
-def _json_records(lines: Iterable[str], source: str, on_bad_row: OnBadRow) -> Iterator[dict[str, Any]]:
+def _json_records(content: Content) -> Iterator[dict[str, Any]]:
+    source, on_bad_row = content.source, content.on_bad_row
     is_empty = True
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.lines(), start=1):
         if not line.strip():
             continue
         is_empty = False
@@ -94,30 +109,8 @@ def _json_records(lines: Iterable[str], source: str, on_bad_row: OnBadRow) -> It
         raise DataError(f"{source} is empty; it needs one JSON object a line")
 
 
-def _in_frames(
-    rows: Iterator[T], make_frame: Callable[[list[T]], pd.DataFrame], most_rows: int
-) -> Iterator[pd.DataFrame]:
-    """Frames of at most `most_rows` rows each; the first one may have none, and still shows the columns."""
-    yield make_frame(list(islice(rows, most_rows)))
-    while part := list(islice(rows, most_rows)):
-        yield make_frame(part)
-
-
-def _in_parts(read: Callable[[BinaryIO, str, str, OnBadRow], pd.DataFrame]) -> Reader:
-    """A reader in frames from a reader of whole files."""
-
-    def in_parts(
-        file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
-    ) -> Iterator[pd.DataFrame]:
-        frame = read(file, source, encoding, on_bad_row)
-        for start in range(0, max(1, len(frame)), most_rows):
-            yield frame.iloc[start : start + most_rows].reset_index(drop=True)
-
-    return in_parts
-
-
-def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    text = "".join(decoded_lines(file, source, encoding))
+def _read_json(content: Content) -> Iterable[pd.DataFrame]:
+    source, text = content.source, "".join(content.lines())
     if not text.strip():
         raise DataError(f"{source} is empty; it needs an array of objects")
     try:
@@ -132,9 +125,9 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
         bad = next((i for i, row in enumerate(table) if not isinstance(row, dict)), None)
         if bad is not None:
             raise DataError(f"{source} is no table: item {bad + 1} of its array is {_kind(table[bad])}, no object")
-        return _frame(_columns(table))
-    if is_squad(table):
-        return _frame(_columns(list(squad_records(table))))
+        return [_frame(_columns(table))]
+    if _is_squad(table):
+        return [_frame(_columns(list(_squad_records(table))))]
     if isinstance(table, dict) and all(isinstance(column, list | dict) for column in table.values()):
         columns = list(table.values())
         # pandas writes a column as an object, from row label to cell.
@@ -142,8 +135,31 @@ def _read_json(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow)
         if any(label != labels[0] for label in labels):
             raise DataError(f"{source} is no table: its columns have different rows")
         cells = [list(column.values()) if isinstance(column, dict) else column for column in columns]
-        return _frame(dict(zip(table, cells, strict=True)))
+        return [_frame(dict(zip(table, cells, strict=True)))]
     raise DataError(f"{source} is no table; it must hold an array of objects, or an object of columns")
+
+
+def _is_squad(content: Any) -> bool:
+    articles = content.get("data") if isinstance(content, dict) else None
+    return (
+        isinstance(articles, list)
+        and bool(articles)
+        and all(isinstance(article, dict) and isinstance(article.get("paragraphs"), list) for article in articles)
+    )
+
+
+def _squad_records(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record for each question of SQuAD (Rajpurkar et al. 2016, 2018); plausible answers of 2.0 are not answers."""
+    for article in content["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph.get("qas", []):
+                yield {
+                    "id": question.get("id"),
+                    "title": article.get("title"),
+                    "context": paragraph.get("context"),
+                    "question": question.get("question"),
+                    "answers": [] if question.get("is_impossible") else question.get("answers"),
+                }
 
 
 def _parse_json(text: str) -> Any:
@@ -170,40 +186,34 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _read_text(
-    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
-) -> Iterator[pd.DataFrame]:
+def _read_text(content: Content) -> Iterable[pd.DataFrame]:
     """A row for each line that is not blank."""
-    lines = (line.rstrip("\r\n") for line in decoded_lines(file, source, encoding) if line.strip())
-    yield from _in_frames(lines, lambda part: _frame({"text": part}), most_rows)
+    lines = (line.rstrip("\r\n") for line in content.lines() if line.strip())
+    return content.frames(lines, lambda part: _frame({"text": part}))
 
 
-def read_document(
-    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
-) -> Iterator[pd.DataFrame]:
+def read_document(content: Content) -> Iterable[pd.DataFrame]:
     """One row with the whole text of a file, line breaks and all; none where it is blank."""
-    text = "".join(decoded_lines(file, source, encoding))
-    yield _frame({"text": [text] if text.strip() else []})
+    text = "".join(content.lines())
+    return [_frame({"text": [text] if text.strip() else []})]
 
 
-def _read_conll(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
-    return _frame(read_conll("".join(decoded_lines(file, source, encoding)), source, on_bad_row))
+def _read_conll(content: Content) -> Iterable[pd.DataFrame]:
+    return [_frame(read_conll("".join(content.lines()), content.source, content.on_bad_row))]
 
 
-def _read_parquet(
-    file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow, most_rows: int
-) -> Iterator[pd.DataFrame]:
+def _read_parquet(content: Content) -> Iterable[pd.DataFrame]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(file)
-        _check_names(table.schema_arrow.names, source)
-        frames = map(_parquet_frame, table.iter_batches(batch_size=most_rows)) if table.metadata.num_rows else ()
-        yield from frames or [_parquet_frame(table.read())]
+        table = parquet.ParquetFile(content.file)
+        _check_names(table.schema_arrow.names, content.source)
+        batches = table.iter_batches(batch_size=content.most_rows) if table.metadata.num_rows else [table.read()]
+        yield from map(_parquet_frame, batches)
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{source} cannot be read; it is cut short or no parquet file: {reason}") from None
+        raise DataError(f"{content.source} cannot be read; it is cut short or no parquet file: {reason}") from None
 
 
 def _parquet_frame(rows: Any) -> pd.DataFrame:
@@ -212,18 +222,14 @@ def _parquet_frame(rows: Any) -> pd.DataFrame:
     return frame.reset_index(drop=list(frame.index.names) == [None])
 
 
-def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow) -> pd.DataFrame:
+def _read_sheet(content: Content) -> Iterable[pd.DataFrame]:
+    source = content.source
     try:
         with warnings.catch_warnings():
             # openpyxl warns of unknown styles and menus, which do not change cells.
             warnings.filterwarnings("ignore", module="openpyxl")
             grid = pd.read_excel(
-                file,
-                header=None,
-                dtype=str,
-                keep_default_na=False,
-                na_values=[""],
-                engine="openpyxl",
+                content.file, header=None, dtype=str, keep_default_na=False, na_values=[""], engine="openpyxl"
             )
     # openpyxl passes on any exception of its zip and XML parsers.
     except Exception as error:
@@ -234,7 +240,7 @@ def _read_sheet(file: BinaryIO, source: str, encoding: str, on_bad_row: OnBadRow
         raise DataError(f"{source} is empty: its first sheet has no cells; it needs a header and rows")
     header, rows = grid.iloc[0], grid.iloc[1:]
     names = _header(["" if pd.isna(cell) else cell for cell in header], source)
-    return rows.set_axis(names, axis="columns").reset_index(drop=True)
+    return [rows.set_axis(names, axis="columns").reset_index(drop=True)]
 
 
 def _header(cells: Sequence[str], source: str) -> list[str]:
@@ -269,11 +275,11 @@ def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
 READERS: Mapping[str, Reader] = {
     ".csv": partial(_read_delimited, separator=","),
     ".tsv": partial(_read_delimited, separator="\t"),
-    ".json": _in_parts(_read_json),
+    ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".txt": _read_text,
-    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _in_parts(_read_conll)),
+    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _read_conll),
     ".parquet": _read_parquet,
-    ".xlsx": _in_parts(_read_sheet),
+    ".xlsx": _read_sheet,
 }

@@ -27,7 +27,7 @@ import pandas as pd
 from bertjax import catalog
 from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.catalog_tables import in_catalog, read_catalog
-from bertjax.data.read.file_formats import READERS, Reader, read_document
+from bertjax.data.read.file_formats import READERS, Content, Reader, read_document
 from bertjax.data.table import Documents
 from bertjax.errors import DataError
 
@@ -38,15 +38,10 @@ _LISTED = 3
 
 
 class ReadTable(NamedTuple):
-    """The content of a source.
+    """The content of a source."""
 
-    Attributes:
-      frame: all columns of the readable rows.
-      skipped: the other rows, in the order of the files.
-    """
-
-    frame: pd.DataFrame
-    skipped: tuple[BadRow, ...] = ()
+    frame: pd.DataFrame  # all columns of the readable rows
+    skipped: tuple[BadRow, ...] = ()  # the other rows, in the order of the files
 
 
 def read_table(
@@ -75,7 +70,7 @@ def read_table(
     files = files_of(source)
     skipped: list[BadRow] = []
     on_broken = stop if on_bad_row == "stop" else skipped.append
-    frame = _join({file.name: _whole(read_frames(file, encoding, on_broken, documents)) for file in files})
+    frame = _joined((file.name, part) for file in files for part in read_frames(file, encoding, on_broken, documents))
     if frame.empty:
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
@@ -84,15 +79,10 @@ def read_table(
 
 
 class File(NamedTuple):
-    """A local or remote file.
+    """A local or remote file."""
 
-    Attributes:
-      name: path or address; its suffix is the format.
-      open: opens it for reading bytes, in any process.
-    """
-
-    name: str
-    open: Callable[[], BinaryIO]
+    name: str  # path or address; its suffix is the format
+    open: Callable[[], Any]  # opens it for reading bytes, in any process
 
 
 def files_of(source: str) -> list[File]:
@@ -102,7 +92,13 @@ def files_of(source: str) -> list[File]:
       DataError: there are none, or they cannot be reached.
     """
     with _reading(source):
-        return _files(source)
+        address = re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)
+        scheme = address.group(1).lower() if address else None
+        if scheme in ("http", "https"):
+            return [File(source, partial(_download, source))]
+        if scheme == "file":
+            return _local_files(urllib.request.url2pathname(urlsplit(source).path))
+        return _stored_files(source) if scheme else _local_files(source)
 
 
 def read_frames(
@@ -115,19 +111,9 @@ def read_frames(
     """
     read, decompress = _format(file.name, documents)
     with _reading(file.name), file.open() as compressed, decompress(compressed) as content:
-        yield from read(content, file.name, encoding, on_bad_row, most_rows)
-
-
-def _files(source: str) -> list[File]:
-    address = re.match(r"([a-z][a-z0-9+.-]*)://", source, re.IGNORECASE)
-    if address is None:
-        return _local_files(source)
-    scheme = address.group(1).lower()
-    if scheme == "file":
-        return _local_files(urllib.request.url2pathname(urlsplit(source).path))
-    if scheme in ("http", "https"):
-        return [File(source, partial(_download, source))]
-    return _stored_files(source)
+        for frame in read(Content(content, file.name, encoding, on_bad_row, most_rows)):
+            for start in range(0, max(1, len(frame)), most_rows):
+                yield frame.iloc[start : start + most_rows].reset_index(drop=True)
 
 
 def _local_files(source: str) -> list[File]:
@@ -135,16 +121,12 @@ def _local_files(source: str) -> list[File]:
     if path.is_dir():
         raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
     if path.exists():
-        return [File(source, partial(_open, path))]
+        return [File(source, partial(path.open, "rb"))]
     if not _is_pattern(source):
         raise FileNotFoundError
     # Path.glob would find hidden files too, such as those that macOS puts beside its archives.
     names = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
-    return [File(name, partial(_open, Path(name))) for name in _not_empty(names, source)]
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+    return [File(name, partial(Path(name).open, "rb")) for name in _not_empty(names, source)]
 
 
 def _stored_files(address: str) -> list[File]:
@@ -247,22 +229,13 @@ _DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {
 }
 
 
-def _whole(frames: Iterator[pd.DataFrame]) -> pd.DataFrame:
-    first, *rest = frames
-    return pd.concat([first, *rest], ignore_index=True) if rest else first
-
-
-def _join(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """All rows, in the order of the files.
-
-    Raises:
-      DataError: a file whose columns are not those of the first; their order may differ.
-    """
+def _joined(parts: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """The rows of all parts, each with the name of its file; every file must have the columns of the first."""
     # A file of JSON lines whose rows are all broken has no columns.
-    first, *rest = [(name, frame) for name, frame in frames.items() if len(frame.columns)] or [("", pd.DataFrame())]
-    for name, frame in rest:
-        check_same_columns(first[0], first[1].columns, name, frame.columns)
-    return pd.concat([frame for _, frame in (first, *rest)], ignore_index=True) if rest else first[1]
+    first, *rest = [(name, part) for name, part in parts if len(part.columns)] or [("", pd.DataFrame())]
+    for name, part in rest:
+        check_same_columns(first[0], first[1].columns, name, part.columns)
+    return pd.concat([part for _, part in (first, *rest)], ignore_index=True) if rest else first[1]
 
 
 def check_same_columns(first: str, expected: Iterable[str], name: str, columns: Iterable[str]) -> None:

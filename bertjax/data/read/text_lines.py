@@ -1,14 +1,11 @@
-"""Text files as lines, decoded chunk by chunk."""
+"""Text files as lines."""
 
-import codecs
 import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from bertjax.errors import DataError
-
-_READ_BYTES = 2**20
 
 
 def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
@@ -17,31 +14,20 @@ def decoded_lines(file: BinaryIO, source: str, encoding: str) -> Iterator[str]:
     Raises:
       DataError: an unknown encoding, or bytes that are not text in it.
     """
+    number = 0
     try:
-        decoder = codecs.getincrementaldecoder(encoding)()
+        with io.TextIOWrapper(file, encoding, newline="") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield line.removeprefix("\ufeff") if number == 1 else line
     except LookupError:
         raise DataError(f"--encoding {encoding} is unknown; utf-8, utf-16, latin-1 and cp1252 are common") from None
-    line, rest, is_first = 1, "", True
-    while True:
-        content = file.read(_READ_BYTES)
-        try:
-            text = decoder.decode(content, final=not content)
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            line += line_breaks(rest + error.object[: error.start].decode(encoding, errors="ignore"))
-            raise DataError(
-                f"{source} is not {encoding}: byte 0x{byte:02x} in line {line} cannot be read; "
-                f"save it as UTF-8 or name its --encoding"
-            ) from None
-        if is_first and text:
-            text, is_first = text.removeprefix("\ufeff"), False
-        lines = io.StringIO(rest + text, newline="").readlines()
-        # The last line, or its line break, may continue in the next chunk.
-        rest = lines.pop() if content and lines else ""
-        line += len(lines)
-        yield from lines
-        if not content:
-            return
+    except UnicodeDecodeError as error:
+        readable, byte = error.object[: error.start], error.object[error.start]
+        line_number = number + 1 + line_breaks(readable.decode(encoding, errors="ignore"))
+        raise DataError(
+            f"{source} is not {encoding}: byte 0x{byte:02x} in line {line_number} cannot be read; "
+            f"save it as UTF-8 or name its --encoding"
+        ) from None
 
 
 def line_breaks(text: str) -> int:

@@ -4,11 +4,12 @@ import json
 import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from bertjax.data.table import Table
 from bertjax.errors import DataError
 
 _CELL_TYPES: dict[str, tuple[type, ...]] = {
@@ -56,27 +57,13 @@ def read_text(cells: Mapping[str, Any], columns: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-class TextColumns(Protocol):
-    """The columns of both texts: a `Table` has them, and so has the `Preprocessing` of a model."""
-
-    @property
-    def text(self) -> tuple[str, ...]:
-        """Columns of the first text."""
-        ...
-
-    @property
-    def text_pair(self) -> tuple[str, ...]:
-        """Columns of the second text; empty without pairs."""
-        ...
-
-
-def read_texts(cells: Mapping[str, Any], columns: TextColumns) -> tuple[str, str | None]:
+def read_texts(cells: Mapping[str, Any], table: Table) -> tuple[str, str | None]:
     """Both texts of a row, in training and in prediction; the second is None without pairs.
 
     Raises:
       BadCell: no text in any of the columns of one, or a cell that is no string.
     """
-    return read_text(cells, columns.text), read_text(cells, columns.text_pair) if columns.text_pair else None
+    return read_text(cells, table.text), read_text(cells, table.text_pair) if table.text_pair else None
 
 
 def label_text(cell: Any) -> str | None:
@@ -158,7 +145,7 @@ def read_list(cells: Mapping[str, Any], column: str, delimiter: str | None = Non
     if delimiter is not None:
         return [item.strip() for item in cell.split(delimiter) if item.strip()]
     try:
-        items = json.loads(cell) if cell.lstrip().startswith("[") else None
+        items = json.loads(cell)
     except ValueError:
         items = None
     if not isinstance(items, list):

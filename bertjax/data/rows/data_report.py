@@ -7,21 +7,13 @@ from bertjax.data.validate.contract import Finding
 
 
 class TableReport(NamedTuple):
-    """The outcome of reading one table.
+    """The outcome of reading one table."""
 
-    Attributes:
-      source: its name in the settings.
-      rows: usable rows.
-      skipped: unusable rows.
-      findings: one finding an expectation of the contract; empty without a contract.
-      emptied: usable rows in which the preprocessing left no text.
-    """
-
-    source: str
-    rows: int
-    skipped: tuple[BadRow, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    emptied: int = 0
+    source: str  # its name in the settings
+    rows: int  # usable rows
+    skipped: tuple[BadRow, ...] = ()  # unusable rows
+    findings: tuple[Finding, ...] = ()  # one finding an expectation of the contract; empty without a contract
+    emptied: int = 0  # usable rows in which the preprocessing left no text
 
 
 class DataReport(NamedTuple):

@@ -34,19 +34,12 @@ ReadRow = Callable[[Mapping[str, Any]], Row]
 
 
 class Rows(NamedTuple):
-    """Aligned columns, one entry a row.
+    """Aligned columns, one entry a row."""
 
-    Attributes:
-      texts: the text of each row.
-      pairs: the second text of each row, or None where the table has no pairs.
-      labels: the label of each row, in the form of the task.
-      positions: the position of each row in its table, from 0.
-    """
-
-    texts: list[Any]
-    pairs: list[Any] | None
-    labels: list[Any]
-    positions: list[int]
+    texts: list[Any]  # the text of each row
+    pairs: list[Any] | None  # the second text of each row, or None where the table has no pairs
+    labels: list[Any]  # the label of each row, in the form of the task
+    positions: list[int]  # the position of each row in its table, from 0
 
     def digest(self) -> str:
         """16 hexadecimal digits that change with any text, pair or label, and with the order of rows."""
@@ -72,15 +65,10 @@ class Rows(NamedTuple):
 
 
 class ParsedRows(NamedTuple):
-    """The rows of a frame in the form of a task.
+    """The rows of a frame in the form of a task."""
 
-    Attributes:
-      rows: the usable rows.
-      skipped: the unusable rows, in the order of the frame.
-    """
-
-    rows: Rows
-    skipped: tuple[BadRow, ...]
+    rows: Rows  # the usable rows
+    skipped: tuple[BadRow, ...]  # the unusable rows, in the order of the frame
 
 
 def parse_rows(frame: pd.DataFrame, columns: Sequence[str], read_row: ReadRow, source: str) -> ParsedRows:
@@ -114,15 +102,10 @@ def as_string(text: Text) -> str:
 
 
 class PreprocessedRows(NamedTuple):
-    """Rows after the preprocessing.
-
-    Attributes:
-      rows: the rows that have text left.
-      compared: the texts and pairs that `drop_duplicates` compares, as they were at that step; None without the step.
-    """
+    """Rows after the preprocessing: those that have text left."""
 
     rows: Rows
-    compared: list[tuple[Text, Text | None]] | None
+    compared: list[tuple[Text, Text | None]] | None  # what `drop_duplicates` compares, at that step; None without it
 
 
 def preprocess(rows: Rows, preprocessing: Preprocessing) -> PreprocessedRows:

@@ -10,6 +10,7 @@ import re
 import reprlib
 import sys
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
@@ -21,20 +22,16 @@ JOIN, DROP_EMPTY, DROP_DUPLICATES = "join", "drop_empty", "drop_duplicates"
 
 
 class Step(NamedTuple):
-    """A named step.
+    """A step: `apply` is text -> text, or (parameter, text) -> text.
 
-    Attributes:
-      apply: text -> text, or (parameter, text) -> text for a step with a parameter; None for steps that do not change
-        a text: `join` makes it of the columns, `drop_empty` and `drop_duplicates` drop training rows.
-      parameter: "count", a number of words after the name as in `head:200`; "words", the stop words; or None.
-      finds: what it looks for by its punctuation.
-      hides_punctuation: whether it removes punctuation or puts spaces around it.
+    It is None for steps that do not change a text: `join` makes it of the columns, `drop_empty` and `drop_duplicates`
+    drop training rows.
     """
 
     apply: Callable[..., str] | None
-    parameter: Literal["count", "words"] | None = None
-    finds: str | None = None
-    hides_punctuation: bool = False
+    parameter: Literal["count", "words"] | None = None  # a number after the name, as in `head:200`, or the stop words
+    finds: str | None = None  # what it looks for by its punctuation
+    hides_punctuation: bool = False  # removes punctuation, or puts spaces around it
 
 
 @dataclass(frozen=True)
@@ -123,14 +120,13 @@ class Preprocessing:
     def stages(self) -> tuple[tuple[str, Callable[[str], str] | None], ...]:
         """The name of each step and its function of a text; None for steps that do not change a text."""
         words = frozenset(map(_folded, self.stop_words))
-        stages: list[tuple[str, Callable[[str], str] | None]] = []
-        for step in self.steps:
+
+        def function(step: str) -> Callable[[str], str] | None:
             kind, count = _parse(step)
-            parameter = {"count": count, "words": words, None: None}[kind.parameter]
-            stages.append(
-                (step, kind.apply if kind.apply is None or parameter is None else partial(kind.apply, parameter))
-            )
-        return tuple(stages)
+            parameter = words if kind.parameter == "words" else count
+            return partial(kind.apply, parameter) if kind.apply and kind.parameter else kind.apply
+
+        return tuple((step, function(step)) for step in self.steps)
 
 
 def strip_markup(text: str) -> str:
@@ -253,32 +249,23 @@ def _unmarked(match: re.Match[str]) -> str:
 
 
 class _Patterns(NamedTuple):
-    """Patterns for every script.
+    """Patterns for every script."""
 
-    Attributes:
-      word: a word with the marks and joiners of its letters, in a group so that `split` keeps it.
-      punctuation: one mark.
-      edge: the empty place between a punctuation mark and its neighbour.
-      invisible: a format character, which separates no words.
-      other: a character that is no letter, digit or white space, with its marks; or marks without a letter.
-    """
-
-    word: re.Pattern[str]
+    word: re.Pattern[str]  # with the marks and joiners of its letters, in a group so that `split` keeps it
     punctuation: re.Pattern[str]
-    edge: re.Pattern[str]
-    invisible: re.Pattern[str]
-    other: re.Pattern[str]
+    edge: re.Pattern[str]  # the empty place between a punctuation mark and its neighbour
+    invisible: re.Pattern[str]  # a format character, which separates no words
+    other: re.Pattern[str]  # no letter, digit or white space, with its marks; or marks without a letter
 
 
 @lru_cache
 def _patterns() -> _Patterns:
     # Python's regular expressions have no names for these categories.
-    chars_of: dict[str, list[str]] = {"M": [], "P": [], "Cf": []}
+    chars_of = defaultdict[str, list[str]](list)
     for char in map(chr, range(sys.maxunicode + 1)):
         category = unicodedata.category(char)
-        if category[0] in "MP" or category == "Cf":
-            chars_of["Cf" if category == "Cf" else category[0]].append(char)
-    marks, punctuation, invisible = (re.escape("".join(chars)) for chars in chars_of.values())
+        chars_of[category if category == "Cf" else category[0]].append(char)
+    marks, punctuation, invisible = (re.escape("".join(chars_of[kind])) for kind in ("M", "P", "Cf"))
     # A class of thousands of characters is slow; the look-ahead skips it for common characters.
     rare = r"(?=[^\x00-\x7f\w\s])"
     joiners = r"\u00ad\u200c\u200d"

@@ -25,19 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 class LabelledTable(NamedTuple):
-    """A table that was read for a task.
+    """A table that was read for a task."""
 
-    Attributes:
-      preprocessed: usable rows after the preprocessing.
-      frame: all columns, as read.
-      usable: positions in the frame of the usable rows, before the preprocessing drops those without text.
-      report: counts, skipped rows and contract findings.
-    """
-
-    preprocessed: PreprocessedRows
-    frame: pd.DataFrame
-    usable: list[int]
-    report: TableReport
+    preprocessed: PreprocessedRows  # usable rows after the preprocessing
+    frame: pd.DataFrame  # all columns, as read
+    usable: list[int]  # positions in the frame of the usable rows, before the preprocessing drops those without text
+    report: TableReport  # counts, skipped rows and contract findings
 
     @property
     def rows(self) -> Rows:
@@ -113,11 +106,7 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
 
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
-    """Checks that a table has the needed columns.
-
-    Raises:
-      DataError: a column is missing.
-    """
+    """Raises DataError where a table lacks a needed column."""
     columns = list(columns)
     for name in needed:
         if name not in columns:

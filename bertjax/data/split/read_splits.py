@@ -1,22 +1,47 @@
-"""Train, validation and test rows of a `Table` in memory: read, checked, split, rid of leaks, encoded."""
+"""`Splits`: the encoded train, validation and test rows of a `Table`, which are read into memory here.
+
+They are read, checked, split, rid of leaks and encoded. `stream_splits` gives the same without the memory.
+"""
 
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import LabelledTable, count_of, preprocessing_of, read_labelled_tables
 from bertjax.data.split.split_rows import RowKeys, split_rows
-from bertjax.data.split.splits import Splits, encode_rows, fixed
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError, DataError
+
+Store_co = TypeVar("Store_co", bound=ExampleStore, covariant=True)
+
+
+class Split(NamedTuple, Generic[Store_co]):
+    """One side of a run's rows."""
+
+    source: str  # the table that the rows are from
+    examples: Store_co  # the encoded rows
+    digest: str  # 16 hexadecimal digits that change with any text, pair and label, and with the order of rows
+    num_rows: int  # rows; a row may be several examples
+
+
+class Splits(NamedTuple):
+    """The rows of a run, encoded; masked tokens of validation and test rows do not change between epochs."""
+
+    train: Split[ExampleStore]  # in memory or on the disk
+    validation: Split[Examples] | None
+    test: Split[Examples]
+    vocabulary: tuple[str, ...]  # label names of the training rows, in index order; empty where labels have no names
+    table: Table  # settings, with the columns that were found
+    data_report: DataReport
 
 
 class RowSplits(NamedTuple):
@@ -38,10 +63,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
       ConfigError: settings that contradict each other or the task, or a contract that cannot be read.
     """
     check_settings(table, task_format)
-    sources: dict[Side, str | None] = {"train": table.train, "validation": table.validation, "test": table.test}
-    table, tables = read_labelled_tables(
-        table, task_format, {side: source for side, source in sources.items() if source}
-    )
+    table, tables = read_labelled_tables(table, task_format, {"train": table.train, **table.evaluated})
     train = tables["train"].rows
     rows: dict[Side, Rows] = {side: labelled.rows for side, labelled in tables.items() if side != "train"}
     split = split_rows(_row_keys(tables["train"], table, task_format), table, task_format, rows)
@@ -58,12 +80,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
 
 
 def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding) -> Splits:
-    """Encodes all rows.
-
-    Args:
-      splits: the rows.
-      task_format: the encoder.
-      encoding: its settings; vocabulary and table are those of the splits.
+    """Encodes all rows, with the vocabulary and table of the splits.
 
     Raises:
       DataError: a label that no training row has, or a setting that the rows do not fit.
@@ -80,6 +97,17 @@ def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding
         table=table,
         data_report=splits.data_report,
     )
+
+
+def encode_rows(source: str, rows: Rows, task_format: TaskFormat, encoding: Encoding) -> Split[Examples]:
+    """Encodes rows in memory; raises DataError as `encode_splits`."""
+    return Split(source, task_format.encode(rows, source, encoding), rows.digest(), len(rows.texts))
+
+
+def fixed(split: Split[ExampleStore], table: Table) -> Split[Examples]:
+    """Rows to evaluate on: in memory, with the tokens that the split's seed masks in every epoch."""
+    examples = split.examples.take(np.arange(split.examples.num_examples))
+    return Split(split.source, examples.fixed(table.split_seed), split.digest, split.num_rows)
 
 
 def check_settings(table: Table, task_format: TaskFormat) -> None:
@@ -124,11 +152,7 @@ def _check_folds(table: Table) -> None:
 
 
 def check_order_column(table: Table, columns: Iterable[str]) -> None:
-    """Checks that the table has the column that the split goes by.
-
-    Raises:
-      DataError: it has not.
-    """
+    """Raises DataError where the table lacks the column that the split goes by."""
     columns = list(columns)
     if table.order_column is not None and table.order_column not in columns:
         raise DataError(
@@ -152,15 +176,12 @@ def blank_order_error(table: Table, blank: np.ndarray) -> DataError:
 
 def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> RowKeys:
     check_order_column(table, train.frame.columns)
-    order = None if table.order_column is None else _order(train, table, train.frame[table.order_column])
-    return RowKeys.of(train.preprocessed, task_format)._replace(order=order)
-
-
-def _order(train: LabelledTable, table: Table, column: pd.Series) -> np.ndarray:
-    """The group or time of each row."""
-    cells = column.iloc[train.usable]
+    keys = RowKeys.of(train.preprocessed, task_format)
+    if table.order_column is None:
+        return keys
+    cells = train.frame[table.order_column].iloc[train.usable]
     blank = np.flatnonzero(is_blank(cells))
     if len(blank):
         raise blank_order_error(table, blank)
     order = hash64(cells.astype(str)) if table.group else sortable_times(cells, table.train)
-    return order[np.searchsorted(train.usable, train.rows.positions)]
+    return keys._replace(order=order[np.searchsorted(train.usable, train.rows.positions)])

@@ -1,16 +1,16 @@
 """Which training rows a run trains on and which it holds out, from a few numbers a row, wherever the rows are kept."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
-from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows
+from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows, as_string
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split import splitters
-from bertjax.data.split.leaks import leak_hashes
 from bertjax.data.split.splitters import TrainTest
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
@@ -24,19 +24,12 @@ _DEFAULT_TEST_SHARE = 0.2
 
 
 class RowKeys(NamedTuple):
-    """What a split compares of each training row.
+    """What a split compares of each training row."""
 
-    Attributes:
-      texts: [n] uint64 hashes, equal for rows that repeat a text.
-      leaks: [n] uint64 hashes, equal for texts that are equal except for case, width and spaces.
-      labels: label names.
-      order: [n] group hashes of a grouped split, or times of a time split; None for other splits.
-    """
-
-    texts: np.ndarray
-    leaks: np.ndarray
+    texts: np.ndarray  # [n] uint64 hashes, equal for rows that repeat a text
+    leaks: np.ndarray  # [n] uint64, see `leak_hashes`
     labels: RowLabels
-    order: np.ndarray | None = None
+    order: np.ndarray | None = None  # [n] hashes of groups, or times, where the split goes by them
 
     @classmethod
     def of(cls, preprocessed: PreprocessedRows, task_format: TaskFormat) -> "RowKeys":
@@ -47,23 +40,14 @@ class RowKeys(NamedTuple):
 
 
 class SplitRows(NamedTuple):
-    """The side of each training row, as indices of rows.
+    """The side of each training row, as indices of rows."""
 
-    Attributes:
-      train: rows to train on.
-      held_out: rows of the sides that have no table of their own.
-      vocabulary: label names of the training rows, in index order; empty where labels have no names.
-      duplicates: rows that repeat the text of an earlier row.
-      leaks: training rows whose text is in the validation or test rows too.
-      leaks_removed: leaks that `train` lacks, all or none.
-    """
-
-    train: np.ndarray
-    held_out: dict[Side, np.ndarray]
-    vocabulary: tuple[str, ...]
-    duplicates: int
-    leaks: int
-    leaks_removed: int
+    train: np.ndarray  # rows to train on
+    held_out: dict[Side, np.ndarray]  # rows of the sides that have no table of their own
+    vocabulary: tuple[str, ...]  # label names of the training rows, in index order; empty where labels have no names
+    duplicates: int  # rows that repeat the text of an earlier row
+    leaks: int  # training rows whose text is in the validation or test rows too
+    leaks_removed: int  # leaks that `train` lacks, all or none
 
 
 def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Mapping[Side, Rows]) -> SplitRows:
@@ -75,7 +59,7 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
     Args:
       keys: keys of all training rows.
       table: settings of the split.
-      task_format: says whether rows have classes, and makes the vocabulary.
+      task_format: of the rows.
       tables: the rows of validation and test tables.
 
     Raises:
@@ -106,6 +90,26 @@ def first_of_each(hashes: np.ndarray) -> np.ndarray:
     # int32 is half the memory of a stream's index, as long as it is enough.
     dtype = np.int32 if len(hashes) < 2**31 else np.int64
     return np.sort(np.unique(hashes, return_index=True)[1]).astype(dtype)
+
+
+def leak_hashes(rows: Rows) -> np.ndarray:
+    """Hashes of texts, or pairs of texts, that are equal except for case, width and spaces: [n] uint64."""
+    pairs = rows.text_pairs()
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}  # repeated texts are normalised once
+    hashes = hash64(
+        (_normalised(as_string(text)), None if pair is None else _normalised(as_string(pair))) for text, pair in places
+    )
+    return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]
+
+
+def _normalised(text: str) -> str:
+    """A text after Unicode's compatibility caseless folding, with single spaces.
+
+    >>> _normalised(" \ufb01lm\\tNOIR ")
+    'film noir'
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def _hold_out_sides(

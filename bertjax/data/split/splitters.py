@@ -1,7 +1,8 @@
 """Splitters: from classes, groups or times of rows to the indices of training rows and held-out rows.
 
 Every function puts each row on one of the two sides, the same side for the same values and seed. `classes` are sorted
-by name, since a seeded split depends on their order.
+by name, since a seeded split depends on their order. `test_size` is a count of rows (1 or more) or a share of them;
+`source` and `side` ("test" or "validation") are named in errors.
 
 scikit-learn takes a second to import, so it is imported where rows are dealt: a run with a table a side starts without.
 """
@@ -17,25 +18,14 @@ from bertjax.errors import DataError
 
 
 class TrainTest(NamedTuple):
-    """Indices of the rows on either side; together they are every row once.
+    """Indices of the rows on either side; together they are every row once."""
 
-    Attributes:
-      train: [N - M] rows to train on.
-      test: [M] rows held out.
-    """
-
-    train: np.ndarray
-    test: np.ndarray
+    train: np.ndarray  # [N - M] rows to train on
+    test: np.ndarray  # [M] rows held out
 
 
 def stratified(classes: RowLabels, test_size: float, seed: int, source: str, side: str = "test") -> TrainTest:
     """Holds out rows so that each class has the same share on both sides.
-
-    Args:
-      classes: the class of each row.
-      test_size: a count of rows (1 or more), or a share of them.
-      seed: seed of the shuffle.
-      source, side: named in the error; which rows are held out, "test" or "validation".
 
     Raises:
       DataError: a class with one row, or a size that leaves a side without some class.
@@ -65,17 +55,10 @@ def stratified(classes: RowLabels, test_size: float, seed: int, source: str, sid
 def grouped(
     classes: RowLabels, groups: Sequence[Any] | np.ndarray, test_size: float, seed: int, source: str, side: str = "test"
 ) -> TrainTest:
-    """Holds out whole groups, so that no value of `groups` is on both sides.
+    """Holds out whole groups, so that no value of `groups` (one a row, or a hash of it) is on both sides.
 
     The groups are dealt so that classes have about the same share on both sides. Then groups change sides until no
     single move or swap brings the number of held-out rows nearer to `test_size`.
-
-    Args:
-      classes: the class of each row.
-      groups: the group of each row, or a hash of it.
-      test_size: a count of rows (1 or more), or a share of them.
-      seed: seed of the deal.
-      source, side: named in the error; which rows are held out.
 
     Raises:
       DataError: fewer than two groups, no class with two rows, or a size that leaves a side empty.
@@ -98,16 +81,14 @@ def grouped(
     nearest = min(candidates, key=lambda rows: abs(len(rows) - held_out))
     is_out = np.isin(np.arange(len(values)), group_of_row[nearest])
     _approach(is_out, np.bincount(group_of_row), held_out)
-    return _sides(is_out[group_of_row])
+    is_out = is_out[group_of_row]
+    return TrainTest(np.flatnonzero(~is_out), np.flatnonzero(is_out))
 
 
 def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, side: str = "test") -> TrainTest:
     """Holds out the latest rows; rows of the same time stay together, so the order of rows does not matter.
 
-    Args:
-      times: a number or datetime of each row.
-      test_size: a count of rows (1 or more), or a share of them; the cut is between two times, as near as possible.
-      source, side: named in the error; which rows are held out.
+    `times` are numbers or datetimes, one a row; the cut is between two of them, as near to `test_size` as possible.
 
     Returns:
       Both sides in the order of time; rows of the same time keep their order.
@@ -126,14 +107,7 @@ def by_time(times: Sequence[Any] | np.ndarray, test_size: float, source: str, si
 
 
 def kfold(classes: RowLabels, folds: int, fold: int, seed: int, source: str) -> TrainTest:
-    """Deals the rows into `folds` parts, each class evenly, and holds one out; every row is in exactly one part.
-
-    Args:
-      classes: the class of each row.
-      folds: number of parts, 2 or more.
-      fold: the part to hold out, counted from 0.
-      seed: seed of the shuffle.
-      source: named in the error.
+    """Deals the rows into `folds` parts, each class evenly, and holds out part `fold`, counted from 0.
 
     Raises:
       DataError: a class with fewer rows than folds.
@@ -167,13 +141,7 @@ def _count_between_sides(test_size: float, total: int, source: str, side: str) -
 
 
 def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, target: int) -> None:
-    """Moves or swaps single groups, in place, as long as that brings the number of held-out rows nearer to `target`.
-
-    Args:
-      is_out: [G] which groups are held out.
-      rows_of_group: [G] rows in each group.
-      target: rows to hold out.
-    """
+    """Moves or swaps single groups in `is_out` [G] as long as that brings the held-out rows nearer to `target`."""
     total = int(rows_of_group.sum())
     while True:
         now = int(rows_of_group[is_out].sum())
@@ -190,7 +158,3 @@ def _approach(is_out: np.ndarray, rows_of_group: np.ndarray, target: int) -> Non
         leaver = np.flatnonzero(is_out & (rows_of_group == leaving[i, 0]))[:1]
         enterer = np.flatnonzero(~is_out & (rows_of_group == entering[0, j]))[:1]
         is_out[leaver], is_out[enterer] = False, True
-
-
-def _sides(is_out: np.ndarray) -> TrainTest:
-    return TrainTest(np.flatnonzero(~is_out), np.flatnonzero(is_out))

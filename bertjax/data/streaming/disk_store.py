@@ -29,8 +29,7 @@ class DiskStore:
     def __init__(self, folder: Path):
         """An empty store, whose files will be in `folder`, which is created when needed."""
         self._folder = folder
-        self._files: dict[str, BinaryIO] = {}
-        self._types: dict[str, np.dtype] = {}
+        self._files: dict[str, tuple[BinaryIO, np.dtype]] = {}
 
     def append(self, **arrays: np.ndarray) -> None:
         """Appends the tokens of some examples; every call has the same arrays.
@@ -41,9 +40,13 @@ class DiskStore:
         try:
             for name, values in arrays.items():
                 if name not in self._files:
-                    self._open(name, values.dtype)
-                self._files[name].write(values.astype(self._types[name]).tobytes())
-                self._files[name].flush()
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    file: BinaryIO = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (closed with the store)
+                    weakref.finalize(self, file.close)
+                    self._files[name] = file, values.dtype
+                file, dtype = self._files[name]
+                file.write(values.astype(dtype).tobytes())
+                file.flush()
         except OSError as error:
             raise DataError(
                 f"the tokenized rows cannot be kept in {self._folder}: {error.strerror}; make room there, or name a "
@@ -55,15 +58,9 @@ class DiskStore:
 
     def read(self, name: str, first: int, last: int) -> np.ndarray:
         """The entries of an array for the tokens `first:last`, counted over all examples."""
-        dtype = self._types[name]
-        content = os.pread(self._files[name].fileno(), (last - first) * dtype.itemsize, first * dtype.itemsize)
+        file, dtype = self._files[name]
+        content = os.pread(file.fileno(), (last - first) * dtype.itemsize, first * dtype.itemsize)
         return np.frombuffer(content, dtype)
-
-    def _open(self, name: str, dtype: np.dtype) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file: BinaryIO = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (closed with the store)
-        weakref.finalize(self, file.close)
-        self._files[name], self._types[name] = file, dtype
 
 
 @dataclass(frozen=True, eq=False)

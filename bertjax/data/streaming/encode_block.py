@@ -11,7 +11,6 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.masking_settings import Masking
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.rows.cells import FirstCell, cell_types, shown
@@ -20,33 +19,22 @@ from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.split.read_splits import is_blank
 from bertjax.data.split.split_rows import RowKeys
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
-from bertjax.data.validate.contract import CheckedRows, Contract, check_rows, columns_of
+from bertjax.data.validate.contract import CheckedPart, Contract, check_part, columns_of
 
 
 class Recipe(NamedTuple):
-    """How a worker turns rows into examples.
+    """How a worker turns rows into examples."""
 
-    Attributes:
-      task_format: parses and encodes rows.
-      table: settings, with the columns that were found.
-      columns: columns that the task reads.
-      tokenizer: the model folder, which every worker can read.
-      max_length: longest example, in tokens.
-      masking: how words are masked.
-      seed: seed of the masking.
-      contract: expectations to check, if any.
-    """
-
-    task_format: TaskFormat
-    table: Table
-    columns: tuple[str, ...]
-    tokenizer: Path
-    max_length: int
-    masking: Masking
-    seed: int
-    contract: Contract | None = None
+    task_format: TaskFormat  # parses and encodes rows
+    table: Table  # settings, with the columns that were found
+    columns: tuple[str, ...]  # columns that the task reads
+    tokenizer: Path  # the model folder, which every worker can read
+    max_length: int  # longest example, in tokens
+    masking: Masking  # how words are masked
+    seed: int  # seed of the masking
+    contract: Contract | None = None  # expectations to check, if any
 
     @property
     def frame_columns(self) -> tuple[str, ...]:
@@ -57,29 +45,17 @@ class Recipe(NamedTuple):
 
 
 class EncodedBlock(NamedTuple):
-    """Some rows of a table as arrays.
+    """Some rows of a table as arrays."""
 
-    Attributes:
-      num_rows: rows in the frame.
-      cell_types: types of the cells of the label column, where labels are classes.
-      skipped: unusable rows, counted from 1 within the block.
-      first_text: first text that is left, as messages show it.
-      keys: keys of the rows that are left, without their order.
-      examples: the encoded rows, whose labels are codes in the keys' labels; None where no row is left.
-      blank_order: indices among the usable rows of those without the group or time that the split goes by.
-      order: [n] times, or hashes of groups; None for other splits.
-      checked: the contract's check of the rows, where there is a contract.
-    """
-
-    num_rows: int
-    cell_types: Mapping[str, FirstCell]
-    skipped: tuple[BadRow, ...]
-    first_text: str
-    keys: RowKeys
-    examples: Examples | None
-    blank_order: np.ndarray
-    order: pd.Series | None
-    checked: CheckedRows | None
+    num_rows: int  # rows in the frame
+    cell_types: Mapping[str, FirstCell]  # types of the cells of the label column, where labels are classes
+    skipped: tuple[BadRow, ...]  # unusable rows, counted from 1 within the block
+    first_text: str  # first text that is left, as messages show it
+    keys: RowKeys  # keys of the rows that are left, without their order
+    examples: Examples | None  # the encoded rows, whose labels are codes in the keys' labels; None where no row is left
+    blank_order: np.ndarray  # indices among the usable rows of those without the group or time that the split goes by
+    order: pd.Series | None  # [n] times, or hashes of groups; None for other splits
+    checked: CheckedPart | None  # the contract's check of the rows, where there is a contract
 
 
 def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlock | None:
@@ -116,7 +92,7 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         examples=examples,
         blank_order=blank_order,
         order=order,
-        checked=check_rows(recipe.contract, frame, table) if recipe.contract else None,
+        checked=check_part(recipe.contract, frame, table) if recipe.contract else None,
     )
 
 

@@ -31,23 +31,14 @@ _VALUE = "value"  # the one column of a block
 
 
 class FileBlock(NamedTuple):
-    """A part of a file.
+    """A part of a file."""
 
-    Attributes:
-      file: name of the file.
-      columns: all columns of these rows.
-      broken: rows that cannot be read, in their order.
-      frame: the rows, until they are encoded.
-      encoded: the encoded rows; None where there are none.
-      error: one line that says why the rest of the file cannot be read; empty without an error.
-    """
-
-    file: str
-    columns: tuple[str, ...] = ()
-    broken: tuple[BadRow, ...] = ()
-    frame: pd.DataFrame | None = None
-    encoded: EncodedBlock | None = None
-    error: str = ""
+    file: str  # name of the file
+    columns: tuple[str, ...] = ()  # all columns of these rows
+    broken: tuple[BadRow, ...] = ()  # rows that cannot be read, in their order
+    frame: pd.DataFrame | None = None  # the rows, until they are encoded
+    encoded: EncodedBlock | None = None  # the encoded rows; None where there are none
+    error: str = ""  # one line that says why the rest of the file cannot be read; empty without an error
 
 
 def encoded_blocks(

@@ -6,15 +6,16 @@ which the rows are split as rows in memory are.
 
 from pathlib import Path
 
+import numpy as np
+
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.sources import File, files_of, read_frames
 from bertjax.data.rows.data_report import DataReport
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
-from bertjax.data.split.read_splits import check_order_column, check_settings
+from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
 from bertjax.data.split.split_rows import split_rows
-from bertjax.data.split.splits import Split, Splits, encode_rows, fixed
 from bertjax.data.streaming.disk_store import DiskStore
 from bertjax.data.streaming.encode_block import Recipe
 from bertjax.data.streaming.ray_blocks import BLOCK_ROWS, encoded_blocks
@@ -35,7 +36,7 @@ def stream_splits(
     Args:
       table: settings.
       task_format: parses and encodes rows.
-      encoding: settings of the encoder; vocabulary and table are those of the rows.
+      encoding: settings of the encoder, but for the vocabulary and the table.
       tokenizer: the model folder with the tokenizer, which every worker can read.
       block_rows: rows that a worker encodes at a time.
 
@@ -50,15 +51,16 @@ def stream_splits(
     contract = read_contract(table.contract) if table.contract else None
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)
-    sources: dict[Side, str | None] = {"validation": table.validation, "test": table.test}
-    _, tables = read_labelled_tables(table, task_format, {side: source for side, source in sources.items() if source})
+    sources = table.evaluated
+    _, tables = read_labelled_tables(table, task_format, sources)
 
     needed = (*task_format.columns(table), *(name for name in task_format.optional if name in columns))
     recipe = Recipe(
         task_format, table, needed, tokenizer, encoding.max_length, encoding.masking, encoding.seed, contract
     )
     store = DiskStore(catalog.cache_folder() / "streams")
-    statistics = StreamStatistics(table, task_format, store, len(encoding.tokenizer), contract)
+    token_dtype = np.min_scalar_type(len(encoding.tokenizer) - 1)
+    statistics = StreamStatistics(table, task_format, store, token_dtype, contract)
     for block in encoded_blocks(files, table.train, recipe, block_rows):
         statistics.add(block)
     statistics.finish()
@@ -67,7 +69,7 @@ def stream_splits(
     split = split_rows(statistics.row_keys(), table, task_format, rows)
     encoding = encoding._replace(vocabulary=split.vocabulary, table=table)
     evaluated: dict[Side, Split[Examples]] = {
-        side: fixed(encode_rows(sources[side] or "", rows[side], task_format, encoding), table) for side in rows
+        side: fixed(encode_rows(sources[side], rows[side], task_format, encoding), table) for side in rows
     } | {side: fixed(statistics.split(indices, split.vocabulary), table) for side, indices in split.held_out.items()}
     reports = (statistics.report(), *(labelled.report for labelled in tables.values()))
     return Splits(

@@ -17,17 +17,15 @@ from bertjax.data.rows.data_report import TableReport
 from bertjax.data.rows.label_vocabulary import RowLabels, consecutive
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import contract_error, no_text_error, preprocessing_of
-from bertjax.data.split.read_splits import blank_order_error
+from bertjax.data.split.read_splits import Split, blank_order_error
 from bertjax.data.split.split_rows import RowKeys
-from bertjax.data.split.splits import Split
 from bertjax.data.streaming.disk_store import DiskStore, StoredExamples
 from bertjax.data.streaming.encode_block import EncodedBlock
 from bertjax.data.streaming.ray_blocks import FileBlock
-from bertjax.data.streaming.stream_contract import StreamContract
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.data.task_formats.answer_format import warn_of_unlearnable
-from bertjax.data.validate.contract import Contract, Finding, describe_broken
+from bertjax.data.validate.contract import CheckedPart, Contract, Finding, describe_broken, findings_of
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -41,21 +39,12 @@ class StreamStatistics:
         table: Table,
         task_format: TaskFormat,
         store: DiskStore,
-        vocabulary_size: int,
-        contract: Contract | None = None,
+        token_dtype: np.dtype,
+        contract: Contract | None,
     ):
-        """Statistics of no row.
-
-        Args:
-          table: settings, with the columns that were found.
-          task_format: whether labels are classes or indices.
-          store: keeps the tokens.
-          vocabulary_size: word pieces of the tokenizer, which set the width of a stored token.
-          contract: expectations of the table.
-        """
-        self._table, self._format, self._store = table, task_format, store
-        self._token_dtype = np.min_scalar_type(vocabulary_size - 1)
-        self._contract = None if contract is None else StreamContract(contract)
+        """Statistics of no row; `store` will keep the tokens, as `token_dtype`."""
+        self._table, self._format, self._store, self._token_dtype = table, task_format, store, token_dtype
+        self._contract, self._checked = contract, list[CheckedPart]()
         self._findings: tuple[Finding, ...] = ()
         self._first_unusable: BadRow | None = None
         self._skipped: list[BadRow] = []
@@ -70,11 +59,7 @@ class StreamStatistics:
         self._arrays: dict[str, list[np.ndarray]] = {}
 
     def add(self, block: FileBlock) -> None:
-        """Adds the rows of the next block.
-
-        Raises:
-          DataError: an error of the worker, or an unusable row where one ends the run.
-        """
+        """Adds the next block; raises DataError for an error of the worker, or an unusable row that ends the run."""
         if block.file not in self._file_columns:
             self._check_last_file()
         self._file_columns.setdefault(block.file, {}).update(dict.fromkeys(block.columns))
@@ -88,8 +73,8 @@ class StreamStatistics:
         for name, first in block.cell_types.items():
             self._cell_types.setdefault(name, first._replace(row=first.row + self._num_read))
         check_one_type(self._cell_types, self._table.label, self._table.train)
-        if self._contract and block.checked:
-            self._contract.add(block.checked)
+        if block.checked is not None:
+            self._checked.append(block.checked)
         # Formats that know the lines of their rows count these instead.
         skipped = [row._replace(line=row.line + self._num_read) if row.unit == "row" else row for row in block.skipped]
         if self._contract and skipped and self._table.on_bad_row == "stop":
@@ -106,7 +91,8 @@ class StreamStatistics:
     def _add_examples(self, block: EncodedBlock, examples: Examples) -> None:
         self._check_candidates(block, examples)
         labels = block.keys.labels
-        codes = self._codes(labels.names)
+        code_of = self._code_of_name
+        codes = np.array([code_of.setdefault(name, len(code_of)) for name in labels.names], np.int32)
         self._num_rows += labels.num_rows
         self._truncated += examples.truncated
         self._unlearnable += examples.unlearnable
@@ -138,11 +124,7 @@ class StreamStatistics:
         self._store.append(**stored)
 
     def finish(self) -> None:
-        """Ends the pass.
-
-        Raises:
-          DataError: no row is left, or the table breaks its contract.
-        """
+        """Ends the pass; raises DataError where no row is left, or the table breaks its contract."""
         self._check_last_file()
         source = self._table.train
         if not self._num_read:
@@ -150,7 +132,7 @@ class StreamStatistics:
             raise DataError(f"{source} has no rows{but}")
         if self._contract:
             columns = dict.fromkeys(name for of_file in self._file_columns.values() for name in of_file)
-            self._findings = self._contract.findings(self._table, list(columns))
+            self._findings = findings_of(self._contract, self._table, list(columns), self._checked)
             if broken := describe_broken(self._findings):
                 raise contract_error(self._table, source, broken)
         if self._first_unusable:
@@ -169,11 +151,7 @@ class StreamStatistics:
         return TableReport(self._table.train, self._num_usable, tuple(self._skipped), self._findings, emptied)
 
     def row_keys(self) -> RowKeys:
-        """What a split compares of each row.
-
-        Raises:
-          DataError: rows without the group or time that the split goes by, or a cell that is no time.
-        """
+        """The keys; raises DataError where a row lacks the group or time that the split goes by."""
         blank = self._array("blank_order")
         if len(blank):
             raise blank_order_error(self._table, blank)
@@ -184,12 +162,7 @@ class StreamStatistics:
         return RowKeys(self._array("text_hashes"), self._array("leak_hashes"), self._labels(), order)
 
     def split(self, rows: np.ndarray, vocabulary: Sequence[str]) -> Split[StoredExamples]:
-        """The examples of some rows, in their order.
-
-        Args:
-          rows: indices among the rows that have text.
-          vocabulary: the label names, in index order.
-        """
+        """The examples of some rows (indices among those that have text), in their order."""
         examples = self._examples(rows, vocabulary)
         return Split(self._table.train, examples, self._digest(rows), len(rows))
 
@@ -250,9 +223,6 @@ class StreamStatistics:
             arrays[:] = [np.concatenate(arrays)]  # keeping the parts would double the memory
         return arrays[0]
 
-    def _codes(self, names: Sequence[str]) -> np.ndarray:
-        return np.array([self._code_of_name.setdefault(name, len(self._code_of_name)) for name in names], np.int32)
-
     def _skip(self, rows: Sequence[BadRow]) -> None:
         for row in rows:
             if self._table.on_bad_row == "stop":
@@ -261,9 +231,7 @@ class StreamStatistics:
 
     def _check_candidates(self, block: EncodedBlock, examples: Examples) -> None:
         """Checks that all questions have the same number of candidates."""
-        if examples.text_lengths is None:
-            return
-        number = examples.text_lengths.shape[1]
+        number = None if examples.text_lengths is None else examples.text_lengths.shape[1]
         if self._num_candidates not in (None, number):
             raise DataError(
                 f"{self._table.train}: the question {block.first_text} has {number} candidates, those before have "

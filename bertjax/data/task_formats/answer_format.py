@@ -6,7 +6,7 @@ Source: BERT, section 4.2; windows and labels as in its `run_squad.py`.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import Windows, in_windows
-from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_text, shown
+from bertjax.data.rows.cells import BadCell, is_missing, label_text, shown
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
-from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
@@ -28,42 +27,26 @@ NO_CHARACTER = -1  # of a token outside of the context
 
 
 class Answer(NamedTuple):
-    """An answer, as a piece of the context.
+    """An answer, as a piece of the context."""
 
-    Attributes:
-      start: its first character there, counted from 0.
-    """
-
-    start: int
+    start: int  # its first character there, counted from 0
     text: str
 
 
 class Question(NamedTuple):
-    """A question beside its text.
+    """A question beside its text."""
 
-    Attributes:
-      id: its name in the table, or its text.
-      answers: each of them right; none where the context has no answer.
-    """
-
-    id: str
-    answers: tuple[Answer, ...]
+    id: str  # its name in the table, or its text
+    answers: tuple[Answer, ...]  # each of them right; none where the context has no answer
 
 
 class Contexts(NamedTuple):
-    """The way back from tokens to the text.
+    """The way back from tokens to the text."""
 
-    Attributes:
-      questions: of the table, in its order.
-      contexts: the text of each.
-      question_of: [N] the question of each window; the windows of a question follow one another.
-      characters: [total tokens, 2] where each token begins and ends in its context; -1 outside of it.
-    """
-
-    questions: Sequence[Question]
-    contexts: Sequence[str]
-    question_of: np.ndarray
-    characters: np.ndarray
+    questions: Sequence[Question]  # of the table, in its order
+    contexts: Sequence[str]  # the text of each
+    question_of: np.ndarray  # [N] the question of each window; the windows of a question follow one another
+    characters: np.ndarray  # [total tokens, 2] where each token begins and ends in its context; -1 outside of it
 
 
 def _read_label(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> Question:
@@ -131,15 +114,8 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         )
     questions = _cut(encoding.tokenizer, rows.texts, room - _SPECIAL_TOKENS)
     windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap)
-    characters = np.concatenate(
-        [
-            [
-                at if part == 1 else (NO_CHARACTER, NO_CHARACTER)
-                for at, part in zip(p.offsets, p.sequence_ids, strict=True)
-            ]
-            for p in windows.parts
-        ]
-    ).astype(np.int32)
+    places = chain.from_iterable(zip(window.offsets, window.sequence_ids, strict=True) for window in windows.parts)
+    characters = np.array([at if part == 1 else (NO_CHARACTER, NO_CHARACTER) for at, part in places], np.int32)
     labels = _labels(windows, characters, rows.labels)
     learnable = {int(question) for question, label in zip(windows.text_of, labels, strict=True) if label.any()}
     lost = sum(bool(question.answers) and i not in learnable for i, question in enumerate(rows.labels))
@@ -185,7 +161,6 @@ def _labels(windows: Windows, characters: np.ndarray, questions: Sequence[Questi
 QUESTION_ANSWERING = TaskFormat(
     task="question_answering",
     text_columns=lambda table: pair_columns(table, "question_answering"),
-    read_texts=lambda cells, table: (read_text(cells, table.text), read_text(cells, table.text_pair)),
     read_label=_read_label,
     encode=_encode,
     plain=plain_pair,

@@ -17,13 +17,11 @@ from bertjax.data.rows.cells import (
     read_list,
     read_number,
     read_text,
-    read_texts,
     shown,
 )
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
-from bertjax.data.task_formats.sequence_formats import pair_columns
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError, DataError
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -136,7 +134,6 @@ MULTIPLE_CHOICE = TaskFormat(
 SENTENCE_EMBEDDING = TaskFormat(
     task="sentence_embedding",
     text_columns=lambda table: pair_columns(table, "sentence_embedding"),
-    read_texts=read_texts,
     read_label=_read_likeness,
     encode=_encode_pairs,
     plain=plain_pair,

@@ -1,7 +1,6 @@
 """Plain text, which is its own label: some of its words are hidden, different ones in each epoch."""
 
-from collections.abc import Mapping
-from typing import Any
+from itertools import chain
 
 import numpy as np
 
@@ -11,13 +10,8 @@ from bertjax.data.encode.masking import NO_WORD, DynamicMasking
 from bertjax.data.encode.tokenize import in_windows
 from bertjax.data.rows.cells import read_text
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.errors import CheckpointError
-
-
-def _read(cells: Mapping[str, Any], table: Table) -> tuple[str, None]:
-    return read_text(cells, table.text), None
 
 
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -26,12 +20,8 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     if tokenizer.mask_token_id is None:
         raise CheckpointError("the tokenizer has no [MASK] token, without which no word can be hidden")
     windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, overlap=0)
-    words = np.concatenate(
-        [
-            np.array([NO_WORD if word is None else word for word in window.word_ids], np.int32)
-            for window in windows.parts
-        ]
-    )
+    word_ids = chain.from_iterable(window.word_ids for window in windows.parts)
+    words = np.array([NO_WORD if word is None else word for word in word_ids], np.int32)
     replacements = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids).astype(np.int32)
     return Examples(
         *windows.tokens,
@@ -53,7 +43,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
 MASKED_LM = TaskFormat(
     task="masked_lm",
     text_columns=lambda table: table.text,
-    read_texts=_read,
+    read_texts=lambda cells, table: (read_text(cells, table.text), None),
     read_label=lambda cells, table, texts: None,
     encode=_encode,
     label_columns=lambda table: (),

@@ -1,6 +1,7 @@
 """One label a text, or a pair of texts: a class, several classes, or numbers."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,38 +15,15 @@ from bertjax.data.rows.cells import (
     read_label,
     read_list,
     read_number,
-    read_texts,
     shown,
 )
 from bertjax.data.rows.label_vocabulary import class_indices, label_indices, label_vocabulary, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
-from bertjax.data.task_formats.task_format import Encoding, TaskFormat, plain_pair
-from bertjax.errors import ConfigError, DataError
-
-Texts = tuple[Any, Any]
+from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
+from bertjax.errors import DataError
 
 _SEPARATORS = ("|", ";", ",", "/", "\t")
-
-
-def text_columns(table: Table) -> tuple[str, ...]:
-    """The columns of both texts."""
-    return (*table.text, *table.text_pair)
-
-
-def pair_columns(table: Table, task: str) -> tuple[str, ...]:
-    """The columns of both texts, where a task needs two.
-
-    Raises:
-      ConfigError: there is none for the second.
-    """
-    if not table.text_pair:
-        raise ConfigError(f"{task} reads two texts a row; name the columns of the second with --pair-columns")
-    return text_columns(table)
-
-
-def _read_class(cells: Mapping[str, Any], table: Table, texts: Texts) -> str:
-    return read_label(cells, table.label)
 
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -58,7 +36,7 @@ def _label_columns(table: Table) -> tuple[str, ...]:
     return table.labels or (table.label,)
 
 
-def _read_several(cells: Mapping[str, Any], table: Table, texts: Texts) -> tuple[str, ...]:
+def _read_several(cells: Mapping[str, Any], table: Table, texts: Any) -> tuple[str, ...]:
     if table.labels:
         return tuple(column for column in table.labels if read_flag(cells, column))
     try:
@@ -89,20 +67,14 @@ def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
     return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
 
 
-def _read_numbers(cells: Mapping[str, Any], table: Table, texts: Texts) -> tuple[float, ...]:
-    return tuple(read_number(cells, column) for column in _label_columns(table))
-
-
-def _encode_numbers(rows: Rows, source: str, encoding: Encoding) -> Examples:
-    labels = np.array(rows.labels, np.float32)
+def _encode_numbers(rows: Rows, source: str, encoding: Encoding, dtype: type = np.float32) -> Examples:
+    labels: np.ndarray = np.array(rows.labels).astype(dtype)
     return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
 
 
 CLASSIFICATION = TaskFormat(
     task="classification",
-    text_columns=text_columns,
-    read_texts=read_texts,
-    read_label=_read_class,
+    read_label=lambda cells, table, texts: read_label(cells, table.label),
     encode=_encode_classes,
     placeholder=lambda text, names: names[0],
     names=lambda label: (label,),
@@ -112,21 +84,11 @@ CLASSIFICATION = TaskFormat(
 )
 
 
-def _read_follows(cells: Mapping[str, Any], table: Table, texts: Texts) -> str:
-    return str(int(read_flag(cells, table.label)))
-
-
-def _encode_follows(rows: Rows, source: str, encoding: Encoding) -> Examples:
-    labels = np.array(rows.labels).astype(np.int32)
-    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
-
-
 NEXT_SENTENCE = TaskFormat(
     task="next_sentence",
     text_columns=lambda table: pair_columns(table, "next_sentence"),
-    read_texts=read_texts,
-    read_label=_read_follows,
-    encode=_encode_follows,
+    read_label=lambda cells, table, texts: str(int(read_flag(cells, table.label))),
+    encode=partial(_encode_numbers, dtype=np.int32),
     plain=plain_pair,
     placeholder=lambda text, names: "0",
     names=lambda label: (label,),
@@ -135,8 +97,6 @@ NEXT_SENTENCE = TaskFormat(
 
 MULTI_LABEL = TaskFormat(
     task="multi_label",
-    text_columns=text_columns,
-    read_texts=read_texts,
     read_label=_read_several,
     encode=_encode_several,
     label_columns=_label_columns,
@@ -149,9 +109,7 @@ MULTI_LABEL = TaskFormat(
 
 REGRESSION = TaskFormat(
     task="regression",
-    text_columns=text_columns,
-    read_texts=read_texts,
-    read_label=_read_numbers,
+    read_label=lambda cells, table, texts: tuple(read_number(cells, column) for column in _label_columns(table)),
     encode=_encode_numbers,
     label_columns=_label_columns,
     placeholder=lambda text, names: (0.0,) * len(names),

@@ -7,29 +7,37 @@ from typing import Any, Literal, NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.masking_settings import Masking
-from bertjax.data.rows.cells import BadCell
+from bertjax.data.rows.cells import BadCell, read_texts
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
+from bertjax.errors import ConfigError
 
 
 class Encoding(NamedTuple):
-    """The values that rows are encoded with.
-
-    Attributes:
-      vocabulary: the label names, in index order; empty where labels have none.
-      max_length: longest example, in tokens.
-      table: the settings of the table.
-      masking: how words are hidden.
-      seed: of the masking.
-    """
+    """The values that rows are encoded with."""
 
     tokenizer: PreTrainedTokenizerFast
-    vocabulary: tuple[str, ...]
-    max_length: int
-    table: Table
-    masking: Masking = Masking()
-    seed: int = 0
+    vocabulary: tuple[str, ...]  # the label names, in index order; empty where labels have none
+    max_length: int  # longest example, in tokens
+    table: Table  # the settings of the table
+    masking: Masking = Masking()  # how words are hidden
+    seed: int = 0  # of the masking
+
+
+def text_columns(table: Table) -> tuple[str, ...]:
+    """The columns of both texts."""
+    return (*table.text, *table.text_pair)
+
+
+def pair_columns(table: Table, task: str) -> tuple[str, ...]:
+    """The columns of both texts, where a task needs two.
+
+    Raises:
+      ConfigError: there is none for the second.
+    """
+    if not table.text_pair:
+        raise ConfigError(f"{task} reads two texts a row; name the columns of the second with --pair-columns")
+    return text_columns(table)
 
 
 def plain_texts(entry: Any) -> tuple[Text, Text | None]:
@@ -61,10 +69,10 @@ class TaskFormat(NamedTuple):
 
     Attributes:
       task: its name, as messages spell it.
-      text_columns: (table) -> the columns of the text, and of the second one.
-      read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
       read_label: (cells by column, table, both texts) -> the label; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
+      text_columns: (table) -> the columns of the text, and of the second one.
+      read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
       label_columns: (table) -> the columns of the label; none where a text is its own label.
       plain: what stands for a row without a table -> the text, and the second one or None; raises BadCell.
       placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
@@ -79,10 +87,10 @@ class TaskFormat(NamedTuple):
     """
 
     task: str
-    text_columns: Callable[[Table], tuple[str, ...]]
-    read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]]
     read_label: Callable[[Mapping[str, Any], Table, tuple[Text, Any]], Any]
     encode: Callable[[Rows, str, Encoding], Examples]
+    text_columns: Callable[[Table], tuple[str, ...]] = text_columns
+    read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]] = read_texts
     label_columns: Callable[[Table], tuple[str, ...]] = lambda table: (table.label,)
     plain: Callable[[Any], tuple[Text, Text | None]] = plain_texts
     placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None

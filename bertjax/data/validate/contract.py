@@ -15,7 +15,7 @@ from bertjax.data.rows.timestamps import as_datetimes
 from bertjax.data.table import Table
 
 ColumnType = Literal["text", "integer", "number", "datetime"]
-EXAMPLES = 3  # rows shown for a broken expectation
+_EXAMPLES = 3  # rows shown for a broken expectation
 _EXAMPLE_CHARACTERS = 60
 
 
@@ -65,45 +65,27 @@ class Finding(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """Rows that break an expectation.
+    """Rows that break an expectation."""
 
-    Attributes:
-      rows: number of rows.
-      first: row number, counted from 1, and cells of the first few.
-    """
-
-    rows: int
-    first: tuple[tuple[int, str], ...]
+    rows: int  # number of rows
+    first: tuple[tuple[int, str], ...]  # row number, counted from 1, and cells of the first few
 
 
-class CheckedRows(NamedTuple):
-    """The check of a part of a table.
+class CheckedPart(NamedTuple):
+    """The check of a part of a table."""
 
-    Attributes:
-      num_rows: rows of the part.
-      broken: broken expectations of single rows.
-      keys: for each unique key of the contract, [num_rows, 2] hashes of its cells.
-    """
-
-    num_rows: int
-    broken: Mapping[str, Broken]
-    keys: tuple[np.ndarray, ...]
+    num_rows: int  # rows of the part
+    broken: Mapping[str, Broken]  # broken expectations of single rows, numbered within the part
+    keys: tuple[np.ndarray, ...]  # for each unique key of the contract, [num_rows, 2] hashes of its cells
 
 
 class _Rule(NamedTuple):
-    """An expectation of cells.
-
-    Attributes:
-      expectation: a sentence, unique within the contract.
-      columns: columns of the cells.
-      holds: the column, or a frame of several columns -> one boolean a row.
-      sees_missing: whether a missing cell can break it.
-    """
+    """An expectation of cells: `holds` takes the column, or a frame of several, and returns one boolean a row."""
 
     expectation: str
     columns: tuple[str, ...]
     holds: Callable[[Any], pd.Series]
-    sees_missing: bool = False
+    sees_missing: bool = False  # whether a missing cell can break it
 
 
 def check(contract: Contract, frame: pd.DataFrame, table: Table) -> tuple[Finding, ...]:
@@ -126,39 +108,45 @@ def columns_of(contract: Contract, table: Table) -> tuple[str, ...]:
     return _columns(contract, _rules(contract, table))
 
 
-def check_rows(contract: Contract, frame: pd.DataFrame, table: Table) -> CheckedRows:
-    """Checks what can be checked of a part of a table; datetimes must be in ISO 8601.
-
-    Args:
-      contract: the expectations.
-      frame: rows, with all `columns_of` the contract.
-      table: settings that name the text and label columns.
-    """
+def check_part(contract: Contract, frame: pd.DataFrame, table: Table) -> CheckedPart:
+    """Checks a part of a table, with all `columns_of` the contract; datetimes must be in ISO 8601."""
     rules = _rules(replace(contract, unique=()), table, iso_only=True)
     keys = tuple(
         hash128(zip(*(map(_comparable, frame[column].tolist()) for column in key), strict=True))
         for key in contract.unique
     )
-    return CheckedRows(len(frame), _broken(frame, rules), keys)
+    return CheckedPart(len(frame), _broken(frame, rules), keys)
 
 
 def findings_of(
-    contract: Contract, table: Table, columns: Sequence[str], num_rows: int, broken: Mapping[str, Broken]
+    contract: Contract, table: Table, columns: Sequence[str], parts: Sequence[CheckedPart]
 ) -> tuple[Finding, ...]:
-    """The findings of a table that was checked in parts.
-
-    Args:
-      contract: the expectations.
-      table: settings that name the text and label columns.
-      columns: columns of the table.
-      num_rows: rows of all parts.
-      broken: the expectations that single rows of any part break.
-    """
+    """`check` of a table whose parts were checked, in their order; `columns` are those of all parts."""
+    broken: dict[str, Broken] = {}
+    num_rows = 0
+    for part in parts:
+        for expectation, (rows, first) in part.broken.items():
+            before = broken.get(expectation, Broken(0, ()))
+            here = tuple((row + num_rows, cells) for row, cells in first)
+            broken[expectation] = Broken(before.rows + rows, (*before.first, *here)[:_EXAMPLES])
+        num_rows += part.num_rows
+    for key, hashes in zip(contract.unique, zip(*(part.keys for part in parts), strict=True), strict=True):
+        broken[_unique_expectation(key)] = _repeated(np.concatenate(hashes))
     return _findings(contract, _rules(contract, table, iso_only=True), columns, num_rows, broken)
 
 
-def unique_expectation(key: Sequence[str]) -> str:
-    """The sentence of a unique key."""
+def _repeated(keys: np.ndarray) -> Broken:
+    """The rows whose key ([n, 2] hashes) an earlier row has, with the number of that row for the first few."""
+    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal keys, the earlier row is first
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    firsts = order[is_new][np.cumsum(is_new) - 1]
+    rows, original = order[~is_new], firsts[~is_new]
+    shown = np.argsort(rows)[:_EXAMPLES]
+    return Broken(len(rows), tuple((int(rows[i]) + 1, f"as in row {original[i] + 1}") for i in shown))
+
+
+def _unique_expectation(key: Sequence[str]) -> str:
     return f"{' and '.join(map(repr, key))} never repeat{'s' if len(key) == 1 else ' together'}"
 
 
@@ -211,7 +199,7 @@ def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Ru
         plural, holds = _ISO_DATETIMES if iso_only and kind == "datetime" else _TYPES[kind]
         rules.append(_Rule(f"{column!r} holds {plural}", (column,), holds))
     for key in contract.unique:
-        rules.append(_Rule(unique_expectation(key), key, _is_first, sees_missing=True))
+        rules.append(_Rule(_unique_expectation(key), key, _is_first, sees_missing=True))
     for column in contract.not_null:
         rules.append(_Rule(f"{column!r} misses no cell", (column,), lambda cells: cells.notna(), sees_missing=True))
     if contract.labels and not table.labels:
@@ -260,16 +248,14 @@ def _broken(frame: pd.DataFrame, rules: Sequence[_Rule]) -> dict[str, Broken]:
             holds = error.check_output
             positions = holds.index[~holds].tolist()
             shown = checked[error.check.name].columns
-            first = tuple((row + 1, _shown(frame, row, shown)) for row in positions[:EXAMPLES])
+            first = tuple((row + 1, _shown(frame, row, shown)) for row in positions[:_EXAMPLES])
             broken[error.check.name] = Broken(len(positions), first)
     return broken
 
 
 def _shown(frame: pd.DataFrame, row: int, columns: Sequence[str]) -> str:
     shown = ", ".join(repr(frame[column].iloc[[row]].tolist()[0]) for column in columns)
-    if len(shown) > _EXAMPLE_CHARACTERS:
-        shown = f"{shown[:_EXAMPLE_CHARACTERS]}..."
-    return shown
+    return shown if len(shown) <= _EXAMPLE_CHARACTERS else f"{shown[:_EXAMPLE_CHARACTERS]}..."
 
 
 def _each(holds: Callable[[Any], bool]) -> Callable[[pd.Series], pd.Series]:

@@ -8,15 +8,14 @@ from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
-from bertjax.data.batching.collate import BatchSource, StoredBatches
+from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
-from bertjax.data.split.read_splits import encode_splits, read_splits
-from bertjax.data.split.splits import Split, Splits
+from bertjax.data.split.read_splits import Split, Splits, encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
@@ -33,31 +32,19 @@ logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """The input of a run.
+    """The input of a run."""
 
-    Attributes:
-      train: training batches.
-      validation, test: examples to evaluate on.
-      model: the network, with the label vocabulary and the dropout rates of the run.
-      params: pretrained parameters; the head is fresh unless the checkpoint was trained on the same labels.
-      preprocessing: the steps that the training rows went through.
-      table: settings of the table, with the columns that were found.
-      data_report: counts of rows that were read, dropped and removed.
-      datasets: source and digest of the rows of each side.
-      weights: digest of the pretrained weights.
-    """
-
-    train: BatchSource
+    train: StoredBatches
     validation: Examples | None
     test: Examples
-    model: Model
-    params: Params
+    model: Model  # with the label vocabulary and the dropout rates of the run
+    params: Params  # pretrained; the head is fresh unless the checkpoint was trained on the same labels
     tokenizer: PreTrainedTokenizerBase
-    preprocessing: Preprocessing
-    table: Table
+    preprocessing: Preprocessing  # the steps that the training rows went through
+    table: Table  # settings, with the columns that were found
     data_report: DataReport
-    datasets: tuple[Dataset, ...]
-    weights: str
+    datasets: tuple[Dataset, ...]  # source and digest of the rows of each side
+    weights: str  # digest of the pretrained weights
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
@@ -171,10 +158,10 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
 def _datasets(splits: Splits) -> tuple[Dataset, ...]:
     """The rows of each side after cleaning and splitting, as the tracker records them."""
     sides: dict[Side, Split | None] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return tuple(
-        Dataset(side, _absolute(split.source), split.digest, split.num_rows) for side, split in sides.items() if split
-    )
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).absolute()) if Path(source).exists() else source
+    datasets = []
+    for side, split in sides.items():
+        if split:
+            path = Path(split.source)
+            source = str(path.absolute()) if path.exists() else split.source
+            datasets.append(Dataset(side, source, split.digest, split.num_rows))
+    return tuple(datasets)

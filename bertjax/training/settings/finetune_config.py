@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bertjax.config import Execution
-from bertjax.data.encode.masking_settings import Masking
-from bertjax.data.table import Table
+from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
 from bertjax.settings import require
 from bertjax.training.settings.options import (
