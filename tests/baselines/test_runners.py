@@ -103,7 +103,7 @@ def test_jax_and_torch_continue_from_each_others_weights(config, tmp_path, first
     module = BertForSequenceClassification.from_pretrained(folder)
     theirs = predict(lambda batch: torch_model.predict(model, batch, partial(answer_with, module, model)), 1, test)
     scores = [
-        classification_report(test.labels, logits.argmax(axis=-1), model.labels).accuracy
+        classification_report(test.labels, logits.argmax(axis=-1), model.labels).metrics["accuracy"]
         for logits in (answers, ours, theirs)
     ]
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-4)
