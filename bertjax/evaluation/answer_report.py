@@ -3,7 +3,7 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +46,9 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     predicted = predicted_answers(scores, examples)
     # Without an answer, an empty one is right; an answer of articles alone counts as none.
     golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
-    exact = np.array([_best(_is_same, text, gold) for text, gold in zip(predicted, golds, strict=True)])
-    f1 = np.array([_best(_overlap, text, gold) for text, gold in zip(predicted, golds, strict=True)])
+    pairs = list(zip(predicted, golds, strict=True))
+    exact = np.array([max(normalised(text) == normalised(gold) for gold in texts) for text, texts in pairs])
+    f1 = np.array([max(_overlap(text, gold) for gold in texts) for text, texts in pairs])
     answerable = np.array([bool(texts) for texts in right])
 
     def over(which: np.ndarray) -> Agreement:
@@ -131,14 +132,6 @@ def normalised(text: str) -> str:
     """
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-
-
-def _best(score: Callable[[str, str], float], predicted: str, golds: Sequence[str]) -> float:
-    return max(score(predicted, gold) for gold in golds)
-
-
-def _is_same(predicted: str, gold: str) -> float:
-    return float(normalised(predicted) == normalised(gold))
 
 
 def _overlap(predicted: str, gold: str) -> float:
