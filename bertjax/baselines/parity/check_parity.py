@@ -45,7 +45,7 @@ _EXAMPLES = 8
 _LONGEST = 48  # tokens in a text
 _SETS = 4  # different batches in a training run, taken in turn
 _SGD_RATE = 1e-2
-_KEY: Any = np.zeros(2, np.uint32)  # of dropout, which is off
+_SEED = 0  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
 Tensors = Mapping[str, np.ndarray]
@@ -211,7 +211,7 @@ def _decisions(model: Model, texts: Texts, parts: Sequence[np.ndarray]) -> list[
 def _loss_and_gradient(
     pair: _Pair, step: TrainStep, padded: Examples, batch: Batch, layout: Layout
 ) -> Iterator[Comparison]:
-    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, _KEY)), batch)
+    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, jax.random.PRNGKey(_SEED))), batch)
     pair.module.zero_grad()
     loss = reference.loss_of(pair.module, pair.model, padded)
     loss.backward()
@@ -240,7 +240,7 @@ def _training(
     """Trains both from the same parameters, ours on packed batches; the reference is left as it was."""
     before = {key: value.clone() for key, value in pair.module.state_dict().items()}
     pair.module.zero_grad()
-    update, state = jax.jit(step.update), step.init(pair.params, _KEY)
+    update, state = jax.jit(step.update), step.init(pair.params, jax.random.PRNGKey(_SEED))
     losses: list[tuple[float, float]] = []
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(STEPS):
