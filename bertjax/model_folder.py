@@ -20,8 +20,7 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
-from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
-from bertjax.pretrained.vocabulary import tokenizer_entries
+from bertjax.pretrained.files import read_tensors, resolve_model, tokenizer_entries, write_tensors
 from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
 

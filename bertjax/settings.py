@@ -78,7 +78,8 @@ def override(config: Any, values: Mapping[str, Any]) -> Any:
     changes: dict[str, Any] = {}
     hints = typing.get_type_hints(type(config))
     for item in dataclasses.fields(config):
-        inner = {key.removeprefix(f"{item.name}."): value for key, value in values.items() if _under(key, item.name)}
+        prefix = f"{item.name}."
+        inner = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
         if inner:
             changes[item.name] = override(getattr(config, item.name), inner)
         elif item.name in values:
@@ -90,10 +91,6 @@ def _unknown(keys: list[str], known: list[str]) -> str:
     close = [match for key in keys for match in difflib.get_close_matches(key, known, n=1)]
     hint = f"did you mean {', '.join(close)}?" if len(close) == len(keys) else f"there are {', '.join(known)}"
     return f"unknown setting {', '.join(keys)}; {hint}"
-
-
-def _under(key: str, name: str) -> bool:
-    return key.startswith(f"{name}.")
 
 
 def _as_type(name: str, value: Any, wanted: Any) -> Any:

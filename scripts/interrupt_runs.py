@@ -188,11 +188,11 @@ def half_written(checkpoints: Path, from_step: int) -> list[str]:
 
 def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) -> int:
     """Runs a command line that signals itself after a step of the run, wherever it starts from."""
-    from bertjax.cli import finetune_job
+    from bertjax.cli import finetune
     from bertjax.cli.main import main as bertjax_main
     from bertjax.training.step.compiled_step import CompiledTrainStep
 
-    class SignallingStop(finetune_job.StopSignal):
+    class SignallingStop(finetune.StopSignal):
         """Asked after each step."""
 
         def __call__(self) -> bool:
@@ -208,7 +208,7 @@ def interrupted_command(signal_name: str, at_step: int, command: Sequence[str]) 
         return train(engine, state, batch)
 
     CompiledTrainStep.__call__ = counted  # type: ignore[method-assign, assignment]
-    finetune_job.StopSignal = SignallingStop  # type: ignore[misc]
+    finetune.StopSignal = SignallingStop  # type: ignore[misc]
     return bertjax_main(list(command))
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertjax.cli.flags import parse
-from bertjax.cli.out import check_replaceable
+from bertjax.cli.flags import check_replaceable, parse
 from bertjax.config import Execution
 from bertjax.data.table import Table
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertjax.cli.flags import parse
-from bertjax.cli.out import check_replaceable
+from bertjax.cli.flags import check_replaceable, parse
 from bertjax.config import read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 
@@ -54,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.pretrained.files import resolve_model
 
     folder = resolve_model(parsed.model)
-    _check_out(parsed, folder)
+    if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
+        raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
+    check_replaceable(parsed.out, parsed.overwrite)
     model, params = from_pretrained(
         folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop
     )
@@ -74,13 +75,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
-
-
-def _check_out(parsed: Arguments, folder: Path) -> None:
-    out = parsed.out
-    if out.exists() and out.resolve() == folder.resolve():
-        raise RunFolderError(f"--out {out} is the checkpoint itself; give another folder")
-    check_replaceable(out, parsed.overwrite)
 
 
 def _scores(folder: Path) -> dict[str, float]:

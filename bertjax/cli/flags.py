@@ -1,16 +1,17 @@
-"""Flags from dataclasses, by tyro; a mistake is a `ConfigError` of one line."""
+"""Flags from dataclasses, by tyro; a mistake is a `ConfigError` of one line; and the check of `--out`."""
 
 import contextlib
 import io
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
 
 from bertjax.cli.exit_codes import ExitCode
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, RunFolderError
 
 T = TypeVar("T")
 
@@ -53,6 +54,18 @@ def is_given(flag: str, words: Sequence[str]) -> bool:
     (True, False)
     """
     return any(word == f"--{flag}" or word.startswith(f"--{flag}=") for word in words)
+
+
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Checks that a folder may be written, in place of the one there.
+
+    Raises:
+      RunFolderError: it is a file, or not empty and `overwrite` is false.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunFolderError(f"--out {out} is a file; give a folder")
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
 
 
 def _one_line(boxed: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from bertjax.cli.finetune_job import RunFlags, run_job
+from bertjax.cli.finetune import RunFlags, run_job
 from bertjax.cli.job_flags import parse_job
 
 _CHANGES = {

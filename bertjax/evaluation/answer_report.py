@@ -3,14 +3,14 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
-from bertjax.evaluation.reports import ScoreTable
+from bertjax.evaluation.reports import Report, ScoreTable
 
 _CANDIDATES = 20  # first and last tokens tried in a window
 LONGEST_ANSWER = 30  # tokens
@@ -29,75 +29,54 @@ class Agreement(NamedTuple):
     f1: float
     support: int
 
-
-class AnswerReport(NamedTuple):
-    """How predicted answers compare with right ones.
-
-    Attributes:
-      whole: over all questions.
-      by_kind: questions with and without an answer.
-      answers: question id -> the predicted answer, empty where the model finds none.
-    """
-
-    whole: Agreement
-    by_kind: dict[str, Agreement]
-    answers: dict[str, str]
-    confusion: None = None
-
-    def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys: `test/f1`, `test/exact_match`, and `test/class/unanswerable/f1` by kind."""
-        numbers = ("exact_match", "f1")
-        return {f"{prefix}/{key}": getattr(self.whole, key) for key in numbers} | {
-            f"{prefix}/class/{kind}/{key}": getattr(agreement, key)
-            for kind, agreement in self.by_kind.items()
-            for key in numbers
-        }
-
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words."""
-        return f"{self.whole.support} questions"
-
-    @property
-    def headline(self) -> list[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        return [("F1", self.whole.f1), ("exact match", self.whole.exact_match)]
-
-    @property
-    def table(self) -> ScoreTable:
-        """Agreement by kind of question."""
-        columns = ("kind", "exact match", "F1", "questions")
-        return ScoreTable("By kind", columns, list(self.by_kind.items()), [("all", self.whole)])
+    def metrics(self) -> dict[str, float]:
+        """Both shares by their keys."""
+        return {"exact_match": self.exact_match, "f1": self.f1}
 
 
-def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> AnswerReport:
-    """Compares answers.
+def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    """Compares answers; questions with and without an answer are the parts.
 
     Args:
       scores: [total tokens, 2] logits of a first and of a last token.
       examples: windows, with their `Contexts` as reference.
       names: none.
     """
-    contexts: Contexts = examples.reference
-    right = [[answer.text for answer in question.answers] for question in contexts.questions]
-    spans = best_spans(scores, examples.offsets, contexts)
-    may_be_none = not all(right)
-    predicted = ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
+    right = [[answer.text for answer in question.answers] for question in examples.reference.questions]
+    predicted = predicted_answers(scores, examples)
     # Without an answer, an empty one is right; an answer of articles alone counts as none.
     golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
-    exact = np.array([_best(_is_same, text, gold) for text, gold in zip(predicted, golds, strict=True)])
-    f1 = np.array([_best(_overlap, text, gold) for text, gold in zip(predicted, golds, strict=True)])
+    pairs = list(zip(predicted, golds, strict=True))
+    exact = np.array([max(normalised(text) == normalised(gold) for gold in texts) for text, texts in pairs])
+    f1 = np.array([max(_overlap(text, gold) for gold in texts) for text, texts in pairs])
     answerable = np.array([bool(texts) for texts in right])
 
     def over(which: np.ndarray) -> Agreement:
         return Agreement(float(exact[which].mean()), float(f1[which].mean()), int(which.sum()))
 
     kinds = {"answerable": answerable, "unanswerable": ~answerable}
-    return AnswerReport(
-        over(np.ones(len(f1), bool)),
-        {kind: over(which) for kind, which in kinds.items() if which.any()},
-        {question.id: text for question, text in zip(contexts.questions, predicted, strict=True)},
+    by_kind = {kind: over(which) for kind, which in kinds.items() if which.any()}
+    whole = over(np.ones(len(f1), bool))
+    columns = ("kind", "exact match", "F1", "questions")
+    return Report(
+        summary=f"{whole.support} questions",
+        headline=[("F1", whole.f1), ("exact match", whole.exact_match)],
+        metrics=whole.metrics(),
+        parts={kind: agreement.metrics() for kind, agreement in by_kind.items()},
+        table=ScoreTable("By kind", columns, list(by_kind.items()), [("all", whole)]),
     )
+
+
+def predicted_answers(scores: np.ndarray, examples: Examples) -> list[str]:
+    """The answer to each question, empty where the model finds none; it always finds one where all questions have one.
+
+    Args:
+      scores, examples: as in `answer_report`.
+    """
+    contexts: Contexts = examples.reference
+    may_be_none = not all(question.answers for question in contexts.questions)
+    spans = best_spans(scores, examples.offsets, contexts)
+    return ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
 
 
 class Span(NamedTuple):
@@ -153,14 +132,6 @@ def normalised(text: str) -> str:
     """
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-
-
-def _best(score: Callable[[str, str], float], predicted: str, golds: Sequence[str]) -> float:
-    return max(score(predicted, gold) for gold in golds)
-
-
-def _is_same(predicted: str, gold: str) -> float:
-    return float(normalised(predicted) == normalised(gold))
 
 
 def _overlap(predicted: str, gold: str) -> float:

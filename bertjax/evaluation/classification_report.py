@@ -4,11 +4,11 @@ scikit-learn takes a second to import; it is imported in the functions that use 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.evaluation.reports import Confusion, ScoreTable
+from bertjax.evaluation.reports import Confusion, Report, ScoreTable
 
 
 class Scores(NamedTuple):
@@ -19,89 +19,12 @@ class Scores(NamedTuple):
     f1: float
     support: int
 
-
-class ClassificationReport(NamedTuple):
-    """How predictions compare with labels.
-
-    Attributes:
-      accuracy: share of right predictions.
-      by_class: label name -> its scores.
-      weighted: averages over classes, weighted by support.
-      macro: averages over classes.
-      confusion: of the labels.
-    """
-
-    accuracy: float
-    by_class: dict[str, Scores]
-    weighted: Scores
-    macro: Scores
-    confusion: Confusion
-
-    def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys: `test/accuracy`, `test/f1_macro`, `test/class/NUM/recall`."""
-        averages = {"weighted": self.weighted, "macro": self.macro}
-        return {f"{prefix}/accuracy": self.accuracy} | flat_scores(prefix, averages, self.by_class)
-
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words."""
-        return f"{self.weighted.support} rows, {len(self.by_class)} classes"
-
-    @property
-    def headline(self) -> list[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        return [("accuracy", self.accuracy), ("F1, weighted", self.weighted.f1), ("F1, macro", self.macro.f1)]
-
-    @property
-    def table(self) -> ScoreTable:
-        """Scores by class."""
-        return scores_table("By class", "class", self.by_class, {"weighted": self.weighted, "macro": self.macro})
+    def metrics(self, suffix: str = "") -> dict[str, float]:
+        """The three by their keys, such as `f1_macro` with the suffix `_macro`."""
+        return {f"precision{suffix}": self.precision, f"recall{suffix}": self.recall, f"f1{suffix}": self.f1}
 
 
-class MultiLabelReport(NamedTuple):
-    """How several labels a row compare with those predicted.
-
-    Attributes:
-      subset_accuracy: share of rows whose labels are all right.
-      by_label: label name -> its scores.
-      micro: over all labels of all rows.
-      macro: averages over labels.
-      rows: that were evaluated.
-    """
-
-    subset_accuracy: float
-    by_label: dict[str, Scores]
-    micro: Scores
-    macro: Scores
-    rows: int
-    confusion: None = None
-
-    def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys: `test/f1_micro`, `test/subset_accuracy`, `test/class/NUM/recall`."""
-        averages = {"micro": self.micro, "macro": self.macro}
-        return {f"{prefix}/subset_accuracy": self.subset_accuracy} | flat_scores(prefix, averages, self.by_label)
-
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words."""
-        return f"{self.rows} rows, {len(self.by_label)} labels"
-
-    @property
-    def headline(self) -> list[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        return [
-            ("F1, micro", self.micro.f1),
-            ("F1, macro", self.macro.f1),
-            ("rows with all labels right", self.subset_accuracy),
-        ]
-
-    @property
-    def table(self) -> ScoreTable:
-        """Scores by label."""
-        return scores_table("By label", "label", self.by_label, {"micro": self.micro, "macro": self.macro})
-
-
-def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> ClassificationReport:
+def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Report:
     """Compares predictions with labels.
 
     Args:
@@ -109,30 +32,21 @@ def classification_report(labels: np.ndarray, predictions: np.ndarray, names: Se
       predictions: [N] predicted label indices.
       names: of the labels, in index order; averages are over those that occur among labels or predictions.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, confusion_matrix
 
-    present = np.union1d(labels, predictions)
-    per_class = precision_recall_fscore_support(labels, predictions, labels=range(len(names)), zero_division=0)
-
-    def average(kind: str) -> Scores:
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            labels, predictions, labels=present, average=kind, zero_division=0
-        )
-        return Scores(float(precision), float(recall), float(f1), len(labels))
-
-    return ClassificationReport(
-        accuracy=float(accuracy_score(labels, predictions)),
-        by_class={
-            name: Scores(float(p), float(r), float(f), int(n))
-            for name, p, r, f, n in zip(names, *per_class, strict=True)
-        },
-        weighted=average("weighted"),
-        macro=average("macro"),
+    by_class, (weighted, macro) = scores_by_label(labels, predictions, names, ("weighted", "macro"))
+    accuracy = float(accuracy_score(labels, predictions))
+    return Report(
+        summary=f"{len(labels)} rows, {len(names)} classes",
+        headline=[("accuracy", accuracy), ("F1, weighted", weighted.f1), ("F1, macro", macro.f1)],
+        metrics={"accuracy": accuracy, **weighted.metrics("_weighted"), **macro.metrics("_macro")},
+        parts={name: scores.metrics() for name, scores in by_class.items()},
+        table=scores_table("class", by_class, {"weighted": weighted, "macro": macro}),
         confusion=Confusion(tuple(names), confusion_matrix(labels, predictions, labels=range(len(names)))),
     )
 
 
-def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> MultiLabelReport:
+def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Report:
     """Compares several labels a row with those predicted.
 
     Args:
@@ -140,42 +54,55 @@ def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Seque
       predictions: [N, L] which it is predicted to have.
       names: of the labels, in index order.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     labels, predictions = labels.astype(bool), predictions.astype(bool)
-    per_label = precision_recall_fscore_support(labels, predictions, average=None, zero_division=0)
-
-    def average(kind: str) -> Scores:
-        precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average=kind, zero_division=0)
-        return Scores(float(precision), float(recall), float(f1), int(labels.sum()))
-
-    return MultiLabelReport(
-        subset_accuracy=float((labels == predictions).all(axis=1).mean()),
-        by_label={
-            name: Scores(float(p), float(r), float(f), int(n))
-            for name, p, r, f, n in zip(names, *per_label, strict=True)
-        },
-        micro=average("micro"),
-        macro=average("macro"),
-        rows=len(labels),
+    by_label, (micro, macro) = scores_by_label(labels, predictions, names, ("micro", "macro"))
+    subset_accuracy = float((labels == predictions).all(axis=1).mean())
+    return Report(
+        summary=f"{len(labels)} rows, {len(names)} labels",
+        headline=[
+            ("F1, micro", micro.f1),
+            ("F1, macro", macro.f1),
+            ("rows with all labels right", subset_accuracy),
+        ],
+        metrics={"subset_accuracy": subset_accuracy, **micro.metrics("_micro"), **macro.metrics("_macro")},
+        parts={name: scores.metrics() for name, scores in by_label.items()},
+        table=scores_table("label", by_label, {"micro": micro, "macro": macro}),
     )
 
 
-def flat_scores(prefix: str, averages: Mapping[str, Scores], parts: Mapping[str, Scores]) -> dict[str, float]:
-    """Scores under flat keys: `test/f1_macro` of an average, `test/class/NUM/recall` of a part."""
-    numbers = ("precision", "recall", "f1")
-    return {
-        f"{prefix}/{number}_{name}": getattr(scores, number) for name, scores in averages.items() for number in numbers
-    } | {
-        f"{prefix}/class/{name}/{number}": getattr(scores, number)
-        for name, scores in parts.items()
-        for number in numbers
+def scores_by_label(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], averages: Sequence[str]
+) -> tuple[dict[str, Scores], list[Scores]]:
+    """The scores of each label, and scikit-learn's averages of those names; labels that do not occur are in none.
+
+    Args:
+      labels: [N] indices, or [N, L] booleans.
+      predictions: of the same shape.
+      names: of the labels, in index order.
+      averages: such as "macro".
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    single = labels.ndim == 1
+
+    def measured(restricted_to: Any, average: str | None = None) -> Any:
+        restricted_to = restricted_to if single else None
+        return precision_recall_fscore_support(
+            labels, predictions, labels=restricted_to, average=average, zero_division=0
+        )
+
+    by_label = {
+        name: Scores(float(precision), float(recall), float(f1), int(support))
+        for name, precision, recall, f1, support in zip(names, *measured(range(len(names))), strict=True)
     }
+    present, total = np.union1d(labels, predictions), sum(scores.support for scores in by_label.values())
+    means = [measured(present, kind)[:3] for kind in averages]
+    return by_label, [Scores(float(precision), float(recall), float(f1), total) for precision, recall, f1 in means]
 
 
 def scores_table(
-    title: str, part: str, parts: Mapping[str, Scores], averages: Mapping[str, Scores], counted: str = "rows"
+    part: str, parts: Mapping[str, Scores], averages: Mapping[str, Scores], counted: str = "rows"
 ) -> ScoreTable:
     """The table of scores by part and averaged; the support of each is a number of what is counted."""
     columns = (part, "precision", "recall", "F1", counted)
-    return ScoreTable(title, columns, list(parts.items()), list(averages.items()))
+    return ScoreTable(f"By {part}", columns, list(parts.items()), list(averages.items()))

@@ -1,19 +1,14 @@
 """Evaluators: functions from the scores of some examples to a report (`Task.evaluator`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
-from bertjax.evaluation.choice_report import choice_report
 from bertjax.evaluation.classification_report import classification_report, multi_label_report
-from bertjax.evaluation.masked_lm_report import MaskedWordsReport
 from bertjax.evaluation.regression_report import regression_report
 from bertjax.evaluation.reports import Report
-
-Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
-"""(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
 
 NEXT_SENTENCE_NAMES = ("follows", "does not follow")
 
@@ -34,15 +29,28 @@ def evaluate_numbers(logits: np.ndarray, examples: Examples, names: Sequence[str
 
 
 def evaluate_masked_words(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
-    """Hidden tokens: [total tokens, 2], the loss of each and whether its likeliest token is right."""
+    """Hidden tokens: [total tokens, 2], the loss of each in nats and whether its likeliest token is right.
+
+    Perplexity is the number of equally likely tokens that the model seems to choose from.
+    """
     hidden = scores[examples.labels != UNLABELLED].astype(np.float64)
     loss, accuracy = hidden.mean(axis=0)
-    return MaskedWordsReport(float(loss), float(accuracy), len(hidden), examples.num_examples)
+    metrics = {"loss": float(loss), "perplexity": float(np.exp(loss)), "accuracy": float(accuracy)}
+    summary = f"{len(hidden)} hidden tokens in {examples.num_examples} texts"
+    return Report(summary, list(metrics.items()), metrics)
 
 
 def evaluate_choices(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
-    """The best of several candidates: scores [N, C]."""
-    return choice_report(examples.labels, logits)
+    """The best of several candidates: scores [N, C]. The reciprocal rank is 1 / the place of the right candidate."""
+    labels, candidates = examples.labels, logits.shape[1]
+    of_right = np.take_along_axis(logits, labels[:, None], axis=1)
+    reciprocal_rank = float((1 / (1 + (logits > of_right).sum(axis=1))).mean())
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    return Report(
+        summary=f"{len(labels)} questions of {candidates} candidates",
+        headline=[("accuracy", accuracy), ("mean reciprocal rank", reciprocal_rank), ("chance", 1 / candidates)],
+        metrics={"accuracy": accuracy, "reciprocal_rank": reciprocal_rank},
+    )
 
 
 def evaluate_next_sentence(logits: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
@@ -52,5 +60,4 @@ def evaluate_next_sentence(logits: np.ndarray, examples: Examples, names: Sequen
 
 def evaluate_cosines(cosines: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
     """The cosine of two texts: [N]."""
-    report = regression_report(examples.labels[:, None], cosines[:, None], ("cosine",))
-    return report._replace(first="spearman")
+    return regression_report(examples.labels[:, None], cosines[:, None], ("cosine",), first="spearman")

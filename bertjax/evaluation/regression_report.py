@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.evaluation.reports import ScoreTable
+from bertjax.evaluation.reports import Report, ScoreTable
 
 _COLUMNS = {
     "pearson": "Pearson",
@@ -36,62 +36,29 @@ class Distances(NamedTuple):
     r2: float
 
 
-class RegressionReport(NamedTuple):
-    """How predicted numbers compare with right ones.
-
-    Attributes:
-      mean: over the columns.
-      by_column: label column -> its distances.
-      rows: that were evaluated.
-      first: the distance that matters most.
-    """
-
-    mean: Distances
-    by_column: dict[str, Distances]
-    rows: int
-    first: str = "mse"
-    confusion: None = None
-
-    def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys: `test/mse`, `test/spearman`, and by column where there are several."""
-        metrics = {f"{prefix}/{key}": value for key, value in self.mean._asdict().items()}
-        if len(self.by_column) > 1:
-            for name, distances in self.by_column.items():
-                metrics |= {f"{prefix}/class/{name}/{key}": value for key, value in distances._asdict().items()}
-        return metrics
-
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words."""
-        return f"{self.rows} rows, {', '.join(self.by_column)}"
-
-    @property
-    def headline(self) -> list[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        keys = dict.fromkeys((self.first, "mse", "pearson", "spearman"))
-        return [(_COLUMNS[key], getattr(self.mean, key)) for key in keys]
-
-    @property
-    def table(self) -> ScoreTable:
-        """Distances by column."""
-        averages = [("mean", self.mean)] if len(self.by_column) > 1 else []
-        return ScoreTable("By column", ("column", *_COLUMNS.values()), list(self.by_column.items()), averages)
-
-
-def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> RegressionReport:
-    """Compares numbers.
+def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], first: str = "mse") -> Report:
+    """Compares numbers; the metrics are means over the columns, each of which is a part where there are several.
 
     Args:
       labels: [N, L] right numbers.
       predictions: [N, L] predicted ones.
       names: of the columns.
+      first: the distance that matters most.
     """
     by_column = {
         name: _distances(labels[:, i].astype(np.float64), predictions[:, i].astype(np.float64))
         for i, name in enumerate(names)
     }
     mean = Distances(*(float(np.mean(values)) for values in zip(*by_column.values(), strict=True)))
-    return RegressionReport(mean, by_column, len(labels))
+    several = len(by_column) > 1
+    averages = [("mean", mean)] if several else []
+    return Report(
+        summary=f"{len(labels)} rows, {', '.join(by_column)}",
+        headline=[(_COLUMNS[key], getattr(mean, key)) for key in dict.fromkeys((first, "mse", "pearson", "spearman"))],
+        metrics=mean._asdict(),
+        parts={name: distances._asdict() for name, distances in by_column.items()} if several else {},
+        table=ScoreTable("By column", ("column", *_COLUMNS.values()), list(by_column.items()), averages),
+    )
 
 
 def _distances(labels: np.ndarray, predictions: np.ndarray) -> Distances:

@@ -1,9 +1,11 @@
 """`Report`: how a model's predictions compare with labels, in a form that console, page and tracker can show."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from bertjax.data.encode.examples import Examples
 
 
 class ScoreTable(NamedTuple):
@@ -34,32 +36,33 @@ class Confusion(NamedTuple):
     counts: np.ndarray
 
 
-class Report(Protocol):
-    """How predictions compare with labels."""
+class Report(NamedTuple):
+    """How predictions compare with labels.
+
+    Attributes:
+      summary: the rows behind the report, in words, such as "500 rows, 6 classes".
+      headline: titles and values of the main metrics, the most important first.
+      metrics: of all rows, by their keys without those rows: `accuracy` for `test/accuracy`.
+      parts: the metrics of each part of the whole, such as a class.
+      table: the scores of each part, where there are parts.
+      confusion: of single labels.
+    """
+
+    summary: str
+    headline: Sequence[tuple[str, float]]
+    metrics: Mapping[str, float]
+    parts: Mapping[str, Mapping[str, float]] = {}
+    table: ScoreTable | None = None
+    confusion: Confusion | None = None
 
     def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys, such as `test/accuracy`; `test/class/NUM/recall` for a part of the whole.
+        """Metrics under flat keys, such as `test/accuracy`; `test/class/NUM/recall` for a part of the whole."""
+        return {f"{prefix}/{key}": value for key, value in self.metrics.items()} | {
+            f"{prefix}/class/{part}/{key}": value
+            for part, scores in self.parts.items()
+            for key, value in scores.items()
+        }
 
-        The task's main metric comes first.
-        """
-        ...
 
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words, such as "500 rows, 6 classes"."""
-        ...
-
-    @property
-    def headline(self) -> Sequence[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        ...
-
-    @property
-    def table(self) -> ScoreTable | None:
-        """The scores of each part, or None."""
-        ...
-
-    @property
-    def confusion(self) -> Confusion | None:
-        """The confusion of single labels, or None."""
-        ...
+Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
+"""(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""

@@ -1,63 +1,21 @@
 """How the labels of words compare: by entity where they are BIO tags, as CoNLL's evaluation has it, else by word."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.token_format import is_bio
-from bertjax.evaluation.classification_report import Scores, classification_report, flat_scores, scores_table
-from bertjax.evaluation.reports import ScoreTable
+from bertjax.evaluation.classification_report import Scores, scores_by_label, scores_table
+from bertjax.evaluation.reports import Report
 
 _AVERAGES = ("micro avg", "macro avg", "weighted avg")  # seqeval's names
 
 
-class TagReport(NamedTuple):
-    """How predicted labels of words compare with right ones.
-
-    Attributes:
-      accuracy: share of words with the right label.
-      micro: over all entities, an entity being right where its type, first and last word are; over all words, where
-        the labels are no BIO tags.
-      macro: averages over types of entities, or labels.
-      by_type: type of entity, or label -> its scores.
-      words, sentences: that were evaluated.
-    """
-
-    accuracy: float
-    micro: Scores
-    macro: Scores
-    by_type: dict[str, Scores]
-    words: int
-    sentences: int
-    confusion: None = None
-
-    def flat(self, prefix: str) -> dict[str, float]:
-        """Metrics under flat keys: `test/f1` over all, `test/f1_macro`, `test/accuracy`, `test/class/PER/recall`."""
-        whole = {f"{prefix}/{key}": getattr(self.micro, key) for key in ("f1", "precision", "recall")}
-        return whole | {f"{prefix}/accuracy": self.accuracy} | flat_scores(prefix, {"macro": self.macro}, self.by_type)
-
-    @property
-    def summary(self) -> str:
-        """The rows behind the report, in words."""
-        return f"{self.words} words in {self.sentences} sentences, {len(self.by_type)} types"
-
-    @property
-    def headline(self) -> list[tuple[str, float]]:
-        """The main metrics, the most important first."""
-        return [("F1", self.micro.f1), ("F1, macro", self.macro.f1), ("words with the right label", self.accuracy)]
-
-    @property
-    def table(self) -> ScoreTable:
-        """Scores by type."""
-        averages = {"micro": self.micro, "macro": self.macro}
-        return scores_table("By type", "type", self.by_type, averages, counted="occurrences")
-
-
-def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> TagReport:
-    """Compares labels of words.
+def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    """Compares labels of words: over all words and by label, or, of BIO tags, over all entities and by type. An entity
+    is right if its type, first and last word are.
 
     Args:
       scores: [total tokens, L] logits.
@@ -69,18 +27,26 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
     sentence_of = np.repeat(examples.row_of, examples.lengths)[labelled]
     right, predicted = examples.labels[labelled], scores[labelled].argmax(axis=-1)
     cuts = np.flatnonzero(np.diff(sentence_of)) + 1
-    if not is_bio(names):
-        report = classification_report(right, predicted, names)
-        accuracy = report.accuracy
+    accuracy = float((right == predicted).mean())
+    if is_bio(names):
+        tags = [
+            [[names[i] for i in of_sentence] for of_sentence in np.split(side, cuts)] for side in (right, predicted)
+        ]
+        by_type = _entity_scores(*tags)
+        micro, macro, _ = (by_type.pop(name) for name in _AVERAGES)
+    else:
+        by_type, (macro,) = scores_by_label(right, predicted, names, ("macro",))
         micro = Scores(accuracy, accuracy, accuracy, len(right))
-        return TagReport(accuracy, micro, report.macro, report.by_class, len(right), len(cuts) + 1)
-
-    def tags(indices: np.ndarray) -> list[list[str]]:
-        return [[names[i] for i in sentence] for sentence in np.split(indices, cuts)]
-
-    entities = _entity_scores(tags(right), tags(predicted))
-    micro, macro, _ = (entities.pop(name) for name in _AVERAGES)
-    return TagReport(float((right == predicted).mean()), micro, macro, entities, len(right), len(cuts) + 1)
+    return Report(
+        summary=f"{len(right)} words in {len(cuts) + 1} sentences, {len(by_type)} types",
+        headline=[("F1", micro.f1), ("F1, macro", macro.f1), ("words with the right label", accuracy)],
+        metrics={
+            "f1": micro.f1, "precision": micro.precision, "recall": micro.recall,
+            "accuracy": accuracy, **macro.metrics("_macro"),
+        },
+        parts={name: scores.metrics() for name, scores in by_type.items()},
+        table=scores_table("type", by_type, {"micro": micro, "macro": macro}, counted="occurrences"),
+    )  # fmt: skip
 
 
 def _entity_scores(right: list[list[str]], predicted: list[list[str]]) -> dict[str, Scores]:

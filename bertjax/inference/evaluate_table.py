@@ -15,8 +15,7 @@ from bertjax.data.table import Table
 from bertjax.evaluation.reports import Report
 from bertjax.inference.loaded_model import load_model
 from bertjax.prediction.devices import all_devices
-from bertjax.prediction.forward import Forward
-from bertjax.prediction.predict import predict
+from bertjax.prediction.predict import Forward, predict
 from bertjax.tasks import Model, find_evaluator, find_format, find_task
 from bertjax.tasks.postprocess import Prediction
 

@@ -17,8 +17,7 @@ from bertjax.errors import DataError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.prediction.batcher import bucketed_batches
 from bertjax.prediction.devices import all_devices
-from bertjax.prediction.forward import Forward
-from bertjax.prediction.predict import predict
+from bertjax.prediction.predict import Forward, predict
 from bertjax.tasks import find_format, find_postprocess
 from bertjax.tasks.postprocess import Prediction
 

@@ -7,8 +7,6 @@ weighted sum, which has K numbers a query, and not to the weights, of which ther
 float32 whatever the precision of the rest.
 """
 
-from typing import NamedTuple
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -21,18 +19,6 @@ from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import linear
 
 
-class AttentionOutput(NamedTuple):
-    """The output of attention.
-
-    Attributes:
-      output: [B, T, D] each query position's weighted sum of its example's values.
-      weights: [B, H, T, S] the weights of the sum, before dropout; None unless requested.
-    """
-
-    output: Float[Array, "B T D"]
-    weights: Float[Array, "B H T S"] | None
-
-
 def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"]) -> Bool[Array, "B T S"]:
     """True where a query may look at a key: both belong to the same example, and that is not padding."""
     same_example = query_segments[:, :, None] == key_segments[:, None, :]
@@ -40,7 +26,7 @@ def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "
 
 
 class SelfAttention(hk.Module):
-    """Each query position's weighted sum of the values of its example."""
+    """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
     def __init__(self, config: BertConfig, name: str = "attention"):
         super().__init__(name)
@@ -53,7 +39,7 @@ class SelfAttention(hk.Module):
         mask: Bool[Array, "B T S"],
         deterministic: bool,
         return_weights: bool = False,
-    ) -> AttentionOutput:
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B H T S"] | None]:
         c = self.config
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
@@ -65,7 +51,7 @@ class SelfAttention(hk.Module):
         else:
             context, weights = _in_steps(c, query, key, value, mask, deterministic)
         output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
-        return AttentionOutput(output, weights if return_weights else None)
+        return output, weights if return_weights else None
 
 
 def _in_steps(

@@ -52,14 +52,14 @@ class Bert(hk.Module):
           options: of this forward pass.
           output_positions: the positions at which the last layer is needed, or None for all.
         """
-        embedded = Embeddings(self.config)(batch, options.deterministic)
+        hidden_states, word_embeddings = Embeddings(self.config)(batch, options.deterministic)
         encoded = encode(
             self.config,
-            embedded.hidden_states,
+            hidden_states,
             batch.segment_ids,
             output_positions=output_positions,
             deterministic=options.deterministic,
             return_hidden_states=options.hidden_states,
             return_attentions=options.attentions,
         )
-        return encoded, embedded.word_embeddings
+        return encoded, word_embeddings

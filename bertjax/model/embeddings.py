@@ -3,8 +3,6 @@
 B rows   T tokens in a row   D hidden size   V vocabulary
 """
 
-from typing import NamedTuple
-
 import haiku as hk
 from jaxtyping import Array, Float
 
@@ -14,30 +12,19 @@ from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import embedding, layer_norm, look_up
 
 
-class Embedded(NamedTuple):
-    """The output of the embeddings.
-
-    Attributes:
-      hidden_states: [B, T, D] the first layer's input.
-      word_embeddings: [V, D] the table, for a decoder that is tied to it.
-    """
-
-    hidden_states: Float[Array, "B T D"]
-    word_embeddings: Float[Array, "V D"]
-
-
 class Embeddings(hk.Module):
-    """Token, position and token-type indices to hidden states."""
+    """Token, position and token-type indices to the first layer's input, beside the table of word embeddings, to which
+    a decoder may be tied."""
 
     def __init__(self, config: BertConfig, name: str = "embeddings"):
         super().__init__(name)
         self.config = config
 
-    def __call__(self, batch: Batch, deterministic: bool) -> Embedded:
+    def __call__(self, batch: Batch, deterministic: bool) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
         c = self.config
         table = embedding(c, c.vocab_size, "word")
         words = look_up(table, batch.token_ids)  # [B, T, D]
         positions = look_up(embedding(c, c.max_position_embeddings, "position"), batch.position_ids)
         token_types = look_up(embedding(c, c.type_vocab_size, "token_type"), batch.token_type_ids)
         hidden_states = layer_norm(c, "norm")(words + token_types + positions)
-        return Embedded(maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic), table)
+        return maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic), table

@@ -25,18 +25,6 @@ from bertjax.model.dropout import maybe_dropout
 from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
 
-class LayerOutput(NamedTuple):
-    """The output of a layer.
-
-    Attributes:
-      hidden_states: [B, R, D].
-      attention_weights: [B, H, R, T], or None unless requested.
-    """
-
-    hidden_states: Float[Array, "B R D"]
-    attention_weights: Float[Array, "B H R T"] | None
-
-
 class LayerOutputs(NamedTuple):
     """The requested outputs of a layer, or of several along a leading axis; None for the others."""
 
@@ -76,7 +64,7 @@ class EncoderLayer(hk.Module):
         mask: Bool[Array, "B R T"],
         deterministic: bool,
         return_attentions: bool,
-    ) -> LayerOutput:
+    ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
         c = self.config
         attended, weights = SelfAttention(c)(queries_from, keys_from, mask, deterministic, return_attentions)
         attended = maybe_dropout(c.hidden_dropout_rate, attended, deterministic)
@@ -85,7 +73,7 @@ class EncoderLayer(hk.Module):
         intermediate = linear(c, c.intermediate_size, "intermediate")(attended)  # [B, R, F]
         output = linear(c, c.hidden_size, "output")(activation(c.hidden_act)(intermediate))  # [B, R, D]
         output = maybe_dropout(c.hidden_dropout_rate, output, deterministic)
-        return LayerOutput(layer_norm(c, "output_norm")(attended + output), weights)
+        return layer_norm(c, "output_norm")(attended + output), weights
 
 
 def encode(
@@ -112,10 +100,10 @@ def encode(
     mask = attention_mask(segment_ids, segment_ids)
     last = config.num_layers - 1
 
-    def run_layer(name: str, queries_from: Array, keys_from: Array, mask: Array) -> LayerOutput:
+    def run_layer(name: str, queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
         layer = EncoderLayer(config, name)
 
-        def run(queries_from: Array, keys_from: Array, mask: Array) -> LayerOutput:
+        def run(queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
             return layer(queries_from, keys_from, mask, deterministic, return_attentions)
 
         return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
@@ -132,12 +120,12 @@ def encode(
     if output_positions is not None:
         queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
         last_mask = jnp.take_along_axis(mask, output_positions[:, :, None], axis=1)  # [B, R, T]
-    output = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
+    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
 
     return Encoded(
-        output.hidden_states,
-        _joined(embedded, kept.hidden_states, output.hidden_states) if return_hidden_states else None,
-        _joined(kept.attention_weights, output.attention_weights) if return_attentions else None,
+        output,
+        _joined(embedded, kept.hidden_states, output) if return_hidden_states else None,
+        _joined(kept.attention_weights, weights) if return_attentions else None,
     )
 
 

@@ -12,6 +12,7 @@ A head is a function (head_config, batch, options) -> BertOutput, called inside 
 
 from typing import Any, Literal, NamedTuple
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -21,8 +22,7 @@ from bertjax.config import BertConfig
 from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import maybe_dropout
 from bertjax.model.encoder import Encoded
-from bertjax.model.layers import linear, read_positions
-from bertjax.model.masked_lm import MaskedLanguageModel
+from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
 Pooling = Literal["pooler", "cls", "mean"]
 
@@ -131,6 +131,27 @@ def question_answering(head_config: HeadConfig, batch: Batch, options: ForwardOp
     """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
     encoded, _ = Bert(head_config.config)(batch, options)
     return _of_tokens(encoded, linear(head_config.config, 2, "qa_outputs")(encoded.last_hidden_states))
+
+
+class MaskedLanguageModel(hk.Module):
+    """Scores of every word of the vocabulary for each token: a transform of the token, then a decoder that is the word
+    embeddings transposed (BERT, section 3.1, task 1).
+
+    The transform (dense, activation, layer norm) is in BERT's code and not in the paper.
+    """
+
+    def __init__(self, config: BertConfig, name: str = "masked_lm"):
+        super().__init__(name)
+        self.config = config
+
+    def __call__(
+        self, hidden_states: Float[Array, "B T D"], word_embeddings: Float[Array, "V D"]
+    ) -> Float[Array, "B T V"]:
+        c = self.config
+        transformed = activation(c.hidden_act)(linear(c, c.hidden_size, "transform")(hidden_states))
+        transformed = layer_norm(c, "norm")(transformed)
+        bias = hk.get_parameter("b", [c.vocab_size], init=jnp.zeros)
+        return jnp.einsum("BTD,VD->BTV", transformed, word_embeddings) + bias[None, None]
 
 
 def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:

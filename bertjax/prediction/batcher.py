@@ -5,7 +5,6 @@ shape for a whole set, which compiles once, and a few shapes for any set, so tha
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,26 +21,19 @@ _ROW_LENGTHS = (32, 64, 128, 256, 512)  # of `bucketed_batches`
 _FEW_ROWS = (1, 8)  # of its batches that are not full
 
 
-class _PackedChunk(NamedTuple):
-    """Examples packed together: their indices, and rows of positions in these."""
-
-    indices: np.ndarray
-    rows: list[Row]
-
-
 def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
     """Batches of one shape, which suits the whole set."""
     row_length = int(examples.lengths.max()) * 3 // 2  # room for a second example in most rows, and short attention
-    chunks = [_packed(examples, indices, row_length) for indices in _chunks(examples)]
-    num_rows = min(max(len(chunk.rows) for chunk in chunks), max(1, _TOKENS // row_length))
+    chunks = [(indices, _packed(examples, indices, row_length)) for indices in _chunks(examples)]
+    num_rows = min(max(len(rows) for _, rows in chunks), max(1, _TOKENS // row_length))
     layout = Layout(
         rows=_round_up(num_rows, num_devices),
         row_length=row_length,
-        slots=max(len(row) for chunk in chunks for row in chunk.rows) * examples.kind.texts,
+        slots=max(len(row) for _, rows in chunks for row in rows) * examples.kind.texts,
     )
-    for chunk in chunks:
-        for start in range(0, len(chunk.rows), layout.rows):
-            yield collate(examples, chunk.indices, chunk.rows[start : start + layout.rows], layout)
+    for indices, rows in chunks:
+        for start in range(0, len(rows), layout.rows):
+            yield collate(examples, indices, rows[start : start + layout.rows], layout)
 
 
 def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
@@ -56,7 +48,7 @@ def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBat
         texts = examples.kind.texts
         slots = row_length // (2 * texts) * texts  # [CLS] and [SEP] are the shortest text, so this many always do
         sizes = [_round_up(size, num_devices) for size in (*_FEW_ROWS, max(_TOKENS // row_length, *_FEW_ROWS))]
-        rows = _packed(examples, indices, row_length).rows
+        rows = _packed(examples, indices, row_length)
         for start in range(0, len(rows), sizes[-1]):
             part = rows[start : start + sizes[-1]]
             num_rows = next(size for size in sizes if size >= len(part))
@@ -69,8 +61,9 @@ def _chunks(examples: Examples) -> list[np.ndarray]:
     return [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
 
 
-def _packed(examples: Examples, indices: np.ndarray, row_length: int) -> _PackedChunk:
-    return _PackedChunk(indices, pack(examples.lengths[indices].tolist(), row_length))
+def _packed(examples: Examples, indices: np.ndarray, row_length: int) -> list[Row]:
+    """Rows of positions in `indices`."""
+    return pack(examples.lengths[indices].tolist(), row_length)
 
 
 def _round_up(count: int, multiple: int) -> int:

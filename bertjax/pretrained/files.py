@@ -1,4 +1,4 @@
-"""Model folders on disk: the folder that a name refers to, and reading and writing the tensors in it."""
+"""Model folders on disk: the folder that a name refers to, its tensors, read and written, and its vocabulary's size."""
 
 import json
 import pkgutil
@@ -131,3 +131,24 @@ def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     except SafetensorError as error:  # the tensors are valid, so the disk is at fault
         raise OSError(str(error)) from error
     (folder / SINGLE_FILE).chmod(0o644)  # safetensors makes it readable by its owner only
+
+
+def tokenizer_entries(folder: Path) -> int | None:
+    """One more than the largest token id of the folder's tokenizer; None where the folder has no tokenizer.
+
+    Raises:
+      CheckpointError: an invalid `tokenizer.json`.
+    """
+    folder = Path(folder)
+    if (folder / "tokenizer.json").is_file():
+        try:
+            content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            vocabulary = content["model"]["vocab"]
+            ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else range(len(vocabulary))
+            return 1 + max([*ids, *(token["id"] for token in content.get("added_tokens") or ())])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder / 'tokenizer.json'} is no tokenizer: {error!r}") from None
+    if (folder / "vocab.txt").is_file():
+        with (folder / "vocab.txt").open(encoding="utf-8") as lines:
+            return sum(1 for _ in lines)
+    return None

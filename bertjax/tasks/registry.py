@@ -13,7 +13,7 @@ from bertjax.data.task_formats.token_format import TOKEN_CLASSIFICATION
 from bertjax.errors import ConfigError
 from bertjax.evaluation import evaluators
 from bertjax.evaluation.answer_report import answer_report
-from bertjax.evaluation.evaluators import Evaluator
+from bertjax.evaluation.reports import Evaluator
 from bertjax.evaluation.tag_report import tag_report
 from bertjax.model import heads
 from bertjax.settings import require_known

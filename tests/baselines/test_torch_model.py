@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.baselines.parity.random_examples import packed, padded, random_examples
+from bertjax.baselines.parity.random_examples import packed, random_examples
 from bertjax.baselines.runners.frameworks import check_head
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_loss, params_of, predict
@@ -26,7 +26,7 @@ def pair(request):
     model = make_model(TINY, request.param, labels if TASKS[request.param].names else ())
     params = jax.device_get(model.init(jax.random.PRNGKey(1)))
     examples = random_examples(model, count=5, longest=12, seed=2)
-    layouts = {"padded": padded(model, examples).batch, "packed": packed(model, [examples])[0].batch}
+    layouts = {"padded": examples.batch, "packed": packed(model, [examples])[0].batch}
     return model, params, make_module(model, params), layouts
 
 

@@ -11,7 +11,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.answer_report import answer_report, best_spans, normalised
+from bertjax.evaluation.answer_report import answer_report, best_spans, normalised, predicted_answers
 from bertjax.tasks import find_format
 from tests.support.tables import CONTEXT, QUESTIONS, splits_of, squad
 
@@ -95,9 +95,11 @@ def perfect_scores(examples):
 def test_the_best_span_over_all_windows_is_the_answer(write, tiny_model, max_length):
     path = write(squad(*QUESTIONS, ("q4", "when ?", None), version="v2.0"))
     examples = encode(Table(path, test=path, leaks="report"), tiny_model, max_length, side="test")
-    report = answer_report(perfect_scores(examples), examples, ())
-    assert report.answers == {"q1": "song", "q2": "films", "q3": "not a good", "q4": ""}
-    assert (report.whole, report.by_kind["unanswerable"].support) == ((1.0, 1.0, 4), 1)
+    scores = perfect_scores(examples)
+    assert predicted_answers(scores, examples) == ["song", "films", "not a good", ""]
+    report = answer_report(scores, examples, ())
+    assert report.table.averages == [("all", (1.0, 1.0, 4))]
+    assert dict(report.table.rows)["unanswerable"].support == 1
 
 
 def test_a_span_never_leaves_the_context_nor_ends_before_it_begins(write, tiny_model):
@@ -119,11 +121,10 @@ def test_squad_metric_on_worked_examples(write, tiny_model):
     scores = np.zeros((len(examples.token_ids), 2), np.float32)
     words = [CONTEXT[begin:end] for begin, end in examples.reference.characters]
     scores[words.index("song"), 0], scores[words.index("very"), 1] = 9, 9  # "song was very": 3 of 3, 3 of 4
-    report = answer_report(scores, examples, ())
-    assert report.answers == {"q1": "song was very"}
-    assert report.whole == pytest.approx((0.0, 6 / 7, 1))
+    assert predicted_answers(scores, examples) == ["song was very"]
+    assert answer_report(scores, examples, ()).metrics == pytest.approx({"exact_match": 0.0, "f1": 6 / 7})
     scores[words.index("bad"), 1] = 99  # an article less is the same answer
-    assert answer_report(scores, examples, ()).whole == (1.0, 1.0, 1)
+    assert answer_report(scores, examples, ()).metrics == {"exact_match": 1.0, "f1": 1.0}
 
 
 def broken(answers):

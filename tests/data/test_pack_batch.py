@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.baselines.parity.random_examples import packed, padded, places, random_examples
+from bertjax.baselines.parity.random_examples import packed, random_examples
 from bertjax.batch import padded_batch
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.tasks import TASKS, make_model
@@ -44,8 +44,8 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
     model, state, gradient = programs(task)
     count = data.draw(st.integers(1, 4), label="examples")
     examples = random_examples(model, count, LONGEST, seed=data.draw(st.integers(0, 1000), label="seed"))
-    texts = examples.token_ids.shape[1]
-    one_a_row = padded(model, examples).batch
+    texts = examples.texts.num_texts
+    one_a_row = examples.batch
     # A random assignment to rows, in any order, in one shape so that it compiles once.
     order = data.draw(st.permutations(range(count)), label="order")
     cuts = sorted(data.draw(st.lists(st.integers(0, count), min_size=ROWS - 1, max_size=ROWS - 1), label="cuts"))
@@ -72,8 +72,7 @@ def test_content_of_padding_changes_no_output(task):
     """To the bit: whatever stands there is multiplied by 0 or never read. Empty slots and empty rows included."""
     model, state, _ = programs(task)
     examples = random_examples(model, 5, LONGEST, seed=2)
-    located = packed(model, [examples])[0]
-    batch, at = located.batch, places(located, examples.token_ids.shape[1])
+    batch, texts = packed(model, [examples])[0]
     rng = np.random.default_rng(0)
 
     def noisy(leaf, limit):
@@ -90,11 +89,11 @@ def test_content_of_padding_changes_no_output(task):
         """Of real examples and tokens."""
         output = jax.device_get(forward(batch))
         whole = batch.token_ids.shape
-        leaves = [leaf for leaf in jax.tree.leaves((output.logits, output.pooled_output)) if leaf is not None]
-        read = [at.of_tokens if leaf.shape[:2] == whole else at.of_texts for leaf in leaves]
-        if task == "multiple_choice":
-            read[0] = at.of_examples
-        return [of(leaf) for of, leaf in zip(read, leaves, strict=True)]
+        of_texts = [] if output.pooled_output is None else [output.pooled_output[texts.rows, texts.slots]]
+        return of_texts + [
+            texts.read("tokens" if logits.shape[:2] == whole else "examples", logits)
+            for logits in jax.tree.leaves(output.logits)
+        ]
 
     for left, right in zip(outputs(batch), outputs(other), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -103,20 +102,17 @@ def test_content_of_padding_changes_no_output(task):
 @pytest.mark.parametrize("task", ["classification", "token_classification", "multiple_choice", "pretraining"])
 def test_everything_of_an_example_moves_with_it(task):
     model, *_ = programs(task)
-    examples = random_examples(model, 6, LONGEST, seed=1)
-    texts = examples.token_ids.shape[1]
-    apart, together = padded(model, examples), packed(model, [examples])[0]
-    here, there = places(apart, texts), places(together, texts)
+    apart = random_examples(model, 6, LONGEST, seed=1)
+    together = packed(model, [apart])[0]
     for name in ("token_ids", "token_type_ids", "position_ids"):
         left, right = getattr(apart.batch, name), getattr(together.batch, name)
-        np.testing.assert_array_equal(here.of_tokens(left), there.of_tokens(right))
+        np.testing.assert_array_equal(apart.texts.read("tokens", left), together.texts.read("tokens", right))
     for name in ("labels", "example_weights"):
         for left, right in zip(
             jax.tree.leaves(getattr(apart.batch, name)), jax.tree.leaves(getattr(together.batch, name)), strict=True
         ):
-            of_tokens = left.shape[1] == apart.batch.token_ids.shape[1]
-            read = ("of_tokens", "of_examples")[not of_tokens]
-            np.testing.assert_array_equal(getattr(here, read)(left), getattr(there, read)(right))
+            labels_of = "tokens" if left.shape[1] == apart.batch.token_ids.shape[1] else "examples"
+            np.testing.assert_array_equal(apart.texts.read(labels_of, left), together.texts.read(labels_of, right))
             assert left.dtype == right.dtype
             assert left.sum() == right.sum()  # what is left over holds nothing
     first_tokens = np.take_along_axis(together.batch.position_ids, together.batch.example_starts, axis=1)

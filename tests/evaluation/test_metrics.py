@@ -10,15 +10,22 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.rows.data_report import DataReport, TableReport
 from bertjax.data.validate.contract import Finding
-from bertjax.evaluation.choice_report import choice_report
 from bertjax.evaluation.classification_report import classification_report, multi_label_report
-from bertjax.evaluation.evaluators import evaluate_masked_words
+from bertjax.evaluation.evaluators import evaluate_choices, evaluate_masked_words
 from bertjax.evaluation.regression_report import regression_report
 from bertjax.evaluation.run_report import console_table, render_report
 from bertjax.evaluation.tag_report import tag_report
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PREDICTIONS = np.array([0, 0, 1, 1, 1, 1])
+
+
+def parts(report):
+    return dict(report.table.rows)
+
+
+def averages(report):
+    return dict(report.table.averages)
 
 
 INTAKE = DataReport((TableReport("t.csv", 6),), duplicates=0, leaks=0, leaks_removed=0)
@@ -30,24 +37,24 @@ def report():
 
 
 def test_by_hand(report):
-    assert report.accuracy == pytest.approx(4 / 6)
-    assert report.by_class["<a>"] == pytest.approx((1.0, 2 / 3, 0.8, 3))
-    assert report.by_class["b"] == pytest.approx((0.5, 1.0, 2 / 3, 2))
-    assert report.by_class["c"] == (0.0, 0.0, 0.0, 1)
-    assert report.macro.f1 == pytest.approx((0.8 + 2 / 3) / 3)
-    assert report.weighted.f1 == pytest.approx((3 * 0.8 + 2 * 2 / 3) / 6)
+    assert report.metrics["accuracy"] == pytest.approx(4 / 6)
+    assert parts(report)["<a>"] == pytest.approx((1.0, 2 / 3, 0.8, 3))
+    assert parts(report)["b"] == pytest.approx((0.5, 1.0, 2 / 3, 2))
+    assert parts(report)["c"] == (0.0, 0.0, 0.0, 1)
+    assert averages(report)["macro"].f1 == pytest.approx((0.8 + 2 / 3) / 3)
+    assert averages(report)["weighted"].f1 == pytest.approx((3 * 0.8 + 2 * 2 / 3) / 6)
     assert report.confusion.counts.tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
 
 
 def test_a_class_that_does_not_occur_is_in_no_average():
     report = classification_report(np.array([0, 1]), np.array([0, 1]), ("a", "b", "absent"))
-    assert report.macro.f1 == 1.0
-    assert report.by_class["absent"].support == 0
+    assert averages(report)["macro"].f1 == 1.0
+    assert parts(report)["absent"].support == 0
 
 
 def test_flat_keys(report):
     flat = report.flat("test")
-    assert flat["test/f1_macro"] == report.macro.f1
+    assert flat["test/f1_macro"] == averages(report)["macro"].f1
     assert flat["test/class/b/precision"] == 0.5
 
 
@@ -97,11 +104,11 @@ def test_several_labels_by_hand():
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], np.float32)
     predictions = np.array([[1, 0], [1, 0], [1, 0], [0, 1]])
     report = multi_label_report(labels, predictions, ("a", "b"))
-    assert report.by_label["a"] == pytest.approx((2 / 3, 1.0, 0.8, 2))
-    assert report.by_label["b"] == pytest.approx((1.0, 0.5, 2 / 3, 2))
-    assert report.micro == pytest.approx((3 / 4, 3 / 4, 3 / 4, 4))
-    assert report.macro.f1 == pytest.approx((0.8 + 2 / 3) / 2)
-    assert report.subset_accuracy == 0.5
+    assert parts(report)["a"] == pytest.approx((2 / 3, 1.0, 0.8, 2))
+    assert parts(report)["b"] == pytest.approx((1.0, 0.5, 2 / 3, 2))
+    assert averages(report)["micro"] == pytest.approx((3 / 4, 3 / 4, 3 / 4, 4))
+    assert averages(report)["macro"].f1 == pytest.approx((0.8 + 2 / 3) / 2)
+    assert report.metrics["subset_accuracy"] == 0.5
     assert report.flat("test")["test/f1_micro"] == 0.75
     assert console_table(report, "test").row_count == 4
 
@@ -109,12 +116,12 @@ def test_several_labels_by_hand():
 def test_numbers_by_hand():
     labels, predictions = np.array([[1.0, 5], [2, 5], [3, 5]]), np.array([[1.0, 4], [3, 6], [2, 6]])
     report = regression_report(labels, predictions, ("x", "constant"))
-    assert report.by_column["x"] == pytest.approx((0.5, 0.5, 2 / 3, 2 / 3, 0.0))
-    assert report.by_column["constant"] == (0, 0, 1, 1, 0)
+    assert parts(report)["x"] == pytest.approx((0.5, 0.5, 2 / 3, 2 / 3, 0.0))
+    assert parts(report)["constant"] == (0, 0, 1, 1, 0)
     flat = report.flat("test")
     assert flat["test/mse"] == pytest.approx(5 / 6)
     assert flat["test/class/x/mse"] == pytest.approx(2 / 3)
-    assert regression_report(labels[:1, :1], predictions[:1, :1], ("x",)).mean == (0, 0, 0, 0, 0)
+    assert not any(regression_report(labels[:1, :1], predictions[:1, :1], ("x",)).metrics.values())
     page = render_report("t", report, flat, [], {}, INTAKE)
     assert "<td>constant</td><td>0.0000</td>" in page
 
@@ -143,11 +150,11 @@ def test_entities_by_hand():
         (["O", "O"], ["B-LOC", "O"]),
     )
     report = tag_report(scores, examples, names)
-    assert report.by_type["PER"] == pytest.approx((1 / 2, 1 / 2, 1 / 2, 2))
-    assert report.by_type["LOC"] == pytest.approx((1 / 2, 1.0, 2 / 3, 1))
-    assert report.micro == pytest.approx((2 / 4, 2 / 3, 4 / 7, 3))
-    assert report.accuracy == pytest.approx(7 / 9)
-    assert (report.words, report.sentences) == (9, 3)
+    assert parts(report)["PER"] == pytest.approx((1 / 2, 1 / 2, 1 / 2, 2))
+    assert parts(report)["LOC"] == pytest.approx((1 / 2, 1.0, 2 / 3, 1))
+    assert averages(report)["micro"] == pytest.approx((2 / 4, 2 / 3, 4 / 7, 3))
+    assert report.metrics["accuracy"] == pytest.approx(7 / 9)
+    assert report.summary == "9 words in 3 sentences, 2 types"
     assert report.flat("test")["test/f1"] == pytest.approx(4 / 7)
     assert console_table(report, "test").row_count == 4
 
@@ -155,26 +162,28 @@ def test_entities_by_hand():
 def test_an_entity_does_not_go_on_in_the_next_sentence():
     names = ("B-X", "I-X", "O")
     scores, examples = sentences(names, (["B-X"], ["B-X"]), (["B-X", "I-X"], ["B-X", "I-X"]))
-    assert tag_report(scores, examples, names).micro == (1.0, 1.0, 1.0, 2)
+    assert averages(tag_report(scores, examples, names))["micro"] == (1.0, 1.0, 1.0, 2)
 
 
 def test_no_entity_at_all():
     names = ("B-X", "I-X", "O")
     report = tag_report(*sentences(names, (["O", "O"], ["O", "O"])), names)
-    assert (report.micro, report.accuracy, report.by_type) == ((0.0, 0.0, 0.0, 0), 1.0, {})
+    assert (averages(report)["micro"], report.metrics["accuracy"], parts(report)) == ((0.0, 0.0, 0.0, 0), 1.0, {})
 
 
 def test_labels_that_are_no_entities_are_judged_by_word():
     names = ("DT", "NN")
     report = tag_report(*sentences(names, (["DT", "NN", "NN"], ["DT", "NN", "DT"])), names)
-    assert report.micro.f1 == report.accuracy == pytest.approx(2 / 3)
-    assert report.by_type["NN"] == pytest.approx((1.0, 1 / 2, 2 / 3, 2))
+    assert averages(report)["micro"].f1 == report.metrics["accuracy"] == pytest.approx(2 / 3)
+    assert parts(report)["NN"] == pytest.approx((1.0, 1 / 2, 2 / 3, 2))
 
 
 def test_choices_by_hand():
-    report = choice_report(np.array([0, 1, 2]), np.array([[3.0, 2, 1], [3, 2, 1], [3, 2, 1]]))
-    assert report.accuracy == pytest.approx(1 / 3)
-    assert report.reciprocal_rank == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    ids = np.zeros(3, np.int32)
+    examples = Examples(ids, ids, np.arange(4), np.array([0, 1, 2]), 0)
+    report = evaluate_choices(np.array([[3.0, 2, 1], [3, 2, 1], [3, 2, 1]]), examples, ())
+    assert report.metrics["accuracy"] == pytest.approx(1 / 3)
+    assert report.metrics["reciprocal_rank"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert report.summary == "3 questions of 3 candidates"
     assert console_table(report, "test").row_count == 3
     assert "mean reciprocal rank" in render_report("t", report, report.flat("test"), [], {}, INTAKE)

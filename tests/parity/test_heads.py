@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from bertjax.baselines.parity.check_parity import check_parity, vanishing_gradients
-from bertjax.baselines.torch.load_pair import load_pair
+from bertjax.baselines.parity.checkpoint_parity import load_pair
 from bertjax.errors import CheckpointError
 from bertjax.model_card import auto_class
 from bertjax.model_folder import from_pretrained, save_pretrained

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bertjax.cli import sweep
-from bertjax.cli.finetune_job import RunFlags
+from bertjax.cli.finetune import RunFlags
 from bertjax.cli.flags import parse
 from bertjax.cli.job_flags import parse_job
 from tests.support.processes import free_port

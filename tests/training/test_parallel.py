@@ -14,7 +14,7 @@ import pytest
 
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices
-from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import Forward
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep

@@ -1,6 +1,6 @@
 """The figures of a comparison, as SVG to put into a page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -41,8 +41,12 @@ def plots(summary: Summary, results: Sequence[RunResult]) -> dict[str, str]:
     with matplotlib.rc_context(_STYLE):
         if trained:
             figures["loss"] = _drawn(lambda axes: _losses(axes, trained), 7.2, 3.2)
-            figures["speed"] = _drawn(lambda axes: _speeds(axes, trained), 3.5, 2.6)
-        figures["score"] = _drawn(lambda axes: _scores(axes, summary.metric, results), 3.5, 2.6)
+            speeds = [result.examples_per_second for result in trained]
+            figures["speed"] = _drawn(
+                lambda axes: _dots(axes, trained, speeds, "training examples / s", True), 3.5, 2.6
+            )
+        scores, label = [scores_of(result)[summary.metric] for result in results], summary.metric.replace("_", " ")
+        figures["score"] = _drawn(lambda axes: _dots(axes, results, scores, label), 3.5, 2.6)
         compared = [pair for pair in summary.pairs if pair.trajectory is not None]
         if compared:
             figures["trajectory"] = _drawn(lambda axes: _trajectories(axes, compared), 7.2, 3.0)
@@ -55,15 +59,9 @@ def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
     return svg(figure)
 
 
-def _by_framework(results: Sequence[RunResult]) -> Mapping[str, list[RunResult]]:
-    groups: dict[str, list[RunResult]] = {}
-    for result in results:
-        groups.setdefault(result.framework, []).append(result)
-    return groups
-
-
 def _losses(axes: Axes, results: Sequence[RunResult]) -> None:
-    for name, runs in _by_framework(results).items():
+    for name in dict.fromkeys(result.framework for result in results):
+        runs = [result for result in results if result.framework == name]
         for run in runs:
             axes.plot(*_averaged(run.losses), color=_COLORS[name], alpha=0.25, linewidth=0.7)
         mean = np.mean([run.losses for run in runs], axis=0)
@@ -83,29 +81,24 @@ def _averaged(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _scores(axes: Axes, metric: str, results: Sequence[RunResult]) -> None:
-    _paired(axes, results, {id(result): scores_of(result)[metric] for result in results})
-    axes.set(ylabel=metric.replace("_", " "))
-
-
-def _speeds(axes: Axes, results: Sequence[RunResult]) -> None:
-    _paired(axes, results, {id(result): result.examples_per_second for result in results})
-    axes.set(ylabel="training examples / s")
-    axes.set_ylim(bottom=0)
-
-
-def _paired(axes: Axes, results: Sequence[RunResult], values: Mapping[int, float]) -> None:
+def _dots(
+    axes: Axes, results: Sequence[RunResult], heights: Sequence[float], label: str, from_zero: bool = False
+) -> None:
     """One column a framework, one dot a seed, a line through the dots of a seed, a bar at the mean."""
-    columns = list(_by_framework(results).items())
+    columns: dict[str, dict[int, float]] = {}
+    for result, height in zip(results, heights, strict=True):
+        columns.setdefault(result.framework, {})[result.seed] = height
     for seed in sorted({result.seed for result in results}):
-        at = [(x, values[id(run)]) for x, (_, runs) in enumerate(columns) for run in runs if run.seed == seed]
+        at = [(x, of_seed[seed]) for x, of_seed in enumerate(columns.values()) if seed in of_seed]
         axes.plot(*zip(*at, strict=True), color="#b8c0c8", linewidth=0.8, zorder=1)
-    for x, (name, runs) in enumerate(columns):
-        heights = [values[id(run)] for run in runs]
-        axes.scatter([x] * len(runs), heights, s=16, color=_COLORS[name], zorder=2)
-        axes.hlines(float(np.mean(heights)), x - 0.18, x + 0.18, color=_COLORS[name], linewidth=2)
-    axes.set_xticks(range(len(columns)), [FRAMEWORKS[name].title for name, _ in columns])
+    for x, (name, of_seed) in enumerate(columns.items()):
+        axes.scatter([x] * len(of_seed), list(of_seed.values()), s=16, color=_COLORS[name], zorder=2)
+        axes.hlines(float(np.mean(list(of_seed.values()))), x - 0.18, x + 0.18, color=_COLORS[name], linewidth=2)
+    axes.set_xticks(range(len(columns)), [FRAMEWORKS[name].title for name in columns])
     axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set(ylabel=label)
+    if from_zero:
+        axes.set_ylim(bottom=0)
 
 
 def _trajectories(axes: Axes, pairs: Sequence[Pair]) -> None:

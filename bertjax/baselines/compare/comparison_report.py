@@ -25,7 +25,7 @@ def console_table(summary: Summary) -> Table:
     for side in summary.sides:
         table.add_row(
             side.title,
-            shown_score(*side.scores[summary.metric]),
+            str(side.scores[summary.metric]),
             _shown(side.examples_per_second, "{:.1f}"),
             _shown(side.real_tokens_per_second, "{:.0f}"),
             _shown(side.padding_share, "{:.1%}"),
@@ -34,15 +34,6 @@ def console_table(summary: Summary) -> Table:
             verdicts.get(side.framework, ""),
         )
     return table
-
-
-def shown_score(mean: float, deviation: float | None) -> str:
-    """A mean with its standard deviation.
-
-    >>> shown_score(0.94567, 0.00123), shown_score(0.5, None)
-    ('0.9457 ± 0.0012', '0.5000')
-    """
-    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def _shown(value: float | None, pattern: str) -> str:
@@ -70,7 +61,6 @@ def render_comparison(title: str, summary: Summary, results: Sequence[RunResult]
         seeds=sorted({result.seed for result in results}),
         test_rows=len(results[0].answers) if results else 0,
         confidence=CONFIDENCE,
-        score=shown_score,
         shown=_shown,
         scores_of=scores_of,
         mebibyte=_MEBIBYTE,

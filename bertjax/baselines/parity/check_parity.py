@@ -19,14 +19,15 @@ import numpy as np
 import optax
 import torch
 
-from bertjax.baselines.parity.random_examples import Examples, Located, Places, packed, padded, places, random_examples
+from bertjax.baselines.parity.random_examples import Examples, packed, random_examples
 from bertjax.baselines.torch import reference
-from bertjax.batch import Batch, Pretraining
+from bertjax.baselines.torch.padded_texts import Texts
+from bertjax.baselines.torch.torch_model import parts_of
+from bertjax.batch import Batch
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model
-from bertjax.training.optim.optimizer import decay_mask, make_optimizer
-from bertjax.training.optim.schedules import learning_rate_schedule
+from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import TrainStep, make_train_step
 from bertjax.training.train_state import Metrics, TrainState
@@ -44,6 +45,7 @@ _EXAMPLES = 8
 _LONGEST = 48  # tokens in a text
 _SETS = 4  # different batches in a training run, taken in turn
 _SGD_RATE = 1e-2
+_SEED = 0  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
 Tensors = Mapping[str, np.ndarray]
@@ -121,7 +123,7 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
     longest = min(_LONGEST, model.config.max_position_embeddings)
     sets = [random_examples(model, _EXAMPLES, longest, seed + i) for i in range(_SETS)]
     batches = packed(model, sets)
-    layouts: dict[Layout, Located] = {"padded": padded(model, sets[0]), "packed": batches[0]}
+    layouts: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
     loss = find_task(model.task).loss
 
     def steps(optimizer: optax.GradientTransformation) -> TrainStep:
@@ -130,18 +132,14 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
     sgd, settings = steps(optax.sgd(_SGD_RATE)), Optimizer().resolved()
     forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
     pair = _Pair(quiet, params, module, forward, jax.jit(sgd.gradient))
-    for layout, located in layouts.items():
-        yield from _forward(pair, sets[0], located, layout)
+    for layout, examples in layouts.items():
+        yield from _forward(pair, sets[0], examples, layout)
     if loss is None:
         return
-    for layout, located in layouts.items():
-        yield from _loss_and_gradient(pair, sgd, sets[0], located, layout)
-    yield from _training("sgd", pair, sgd, reference.make_sgd(module, lambda _: _SGD_RATE), sets, batches)
-
-    masks = to_hugging_face(jax.tree.map(np.asarray, decay_mask(model)(params)))
-    decayed = {name: bool(mask.any()) for name, mask in masks.items()}
-    schedule = learning_rate_schedule(settings, STEPS)
-    update = reference.make_adamw(module, lambda step: float(schedule(step)), decayed, settings)
+    for layout, examples in layouts.items():
+        yield from _loss_and_gradient(pair, sgd, sets[0], examples.batch, layout)
+    yield from _training("sgd", pair, sgd, reference.make_sgd(module, _SGD_RATE), sets, batches)
+    update = reference.make_adamw(module, model, params, settings, STEPS)
     yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS, model)), update, sets, batches)
 
 
@@ -158,63 +156,64 @@ def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
     return {name: reason for name in names for pattern, reason in reasons.items() if re.fullmatch(pattern, name)}
 
 
-def _forward(pair: _Pair, examples: Examples, located: Located, layout: Layout) -> Iterator[Comparison]:
-    at, theirs_at = places(located, examples.token_ids.shape[1]), _padded_places(examples)
-    ours = jax.device_get(pair.forward(pair.params, located.batch))
-    theirs = reference.forward(pair.module, pair.model, examples)
+def _forward(pair: _Pair, padded: Examples, examples: Examples, layout: Layout) -> Iterator[Comparison]:
+    texts, model = examples.texts, pair.model
+    real = padded.texts.attention_mask == 1  # [N C, T], of both
+    joined = real[:, :, None] & real[:, None, :]
+    ours = jax.device_get(pair.forward(pair.params, examples.batch))
+    theirs = reference.forward(pair.module, model, padded.texts)
 
     def line(name: str, left: np.ndarray, right: np.ndarray) -> Comparison:
         return compare("forward", layout, name, left, right, FORWARD_BOUND)
 
-    yield line("embeddings", at.of_tokens(ours.hidden_states[0]), theirs_at.of_tokens(theirs.hidden_states[0]))
-    for i in range(pair.model.config.num_layers):
-        yield line(f"layer {i} attention", at.of_pairs(ours.attentions[i]), theirs_at.of_pairs(theirs.attentions[i]))
-        states = at.of_tokens(ours.hidden_states[i + 1]), theirs_at.of_tokens(theirs.hidden_states[i + 1])
-        yield line(f"layer {i}", *states)
+    def states(name: str, i: int) -> Comparison:
+        return line(name, texts.read("tokens", ours.hidden_states[i])[real], theirs.hidden_states[i][real])
+
+    yield states("embeddings", 0)
+    for i in range(model.config.num_layers):
+        left, right = (np.moveaxis(side.attentions[i], 1, -1) for side in (ours, theirs))  # [.., T, T, H]
+        left = left[texts.rows[:, None, None], texts.positions[:, :, None], texts.positions[:, None, :]]
+        yield line(f"layer {i} attention", left[joined], right[joined])
+        yield states(f"layer {i}", i + 1)
     if theirs.pooled_output is not None:
-        yield line("pooled output", at.of_texts(ours.pooled_output), theirs.pooled_output)
+        yield line("pooled output", ours.pooled_output[texts.rows, texts.slots], theirs.pooled_output)
     if theirs.logits is not None:
-        left, right = _answers(pair.model, at, ours), _reference_answers(pair.model, examples, theirs)
+        left, right = _answers(model, texts, ours), _reference_answers(model, padded.texts, theirs)
         yield line("logits", np.concatenate(left), np.concatenate(right))
 
 
-def _padded_places(examples: Examples) -> Places:
-    """The places of the examples in torch, where every text is a row."""
-    lengths = examples.attention_mask.sum(axis=2).ravel()
-    tokens = [(i, np.arange(length)) for i, length in enumerate(lengths)]
-    return Places(tokens, 1, [(i, 0) for i in range(len(lengths))])
-
-
-def _answers(model: Model, at: Places, output: BertOutput) -> list[np.ndarray]:
+def _answers(model: Model, texts: Texts, output: BertOutput) -> list[np.ndarray]:
     """Our logits, one array for each decision: a label, a span's end, a choice."""
-    task, logits = find_task(model.task), output.logits
-    if output.pooled_output is not None and logits is None:
-        return list(at.of_texts(np.asarray(output.pooled_output)))
-    if isinstance(task.labels_of, Pretraining):
-        return [*at.of_tokens(logits.masked_lm), *at.of_texts(logits.next_sentence)]
-    if task.scores_of != task.labels_of:  # spans
-        return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list(at.of_tokens(logits) if task.labels_of == "tokens" else at.of_examples(logits))
+    if output.logits is None:
+        assert output.pooled_output is not None
+        return list(np.asarray(output.pooled_output)[texts.rows, texts.slots])
+    parts = zip(parts_of(find_task(model.task).scores_of), parts_of(output.logits), strict=True)
+    return _decisions(model, texts, [texts.read(scores_of, logits) for scores_of, logits in parts])
 
 
-def _reference_answers(model: Model, examples: Examples, theirs: reference.Forward) -> list[np.ndarray]:
+def _reference_answers(model: Model, texts: Texts, theirs: reference.Forward) -> list[np.ndarray]:
     """The reference's, in the same order."""
-    task, logits, at = find_task(model.task), theirs.logits, _padded_places(examples)
-    if logits is None:
-        return list(theirs.pooled_output)
-    if isinstance(task.labels_of, Pretraining):
-        return [*at.of_tokens(logits.masked_lm), *logits.next_sentence]
+    return list(theirs.pooled_output) if theirs.logits is None else _decisions(model, texts, parts_of(theirs.logits))
+
+
+def _decisions(model: Model, texts: Texts, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """[N, ...] of examples or [N, T, ...] of tokens, for each of the task's parts -> an array for each decision."""
+    task, real = find_task(model.task), texts.attention_mask == 1
     if task.scores_of != task.labels_of:  # spans
-        return [side for row, tokens in at.tokens for side in logits[row, tokens].T]
-    return list(at.of_tokens(logits) if task.labels_of == "tokens" else logits)
+        return [side for logits, is_real in zip(parts[0], real, strict=True) for side in logits[is_real].T]
+    return [
+        answer
+        for scores_of, logits in zip(parts_of(task.scores_of), parts, strict=True)
+        for answer in (logits[real] if scores_of == "tokens" else logits)
+    ]
 
 
 def _loss_and_gradient(
-    pair: _Pair, step: TrainStep, examples: Examples, located: Located, layout: Layout
+    pair: _Pair, step: TrainStep, padded: Examples, batch: Batch, layout: Layout
 ) -> Iterator[Comparison]:
-    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, jax.random.PRNGKey(0))), located.batch)
+    grads, metrics = pair.gradient(_without_optimizer(step.init(pair.params, jax.random.PRNGKey(_SEED))), batch)
     pair.module.zero_grad()
-    loss = reference.loss_of(pair.module, pair.model, examples)
+    loss = reference.loss_of(pair.module, pair.model, padded)
     loss.backward()
     yield compare("loss", layout, "loss", metrics["loss"], loss.item(), LOSS_BOUND)
     ours, theirs = to_hugging_face(grads), reference.gradients_of(pair.module)
@@ -236,13 +235,12 @@ def _training(
     step: TrainStep,
     update_reference: Callable[[int], None],
     sets: list[Examples],
-    batches: list[Located],
+    batches: list[Examples],
 ) -> Iterator[Comparison]:
     """Trains both from the same parameters, ours on packed batches; the reference is left as it was."""
     before = {key: value.clone() for key, value in pair.module.state_dict().items()}
     pair.module.zero_grad()
-    at, update = places(batches[0], sets[0].token_ids.shape[1]), jax.jit(step.update)
-    state = step.init(pair.params, jax.random.PRNGKey(0))
+    update, state = jax.jit(step.update), step.init(pair.params, jax.random.PRNGKey(_SEED))
     losses: list[tuple[float, float]] = []
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(STEPS):
@@ -252,8 +250,9 @@ def _training(
         loss.backward()
         update_reference(number)
         losses.append((float(metrics["loss"]), loss.item()))
-        ours = _answers(pair.model, at, jax.device_get(pair.forward(state.params, batches[0].batch)))
-        theirs = _reference_answers(pair.model, sets[0], reference.forward(pair.module, pair.model, sets[0]))
+        ours = _answers(pair.model, batches[0].texts, jax.device_get(pair.forward(state.params, batches[0].batch)))
+        texts = sets[0].texts
+        theirs = _reference_answers(pair.model, texts, reference.forward(pair.module, pair.model, texts))
         answers.append((_comparable(pair.model, ours), _comparable(pair.model, theirs)))
     for what, pairs, bound in (("loss at", losses, LOSS_BOUND), ("logits after", answers, LOGITS_BOUND)):
         left, right = map(np.stack, zip(*pairs, strict=True))

@@ -9,7 +9,7 @@ from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTime
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import Forward
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepared_run import loss_of

@@ -15,7 +15,7 @@ import torch
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput
 from bertjax.baselines.runners.runner_result import MODEL, run_folder
 from bertjax.baselines.torch.torch_model import Inputs, answers_of, make_module, predict
-from bertjax.batch import Batch, Pretraining
+from bertjax.batch import Pretraining
 from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import Model, Params, find_torch_task
@@ -47,7 +47,7 @@ def run(job: RunnerInput) -> RunnerOutput:
         losses=[],
         speed=None,
         params=params,
-        predict=partial(_predict, session, model),
+        predict=lambda batch: predict(model, batch, partial(answer, session, model)),
         num_devices=1,
         device=session.get_providers()[0].removesuffix("ExecutionProvider").lower(),
     )
@@ -74,15 +74,7 @@ def make_session(model: Model, params: Params) -> Any:
         return onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
 
 
-def answers(model: Model, params: Params, batch: Batch) -> Any:
-    """The outputs of ONNX Runtime for a batch, in the layout of `Task.scores`."""
-    return _predict(make_session(model, params), model, batch)
-
-
-def _predict(session: Any, model: Model, batch: Batch) -> Any:
-    return predict(model, batch, partial(_answer, session, model))
-
-
-def _answer(session: Any, model: Model, inputs: Inputs) -> Any:
+def answer(session: Any, model: Model, inputs: Inputs) -> Any:
+    """The session's outputs for some texts, as `torch_model.answers_of` has them."""
     outputs = session.run(None, {name: tensor.cpu().numpy() for name, tensor in inputs.items()})
     return Pretraining(*outputs) if len(outputs) > 1 else np.asarray(outputs[0])

@@ -7,8 +7,6 @@ clipping. Each batch is padded to its longest text. Only the arithmetic and the 
 from collections.abc import Callable
 from functools import partial
 
-import jax
-import numpy as np
 import torch
 
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
@@ -16,14 +14,9 @@ from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.reference import make_adamw
 from bertjax.baselines.torch.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
 from bertjax.data.batching.collate import PackedBatch
-from bertjax.pretrained.convert import to_hugging_face
-from bertjax.tasks import Model, Params
-from bertjax.training.optim.optimizer import decay_mask
-from bertjax.training.optim.param_filters import frozen_filter
-from bertjax.training.optim.schedules import learning_rate_schedule
+from bertjax.tasks import Model
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.settings.options import Optimizer
 
 Update = Callable[[int, PackedBatch], tuple[float, int]]
 """(number of the update, batch) -> (loss, computed tokens)."""
@@ -58,14 +51,8 @@ def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Mo
     model, params = prepared.model, prepared.params
     torch.manual_seed(config.seed)
     module = make_module(model, params).train()
-    settings = config.optimizer.resolved()
-    schedule = learning_rate_schedule(settings, prepared.train.plan.total_steps)
-    apply_gradients = make_adamw(
-        module,
-        lambda step: float(schedule(step)),
-        decayed_of(model, params, config.freeze, settings.no_decay),
-        settings,
-    )
+    total_steps = prepared.train.plan.total_steps
+    apply_gradients = make_adamw(module, model, params, config.optimizer.resolved(), total_steps, config.freeze)
 
     def update(step: int, packed_batch: PackedBatch) -> tuple[float, int]:
         texts = texts_of(model, packed_batch.batch)
@@ -75,15 +62,3 @@ def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Mo
         return loss.item(), texts.token_ids.size
 
     return module, update
-
-
-def decayed_of(
-    model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...] = Optimizer.no_decay
-) -> dict[str, bool]:
-    """Hugging Face's name of each trained parameter -> whether weight decay applies to it."""
-    is_frozen = frozen_filter(model, freeze)
-    trained = {
-        module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
-        for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
-    }
-    return {name: bool(mask.any()) for name, mask in to_hugging_face(trained).items()}

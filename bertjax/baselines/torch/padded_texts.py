@@ -57,11 +57,12 @@ class Texts(NamedTuple):
         """The same texts, `count` groups at a time, from short to long, each time with the padding that they need."""
         lengths = self.attention_mask.sum(axis=1)
         order = np.argsort(lengths.reshape(-1, self.num_texts).max(axis=1), kind="stable")
-        chunks = np.split(order, range(count, len(order), count))
-        members = [(chunk[:, None] * self.num_texts + np.arange(self.num_texts)).ravel() for chunk in chunks]
-        return [self._take(indices, int(lengths[indices].max())) for indices in members]
+        return [self.take(groups) for groups in np.split(order, range(count, len(order), count))]
 
-    def _take(self, indices: np.ndarray, longest: int) -> "Texts":
+    def take(self, groups: np.ndarray) -> "Texts":
+        """The texts of some groups, in their order, with the padding that they need."""
+        indices = (groups[:, None] * self.num_texts + np.arange(self.num_texts)).ravel()
+        longest = int(self.attention_mask[indices].sum(axis=1).max())
         ids, types, mask, positions = (
             leaf[indices, :longest]
             for leaf in (self.token_ids, self.token_type_ids, self.attention_mask, self.positions)

@@ -3,7 +3,7 @@
 It shares nothing with our loader: only parameters that the checkpoint lacks are copied from ours.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,14 @@ from torch.nn import functional
 
 from bertjax import losses
 from bertjax.baselines.parity.random_examples import Examples
+from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_losses import cosine
-from bertjax.baselines.torch.torch_model import logits_of, mean_pooled
-from bertjax.batch import Pretraining
+from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, logits_of, mean_pooled
 from bertjax.pretrained.convert import canonical_name, to_hugging_face
-from bertjax.tasks import Model, Params, find_task, find_torch_task
+from bertjax.tasks import Model, Params, find_task
+from bertjax.training.optim.optimizer import decay_mask
+from bertjax.training.optim.param_filters import frozen_filter
+from bertjax.training.optim.schedules import learning_rate_schedule
 
 Tensors = dict[str, np.ndarray]
 
@@ -86,17 +89,18 @@ class Forward(NamedTuple):
     logits: Any
 
 
-def forward(module: torch.nn.Module, model: Model, examples: Examples) -> Forward:
+def forward(module: torch.nn.Module, model: Model, texts: Texts) -> Forward:
     """Runs the model on padded texts."""
     encoder: Any = getattr(module, "bert", module)
+    inputs = _on_cpu(inputs_of(model, texts))
     pooled: list[torch.Tensor] = []
     reads_pooler = model.pooling == "pooler" and find_task(model.task).pooling is not None
     hook = encoder.pooler.register_forward_hook(lambda *call: pooled.append(call[-1])) if reads_pooler else None
     with torch.no_grad():
-        output = module(**_inputs(model, examples), output_hidden_states=True, output_attentions=True)
+        output = module(**inputs, output_hidden_states=True, output_attentions=True)
         logits = jax.tree.map(torch.Tensor.numpy, logits_of(model, output))
         if not reads_pooler and find_task(model.task).pooling is not None:
-            pooled.append(_pooled(model, output.hidden_states[-1], examples))
+            pooled.append(_pooled(model, output.hidden_states[-1], inputs))
     if hook is not None:
         hook.remove()
     return Forward(
@@ -109,71 +113,59 @@ def forward(module: torch.nn.Module, model: Model, examples: Examples) -> Forwar
 
 def loss_of(module: torch.nn.Module, model: Model, examples: Examples) -> torch.Tensor:
     """transformers' own loss of the task, where it has one."""
-    if find_task(model.task).loss is losses.cosine_error:
-        hidden = module(**_inputs(model, examples)).last_hidden_state
-        cosines = cosine(_pooled(model, hidden, examples))
-        return functional.mse_loss(cosines, torch.tensor(examples.labels))
-    if find_task(model.task).loss is losses.span_cross_entropy:
+    texts, batch, task = examples.texts, examples.batch, find_task(model.task)
+    if task.loss is losses.cosine_error:
+        inputs = _on_cpu(inputs_of(model, texts))
+        cosines = cosine(_pooled(model, module(**inputs).last_hidden_state, inputs))
+        return functional.mse_loss(cosines, torch.tensor(texts.read("examples", batch.labels)))
+
+    def of(texts: Texts) -> torch.Tensor:
+        return module(**_on_cpu({**inputs_of(model, texts), **label_arguments(model, batch, texts)})).loss
+
+    if task.loss is losses.span_cross_entropy:
         # Its softmax runs over padding as well, so each text is passed alone.
-        return torch.stack([_span_loss(module, model, examples, i) for i in range(len(examples.token_ids))]).mean()
-    return module(**_inputs(model, examples), **_label_arguments(model, examples.labels)).loss
+        return torch.stack([of(texts.take(np.array([i]))) for i in range(len(texts.rows))]).mean()
+    return of(texts)
 
 
-def _span_loss(module: torch.nn.Module, model: Model, examples: Examples, i: int) -> torch.Tensor:
-    ends = torch.tensor(np.asarray(examples.labels[i])).long()
-    alone = {name: value[i : i + 1, : examples.lengths[i]] for name, value in _inputs(model, examples).items()}
-    arguments = dict(zip(find_torch_task(model.task).label_arguments, ends[:, None], strict=True))
-    return module(**alone, **arguments).loss
+def _on_cpu(inputs: Inputs) -> Inputs:
+    return {name: tensor.cpu() for name, tensor in inputs.items()}
 
 
-def _inputs(model: Model, examples: Examples) -> dict[str, torch.Tensor]:
-    """[N, C, T] for multiple choice, else [N C, T]."""
-    names = {
-        "input_ids": examples.token_ids,
-        "attention_mask": examples.attention_mask,
-        "token_type_ids": examples.token_type_ids,
-    }
-    flat = not find_torch_task(model.task).grouped_inputs
-    return {
-        name: torch.tensor(value.reshape(-1, value.shape[-1]) if flat else value).long()
-        for name, value in names.items()
-    }
-
-
-def _label_arguments(model: Model, labels: np.ndarray | Pretraining) -> dict[str, torch.Tensor]:
-    parts = labels if isinstance(labels, Pretraining) else (labels,)
-    tensors = [torch.tensor(part) if part.dtype.kind == "f" else torch.tensor(part).long() for part in parts]
-    return dict(zip(find_torch_task(model.task).label_arguments, tensors, strict=True))
-
-
-def _pooled(model: Model, hidden: torch.Tensor, examples: Examples) -> torch.Tensor:
+def _pooled(model: Model, hidden: torch.Tensor, inputs: Inputs) -> torch.Tensor:
     """The poolings that transformers leaves to its user."""
-    if model.pooling == "cls":
-        return hidden[:, 0]
-    mask = torch.tensor(examples.attention_mask.reshape(-1, examples.attention_mask.shape[-1]))
-    return mean_pooled(model, hidden, mask)
+    return hidden[:, 0] if model.pooling == "cls" else mean_pooled(model, hidden, inputs["attention_mask"])
 
 
-def make_sgd(module: torch.nn.Module, learning_rate: Callable[[int], float]) -> Callable[[int], None]:
+def make_sgd(module: torch.nn.Module, learning_rate: float) -> Callable[[int], None]:
     """Plain gradient descent: step number -> one update from the present gradients."""
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    return lambda step: _update(optimizer, learning_rate(step))
+    optimizer = torch.optim.SGD(module.parameters(), lr=learning_rate)
+
+    def update(step: int) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return update
 
 
 def make_adamw(
     module: torch.nn.Module,
-    learning_rate: Callable[[int], float],
-    decayed: Mapping[str, bool],
+    model: Model,
+    params: Params,
     settings: Any,
+    total_steps: int,
+    freeze: tuple[str, ...] = (),
 ) -> Callable[[int], None]:
-    """AdamW with clipping: step number -> one update from the present gradients.
+    """AdamW with our schedule, clipping and decay: step number -> one update from the present gradients.
 
     Args:
       module: to train.
-      learning_rate: step -> rate.
-      decayed: by the names of our weight table, whether weight decay applies.
-      settings: bertjax's `Optimizer`.
+      model, params: ours, for the names of its parameters.
+      settings: bertjax's `Optimizer`, resolved.
+      total_steps: length of the schedule.
+      freeze: patterns of parameters that stay as they are.
     """
+    decayed = _decayed(model, params, freeze, settings.no_decay)
     named = [(canonical_name(name), parameter) for name, parameter in module.named_parameters()]
     named = [(name, parameter) for name, parameter in named if name in decayed]
     groups = [
@@ -181,17 +173,25 @@ def make_adamw(
         {"params": [parameter for name, parameter in named if not decayed[name]], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(settings.b1, settings.b2), eps=settings.eps)
+    schedule = learning_rate_schedule(settings, total_steps)
 
     def update(step: int) -> None:
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], settings.clip_norm)
-        _update(optimizer, learning_rate(step))
+        learning_rate = float(schedule(step))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
 
     return update
 
 
-def _update(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad()
+def _decayed(model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...]) -> dict[str, bool]:
+    """Hugging Face's name of each trained parameter -> whether weight decay applies to it."""
+    is_frozen = frozen_filter(model, freeze)
+    trained = {
+        module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
+        for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
+    }
+    return {name: bool(mask.any()) for name, mask in to_hugging_face(trained).items()}

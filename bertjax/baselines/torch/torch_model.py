@@ -124,14 +124,14 @@ def label_arguments(model: Model, batch: Batch, texts: Texts) -> Inputs:
 
     names, labels_of = find_torch_task(model.task).label_arguments, find_task(model.task).labels_of
     tensors = [
-        tensor(*part) for part in zip(*map(_parts, (labels_of, batch.labels, batch.example_weights)), strict=True)
+        tensor(*part) for part in zip(*map(parts_of, (labels_of, batch.labels, batch.example_weights)), strict=True)
     ]
     if len(names) > len(tensors):  # the two ends of a span
         tensors = list(tensors[0].unbind(-1))
     return dict(zip(names, tensors, strict=True))
 
 
-def _parts(value: Any) -> tuple[Any, ...]:
+def parts_of(value: Any) -> tuple[Any, ...]:
     """The two values of `Pretraining`, or the one of any other task."""
     return tuple(value) if isinstance(value, Pretraining) else (value,)
 
@@ -153,7 +153,7 @@ def mean_loss(module: torch.nn.Module, model: Model, batch: Batch, texts: Texts,
     answers = _answers_in_precision(module, model, inputs)
     means = []
     for loss, labels_of, of_part, *leaves in zip(
-        find_losses(task), *map(_parts, (task.labels_of, answers, batch.labels, batch.example_weights)), strict=True
+        find_losses(task), *map(parts_of, (task.labels_of, answers, batch.labels, batch.example_weights)), strict=True
     ):
         labels, weights = (torch.from_numpy(texts.read(labels_of, leaf)).to(device()) for leaf in leaves)
         values = loss(of_part, Targets(labels, inputs["attention_mask"], imbalance))
@@ -188,8 +188,8 @@ def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
             return answers
         return find_scores(task)(answers, texts.read(task.labels_of, batch.labels))
 
-    of_chunks = [_parts(scores(texts)) for texts in chunks]
-    leaves = [laid_out(*part) for part in zip(_parts(task.scores_of), zip(*of_chunks, strict=True), strict=True)]
+    of_chunks = [parts_of(scores(texts)) for texts in chunks]
+    leaves = [laid_out(*part) for part in zip(parts_of(task.scores_of), zip(*of_chunks, strict=True), strict=True)]
     return Pretraining(*leaves) if len(leaves) > 1 else leaves[0]
 
 

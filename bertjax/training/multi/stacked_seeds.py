@@ -22,7 +22,7 @@ from bertjax.data.batching.batch_plan import Plan
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout, layout_of, widened
 from bertjax.errors import ConfigError, Diverged, UserError
-from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import Forward
 from bertjax.training.loop.fit import StepInfo
 from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session

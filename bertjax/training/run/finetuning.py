@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from bertjax.prediction.forward import Forward
+from bertjax.prediction.predict import Forward
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.fit import fit
 from bertjax.training.loop.progress import NoProgress, Progress

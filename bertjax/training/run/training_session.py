@@ -13,8 +13,7 @@ from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
 from bertjax.evaluation.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
-from bertjax.prediction.forward import Forward
-from bertjax.prediction.predict import predict
+from bertjax.prediction.predict import Forward, predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
 from bertjax.tracking.mlflow_tracker import MlflowTracker
