@@ -18,13 +18,12 @@ from bertjax.errors import ConfigError
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
-from bertjax.tasks import TASKS
+from bertjax.tasks import TASKS, Model
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run import run_folder
-from bertjax.training.run.fingerprints import fingerprints, model_identity
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -62,7 +61,7 @@ class PreparedRun:
     train_metrics: TrainMetrics
     started: float
 
-    def open_checkpoints(self) -> Checkpoints | SharedCheckpoints:
+    def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
         return _open_checkpoints(self.folder, self.config, self.prepared, self.fingerprints)
 
@@ -102,12 +101,29 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
     )
     state, train_metrics = step.init(prepared.params, jax.random.PRNGKey(config.seed)), TrainMetrics()
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
-    prints, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
+    prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
     if resumes:
         with _open_checkpoints(folder, config, prepared, prints) as checkpoints:
             state, train_metrics = _restored(folder, checkpoints, state, prints, if_exists)
     placed = devices.place(state)
     return PreparedRun(folder, config, resumes, devices, prepared, prints, step, placed, train_metrics, started)
+
+
+def input_hashes(prepared: Prepared) -> dict[str, str]:
+    """Hashes of the rows of each side and of the pretrained weights."""
+    return {f"{rows.side}_rows": rows.digest for rows in prepared.datasets} | {"weights": prepared.weights}
+
+
+def model_identity(model: Model) -> Mapping[str, Any]:
+    """What a checkpoint's model must have in common with the one it is restored into, as JSON values."""
+    return {
+        "task": model.task,
+        "labels": list(model.labels),
+        "pooling": model.pooling,
+        "layers": model.config.num_layers,
+        "heads": model.config.num_heads,
+        "hidden_act": model.config.hidden_act,
+    }
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
@@ -132,17 +148,14 @@ def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: I
 
 def _open_checkpoints(
     folder: Path, config: FineTuneConfig, prepared: Prepared, prints: Mapping[str, Any]
-) -> Checkpoints | SharedCheckpoints:
-    def open_folder() -> Checkpoints:
-        keep = config.checkpointing.keep_checkpoints
-        return Checkpoints(folder / run_folder.CHECKPOINTS, model_identity(prepared.model), keep, prints)
-
-    return SharedCheckpoints(open_folder) if several_processes() else open_folder()
+) -> SharedCheckpoints:
+    keep, identity = config.checkpointing.keep_checkpoints, model_identity(prepared.model)
+    return SharedCheckpoints(lambda: Checkpoints(folder / run_folder.CHECKPOINTS, identity, keep, prints))
 
 
 def _restored(
     folder: Path,
-    checkpoints: Checkpoints | SharedCheckpoints,
+    checkpoints: SharedCheckpoints,
     first: TrainState,
     prints: Mapping[str, Any],
     if_exists: IfExists,
