@@ -77,13 +77,10 @@ class EventLog:
 
     def pending(self, limit: int | None = None) -> PendingEvents:
         """The oldest events that the store has not confirmed, at most `limit`."""
-        events: list[Event] = []
-        end = self._sent_bytes
-        lines = (line for line in self._log.lines(end) if not line.entry.keys() & {"sent", "identity"})
-        for entry, line_end in islice(lines, limit):
-            events.append(entry)
-            end = line_end
-        return PendingEvents(events, end)
+        start = self._sent_bytes
+        lines = (line for line in self._log.lines(start) if not line.entry.keys() & {"sent", "identity"})
+        pending = list(islice(lines, limit))
+        return PendingEvents([line.entry for line in pending], pending[-1].end if pending else start)
 
     def mark_sent(self, end: int) -> None:
         """Records that the store has all events before an offset."""

@@ -19,8 +19,7 @@ from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracked_run import tracked_run
-from bertjax.tracking.tracker import Tracker
+from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.multi.stacked_seeds import train_stacked

@@ -18,8 +18,7 @@ from bertjax.prediction.predict import predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracked_run import tracked_run
-from bertjax.tracking.tracker import NullTracker, Tracker
+from bertjax.tracking.tracker import NullTracker, Tracker, tracked_run
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.callbacks import (
     DivergenceCheck,
