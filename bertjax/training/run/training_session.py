@@ -40,7 +40,7 @@ from bertjax.training.loop.fit import Callback
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.run import run_folder
-from bertjax.training.run.environment import describe_environment, package_versions, with_variables
+from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun, input_hashes
 from bertjax.training.run.run_results import training_metrics, write_model, write_results
@@ -175,8 +175,7 @@ def training_session(
         command = with_variables(context.command or f"bertjax.finetune({config!r})")
         environment = describe_environment() | {"command": command, "seed": str(config.seed)} | input_hashes(prepared)
         if is_first_process():
-            packages = {"packages": package_versions()}
-            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment | packages)
+            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment)
         run_id = tracker.start(run.folder.name, flatten(config), run.folder, environment)
         for dataset in prepared.datasets:
             tracker.log_dataset(dataset)
