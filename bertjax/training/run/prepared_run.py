@@ -38,13 +38,10 @@ class PreparedRun:
     """A run that is ready to train.
 
     Attributes:
-      folder: the folder that it will write.
-      config: its resolved settings.
+      config: the resolved settings.
       resumes: whether the folder holds the beginning of the run.
-      devices: where it is computed.
-      prepared: its input; of the parameters only the shapes, since the values are in `state`.
+      prepared: the input; of the parameters only the shapes, since the values are in `state`.
       fingerprints: flat settings and input hashes.
-      step: the pure training step.
       state: the state to begin with, on the devices; the first step donates its buffers.
       train_metrics: counters and history up to this state.
       started: `time.perf_counter()` when the run was asked for.

@@ -118,8 +118,8 @@ class TrainingSession:
     def finish(self, last: TrainState) -> FineTuneResult:
         """Evaluates the final weights on the test rows, and writes the model and the results."""
         run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
-        final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         self.checkpoints.wait()
+        final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         params, last_step = run.devices.place(evaluation_params(final)), int(last.step)
         report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
         metrics = report.flat("test")
@@ -135,7 +135,6 @@ class TrainingSession:
 
     def _best(self, last: TrainState) -> TrainState:
         """The state of the best evaluation, or the last one where the best was not saved or is damaged."""
-        self.checkpoints.wait()
         best_step = self.run.train_metrics.best_so_far.best_step
         if best_step == int(last.step):
             return last
