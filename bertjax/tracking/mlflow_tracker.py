@@ -141,7 +141,7 @@ def upload_pending(folder: Path) -> int:
         raise RunFolderError(f"{folder} holds no run that is recorded in MLflow (no {event_log.FILE} with one)")
     store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or log.identity["store"])
     store.connect()
-    count = len(log.pending().events)
+    count = len(log.pending()[0])
     uploader = Uploader(log, MlflowSink(store, log.identity["run_id"], folder), seconds_between_uploads=0)
     if not uploader.drain(_PATIENCE_SECONDS, store.answers):
         raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {uploader.failure or 'no answer'}")

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,9 @@ class PreparedRun:
 
     def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
-        return _open_checkpoints(self.folder, self.config, self.prepared, self.fingerprints)
+        folder, keep = self.folder / run_folder.CHECKPOINTS, self.config.checkpointing.keep_checkpoints
+        identity = model_identity(self.prepared.model)
+        return SharedCheckpoints(lambda: Checkpoints(folder, identity, keep, self.fingerprints))
 
     @contextmanager
     def batches(self) -> Iterator[Iterator[PackedBatch]]:
@@ -96,14 +98,14 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
         accumulate=config.accumulate,
         regularization=config.regularization,
     )
-    state, train_metrics = step.init(prepared.params, jax.random.PRNGKey(config.seed)), TrainMetrics()
+    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
     prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
+    run = PreparedRun(folder, config, resumes, devices, prepared, prints, step, state, TrainMetrics(), started)
+    del state  # or a resumed run would be in memory twice
     if resumes:
-        with _open_checkpoints(folder, config, prepared, prints) as checkpoints:
-            state, train_metrics = _restored(folder, checkpoints, state, prints, if_exists)
-    placed = devices.place(state)
-    return PreparedRun(folder, config, resumes, devices, prepared, prints, step, placed, train_metrics, started)
+        run = _resumed(run, if_exists)
+    return replace(run, state=devices.place(run.state))
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:
@@ -143,24 +145,12 @@ def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: I
     return folder
 
 
-def _open_checkpoints(
-    folder: Path, config: FineTuneConfig, prepared: Prepared, prints: Mapping[str, Any]
-) -> SharedCheckpoints:
-    keep, identity = config.checkpointing.keep_checkpoints, model_identity(prepared.model)
-    return SharedCheckpoints(lambda: Checkpoints(folder / run_folder.CHECKPOINTS, identity, keep, prints))
-
-
-def _restored(
-    folder: Path,
-    checkpoints: SharedCheckpoints,
-    first: TrainState,
-    prints: Mapping[str, Any],
-    if_exists: IfExists,
-) -> tuple[TrainState, TrainMetrics]:
-    """State and metrics of the newest checkpoint; the first state where the run was killed before it had one."""
-    if checkpoints.latest_step is None and not several_processes():
-        logger.info("%s has no checkpoint yet: the run starts again from its first step", folder)
-        return first, TrainMetrics()
-    restored = checkpoints.restore(first)
-    run_folder.check_unchanged(folder, restored.fingerprints, prints, if_exists)
-    return restored.state, TrainMetrics.from_json(restored.progress)
+def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
+    """The run at its newest checkpoint; at its first step where it was killed before it had one."""
+    with run.open_checkpoints() as checkpoints:
+        if checkpoints.latest_step is None and not several_processes():
+            logger.info("%s has no checkpoint yet: the run starts again from its first step", run.folder)
+            return run
+        restored = checkpoints.restore(run.state)
+    run_folder.check_unchanged(run.folder, restored.fingerprints, run.fingerprints, if_exists)
+    return replace(run, state=restored.state, train_metrics=TrainMetrics.from_json(restored.progress))
