@@ -180,27 +180,19 @@ def grid_points(space: Space) -> list[Values]:
     return list(points.values())
 
 
-def to_json(space: Space) -> dict[str, Any]:
-    """The space as plain values."""
-    return {path: _dimension_json(dimension) for path, dimension in space.items()}
-
-
-def from_json(values: Mapping[str, Any]) -> Space:
-    """The inverse of `to_json`."""
-    return {path: _dimension(fields) for path, fields in values.items()}
-
-
-def _dimension_json(dimension: Range | When) -> dict[str, Any]:
+def to_json(dimension: Range | When) -> dict[str, Any]:
+    """A dimension as plain values."""
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(dimension).items()}
     if isinstance(dimension, When):
-        fields["then"] = _dimension_json(dimension.then)
+        fields["then"] = to_json(dimension.then)
     return {"kind": _kind(type(dimension)), **fields}
 
 
-def _dimension(fields: Mapping[str, Any]) -> Any:
+def from_json(fields: Mapping[str, Any]) -> Any:
+    """The inverse of `to_json`."""
     values = {name: value for name, value in fields.items() if name != "kind"}
     if "then" in values:
-        values["then"] = _dimension(values["then"])
+        values["then"] = from_json(values["then"])
     return _KINDS[fields["kind"]](**values)
 
 

@@ -154,7 +154,7 @@ def to_json(sweep: Sweep) -> dict[str, Any]:
     """A sweep as plain values."""
     return vars(sweep) | {
         "base": flatten(sweep.base),
-        "space": spaces.to_json(sweep.space),
+        "space": {path: spaces.to_json(dimension) for path, dimension in sweep.space.items()},
         "initial_points": [dict(point) for point in sweep.initial_points],
         "resources": dict(sweep.resources),
         "seeds": list(sweep.seeds),
@@ -169,7 +169,7 @@ def from_json(values: Mapping[str, Any]) -> Sweep:
     """
     converted = {
         "base": override(FineTuneConfig(), with_current_names(values["base"])),
-        "space": spaces.from_json(with_current_names(values["space"])),
+        "space": {path: spaces.from_json(fields) for path, fields in with_current_names(values["space"]).items()},
         "initial_points": tuple(map(with_current_names, values["initial_points"])),
         "seeds": tuple(values.get("seeds", ())),
     }

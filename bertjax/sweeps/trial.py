@@ -32,8 +32,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
 
     Args:
       suggestion: of the searcher; `number` identifies the trial, whose values are in the ledger.
-      folder: of the sweep.
-      parent_run_id: the MLflow run of the sweep.
+      folder, parent_run_id: of the sweep; the latter in MLflow.
       cwd, store: see `enter_driver_settings`.
     """
     enter_driver_settings(cwd, store)
@@ -52,12 +51,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
 
 
 def enter_driver_settings(cwd: str, store: str) -> None:
-    """Gives a Ray worker process, which is shared with no other work, the driver's folder and MLflow store.
-
-    Args:
-      cwd: the driver's current folder, to which relative paths of the config refer.
-      store: the driver's MLflow address.
-    """
+    """Gives a Ray worker process, which is shared with no other work, the driver's folder and MLflow address."""
     if Path(cwd).is_dir():
         os.chdir(cwd)
     os.environ["MLFLOW_TRACKING_URI"] = store

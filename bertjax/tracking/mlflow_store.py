@@ -93,7 +93,6 @@ class MlflowStore:
           experiment: MLflow's name of the experiment, created where there is none.
           name: of a new run.
           key: unique, stored as a tag.
-          params, tags: of the run.
 
         Raises:
           ConfigError: MLflow refuses.

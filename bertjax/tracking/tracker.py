@@ -123,12 +123,7 @@ class MemoryTracker(NullTracker):
 
 @dataclass
 class TrackedRun:
-    """A run and its tracker.
-
-    Attributes:
-      tracker: connected.
-      status: the status of the run when the block ends without an error.
-    """
+    """A connected tracker, and the status of its run when the block ends without an error."""
 
     tracker: Tracker
     status: Status = "FINISHED"

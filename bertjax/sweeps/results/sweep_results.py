@@ -43,8 +43,6 @@ class Results(NamedTuple):
     """A sweep and its trials.
 
     Attributes:
-      folder: of the sweep.
-      sweep: its settings.
       metric: the name of the metric that trials are compared by.
       trials: by number.
       seeds: seed -> scores of the best config, for the seeds whose run has ended.

@@ -37,13 +37,7 @@ _BLOCK_BYTES = 1 << 22
 
 
 class Restored(NamedTuple):
-    """A checkpoint, read.
-
-    Attributes:
-      state: host arrays.
-      progress: the JSON object that was saved with it.
-      fingerprints: settings and hashes of the run that saved it.
-    """
+    """The host arrays of a checkpoint, the JSON object saved with them, and the fingerprints of the run."""
 
     state: TrainState
     progress: dict[str, Any]

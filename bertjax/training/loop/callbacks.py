@@ -113,7 +113,6 @@ class Evaluate(_AtReports):
     Attributes:
       validate: parameters -> metrics on the validation rows; None where there are none.
       flush: `LogTrainMetrics.flush`.
-      log: writes a line of the log.
     """
 
     validate: Callable[[Params], dict[str, float]] | None
@@ -208,12 +207,7 @@ class SaveCheckpoint:
 
 @dataclass(frozen=True)
 class DivergenceCheck:
-    """Ends a run whose steps are skipped one after the other.
-
-    Attributes:
-      max_skipped_steps: steps skipped in a row that are one too many.
-      trainable: the parameters that have a gradient, or their shapes.
-    """
+    """Ends a run that skips `max_skipped_steps` in a row; of the `trainable` parameters only the shapes matter."""
 
     max_skipped_steps: int
     trainable: Params

@@ -28,13 +28,7 @@ _MISTAKE, _STARTED = "mistake", "begun"
 
 
 class _Job(NamedTuple):
-    """The job of a worker.
-
-    Attributes:
-      command: the command that repeats the run.
-      directory: the working directory of the driver, to which relative paths of the settings refer.
-      notes: a folder that driver and workers share during the run.
-    """
+    """The job of a worker, in the driver's working directory; `notes` is a folder that all share during the run."""
 
     config: FineTuneConfig
     folder: Path

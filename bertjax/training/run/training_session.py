@@ -101,9 +101,7 @@ class TrainingSession:
     Attributes:
       train_step, forward: compiled; stacked seeds share them.
       tracker: connected and started.
-      run_id: the tracker's id of the run.
       command: the command that repeats the run.
-      callbacks: for `fit`, in order.
     """
 
     run: PreparedRun
@@ -156,9 +154,6 @@ def training_session(
     """Connects the tracker, opens the run's folder and checkpoints, and closes them with the run's status.
 
     Args:
-      run: not yet begun.
-      context: who records it, shows it, and may stop it.
-      train_step, forward: compiled for it; stacked seeds share them.
       first_state: () -> the state before the first step; default: `run.state`.
 
     Raises:
