@@ -17,12 +17,7 @@ class AppendOnlyLog:
     """
 
     def __init__(self, path: Path, *, fsync: bool = False):
-        """A log; nothing is read or written yet.
-
-        Args:
-          path: of the file, which need not exist.
-          fsync: whether each entry survives a crash of the machine, and not only of the process.
-        """
+        """A log; nothing is read or written yet. With `fsync`, entries survive a crash of the machine too."""
         self.path = path
         self._fsync = fsync
         self._is_writable = False  # whether the file ends with a newline
