@@ -82,9 +82,8 @@ def compared(asha: Results, whole: Results) -> dict[str, Any]:
     sides = {"asha": asha, "whole": whole}
     best = {side: results.best for side, results in sides.items()}
     scores = {side: result.best for side, result in best.items() if result is not None and result.best is not None}
-    epochs = {
-        side: results.num_evaluations * whole.sweep.base.evaluation.evaluate_every for side, results in sides.items()
-    }
+    evaluations = {side: sum(len(trial.curve) for trial in results.trials) for side, results in sides.items()}
+    epochs = {side: count * whole.sweep.base.evaluation.evaluate_every for side, count in evaluations.items()}
     return {
         "trials": len(whole.trials),
         "metric": whole.metric,

@@ -4,21 +4,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 Entry = Mapping[str, Any]
-
-
-class Line(NamedTuple):
-    """One line of a log.
-
-    Attributes:
-      entry: its JSON object.
-      end: offset in bytes of the next line.
-    """
-
-    entry: Entry
-    end: int
 
 
 class AppendOnlyLog:
@@ -29,18 +17,13 @@ class AppendOnlyLog:
     """
 
     def __init__(self, path: Path, *, fsync: bool = False):
-        """A log; nothing is read or written yet.
-
-        Args:
-          path: of the file, which need not exist.
-          fsync: whether each entry survives a crash of the machine, and not only of the process.
-        """
+        """A log; nothing is read or written yet. With `fsync`, entries survive a crash of the machine too."""
         self.path = path
         self._fsync = fsync
         self._is_writable = False  # whether the file ends with a newline
 
-    def lines(self, start: int = 0) -> Iterator[Line]:
-        """The complete lines from an offset in bytes to the present end of the file."""
+    def lines(self, start: int = 0) -> Iterator[tuple[Entry, int]]:
+        """The complete entries from an offset in bytes to the present end, each with the offset of the next line."""
         if not self.path.exists():
             return
         end = start
@@ -50,11 +33,11 @@ class AppendOnlyLog:
                 if not line.endswith(b"\n"):
                     return
                 end += len(line)
-                yield Line(json.loads(line), end)
+                yield json.loads(line), end
 
     def entries(self) -> Iterator[Entry]:
         """Every complete entry."""
-        return (line.entry for line in self.lines())
+        return (entry for entry, _ in self.lines())
 
     def append(self, entry: Entry) -> None:
         """Adds an entry in one write; threads that share a log take turns."""

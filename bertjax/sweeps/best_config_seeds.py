@@ -18,12 +18,6 @@ logger = logging.getLogger(__name__)
 def train_seeds(sweep: Sweep, ledger: Ledger, best: Trial, parent_run_id: str) -> None:
     """Trains the best trial's config with the seeds that have not ended yet, in a Ray task with a trial's resources.
 
-    Args:
-      sweep: its settings.
-      ledger: of the sweep.
-      best: the trial.
-      parent_run_id: the MLflow run of the sweep.
-
     Raises:
       UserError: see `finetune_seeds`.
     """

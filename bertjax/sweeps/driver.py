@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_text
+from bertjax.sweeps.best_config_seeds import train_seeds
 from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial, run_lock
 from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_results
 from bertjax.sweeps.sweep_config import Sweep, to_json
@@ -21,7 +22,7 @@ from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
-from bertjax.tracking.tracked_run import tracked_run
+from bertjax.tracking.tracker import tracked_run
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL
 
@@ -71,7 +72,12 @@ def run_sweep(
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)
-        _train_seeds(sweep, ledger, run_id)
+        best = read_results(folder).best
+        if best is not None and sweep.seeds:
+            try:
+                train_seeds(sweep, ledger, best.trial, run_id)
+            except KeyboardInterrupt:
+                raise SweepStopped(folder) from None
     results = read_results(folder)
     write_report(results)
     if sweep.keep == "best":
@@ -199,23 +205,6 @@ def _close_run(run: Path, trial: Trial) -> None:
             upload_pending(run)
 
 
-def _train_seeds(sweep: Sweep, ledger: Ledger, run_id: str) -> None:
-    """Trains the best config with the sweep's seeds, where there are some and a trial has finished.
-
-    Raises:
-      SweepStopped: the sweep was interrupted.
-    """
-    from bertjax.sweeps.best_config_seeds import train_seeds
-
-    best = read_results(ledger.folder).best
-    if best is None or not sweep.seeds:
-        return
-    try:
-        train_seeds(sweep, ledger, best.trial, run_id)
-    except KeyboardInterrupt:
-        raise SweepStopped(ledger.folder) from None
-
-
 def _remove_all_but_best(results: Results) -> None:
     """Removes the checkpoints of all trials and seeds, and the models of all trials but the best."""
     best = results.best
@@ -243,12 +232,8 @@ def _environment(sweep: Sweep) -> dict[str, str]:
 def _flatten(sweep: Sweep) -> dict[str, Any]:
     """The settings of a sweep by dotted path."""
     values = to_json(sweep)
-    base, space = values.pop("base"), values.pop("space")
-    return (
-        values
-        | {f"base.{path}": value for path, value in base.items()}
-        | {f"space.{path}": dimension for path, dimension in space.items()}
-    )
+    nested = {f"{group}.{path}": value for group in ("base", "space") for path, value in values.pop(group).items()}
+    return values | nested
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """The search space: the settings that vary, by dotted path, and the range of each. Values only; searchers draw."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from bertjax.errors import ConfigError
 from bertjax.settings import override, require
@@ -15,20 +14,22 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Uniform:
-    """A real number with a uniform distribution."""
-
+class _Interval:
     low: float
     high: float
-    kind: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
-        require(self.low < self.high, "a uniform range needs low < high", (self.low, self.high))
+        require(self.low < self.high, f"a {_kind(type(self))} range needs low < high", (self.low, self.high))
 
     @property
     def examples(self) -> tuple[float, ...]:
         """Values that are valid for the setting if and only if all others are."""
         return (float(self.low), float(self.high))
+
+
+@dataclass(frozen=True)
+class Uniform(_Interval):
+    """A real number with a uniform distribution."""
 
     def at(self, share: float) -> float:
         """The quantile of a share in [0, 1)."""
@@ -36,20 +37,11 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(_Interval):
     """A positive real number whose logarithm is uniform, as for learning rates."""
-
-    low: float
-    high: float
-    kind: ClassVar[str] = "loguniform"
 
     def __post_init__(self) -> None:
         require(0 < self.low < self.high, "a loguniform range needs 0 < low < high", (self.low, self.high))
-
-    @property
-    def examples(self) -> tuple[float, ...]:
-        """Values that are valid for the setting if and only if all others are."""
-        return (float(self.low), float(self.high))
 
     def at(self, share: float) -> float:
         """The quantile of a share in [0, 1)."""
@@ -57,15 +49,11 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class RandInt:
+class RandInt(_Interval):
     """An integer from low (included) to high (excluded), as in NumPy."""
 
     low: int
     high: int
-    kind: ClassVar[str] = "randint"
-
-    def __post_init__(self) -> None:
-        require(self.low < self.high, "a randint range needs low < high", (self.low, self.high))
 
     @property
     def examples(self) -> tuple[int, ...]:
@@ -78,20 +66,22 @@ class RandInt:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of several equally likely values."""
-
+class _Options:
     options: tuple[Any, ...]
-    kind: ClassVar[str] = "choice"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", _frozen(self.options))
-        require(len(self.options) > 0, "a choice needs options", self.options)
+        require(len(self.options) > 0, f"a {_kind(type(self))} needs options", self.options)
 
     @property
     def examples(self) -> tuple[Any, ...]:
         """Values that are valid for the setting if and only if all others are."""
         return self.options
+
+
+@dataclass(frozen=True)
+class Choice(_Options):
+    """One of several equally likely values."""
 
     def at(self, share: float) -> Any:
         """The quantile of a share in [0, 1)."""
@@ -99,21 +89,12 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(_Options):
     """Every one of several values: a sweep tries all combinations of its grids, with any searcher."""
 
-    options: tuple[Any, ...]
-    kind: ClassVar[str] = "grid"
-
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", _frozen(self.options))
-        require(len(self.options) > 0, "a grid needs options", self.options)
+        super().__post_init__()
         require(len(set(self.options)) == len(self.options), "a grid names each option once", self.options)
-
-    @property
-    def examples(self) -> tuple[Any, ...]:
-        """Values that are valid for the setting if and only if all others are."""
-        return self.options
 
 
 Range = Uniform | LogUniform | RandInt | Choice | Grid
@@ -126,7 +107,6 @@ class When:
     path: str
     values: tuple[Any, ...]
     then: Range
-    kind: ClassVar[str] = "when"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _frozen(self.values))
@@ -135,7 +115,13 @@ class When:
 
 Space = Mapping[str, Range | When]
 
-_KINDS = {kind.kind: kind for kind in (Uniform, LogUniform, RandInt, Choice, Grid, When)}
+
+def _kind(dimension: type) -> str:
+    """The name of a class of dimensions in JSON and in messages."""
+    return dimension.__name__.lower()
+
+
+_KINDS = {_kind(dimension): dimension for dimension in (Uniform, LogUniform, RandInt, Choice, Grid, When)}
 
 
 def range_of(dimension: Range | When) -> Range:
@@ -194,27 +180,19 @@ def grid_points(space: Space) -> list[Values]:
     return list(points.values())
 
 
-def to_json(space: Space) -> dict[str, Any]:
-    """The space as plain values."""
-    return {path: _dimension_json(dimension) for path, dimension in space.items()}
-
-
-def from_json(values: Mapping[str, Any]) -> Space:
-    """The inverse of `to_json`."""
-    return {path: _dimension(fields) for path, fields in values.items()}
-
-
-def _dimension_json(dimension: Range | When) -> dict[str, Any]:
-    fields = {item.name: getattr(dimension, item.name) for item in dataclasses.fields(dimension)}
+def to_json(dimension: Range | When) -> dict[str, Any]:
+    """A dimension as plain values."""
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(dimension).items()}
     if isinstance(dimension, When):
-        fields["then"] = _dimension_json(dimension.then)
-    return {"kind": dimension.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}}
+        fields["then"] = to_json(dimension.then)
+    return {"kind": _kind(type(dimension)), **fields}
 
 
-def _dimension(fields: Mapping[str, Any]) -> Any:
+def from_json(fields: Mapping[str, Any]) -> Any:
+    """The inverse of `to_json`."""
     values = {name: value for name, value in fields.items() if name != "kind"}
-    if fields["kind"] == When.kind:
-        values["then"] = _dimension(values["then"])
+    if "then" in values:
+        values["then"] = from_json(values["then"])
     return _KINDS[fields["kind"]](**values)
 
 

@@ -23,13 +23,7 @@ class LedgerSearcher(Searcher):
     """Suggests the trials of a sweep: those in the ledger that did not fail, then new ones up to the sweep's number."""
 
     def __init__(self, sweep: Sweep, ledger: Ledger, metric: str):
-        """A searcher.
-
-        Args:
-          sweep: its settings.
-          ledger: of the sweep.
-          metric: the key of a report that is minimised.
-        """
+        """A searcher of the trial whose reports minimise `metric`."""
         super().__init__(metric=metric, mode="min")
         self._sweep, self._ledger = sweep, ledger
         self._grid = spaces.grid_points(sweep.grid)
@@ -93,12 +87,9 @@ class RandomSearcher(Searcher):
 
 
 def make_searcher(sweep: Sweep, points: list[Values], metric: str, drawn_before: int) -> Searcher:
-    """The searcher of a sweep.
+    """The searcher of a sweep, which suggests `points` first.
 
     Args:
-      sweep: its settings.
-      points: its first suggestions, in order.
-      metric: the key of a report that is minimised.
       drawn_before: trials that earlier drivers of the sweep have drawn; those that did not fail are among `points`.
 
     Raises:

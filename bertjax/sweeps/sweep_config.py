@@ -1,8 +1,7 @@
 """The settings of a sweep: a base config, a search space, a searcher, a scheduler and a budget."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from bertjax.errors import ConfigError
@@ -153,10 +152,9 @@ class Sweep:
 
 def to_json(sweep: Sweep) -> dict[str, Any]:
     """A sweep as plain values."""
-    others = {item.name: getattr(sweep, item.name) for item in dataclasses.fields(sweep)}
-    return others | {
+    return vars(sweep) | {
         "base": flatten(sweep.base),
-        "space": spaces.to_json(sweep.space),
+        "space": {path: spaces.to_json(dimension) for path, dimension in sweep.space.items()},
         "initial_points": [dict(point) for point in sweep.initial_points],
         "resources": dict(sweep.resources),
         "seeds": list(sweep.seeds),
@@ -164,14 +162,14 @@ def to_json(sweep: Sweep) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Sweep:
-    """The inverse of `to_json`; it also reads the sweeps of earlier versions.
+    """The inverse of `to_json`, for files of earlier versions too.
 
     Raises:
       ConfigError: a setting that is no longer valid.
     """
     converted = {
         "base": override(FineTuneConfig(), with_current_names(values["base"])),
-        "space": spaces.from_json(with_current_names(values["space"])),
+        "space": {path: spaces.from_json(fields) for path, fields in with_current_names(values["space"]).items()},
         "initial_points": tuple(map(with_current_names, values["initial_points"])),
         "seeds": tuple(values.get("seeds", ())),
     }
@@ -181,5 +179,5 @@ def from_json(values: Mapping[str, Any]) -> Sweep:
 
 def _as_grid(dimension: Any) -> Any:
     if isinstance(dimension, When):
-        return dataclasses.replace(dimension, then=_as_grid(dimension.then))
+        return replace(dimension, then=_as_grid(dimension.then))
     return Grid(dimension.options) if isinstance(dimension, Choice) else dimension

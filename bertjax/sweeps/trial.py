@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
 
     Args:
       suggestion: of the searcher; `number` identifies the trial, whose values are in the ledger.
-      folder: of the sweep.
-      parent_run_id: the MLflow run of the sweep.
+      folder, parent_run_id: of the sweep; the latter in MLflow.
       cwd, store: see `enter_driver_settings`.
     """
     enter_driver_settings(cwd, store)
@@ -51,12 +51,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
 
 
 def enter_driver_settings(cwd: str, store: str) -> None:
-    """Gives a Ray worker process, which is shared with no other work, the driver's folder and MLflow store.
-
-    Args:
-      cwd: the driver's current folder, to which relative paths of the config refer.
-      store: the driver's MLflow address.
-    """
+    """Gives a Ray worker process, which is shared with no other work, the driver's folder and MLflow address."""
     if Path(cwd).is_dir():
         os.chdir(cwd)
     os.environ["MLFLOW_TRACKING_URI"] = store
@@ -69,42 +64,38 @@ def read_evaluations(run: Path, best_metric: BestMetric) -> list[tuple[int, dict
     return [(step, metrics) for step, metrics in rows if best_metric.cost(metrics) is not None]
 
 
+@dataclass
 class TuneReporter:
     """Reports the evaluations of a trial to Ray Tune, each once and in order.
 
     A scheduler may end the process at any report. The last evaluation is therefore reported by `flush`, when the run
     has written its results.
+
+    Attributes:
+      best_metric: the metric that trials are compared by.
+      num_evaluations: of a trial that runs to its end.
+      already_reported: the number of evaluations that Ray has received from an earlier process of the trial.
     """
 
-    def __init__(self, best_metric: BestMetric, num_evaluations: int, already_reported: int):
-        """A reporter of one trial.
-
-        Args:
-          best_metric: the metric that trials are compared by.
-          num_evaluations: of a trial that runs to its end.
-          already_reported: the number of evaluations that Ray has received from an earlier process of the trial.
-        """
-        self._best_metric, self._num_evaluations, self._already_reported = (
-            best_metric,
-            num_evaluations,
-            already_reported,
-        )
-        self._steps: set[int] = set()
-        self._pending: dict[str, Any] | None = None
+    best_metric: BestMetric
+    num_evaluations: int
+    already_reported: int
+    _steps: set[int] = field(default_factory=set, init=False)
+    _pending: dict[str, Any] | None = field(default=None, init=False)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step; those that are no evaluation, or that a resumed run repeats, are ignored."""
-        cost, metric = self._best_metric.cost(metrics), self._best_metric.metric_of(metrics)
+        cost, metric = self.best_metric.cost(metrics), self.best_metric.metric_of(metrics)
         if cost is None or metric is None or step in self._steps:
             return
         self._steps.add(step)
         self._pending = {COST: cost, METRIC: metric, SCORE: metrics[metric]}
-        if len(self._steps) < self._num_evaluations:
+        if len(self._steps) < self.num_evaluations:
             self.flush()
 
     def flush(self) -> None:
         """Reports the newest evaluation, unless Ray has it."""
-        if self._pending is not None and len(self._steps) > self._already_reported:
+        if self._pending is not None and len(self._steps) > self.already_reported:
             _report(self._pending, len(self._steps))
         self._pending = None
 
@@ -136,7 +127,6 @@ class TrialTracker(MlflowTracker):
         self._reporter = reporter
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker.log_metrics`."""
         super().log_metrics(metrics, step)
         self._reporter.add(step, metrics)
 

@@ -11,24 +11,11 @@ import threading
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.append_only_log import Entry as Event
 
 FILE = "tracking.jsonl"  # in a run folder
-
-
-class PendingEvents(NamedTuple):
-    """Events that the store has not confirmed.
-
-    Attributes:
-      events: in the order they were recorded.
-      end: the offset to pass to `mark_sent` once the store has them.
-    """
-
-    events: list[Event]
-    end: int
 
 
 class EventLog:
@@ -75,15 +62,12 @@ class EventLog:
         """The step of the newest value of a metric, -1 where there is none."""
         return self._last_steps.get(metric, -1)
 
-    def pending(self, limit: int | None = None) -> PendingEvents:
-        """The oldest events that the store has not confirmed, at most `limit`."""
-        events: list[Event] = []
-        end = self._sent_bytes
-        lines = (line for line in self._log.lines(end) if not line.entry.keys() & {"sent", "identity"})
-        for entry, line_end in islice(lines, limit):
-            events.append(entry)
-            end = line_end
-        return PendingEvents(events, end)
+    def pending(self, limit: int | None = None) -> tuple[list[Event], int]:
+        """The oldest events that the store has not confirmed, at most `limit`, and the offset for `mark_sent`."""
+        start = self._sent_bytes
+        lines = ((entry, end) for entry, end in self._log.lines(start) if not entry.keys() & {"sent", "identity"})
+        pending = list(islice(lines, limit))
+        return [entry for entry, _ in pending], pending[-1][1] if pending else start
 
     def mark_sent(self, end: int) -> None:
         """Records that the store has all events before an offset."""

@@ -5,7 +5,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,14 +25,7 @@ class MlflowSink:
 
     def __init__(self, store: MlflowStore, run_id: str, folder: Path):
         """A sink; relative paths in events are below `folder`."""
-        self._store = store
-        self._run_id = run_id
-        self._handlers: Mapping[str, Callable[[Event], None]] = {
-            "dataset": lambda event: self._log_dataset(event["dataset"]),
-            "artifact": lambda event: self._copy(folder / event["artifact"]),
-            "model": lambda event: self._save_model(folder / event["model"], event["register"]),
-            "status": lambda event: self._set_status(event["status"], event["time_ms"]),
-        }
+        self._store, self._run_id, self._folder = store, run_id, folder
 
     def __call__(self, events: Sequence[Event], may_repeat: bool) -> None:
         """See `Uploader`."""
@@ -44,7 +37,20 @@ class MlflowSink:
                 self._log_metrics(list(group), may_repeat)
                 continue
             for event in group:
-                next(handle for kind, handle in self._handlers.items() if kind in event)(event)
+                self._write(event)
+
+    def _write(self, event: Event) -> None:
+        match event:
+            case {"dataset": dataset}:
+                self._log_dataset(dataset)
+            case {"artifact": path}:
+                self._copy(self._folder / path)
+            case {"model": path, "register": name}:
+                self._save_model(self._folder / path, name)
+            case {"status": "RUNNING"}:
+                self._store.client.update_run(self._run_id, status="RUNNING")
+            case {"status": status, "time_ms": time_ms}:
+                self._store.client.set_terminated(self._run_id, status, time_ms)
 
     def _log_metrics(self, events: Sequence[Event], may_repeat: bool) -> None:
         from mlflow.entities import Metric
@@ -69,10 +75,11 @@ class MlflowSink:
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a source that several of MLflow's classes could represent
+        with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
             source = resolve_dataset_source(dataset["source"])
-        meta = MetaDataset(source, name=_dataset_name(dataset["source"]), digest=dataset["digest"])
+        meta = MetaDataset(
+            source, name=PurePosixPath(dataset["source"]).name or dataset["source"], digest=dataset["digest"]
+        )
         entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
         tags = [InputTag("mlflow.data.context", dataset["side"])]
         self._store.client.log_inputs(self._run_id, [DatasetInput(entity, tags)])
@@ -93,16 +100,6 @@ class MlflowSink:
         if name is not None:
             artifacts = self._store.client.get_run(self._run_id).info.artifact_uri
             register(self._store.client, name, self._run_id, f"{artifacts}/{path.name}")
-
-    def _set_status(self, status: str, time_ms: int) -> None:
-        if status == "RUNNING":
-            self._store.client.update_run(self._run_id, status=status)
-        else:
-            self._store.client.set_terminated(self._run_id, status, time_ms)
-
-
-def _dataset_name(source: str) -> str:
-    return PurePosixPath(source).name or source
 
 
 def _metric_name(key: str) -> str:

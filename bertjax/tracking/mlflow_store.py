@@ -6,6 +6,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -55,13 +56,10 @@ class MlflowStore:
         # The uploader retries, so MLflow need not do so for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
-        try:
+        with self._refusals():
             self.client = MlflowClient(tracking_uri=self.address)
             self.client.search_experiments(max_results=1)
-        except MlflowException as error:
-            raise self._refusal(error) from None
 
     @property
     def no_answer(self) -> str:
@@ -87,12 +85,7 @@ class MlflowStore:
         return True
 
     def find_or_create_run(
-        self,
-        experiment: str,
-        name: str,
-        key: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
+        self, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
         """The id of the run with this key, with missing params and all tags added; created where there is none.
 
@@ -100,22 +93,17 @@ class MlflowStore:
           experiment: MLflow's name of the experiment, created where there is none.
           name: of a new run.
           key: unique, stored as a tag.
-          params, tags: of the run.
 
         Raises:
           ConfigError: MLflow refuses.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with self._refusals():
             existing = self.client.get_experiment_by_name(experiment)
             experiment_id = existing.experiment_id if existing else self.client.create_experiment(experiment)
             runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
             run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
             self._describe(run, params, tags)
-        except MlflowException as error:
-            raise self._refusal(error) from None
-        return run.info.run_id
+            return run.info.run_id
 
     def update_run(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Adds the missing params and all tags to a run.
@@ -123,12 +111,8 @@ class MlflowStore:
         Raises:
           ConfigError: MLflow does not know the run.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with self._refusals():
             self._describe(self.client.get_run(run_id), params, tags)
-        except MlflowException as error:
-            raise self._refusal(error) from None
 
     def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
@@ -138,8 +122,14 @@ class MlflowStore:
             self.client.log_batch(run.info.run_id, params=chunk)
         self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def _refusal(self, error: Exception) -> ConfigError:
-        return ConfigError(f"MLflow at {self.name} refuses: {str(error).splitlines()[0]}")
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise ConfigError(f"MLflow at {self.name} refuses: {str(error).splitlines()[0]}") from None
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

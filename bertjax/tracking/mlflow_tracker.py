@@ -19,7 +19,7 @@ from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_sink import MlflowSink
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.system_metrics import SystemMetrics
-from bertjax.tracking.tracker import Dataset, Status
+from bertjax.tracking.tracker import Dataset, Status, Tracker
 from bertjax.tracking.uploader import Uploader
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 20.0  # with a store that is down, at the end of a run
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """Records a run in the store at `MLFLOW_TRACKING_URI`, else in `mlflow.db` (sqlite) in the current folder.
 
     A store that goes down during a run loses nothing: all events are in the log in the run folder, and are uploaded
@@ -59,11 +59,10 @@ class MlflowTracker:
         self._system_metrics: SystemMetrics | None = None
 
     def connect(self) -> None:
-        """See `Tracker.connect`."""
         self._store.connect()
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
-        """See `Tracker.start`.
+        """Begins or continues a run, see `Tracker`.
 
         Raises:
           ConfigError: MLflow does not answer, or does not know the run that began in this folder.
@@ -92,23 +91,19 @@ class MlflowTracker:
         return run_id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker.log_metrics`."""
         self._open_log.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
 
     def log_dataset(self, dataset: Dataset) -> None:
-        """See `Tracker.log_dataset`."""
         self._open_log.record({"dataset": dataset._asdict()})
 
     def log_artifact(self, path: Path) -> None:
-        """See `Tracker.log_artifact`."""
         self._open_log.record({"artifact": self._stored_path(path)})
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
-        """See `Tracker.log_model`."""
         self._open_log.record({"model": self._stored_path(folder), "register": register})
 
     def finish(self, status: Status) -> None:
-        """See `Tracker.finish`. Waits `patience_seconds` for a store that is down."""
+        """Ends the run; waits `patience_seconds` for a store that is down."""
         if self._uploader is None or self._system_metrics is None:
             return
         self._system_metrics.stop()
@@ -146,7 +141,7 @@ def upload_pending(folder: Path) -> int:
         raise RunFolderError(f"{folder} holds no run that is recorded in MLflow (no {event_log.FILE} with one)")
     store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or log.identity["store"])
     store.connect()
-    count = len(log.pending().events)
+    count = len(log.pending()[0])
     uploader = Uploader(log, MlflowSink(store, log.identity["run_id"], folder), seconds_between_uploads=0)
     if not uploader.drain(_PATIENCE_SECONDS, store.answers):
         raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {uploader.failure or 'no answer'}")

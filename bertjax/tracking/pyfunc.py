@@ -28,9 +28,8 @@ def save_pyfunc(model_dir: Path, target: Path) -> bool:
     Returns:
       Whether the model's task predicts texts; if not, nothing is written.
     """
-    with warnings.catch_warnings():
-        # MLflow warns of its own type hints and of pandas' version, which no user can change.
-        warnings.simplefilter("ignore")
+    # MLflow warns of its own type hints and of pandas' version, which no user can change.
+    with warnings.catch_warnings(action="ignore"):
         return _save(model_dir, target)
 
 

@@ -20,9 +20,7 @@ def register(client: Any, name: str, run_id: str, source: str) -> None:
     """Registers the model of a run as the next version; a run that has a version already keeps it.
 
     Args:
-      client: MLflow's.
       name: of the registered model, which is created where there is none.
-      run_id: of the run that recorded the model.
       source: the address of the model among the run's artifacts.
     """
     if not client.search_registered_models(f"name = '{name}'"):

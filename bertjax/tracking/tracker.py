@@ -1,10 +1,13 @@
-"""The tracker protocol: the calls by which a run records itself, and two trackers that need no store."""
+"""The tracker protocol: the calls by which a run records itself, trackers that need no store, and a run's frame."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from bertjax.data.table import Side
+from bertjax.errors import Stopped
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -26,7 +29,7 @@ class Dataset(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Records one run: first `connect`, then `start`, last `finish`."""
+    """Records one run: first `connect`, then `start`, last `finish`. Subclasses inherit calls that record nothing."""
 
     def connect(self) -> None:
         """Checks within seconds that the store answers; a run writes nothing before that.
@@ -34,7 +37,7 @@ class Tracker(Protocol):
         Raises:
           ConfigError: it does not answer.
         """
-        ...
+        return
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
         """Begins a run, or continues the one that began in this folder.
@@ -55,15 +58,15 @@ class Tracker(Protocol):
 
         Returns at once; the metrics survive a killed process.
         """
-        ...
+        return
 
     def log_dataset(self, dataset: Dataset) -> None:
         """Records the source and the digest of rows."""
-        ...
+        return
 
     def log_artifact(self, path: Path) -> None:
         """Copies a file or folder under its own name; it must not change until `finish`."""
-        ...
+        return
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
         """Records a model folder, so that it can be loaded from the store.
@@ -72,36 +75,18 @@ class Tracker(Protocol):
           folder: a model folder, see `bertjax.save_pretrained`; it must not change until `finish`.
           register: the name in the store's model registry under which it becomes a new version.
         """
-        ...
+        return
 
     def finish(self, status: Status) -> None:
         """Ends the run once everything is recorded; does nothing before `start`."""
-        ...
+        return
 
 
-class NullTracker:
+class NullTracker(Tracker):
     """Records nothing."""
-
-    def connect(self) -> None:
-        pass
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None) -> str:
         return "none"
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        pass
-
-    def log_dataset(self, dataset: Dataset) -> None:
-        pass
-
-    def log_artifact(self, path: Path) -> None:
-        pass
-
-    def log_model(self, folder: Path, register: str | None = None) -> None:
-        pass
-
-    def finish(self, status: Status) -> None:
-        pass
 
 
 class MemoryTracker(NullTracker):
@@ -134,3 +119,32 @@ class MemoryTracker(NullTracker):
 
     def finish(self, status: Status) -> None:
         self.status = status
+
+
+@dataclass
+class TrackedRun:
+    """A connected tracker, and the status of its run when the block ends without an error."""
+
+    tracker: Tracker
+    status: Status = "FINISHED"
+
+
+@contextmanager
+def tracked_run(tracker: Tracker) -> Iterator[TrackedRun]:
+    """Connects a tracker, and finishes it: KILLED when the work was stopped, FAILED after any other error.
+
+    Raises:
+      ConfigError: the tracker's store cannot be reached.
+    """
+    run = TrackedRun(tracker)
+    try:
+        tracker.connect()
+        yield run
+    except (Stopped, KeyboardInterrupt):
+        run.status = "KILLED"
+        raise
+    except BaseException:
+        run.status = "FAILED"
+        raise
+    finally:
+        tracker.finish(run.status)

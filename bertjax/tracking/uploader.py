@@ -62,14 +62,14 @@ class Uploader:
     def _work(self) -> None:
         may_repeat = True  # an earlier process may have been killed between its upload and `mark_sent`
         while not self._abandoned.is_set():
-            pending = self._log.pending(_MAX_EVENTS)
-            if not pending.events:
+            events, end = self._log.pending(_MAX_EVENTS)
+            if not events:
                 if self._closing.is_set():
                     return
                 self._closing.wait(self._seconds_between)
                 continue
             try:
-                self._sink(pending.events, may_repeat)
+                self._sink(events, may_repeat)
             # Each store raises exceptions of its own, and none of them may end a run.
             except Exception as error:
                 self._handle_failure(error)
@@ -78,8 +78,8 @@ class Uploader:
             if self.failure is not None:
                 logger.info("tracking: the store takes records again")
             self.failure, self._failures, may_repeat = None, 0, False
-            self._log.mark_sent(pending.end)
-            if not self._closing.is_set() and len(pending.events) < _MAX_EVENTS:
+            self._log.mark_sent(end)
+            if not self._closing.is_set() and len(events) < _MAX_EVENTS:
                 self._closing.wait(self._seconds_between)  # fewer and larger requests
 
     def _handle_failure(self, error: Exception) -> None:

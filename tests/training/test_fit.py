@@ -17,8 +17,6 @@ from bertjax.training.loop.callbacks import (
     LogTrainMetrics,
     SaveCheckpoint,
     StopEarly,
-    StopOnRequest,
-    StopRequest,
 )
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.loop.eval_schedule import EvalSchedule
@@ -113,15 +111,13 @@ def callbacks_of(
     run = SimpleNamespace(metrics=TrainMetrics(), tracker=MemoryTracker(), saves=Saves(), step=Steps(losses))
     values = iter(accuracies or ())
     validate = (lambda _: {"validation/accuracy": next(values)}) if accuracies else None
-    stop, log = StopRequest(should_stop), (lambda *_: None)
     check = DivergenceCheck(max_skipped, {"classifier": {"w": np.zeros(1)}}, run.saves)
-    reader = LogTrainMetrics(run.metrics, schedule, run.tracker, NoProgress(), lambda _: None, check)
+    reader = LogTrainMetrics(run.metrics, schedule, run.tracker, NoProgress(), lambda *_: None, check)
     run.callbacks = [
         reader,
-        Evaluate(run.metrics, schedule, validate, run.tracker, reader.flush, log),
-        StopEarly(run.metrics, schedule, BestMetric(patience=patience), log),
-        SaveCheckpoint(run.metrics, schedule, run.saves, stop, reader.flush),
-        StopOnRequest(run.metrics, schedule, run.saves, stop),
+        Evaluate(run.metrics, schedule, validate, run.tracker, reader.flush, lambda *_: None),
+        StopEarly(run.metrics, schedule, BestMetric(patience=patience), lambda *_: None),
+        SaveCheckpoint(run.metrics, schedule, run.saves, should_stop, reader.flush),
     ]
     return run
 

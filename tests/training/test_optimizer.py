@@ -205,7 +205,7 @@ def test_muon_leaves_the_head_and_embeddings_to_adam(module):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_explicit_settings_override_the_published(name):
-    published = dict(OPTIMIZERS[name].settings)
+    published = dict(OPTIMIZERS[name])
     resolved = Optimizer(name).resolved()
     assert {setting: getattr(resolved, setting) for setting in published} == published
     assert resolved.resolved() == resolved

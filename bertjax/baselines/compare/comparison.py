@@ -29,8 +29,7 @@ from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracked_run import tracked_run
-from bertjax.tracking.tracker import Tracker
+from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, RESUMES, IfExists, check_folder

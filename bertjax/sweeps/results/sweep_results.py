@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bertjax.settings import flatten
 from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import read_evaluations
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.multi.multi_seed import read_scores
 from bertjax.training.run.run_folder import METRICS
+from bertjax.training.settings.finetune_config import FineTuneConfig
 
 _TREES = 200
 _MIN_TRIALS_FOR_IMPORTANCE = 4
@@ -41,8 +43,6 @@ class Results(NamedTuple):
     """A sweep and its trials.
 
     Attributes:
-      folder: of the sweep.
-      sweep: its settings.
       metric: the name of the metric that trials are compared by.
       trials: by number.
       seeds: seed -> scores of the best config, for the seeds whose run has ended.
@@ -64,11 +64,6 @@ class Results(NamedTuple):
     def best(self) -> TrialResult | None:
         """The best trial that ran to its end; None before the first."""
         return next((result for result in self.ranked if result.trial.status == "finished"), None)
-
-    @property
-    def num_evaluations(self) -> int:
-        """Evaluations of all trials together."""
-        return sum(len(result.curve) for result in self.trials)
 
     def run_folder(self, result: TrialResult) -> Path:
         """The run folder of a trial."""
@@ -98,7 +93,7 @@ def _result(
 ) -> TrialResult:
     curve = tuple((step, metrics[best_metric.metric_of(metrics) or ""]) for step, metrics in evaluations)
     costs = [best_metric.cost(metrics) for _, metrics in evaluations]
-    finite_costs = [np.inf if cost is None or not np.isfinite(cost) else cost for cost in costs]
+    finite_costs = [cost if cost is not None and np.isfinite(cost) else np.inf for cost in costs]
     path = ledger.run_folder(trial.number) / METRICS
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     cost = min(finite_costs, default=np.inf)
@@ -158,9 +153,6 @@ def settings_line(values: Mapping[str, Any]) -> str:
 
 def experiment_file(results: Results, result: TrialResult) -> str:
     """The source of a Python file that runs the config of a trial."""
-    from bertjax.settings import flatten
-    from bertjax.training.settings.finetune_config import FineTuneConfig
-
     config, default = flatten(results.sweep.trial_config(result.trial.values)), flatten(FineTuneConfig())
     changed = {path: value for path, value in config.items() if value != default[path]}
     lines = "".join(f"        {path!r}: {value!r},\n" for path, value in changed.items())

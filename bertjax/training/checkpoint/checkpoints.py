@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,13 +37,7 @@ _BLOCK_BYTES = 1 << 22
 
 
 class Restored(NamedTuple):
-    """A checkpoint, read.
-
-    Attributes:
-      state: host arrays.
-      progress: the JSON object that was saved with it.
-      fingerprints: settings and hashes of the run that saved it.
-    """
+    """The host arrays of a checkpoint, the JSON object saved with them, and the fingerprints of the run."""
 
     state: TrainState
     progress: dict[str, Any]
@@ -64,10 +58,9 @@ class Checkpoints:
         keep: int = 2,
         fingerprints: Mapping[str, Any] | None = None,
     ):
-        """Opens a folder, and deletes what a killed run left half-written in it.
+        """Opens or creates a folder, and deletes what a killed run left half-written in it.
 
         Args:
-          folder: created if missing.
           model_identity: what a checkpoint must have been saved with to be restored here, as JSON values.
           keep: number of the newest checkpoints to keep, besides the best.
           fingerprints: settings and hashes of the run, saved with each checkpoint, as JSON values.
@@ -115,13 +108,7 @@ class Checkpoints:
             self._writing.result()
 
     def save(self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None) -> None:
-        """Saves the state after `state.step` updates, and a JSON object beside it.
-
-        Args:
-          state: on the devices or on the host.
-          progress: JSON values; copied at once.
-          best_step: the step of the checkpoint to keep besides the newest.
-        """
+        """Saves the state after `state.step` updates with JSON values; `best_step` is kept besides the newest."""
         self.wait()
         # A copy, because the next step donates these buffers while they are being written.
         on_host = jax.tree.map(np.array, state)
@@ -155,11 +142,7 @@ class Checkpoints:
         raise CheckpointError("there is no checkpoint to resume from; start the run again with --overwrite")
 
     def restore_step(self, step: int, template: TrainState) -> Restored:
-        """The checkpoint of one step; see `restore`.
-
-        Raises:
-          CheckpointError: as `restore` does, or because it is damaged.
-        """
+        """The checkpoint of one step; errors as `restore`, and where it is damaged."""
         for item in ("run", "state"):
             _check_seal(self._folder / str(step) / item)
         run = self._read(step, run=ocp.args.JsonRestore()).run
@@ -168,7 +151,11 @@ class Checkpoints:
                 f"the checkpoint of step {step} has format {run['format']}, this bertjax reads up to {FORMAT}; update "
                 f"bertjax, or start the run again with --overwrite"
             )
-        _check_model(run["belongs_to"], self._model_identity)
+        if different := differences(run["belongs_to"], self._model_identity):
+            raise CheckpointError(
+                f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or "
+                f"start again with --overwrite"
+            )
         _check_arrays(run["arrays"], _descriptions(template))
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)
@@ -216,21 +203,17 @@ class _Sealed(ocp.CheckpointHandler):
         super().finalize(directory)
         item = Path(directory)
         files = sorted(path for path in item.rglob("*") if path.is_file())
-        seal = {str(path.relative_to(item)): [path.stat().st_size, _checksum(path)] for path in files}
+        seal = {str(path.relative_to(item)): [path.stat().st_size, _crc32(path)] for path in files}
         (item / SEAL).write_text(json.dumps(seal), encoding="utf-8")
 
 
-class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler):
-    pass
+class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler): ...
 
 
-class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
-    pass
+class _SealedJson(_Sealed, ocp.JsonCheckpointHandler): ...
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    """The handlers that write and read each item."""
-    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     # Orbax would copy the host copy once more, and hold the state three times.
     of_types = (
         (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
@@ -242,18 +225,16 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
         type_handler_registry=ocp.type_handlers.create_type_handler_registry(*of_types),
     )
     record = _SealedJson(multiprocessing_options=_single_process())
-    for item, kind, handler in (
-        ("state", ocp.args.PyTreeSave, arrays),
-        ("state", ocp.args.PyTreeRestore, arrays),
-        ("run", ocp.args.JsonSave, record),
-        ("run", ocp.args.JsonRestore, record),
-    ):
-        registry.add(item, kind, handler)
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    registry.add("state", ocp.args.PyTreeSave, arrays)
+    registry.add("state", ocp.args.PyTreeRestore, arrays)
+    registry.add("run", ocp.args.JsonSave, record)
+    registry.add("run", ocp.args.JsonRestore, record)
     return registry
 
 
 def _single_process() -> MultiprocessingOptions:
-    """Options by which this process saves alone: it has the whole state, and waits for no other process."""
+    """This process saves alone: it has the whole state, and waits for no other process."""
     index = jax.process_index()
     return MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process-{index}"
@@ -268,14 +249,13 @@ def _check_seal(item: Path) -> None:
             path = item / name
             if path.stat().st_size != size:
                 raise _Damaged(f"{item.name}/{name} has {path.stat().st_size} bytes of {size}")
-            if _checksum(path) != checksum:
+            if _crc32(path) != checksum:
                 raise _Damaged(f"{item.name}/{name} has changed")
     except (OSError, json.JSONDecodeError) as error:
         raise _Damaged(_first_line(error)) from None
 
 
-def _checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+def _crc32(path: Path) -> int:
     total = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -297,15 +277,6 @@ class _NewestAndBest:
         return [info.step in newest or info.step == self.best_step for info in checkpoints]
 
 
-def _check_model(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    different = differences(saved, present)
-    if different:
-        raise CheckpointError(
-            f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or start "
-            f"again with --overwrite"
-        )
-
-
 def _check_arrays(saved: Mapping[str, str], expected: Mapping[str, str]) -> None:
     different = [
         f"{path} is {saved.get(path, 'missing')}, expected {expected.get(path, 'no such array')}"
@@ -321,13 +292,9 @@ def _check_arrays(saved: Mapping[str, str], expected: Mapping[str, str]) -> None
 def _descriptions(state: TrainState) -> dict[str, str]:
     """Path -> dtype and shape, such as `params/classifier/w` -> `float32[384,6]`."""
     return {
-        path: f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]" for path, leaf in _named_leaves(state)
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in jax.tree.leaves_with_path(state)
     }
-
-
-def _named_leaves(state: TrainState) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree.leaves_with_path(state):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def _first_line(error: Exception) -> str:

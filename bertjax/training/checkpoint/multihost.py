@@ -1,4 +1,4 @@
-"""Checkpoints of a run of several processes: the first process writes and reads them, and broadcasts what it reads.
+"""Checkpoints of any number of processes: the first process writes and reads them, and broadcasts what it reads.
 
 Every process has the whole state, so nothing is gathered to save it, and only the first needs to see the folder.
 """
@@ -24,7 +24,6 @@ class SharedCheckpoints:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Waits for the last save."""
         if self._own is not None:
             self._own.__exit__(*exception)
 
@@ -34,7 +33,7 @@ class SharedCheckpoints:
         return None if self._own is None else self._own.latest_step
 
     def wait(self) -> None:
-        """Until the last save is written, or has failed."""
+        """See `Checkpoints.wait`."""
         if self._own is not None:
             self._own.wait()
 

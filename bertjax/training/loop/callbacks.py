@@ -7,12 +7,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bertjax.errors import Diverged, Interrupted
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
-from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.loop.eval_schedule import EvalSchedule
@@ -30,26 +29,24 @@ logger = logging.getLogger(__name__)
 _NAMES_SHOWN = 3
 
 
+@dataclass
 class LogTrainMetrics:
     """After every step: reads the metrics of the step before it, counts tokens and time, and logs both.
 
     Reading one step late keeps the devices busy. `flush` reads the last step too, before an evaluation or a save.
+
+    Attributes:
+      mfu: (real tokens, token pairs, seconds) -> the share of peak to show.
+      check_divergence: called after a skipped step; may raise.
     """
 
-    def __init__(
-        self,
-        train_metrics: TrainMetrics,
-        schedule: EvalSchedule,
-        tracker: Tracker,
-        progress: Progress,
-        mfu: Callable[[TrainMetrics], float | None],
-        check_divergence: Callable[[TrainMetrics, int, Metrics], None],
-    ):
-        """Logs to `tracker` and `progress`; `mfu` gives the share of peak to show, `check_divergence` may raise."""
-        self._train_metrics, self._schedule = train_metrics, schedule
-        self._tracker, self._progress = tracker, progress
-        self._mfu, self._check_divergence = mfu, check_divergence
-        self._unread: StepInfo | None = None
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+    tracker: Tracker
+    progress: Progress
+    mfu: Callable[[int, int, float], float | None]
+    check_divergence: Callable[[TrainMetrics, int, Metrics], None]
+    _unread: StepInfo | None = field(default=None, init=False)
 
     def due(self, step: int) -> bool:
         """After every step."""
@@ -57,34 +54,34 @@ class LogTrainMetrics:
 
     def __call__(self, info: StepInfo) -> None:
         """Reads the step before this one."""
-        self._train_metrics.wait_seconds += info.fetched - info.started
+        self.train_metrics.wait_seconds += info.fetched - info.started
         self._read()
         self._unread = info
-        self._train_metrics.count(info.packed_batch, time.perf_counter() - info.started)
+        self.train_metrics.count(info.packed_batch, time.perf_counter() - info.started)
 
     def flush(self) -> None:
         """Waits for the last step and reads it; the time counts as its training time."""
         started = time.perf_counter()
         self._read()
-        self._train_metrics.seconds += time.perf_counter() - started
+        self.train_metrics.seconds += time.perf_counter() - started
 
     def _read(self) -> None:
         if self._unread is None:
             return
         info, self._unread = self._unread, None
-        train_metrics = self._train_metrics
+        train_metrics = self.train_metrics
         values = {name: float(value) for name, value in info.metrics.items() if value.ndim == 0}
         if values.pop("skipped"):
             train_metrics.count_skipped()
             values = {name: value for name, value in values.items() if math.isfinite(value)}
             values["skipped_steps"] = train_metrics.skipped_steps
             logger.warning("step %d was skipped: its loss or gradient is not finite", info.step)
-            self._check_divergence(train_metrics, info.step, info.metrics)
+            self.check_divergence(train_metrics, info.step, info.metrics)
         else:
             train_metrics.count_loss(values["loss"], info.packed_batch.num_examples)
-        self._tracker.log_metrics({f"train/{name}": value for name, value in values.items()}, info.step)
-        steps_per_epoch, total_steps, *_ = self._schedule
-        self._progress.show(
+        self.tracker.log_metrics({f"train/{name}": value for name, value in values.items()}, info.step)
+        steps_per_epoch, total_steps, *_ = self.schedule
+        self.progress.show(
             StepProgress(
                 step=info.step,
                 total_steps=total_steps,
@@ -93,31 +90,35 @@ class LogTrainMetrics:
                 loss=values.get("loss", math.nan),
                 examples_per_second=train_metrics.examples_per_second,
                 tokens_per_second=train_metrics.tokens_per_second,
-                mfu=self._mfu(train_metrics),
+                mfu=self.mfu(train_metrics.real_tokens, train_metrics.token_pairs, train_metrics.seconds),
             )
         )
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """At the end of an epoch and where an evaluation is due: adds a row to the history.
+class _AtReports:
+    """Due whenever the history gets a row: at the end of an epoch, and where an evaluation is due."""
+
+    train_metrics: TrainMetrics
+    schedule: EvalSchedule
+
+    def due(self, step: int) -> bool:
+        return self.schedule.reports(step)
+
+
+@dataclass(frozen=True)
+class Evaluate(_AtReports):
+    """Adds a row to the history.
 
     Attributes:
       validate: parameters -> metrics on the validation rows; None where there are none.
       flush: `LogTrainMetrics.flush`.
-      log: writes a line of the log.
     """
 
-    train_metrics: TrainMetrics
-    schedule: EvalSchedule
     validate: Callable[[Params], dict[str, float]] | None
     tracker: Tracker
     flush: Callable[[], None]
     log: Callable[..., None]
-
-    def due(self, step: int) -> bool:
-        """At the end of an epoch, and where an evaluation is due."""
-        return self.schedule.reports(step)
 
     def __call__(self, info: StepInfo) -> None:
         """Adds the row, tracks it, and logs it."""
@@ -135,17 +136,11 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class StopEarly:
+class StopEarly(_AtReports):
     """After `Evaluate`: keeps the best evaluation so far, and stops the run that waited too long for a better one."""
 
-    train_metrics: TrainMetrics
-    schedule: EvalSchedule
     best_metric: BestMetric
     log: Callable[..., None]
-
-    def due(self, step: int) -> bool:
-        """Whenever the history gets a row."""
-        return self.schedule.reports(step)
 
     def __call__(self, info: StepInfo) -> None:
         """Compares the last row with the best; `TrainMetrics.stopped_early` ends the batches of the run."""
@@ -161,17 +156,11 @@ class StopEarly:
 
 
 @dataclass(frozen=True)
-class ReduceOnPlateau:
+class ReduceOnPlateau(_AtReports):
     """After `Evaluate`: lowers the learning rate of `reduce_on_plateau` when `best_metric` got no better."""
 
-    train_metrics: TrainMetrics
-    schedule: EvalSchedule
     best_metric: BestMetric
     optimizer: Optimizer
-
-    def due(self, step: int) -> bool:
-        """Whenever the history gets a row, with this schedule."""
-        return self.optimizer.schedule == "reduce_on_plateau" and self.schedule.reports(step)
 
     def __call__(self, info: StepInfo) -> TrainState | None:
         """Returns the state with the learning rate to continue with."""
@@ -179,80 +168,50 @@ class ReduceOnPlateau:
         return None if cost is None else after_evaluation(self.optimizer, info.state(), cost)
 
 
-class StopRequest:
-    """The caller's `should_stop`, asked once a step however many callbacks want to know."""
-
-    def __init__(self, should_stop: Callable[[], bool]):
-        self._should_stop, self._step, self._answer = should_stop, 0, False
-
-    def __call__(self, step: int) -> bool:
-        """Whether to stop after this step."""
-        if step != self._step:
-            self._step, self._answer = step, self._should_stop()
-        return self._answer
-
-
-@dataclass(frozen=True)
+@dataclass
 class SaveCheckpoint:
-    """Saves the state where a save is due, where it is the best so far, and before the run stops."""
+    """Saves the state where a save is due, where it is the best so far, and before the run stops.
+
+    Attributes:
+      should_stop: the caller's, asked once a step; a run that is done anyway ends as usual.
+      flush: `LogTrainMetrics.flush`.
+    """
 
     train_metrics: TrainMetrics
     schedule: EvalSchedule
-    checkpoints: Checkpoints | SharedCheckpoints
-    stop_request: StopRequest
+    checkpoints: SharedCheckpoints
+    should_stop: Callable[[], bool]
     flush: Callable[[], None]
+    _stops: bool = field(default=False, init=False)
 
     def due(self, step: int) -> bool:
-        """Where a save is due, where the evaluation may be the best, and where the run stops."""
-        return self.stop_request(step) or self.schedule.saves(step) or self.schedule.reports(step)
+        """Where a save is due, where the evaluation may be the best, and where the run is asked to stop."""
+        self._stops = self.should_stop()
+        return self._stops or self.schedule.saves(step) or self.schedule.reports(step)
 
     def __call__(self, info: StepInfo) -> None:
-        """Saves, unless this is only an evaluation that was not the best."""
-        self.flush()
-        step, train_metrics = info.step, self.train_metrics
-        best_step = train_metrics.best_so_far.best_step
-        is_last = train_metrics.stopped_early or self.stop_request(step)
-        if self.schedule.saves(step) or is_last or best_step == step:
-            self.checkpoints.save(info.state(), train_metrics.to_json(), best_step or None)
-
-
-@dataclass(frozen=True)
-class StopOnRequest:
-    """Ends a run that was asked to stop, after `SaveCheckpoint`; a run that is done anyway ends as usual."""
-
-    train_metrics: TrainMetrics
-    schedule: EvalSchedule
-    checkpoints: Checkpoints | SharedCheckpoints
-    stop_request: StopRequest
-
-    def due(self, step: int) -> bool:
-        """Where the run was asked to stop before its last step."""
-        return self.stop_request(step) and step < self.schedule.total_steps
-
-    def __call__(self, info: StepInfo) -> None:
-        """Waits for the save.
+        """Saves, unless this is only an evaluation that was not the best.
 
         Raises:
-          Interrupted: always, unless the run stopped early with this very step.
+          Interrupted: the run was asked to stop before its end; the state is saved.
         """
-        if self.train_metrics.stopped_early:
-            return
-        self.checkpoints.wait()
-        raise Interrupted(info.step, self.schedule.total_steps, self.checkpoints.latest_step)
+        self.flush()
+        step, train_metrics = info.step, self.train_metrics
+        best_step, stopped_early = train_metrics.best_so_far.best_step, train_metrics.stopped_early
+        if self.schedule.saves(step) or self._stops or stopped_early or best_step == step:
+            self.checkpoints.save(info.state(), train_metrics.to_json(), best_step or None)
+        if self._stops and not stopped_early and step < self.schedule.total_steps:
+            self.checkpoints.wait()
+            raise Interrupted(step, self.schedule.total_steps, self.checkpoints.latest_step)
 
 
 @dataclass(frozen=True)
 class DivergenceCheck:
-    """Ends a run whose steps are skipped one after the other.
-
-    Attributes:
-      max_skipped_steps: steps skipped in a row that are one too many.
-      trainable: the parameters that have a gradient, or their shapes.
-    """
+    """Ends a run that skips `max_skipped_steps` in a row; of the `trainable` parameters only the shapes matter."""
 
     max_skipped_steps: int
     trainable: Params
-    checkpoints: Checkpoints | SharedCheckpoints
+    checkpoints: SharedCheckpoints
 
     def __call__(self, train_metrics: TrainMetrics, step: int, metrics: Metrics) -> None:
         """Checks after a skipped step.

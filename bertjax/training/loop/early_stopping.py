@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from bertjax.errors import ConfigError
@@ -68,7 +68,7 @@ class BestMetric(NamedTuple):
             return best
         if math.isfinite(cost) and (best.best_cost is None or best.best_cost - cost > self.min_improvement):
             return BestSoFar(step, cost, 0)
-        return BestSoFar(best.best_step, best.best_cost, best.evaluations_since + 1)
+        return replace(best, evaluations_since=best.evaluations_since + 1)
 
     def out_of_patience(self, best: BestSoFar) -> bool:
         """Whether the run stops."""
@@ -80,10 +80,6 @@ TRAINING_LOSS = BestMetric("epoch/train_loss")
 
 def choose_best_metric(evaluation: Evaluation, early_stopping: EarlyStopping, validates: bool) -> BestMetric | None:
     """The metric that the settings ask for, or None where nothing tells one evaluation from another.
-
-    Args:
-      evaluation, early_stopping: the settings.
-      validates: whether there are validation rows.
 
     Raises:
       ConfigError: a setting needs validation rows, and there are none.

@@ -44,24 +44,19 @@ class Progress(Protocol):
 
     def __enter__(self) -> "Progress": ...
 
-    def __exit__(self, *exception: Any) -> None: ...
+    def __exit__(self, *exception: Any) -> None:
+        return
 
     def show(self, progress: StepProgress) -> None:
         """Shows a step."""
-        ...
+        return
 
 
-class NoProgress:
+class NoProgress(Progress):
     """Shows nothing."""
 
-    def __enter__(self) -> "NoProgress":
+    def __enter__(self) -> Progress:
         return self
-
-    def __exit__(self, *exception: Any) -> None:
-        pass
-
-    def show(self, progress: StepProgress) -> None:
-        pass
 
 
 class LineProgress(NoProgress):
@@ -98,7 +93,7 @@ class BarProgress(NoProgress):
         )
         self._task: Any = None
 
-    def __enter__(self) -> "BarProgress":
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self
 

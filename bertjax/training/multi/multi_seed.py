@@ -19,13 +19,12 @@ from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracked_run import tracked_run
-from bertjax.tracking.tracker import Tracker
+from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
-from bertjax.training.run.environment import describe_environment, package_versions, with_variables
+from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
 from bertjax.training.run.run_folder import IfExists, seed_folder
@@ -42,7 +41,7 @@ class SeedsResult:
     """The results of several seeds.
 
     Attributes:
-      folder: the folder of all seeds; `seed-0` and so on in it are the runs.
+      folder: of all seeds, with a folder of each run, `seed-0` and so on.
       runs: seed -> the metrics of its run, in the order in which the seeds were given.
       failures: seed -> the error that ended its run.
       metrics: flat, such as `test/accuracy_mean` and `test/accuracy_sd`; the content of `metrics.json`.
@@ -123,10 +122,11 @@ def finetune_seeds(
     if new_tracker is None:
         new_tracker = partial(MlflowTracker, config.experiment)
     with tracked_run(new_tracker(None)) as tracked:
-        environment = describe_environment() | {"command": with_variables(_command(command, config, seeds))}
-        run_folder.open_folder(folder, settings, resumes, environment | {"packages": package_versions()})
-        tags = environment | {"bertjax.kind": "seeds"}
-        parent = tracked.tracker.start(folder.name, settings, folder, tags)
+        repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
+        repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
+        environment = describe_environment() | {"command": with_variables(repeat)}
+        run_folder.open_folder(folder, settings, resumes, environment)
+        parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
 
         def context(seed: int, progress: Progress, name: str = "") -> RunContext:
             repeat = f"{command} --seed {seed}" if command else None
@@ -146,15 +146,13 @@ def finetune_seeds(
         else:
             outcomes = _one_by_one(missing, run)
         failures = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
-        results = {seed: outcome for seed, outcome in outcomes.items() if isinstance(outcome, FineTuneResult)}
-        runs = {
-            seed: finished[seed] if seed in finished else results[seed].metrics
-            for seed in seeds
-            if seed in finished or seed in results
-        }
+        ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
+        runs = {seed: ended[seed] for seed in seeds if seed in ended}
         if not runs:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
-        metrics = _aggregated(runs)
+        seconds = sum(metrics["train/seconds"] for metrics in runs.values())
+        scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
+        metrics = flat(scores) | {"seeds": len(runs), "train/seconds": seconds}
         write_json(folder / run_folder.METRICS, metrics)
         tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
@@ -174,13 +172,6 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
             logger.warning("seed %d: %s", seed, error)
             outcomes[seed] = error
     return outcomes
-
-
-def _command(command: str | None, config: FineTuneConfig, seeds: Sequence[int]) -> str:
-    """The command that repeats all seeds."""
-    if command is None:
-        return f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-    return f"{command} --seeds {' '.join(map(str, seeds))}"
 
 
 def _check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists) -> None:
@@ -207,8 +198,3 @@ def _finished(folder: Path) -> Mapping[str, float] | None:
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
-
-
-def _aggregated(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    scores = flat(aggregates([_scores_of(metrics) for metrics in runs.values()]))
-    return scores | {"seeds": len(runs), "train/seconds": sum(metrics["train/seconds"] for metrics in runs.values())}

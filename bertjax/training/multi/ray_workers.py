@@ -10,7 +10,6 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +28,7 @@ _MISTAKE, _STARTED = "mistake", "begun"
 
 
 class _Job(NamedTuple):
-    """The job of a worker.
-
-    Attributes:
-      command: the command that repeats the run.
-      directory: the working directory of the driver, to which relative paths of the settings refer.
-      notes: a folder that driver and workers share during the run.
-    """
+    """The job of a worker, in the driver's working directory; `notes` is a folder that all share during the run."""
 
     config: FineTuneConfig
     folder: Path
@@ -76,10 +69,7 @@ def finetune_on_workers(
     run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
-    command = (
-        command or f"bertjax.training.multi.ray_workers.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
-    )
-    job = partial(_Job, config, folder, if_exists, command, Path.cwd())
+    command = command or f"{__name__}.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
@@ -89,7 +79,7 @@ def finetune_on_workers(
         notes = Path(shared)
         trainer = JaxTrainer(
             _work,
-            train_loop_config={"job": job(notes)},
+            train_loop_config={"job": _Job(config, folder, if_exists, command, Path.cwd(), notes)},
             scaling_config=ScalingConfig(
                 num_workers=workers.num_workers,
                 use_gpu=workers.use_gpu,

@@ -6,8 +6,8 @@ positions and not on shapes. On several devices each computes its share of every
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial, reduce
 from itertools import product
 from typing import Any
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bertjax.batch import Batch, LabelKind, empty_batch
+from bertjax.batch import Batch, empty_batch
 from bertjax.data.batching.batch_plan import Plan
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout, layout_of, widened
@@ -85,7 +85,8 @@ class _StackedSeed:
         self._batches: Iterator[PackedBatch] = self._open.enter_context(run.batches())
         self.packed_batch: PackedBatch | None = None
         self.outcome: FineTuneResult | UserError | None = None
-        self._until_error(self._fetch)
+        with self._ending_on_error():
+            self._fetch()
 
     @property
     def training(self) -> bool:
@@ -99,23 +100,21 @@ class _StackedSeed:
 
     def end_step(self, metrics: Metrics) -> None:
         """Runs the callbacks of a step, and fetches the next batch; without one, the run finishes."""
-        self._until_error(partial(self._end_step, metrics))
+        assert self.packed_batch is not None, "the run trains"
+        self._step += 1
+        read_state = partial(self._stack.read, self._number)
+        with self._ending_on_error():
+            for callback in [callback for callback in self._session.callbacks if callback.due(self._step)]:
+                info = StepInfo(self._step, read_state, metrics, self.packed_batch, self._started, self._fetched)
+                state = callback(info)
+                if state is not None:
+                    self._stack.write(self._number, state)
+            self._fetch()
 
     def close(self, error: BaseException | None = None) -> None:
         """Closes the session, as failed where there is an error."""
         self.packed_batch = None
         self._open.__exit__(*((None, None, None) if error is None else (type(error), error, error.__traceback__)))
-
-    def _end_step(self, metrics: Metrics) -> None:
-        assert self.packed_batch is not None, "the run trains"
-        self._step += 1
-        read_state = partial(self._stack.read, self._number)
-        for callback in [callback for callback in self._session.callbacks if callback.due(self._step)]:
-            info = StepInfo(self._step, read_state, metrics, self.packed_batch, self._started, self._fetched)
-            state = callback(info)
-            if state is not None:
-                self._stack.write(self._number, state)
-        self._fetch()
 
     def _fetch(self) -> None:
         self._started = time.perf_counter()
@@ -125,9 +124,10 @@ class _StackedSeed:
             self.outcome = self._session.finish(self._stack.read(self._number))
             self.close()
 
-    def _until_error(self, action: Callable[[], None]) -> None:
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
         try:
-            action()
+            yield
         except UserError as error:
             self.outcome = error
             self.close(error)
@@ -166,7 +166,7 @@ def joint_layout(layouts: Sequence[Layout]) -> Layout:
     >>> joint_layout([Layout(4, 30, 5), Layout(2, 32, 4)])
     Layout(rows=4, row_length=32, slots=5)
     """
-    return Layout(*map(max, *layouts)) if len(layouts) > 1 else layouts[0]
+    return Layout(*map(max, zip(*layouts, strict=True)))
 
 
 def joint_layouts(plans: Sequence[Plan]) -> list[Layout]:
@@ -186,16 +186,13 @@ def joint_layouts(plans: Sequence[Plan]) -> list[Layout]:
 
 
 class Stack:
-    """The states of several runs in one tree with a leading axis of runs, and the compiled step that trains them.
-
-    Attributes:
-      train_step: the compiled step of all runs.
-    """
+    """The states of several runs in one tree with a leading axis of runs, and the compiled step that trains them."""
 
     def __init__(self, runs: Sequence[PreparedRun]):
         """Begins to compile, and returns at once; takes over the states of the runs."""
         first = runs[0]
         self._plans = [run.prepared.train.plan for run in runs]
+        self._kind = self._plans[0].kind
         self._num_devices, self._parts = first.devices.count, first.devices.count * first.config.accumulate
         self._devices = first.devices
         states = [run.state for run in runs]
@@ -213,19 +210,13 @@ class Stack:
         self._take, self._put = jax.jit(_take), jax.jit(_put, donate_argnums=0)
 
     def train(self, batches: Sequence[Batch | None]) -> list[Metrics]:
-        """One step of each run.
-
-        Args:
-          batches: a batch for each run, None for one that has ended.
-
-        Returns:
-          The metrics of each run.
+        """One step of each run on its batch, None for one that has ended; returns the metrics of each.
 
         Raises:
           ConfigError: the devices have not the memory for so many runs.
         """
         filled = [
-            empty_batch(*plan.layouts[0], plan.kind) if batch is None else batch
+            empty_batch(*plan.layouts[0], self._kind) if batch is None else batch
             for batch, plan in zip(batches, self._plans, strict=True)
         ]
         layout = joint_layout([layout_of(batch) for batch in filled])
@@ -248,10 +239,6 @@ class Stack:
     def write(self, number: int, state: TrainState) -> None:
         """Replaces the state of one run."""
         self._state = self._devices.place(self._put(self._state, state, number))
-
-    @property
-    def _kind(self) -> LabelKind:
-        return self._plans[0].kind
 
 
 def _unstack(count: int, tree: Any) -> list[Any]:

@@ -25,13 +25,7 @@ class LearningRateState(NamedTuple):
 
 
 class AveragedState(NamedTuple):
-    """The state of an optimizer whose parameters are averaged.
-
-    Attributes:
-      inner: the state of the optimizer without the average.
-      average: of the parameters after each update.
-      updates: [] int32 updates done.
-    """
+    """The state of an optimizer and the average of the parameters after each of its [] int32 `updates`."""
 
     inner: Any
     average: Params
@@ -39,12 +33,7 @@ class AveragedState(NamedTuple):
 
 
 class AnchoredState(NamedTuple):
-    """The state of an optimizer together with the pretrained weights, for mixout.
-
-    Attributes:
-      inner: the state of the optimizer.
-      anchor: the pretrained weights that mixout puts back; they never change.
-    """
+    """The state of an optimizer and the pretrained weights that mixout puts back, which never change."""
 
     inner: Any
     anchor: Params

@@ -38,14 +38,7 @@ def selected(setting: str, entries: Sequence[str], model: Model) -> frozenset[st
 
 
 def frozen_filter(model: Model, freeze: Sequence[str]) -> Callable[[str, str], bool]:
-    """Which parameters of a model are frozen.
-
-    Args:
-      model: the network.
-      freeze: entries of `selected`.
-
-    Returns:
-      (module, parameter name) -> whether the parameter is frozen.
+    """(module, parameter name) -> whether an entry of `freeze`, see `selected`, freezes the parameter.
 
     Raises:
       ConfigError: an entry that matches no parameter, more layers than there are, or nothing left to train.

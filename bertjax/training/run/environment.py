@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -22,7 +22,6 @@ _PACKAGES = (
 # Environment variables that can change a number.
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION")
 _WEIGHTS = ("*.safetensors", "*.bin")
-_BLOCK_BYTES = 1 << 22
 
 
 def describe_environment() -> dict[str, str]:
@@ -44,13 +43,7 @@ def describe_environment() -> dict[str, str]:
 
 def package_versions() -> dict[str, str]:
     """Package -> version, for the packages that a run computes with."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: version(package) for package in _PACKAGES}
 
 
 def with_variables(command: str) -> str:
@@ -63,8 +56,7 @@ def weights_digest(folder: Path) -> str:
     content = hashlib.sha256()
     for path in sorted(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern)):
         with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                content.update(block)
+            hashlib.file_digest(file, lambda: content)
     return content.hexdigest()[:16]
 
 

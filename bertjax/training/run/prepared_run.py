@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,12 @@ from bertjax.errors import ConfigError
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
-from bertjax.tasks import TASKS
+from bertjax.tasks import TASKS, Model
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run import run_folder
-from bertjax.training.run.fingerprints import fingerprints, model_identity
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -39,13 +38,10 @@ class PreparedRun:
     """A run that is ready to train.
 
     Attributes:
-      folder: the folder that it will write.
-      config: its resolved settings.
+      config: the resolved settings.
       resumes: whether the folder holds the beginning of the run.
-      devices: where it is computed.
-      prepared: its input; of the parameters only the shapes, since the values are in `state`.
+      prepared: the input; of the parameters only the shapes, since the values are in `state`.
       fingerprints: flat settings and input hashes.
-      step: the pure training step.
       state: the state to begin with, on the devices; the first step donates its buffers.
       train_metrics: counters and history up to this state.
       started: `time.perf_counter()` when the run was asked for.
@@ -62,9 +58,11 @@ class PreparedRun:
     train_metrics: TrainMetrics
     started: float
 
-    def open_checkpoints(self) -> Checkpoints | SharedCheckpoints:
+    def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
-        return _open_checkpoints(self.folder, self.config, self.prepared, self.fingerprints)
+        folder, keep = self.folder / run_folder.CHECKPOINTS, self.config.checkpointing.keep_checkpoints
+        identity = model_identity(self.prepared.model)
+        return SharedCheckpoints(lambda: Checkpoints(folder, identity, keep, self.fingerprints))
 
     @contextmanager
     def batches(self) -> Iterator[Iterator[PackedBatch]]:
@@ -100,14 +98,31 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
         accumulate=config.accumulate,
         regularization=config.regularization,
     )
-    state, train_metrics = step.init(prepared.params, jax.random.PRNGKey(config.seed)), TrainMetrics()
+    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
-    prints, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
+    prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
+    run = PreparedRun(folder, config, resumes, devices, prepared, prints, step, state, TrainMetrics(), started)
+    del state  # or a resumed run would be in memory twice
     if resumes:
-        with _open_checkpoints(folder, config, prepared, prints) as checkpoints:
-            state, train_metrics = _restored(folder, checkpoints, state, prints, if_exists)
-    placed = devices.place(state)
-    return PreparedRun(folder, config, resumes, devices, prepared, prints, step, placed, train_metrics, started)
+        run = _resumed(run, if_exists)
+    return replace(run, state=devices.place(run.state))
+
+
+def input_hashes(prepared: Prepared) -> dict[str, str]:
+    """Hashes of the rows of each side and of the pretrained weights."""
+    return {f"{rows.side}_rows": rows.digest for rows in prepared.datasets} | {"weights": prepared.weights}
+
+
+def model_identity(model: Model) -> Mapping[str, Any]:
+    """What a checkpoint's model must have in common with the one it is restored into, as JSON values."""
+    return {
+        "task": model.task,
+        "labels": list(model.labels),
+        "pooling": model.pooling,
+        "layers": model.config.num_layers,
+        "heads": model.config.num_heads,
+        "hidden_act": model.config.hidden_act,
+    }
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
@@ -130,27 +145,12 @@ def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: I
     return folder
 
 
-def _open_checkpoints(
-    folder: Path, config: FineTuneConfig, prepared: Prepared, prints: Mapping[str, Any]
-) -> Checkpoints | SharedCheckpoints:
-    def open_folder() -> Checkpoints:
-        keep = config.checkpointing.keep_checkpoints
-        return Checkpoints(folder / run_folder.CHECKPOINTS, model_identity(prepared.model), keep, prints)
-
-    return SharedCheckpoints(open_folder) if several_processes() else open_folder()
-
-
-def _restored(
-    folder: Path,
-    checkpoints: Checkpoints | SharedCheckpoints,
-    first: TrainState,
-    prints: Mapping[str, Any],
-    if_exists: IfExists,
-) -> tuple[TrainState, TrainMetrics]:
-    """State and metrics of the newest checkpoint; the first state where the run was killed before it had one."""
-    if checkpoints.latest_step is None and not several_processes():
-        logger.info("%s has no checkpoint yet: the run starts again from its first step", folder)
-        return first, TrainMetrics()
-    restored = checkpoints.restore(first)
-    run_folder.check_unchanged(folder, restored.fingerprints, prints, if_exists)
-    return restored.state, TrainMetrics.from_json(restored.progress)
+def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
+    """The run at its newest checkpoint; at its first step where it was killed before it had one."""
+    with run.open_checkpoints() as checkpoints:
+        if checkpoints.latest_step is None and not several_processes():
+            logger.info("%s has no checkpoint yet: the run starts again from its first step", run.folder)
+            return run
+        restored = checkpoints.restore(run.state)
+    run_folder.check_unchanged(run.folder, restored.fingerprints, run.fingerprints, if_exists)
+    return replace(run, state=restored.state, train_metrics=TrainMetrics.from_json(restored.progress))

@@ -24,6 +24,7 @@ from bertjax.errors import RunFolderError
 from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking import event_log
+from bertjax.training.run.environment import package_versions
 from bertjax.training.settings.finetune_config import FineTuneConfig, with_current_names
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,7 @@ def seed_folder(folder: Path, seed: int) -> Path:
 def open_folder(folder: Path, settings: Mapping[str, Any], resumes: bool, environment: Mapping[str, Any]) -> None:
     """Prepares the folder of a run that `check_folder` allowed; the files of an overwritten run go.
 
-    Args:
-      folder, settings: as in `check_folder`.
-      resumes: whether the folder holds the beginning of the run.
-      environment: of this start of the run; it is added to those of earlier starts.
+    The environment of this start, and its package versions, are added to those of earlier starts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not resumes:
@@ -96,7 +94,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any], resumes: bool, enviro
     write_json(folder / CONFIG, settings)
     earlier = folder / ENVIRONMENT
     starts = json.loads(earlier.read_text(encoding="utf-8"))["starts"] if earlier.is_file() else []
-    write_json(earlier, {"starts": [*starts, environment]})
+    write_json(earlier, {"starts": [*starts, {**environment, "packages": package_versions()}]})
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:

@@ -38,7 +38,6 @@ def training_metrics(train_metrics: TrainMetrics, train_step: CompiledTrainStep,
 
 
 def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params) -> None:
-    """Writes the model folder of a run."""
     save_pretrained(
         folder / run_folder.MODEL,
         prepared.model,
@@ -53,15 +52,7 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
 def write_results(
     run: PreparedRun, command: str, report: Report, metrics: Mapping[str, float], tracker: Tracker
 ) -> None:
-    """Writes report, contract findings and metrics, and records them with the model.
-
-    Args:
-      run: a run that has trained, its model written.
-      command: the command that repeats it.
-      report: on the test rows.
-      metrics: flat metrics, the content of `metrics.json`, which is written last.
-      tracker: of the run.
-    """
+    """Writes report, contract findings and, last, metrics, and records them with the model, which is written."""
     folder, config, data_report = run.folder, run.config, run.prepared.data_report
     title, settings = f"{config.model} on {config.data.train}", flatten(config) | {"command": command}
     html = render_report(title, report, metrics, run.train_metrics.history, settings, data_report)

@@ -17,9 +17,7 @@ from bertjax.prediction.predict import Forward, predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.tracked_run import tracked_run
-from bertjax.tracking.tracker import NullTracker, Tracker
-from bertjax.training.checkpoint.checkpoints import Checkpoints
+from bertjax.tracking.tracker import NullTracker, Tracker, tracked_run
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.callbacks import (
     DivergenceCheck,
@@ -28,8 +26,6 @@ from bertjax.training.loop.callbacks import (
     ReduceOnPlateau,
     SaveCheckpoint,
     StopEarly,
-    StopOnRequest,
-    StopRequest,
 )
 from bertjax.training.loop.early_stopping import (
     TRAINING_LOSS,
@@ -41,12 +37,11 @@ from bertjax.training.loop.early_stopping import (
 from bertjax.training.loop.eval_schedule import eval_schedule
 from bertjax.training.loop.fit import Callback
 from bertjax.training.loop.progress import NoProgress, Progress
-from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.run import run_folder
-from bertjax.training.run.environment import describe_environment, package_versions, with_variables
-from bertjax.training.run.fingerprints import input_hashes
-from bertjax.training.run.prepared_run import PreparedRun
+from bertjax.training.run.environment import describe_environment, with_variables
+from bertjax.training.run.prepare import Prepared
+from bertjax.training.run.prepared_run import PreparedRun, input_hashes
 from bertjax.training.run.run_results import training_metrics, write_model, write_results
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.train_state import TrainState
@@ -103,14 +98,9 @@ class TrainingSession:
     """A run while it trains.
 
     Attributes:
-      run: its input and first state.
-      train_step: the compiled step, which stacked seeds share.
-      forward: the forward pass of evaluations.
+      train_step, forward: compiled; stacked seeds share them.
       tracker: connected and started.
-      run_id: the tracker's id of the run.
-      checkpoints: open.
       command: the command that repeats the run.
-      callbacks: for `fit`, in order.
     """
 
     run: PreparedRun
@@ -118,19 +108,15 @@ class TrainingSession:
     forward: Forward
     tracker: Tracker
     run_id: str
-    checkpoints: Checkpoints | SharedCheckpoints
+    checkpoints: SharedCheckpoints
     command: str
     callbacks: Sequence[Callback]
 
     def finish(self, last: TrainState) -> FineTuneResult:
-        """Evaluates the final weights on the test rows, and writes the model and the results.
-
-        Args:
-          last: the state after the last step.
-        """
+        """Evaluates the final weights on the test rows, and writes the model and the results."""
         run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
-        final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         self.checkpoints.wait()
+        final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         params, last_step = run.devices.place(evaluation_params(final)), int(last.step)
         report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
         metrics = report.flat("test")
@@ -146,7 +132,6 @@ class TrainingSession:
 
     def _best(self, last: TrainState) -> TrainState:
         """The state of the best evaluation, or the last one where the best was not saved or is damaged."""
-        self.checkpoints.wait()
         best_step = self.run.train_metrics.best_so_far.best_step
         if best_step == int(last.step):
             return last
@@ -168,9 +153,6 @@ def training_session(
     """Connects the tracker, opens the run's folder and checkpoints, and closes them with the run's status.
 
     Args:
-      run: not yet begun.
-      context: who records it, shows it, and may stop it.
-      train_step, forward: compiled for it; stacked seeds share them.
       first_state: () -> the state before the first step; default: `run.state`.
 
     Raises:
@@ -180,14 +162,13 @@ def training_session(
     config, prepared = run.config, run.prepared
     tracker = (context.tracker or MlflowTracker(config.experiment)) if is_first_process() else NullTracker()
     with tracked_run(tracker):
-        validate = _validation(forward, prepared.validation, prepared.model)
+        validate = None if prepared.validation is None else partial(_validate, forward, prepared)
         state = run.state if first_state is None else first_state()
         best_metric = _best_metric(run, validate, state.params)
         command = with_variables(context.command or f"bertjax.finetune({config!r})")
         environment = describe_environment() | {"command": command, "seed": str(config.seed)} | input_hashes(prepared)
         if is_first_process():
-            packages = {"packages": package_versions()}
-            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment | packages)
+            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment)
         run_id = tracker.start(run.folder.name, flatten(config), run.folder, environment)
         for dataset in prepared.datasets:
             tracker.log_dataset(dataset)
@@ -195,27 +176,19 @@ def training_session(
             if several_processes() and not run.resumes:
                 # Another process may die before the first epoch ends.
                 checkpoints.save(state, run.train_metrics.to_json())
-            callbacks = _callbacks(run, context, train_step, tracker, checkpoints, validate, best_metric)
+            callbacks = list(_callbacks(run, context, train_step, tracker, checkpoints, validate, best_metric))
             yield TrainingSession(run, train_step, forward, tracker, run_id, checkpoints, command, callbacks)
 
 
 def evaluate_examples(forward: Forward, params: Params, examples: Examples, model: Model) -> Report:
-    """The report of a model on labelled examples.
-
-    Args:
-      forward: the forward pass of the model.
-      params: its parameters, placed on the devices.
-    """
+    """The report of a model, its parameters placed on the devices, on labelled examples."""
     scores = predict(partial(forward, params), forward.devices.count, examples)
     return find_evaluator(model.task)(scores, examples, model.labels)
 
 
-def _validation(
-    forward: Forward, examples: Examples | None, model: Model
-) -> Callable[[Params], dict[str, float]] | None:
-    if examples is None:
-        return None
-    return lambda params: evaluate_examples(forward, params, examples, model).flat(VALIDATION)
+def _validate(forward: Forward, prepared: Prepared, params: Params) -> dict[str, float]:
+    assert prepared.validation is not None, "there is something to validate on"
+    return evaluate_examples(forward, params, prepared.validation, prepared.model).flat(VALIDATION)
 
 
 def _best_metric(
@@ -234,26 +207,18 @@ def _callbacks(
     context: RunContext,
     train_step: CompiledTrainStep,
     tracker: Tracker,
-    checkpoints: Checkpoints | SharedCheckpoints,
+    checkpoints: SharedCheckpoints,
     validate: Callable[[Params], dict[str, float]] | None,
     best_metric: BestMetric | None,
-) -> list[Callback]:
+) -> Iterator[Callback]:
     config, plan, metrics = run.config, run.prepared.train.plan, run.train_metrics
     schedule = eval_schedule(config.evaluation, config.checkpointing, plan.steps_per_epoch, plan.total_steps)
-    stop_request = StopRequest(context.should_stop)
-
-    def mfu(metrics: TrainMetrics) -> float | None:
-        return train_step.mfu(metrics.real_tokens, metrics.token_pairs, metrics.seconds)
-
-    divergence = DivergenceCheck(
-        config.early_stopping.max_skipped_steps, run.step.trainable(run.prepared.params), checkpoints
-    )
-    log_metrics = LogTrainMetrics(metrics, schedule, tracker, context.progress, mfu, divergence)
-    return [
-        log_metrics,
-        Evaluate(metrics, schedule, validate, tracker, log_metrics.flush, context.log),
-        *([] if best_metric is None else [StopEarly(metrics, schedule, best_metric, context.log)]),
-        ReduceOnPlateau(metrics, schedule, best_metric or TRAINING_LOSS, config.optimizer),
-        SaveCheckpoint(metrics, schedule, checkpoints, stop_request, log_metrics.flush),
-        StopOnRequest(metrics, schedule, checkpoints, stop_request),
-    ]
+    trainable = run.step.trainable(run.prepared.params)
+    divergence = DivergenceCheck(config.early_stopping.max_skipped_steps, trainable, checkpoints)
+    yield (reader := LogTrainMetrics(metrics, schedule, tracker, context.progress, train_step.mfu, divergence))
+    yield Evaluate(metrics, schedule, validate, tracker, reader.flush, context.log)
+    if best_metric is not None:
+        yield StopEarly(metrics, schedule, best_metric, context.log)
+    if config.optimizer.schedule == "reduce_on_plateau":
+        yield ReduceOnPlateau(metrics, schedule, best_metric or TRAINING_LOSS, config.optimizer)
+    yield SaveCheckpoint(metrics, schedule, checkpoints, context.should_stop, reader.flush)

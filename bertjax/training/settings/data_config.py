@@ -18,12 +18,7 @@ _READING = (
 
 
 def reading_of(config: FineTuneConfig, table: Table) -> dict[str, Any]:
-    """The settings that differ from their defaults, by dotted path.
-
-    Args:
-      config: the run's config.
-      table: settings of its table, with the columns that were found.
-    """
+    """The settings that differ from their defaults, by dotted path; `table` has the columns that were found."""
     used, default = flatten(replace(config, data=table)), flatten(FineTuneConfig())
     return {path: used[path] for path in _READING if used[path] != default[path]}
 

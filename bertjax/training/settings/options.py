@@ -70,7 +70,7 @@ class Optimizer:
     """Decay of the momentum of sgd and muon."""
 
     def __post_init__(self) -> None:
-        settings = require_known("optimizer", self.name, OPTIMIZERS).settings
+        settings = require_known("optimizer", self.name, OPTIMIZERS)
         if self.schedule is not None:
             require_known("schedule", self.schedule, dict.fromkeys(SCHEDULES))
         for name in ("learning_rate", "head_learning_rate", "eps"):
@@ -102,9 +102,8 @@ class Optimizer:
 
     def resolved(self) -> "Optimizer":
         """The same settings, with the optimizer's own in the place of None: what a run uses and records."""
-        own = OPTIMIZERS[self.name].settings
-        changes: dict[str, Any] = {name: value for name, value in own.items() if getattr(self, name) is None}
-        return replace(self, **changes)
+        defaults: Any = OPTIMIZERS[self.name]
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ class CompiledTrainStep:
         """Begins to compile, and returns at once.
 
         Args:
-          devices: where to run.
           model: the network, for the check of batches and its FLOPs.
           step: made with `axis_name=AXIS`.
           state: the state to train, or another one of its structure and shapes; placed on the devices.

@@ -22,12 +22,7 @@ def regularized_loss(model: Model, loss: Loss, r_drop: float) -> Callable[[Param
     """(params, rng_key, batch) -> a loss for each of the batch's weights, dropout on.
 
     With `r_drop` a it is the mean loss of two passes plus a / 2 times their divergence: half of the paper's sum, of
-    the size that the loss of one pass has.
-
-    Args:
-      model: the network.
-      loss: the loss of one pass.
-      r_drop: weight of the divergence; 0 is one pass.
+    the size that the loss of one pass has. With 0 it is one pass.
     """
 
     def output(params: Params, rng_key: Array, batch: Batch) -> Any:

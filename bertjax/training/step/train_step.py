@@ -146,12 +146,7 @@ def make_train_step(
 
 
 def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list[str]:
-    """The paths of the parameters whose gradient was not finite, such as `bert/layer_0/output/w`.
-
-    Args:
-      trainable: the result of `TrainStep.trainable`, or its shapes.
-      metrics: the metrics of the step.
-    """
+    """The paths of the `trainable` parameters whose gradient was not finite, such as `bert/layer_0/output/w`."""
     paths = ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(trainable)]
     return [path for path, bad in zip(paths, np.asarray(metrics["not_finite"]), strict=True) if bad]
 
