@@ -1,0 +1,21 @@
+"""The documents name files, functions and classes that are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md", "README.md"])
+def test_every_file_that_a_document_names_is_there(document):
+    paths = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts}
+    # Code in backticks that ends like a file; a bare name is that of a file of the package.
+    named = set(re.findall(r"`((?:[\w.-]+/)*\w+\.py)`", (ROOT / document).read_text(encoding="utf-8")))
+    made_elsewhere = {"utils.py", "best.py"}  # what there is not, and what a sweep writes
+    missing = {
+        name for name in named - made_elsewhere if not any(path == name or path.endswith(f"/{name}") for path in paths)
+    }
+    assert not missing
+    assert named
