@@ -26,7 +26,7 @@ _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 
 # Scheme of a model's address -> the function that fetches it, of a floor above and imported only where it is needed.
-_REGISTRIES = {"models:/": "bertjax.tracking.registry:fetch_model"}
+_REGISTRIES = {"models:/": "bertjax.tracking.model_registry:fetch_model"}
 
 
 def resolve_model(name: str) -> Path:

@@ -12,8 +12,8 @@ from typing import Any
 
 from bertjax.tracking.event_log import Event
 from bertjax.tracking.mlflow_store import MlflowStore, chunks
+from bertjax.tracking.model_registry import register
 from bertjax.tracking.pyfunc import save_pyfunc
-from bertjax.tracking.registry import register
 
 logger = logging.getLogger(__name__)
 
