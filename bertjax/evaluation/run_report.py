@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from bertjax.data.rows.data_report import DataReport
+from bertjax.data.validate.data_report import DataReport
 from bertjax.evaluation.reports import Report, ScoreTable
 from bertjax.report_pages.html_page import format_number, render_page
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from bertjax.config import Execution
 from bertjax.data.encode.examples import Examples
-from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import read_labelled_tables
 from bertjax.data.table import Table
+from bertjax.data.validate.data_report import DataReport
 from bertjax.evaluation.reports import Report
 from bertjax.inference.loaded_model import load_model
 from bertjax.prediction.devices import all_devices

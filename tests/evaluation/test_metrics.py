@@ -8,8 +8,8 @@ import pytest
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.read.bad_rows import BadRow
-from bertjax.data.rows.data_report import DataReport, TableReport
 from bertjax.data.validate.contract import Finding
+from bertjax.data.validate.data_report import DataReport, TableReport
 from bertjax.evaluation.classification_report import classification_report, multi_label_report
 from bertjax.evaluation.evaluators import evaluate_choices, evaluate_masked_words
 from bertjax.evaluation.regression_report import regression_report

@@ -12,13 +12,13 @@ import pandas as pd
 
 from bertjax.data.read.sources import ReadTable, listing, read_table
 from bertjax.data.rows.cells import cell_types, check_one_type
-from bertjax.data.rows.data_report import TableReport
 from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.data.validate.contract import Finding, check, describe_broken
 from bertjax.data.validate.contract_file import read_contract
+from bertjax.data.validate.data_report import TableReport
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)

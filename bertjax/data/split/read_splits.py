@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.encode.examples import Examples, ExampleStore
-from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.rows.timestamps import sortable_times
@@ -19,6 +18,7 @@ from bertjax.data.split.labelled_table import LabelledTable, count_of, preproces
 from bertjax.data.split.split_rows import RowKeys, split_rows
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
+from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError, DataError
 
 Store_co = TypeVar("Store_co", bound=ExampleStore, covariant=True)

@@ -12,7 +12,6 @@ from bertjax import catalog
 from bertjax.data.encode.examples import Examples
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.sources import File, files_of, read_frames
-from bertjax.data.rows.data_report import DataReport
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
 from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
 from bertjax.data.split.split_rows import split_rows
@@ -23,6 +22,7 @@ from bertjax.data.streaming.stream_statistics import StreamStatistics
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.contract_file import read_contract
+from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError
 
 

@@ -13,7 +13,6 @@ from bertjax.data.encode.masking import DynamicMasking
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.read.sources import check_same_columns, listing, stop
 from bertjax.data.rows.cells import FirstCell, check_one_type
-from bertjax.data.rows.data_report import TableReport
 from bertjax.data.rows.label_vocabulary import RowLabels, consecutive
 from bertjax.data.rows.timestamps import sortable_times
 from bertjax.data.split.labelled_table import contract_error, no_text_error, preprocessing_of
@@ -26,6 +25,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.data.task_formats.answer_format import warn_of_unlearnable
 from bertjax.data.validate.contract import CheckedPart, Contract, Finding, describe_broken, findings_of
+from bertjax.data.validate.data_report import TableReport
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.tokenize import load_tokenizer
-from bertjax.data.rows.data_report import DataReport
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
@@ -19,6 +18,7 @@ from bertjax.data.split.read_splits import Split, Splits, encode_splits, read_sp
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
+from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
