@@ -39,7 +39,7 @@ class FineTuneConfig:
 
     task: str = "classification"
     """The task to learn: classification, multi_label, regression, token_classification, question_answering,
-    multiple_choice, next_sentence, masked_lm, sentence_embedding, or one that `bertjax.tasks.register_task` added."""
+    multiple_choice, next_sentence, masked_lm, sentence_embedding, or one that `bertjax.register_task` added."""
 
     pooling: Literal["pooler", "cls", "mean"] | None = None
     """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
