@@ -144,7 +144,7 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     with patch("bertjax.sweeps.driver.upload_pending"):
         _close_run(run, trial)
     working.join()
-    assert [event["status"] for event in EventLog(run / event_log.FILE).pending().events] == ["FAILED", "FINISHED"]
+    assert [event["status"] for event in EventLog(run / event_log.FILE).pending()[0]] == ["FAILED", "FINISHED"]
 
 
 def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
@@ -173,13 +173,13 @@ def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folde
 def test_folders_that_hold_something_else(sweep, tmp_path):
     ledger = Ledger(tmp_path / "s")
     with pytest.raises(RunFolderError, match=r"holds no sweep \(it has no sweep.json\)"):
-        check_folder(tmp_path / "s", sweep, if_exists="resume")
+        check_folder(tmp_path / "s", sweep, resume=True)
     ledger.open(sweep)
     with pytest.raises(RunFolderError, match="already holds a sweep; continue it with --resume"):
         check_folder(tmp_path / "s", sweep, resume=False)
     other = Sweep(sweep.base, {"seed": Choice((1, 2))}, samples=5)
     with pytest.raises(RunFolderError, match="holds another sweep: space.optimizer.learning_rate was"):
-        check_folder(tmp_path / "s", other, if_exists="resume")
+        check_folder(tmp_path / "s", other, resume=True)
 
 
 def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
