@@ -144,7 +144,7 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     with patch("bertjax.sweeps.driver.upload_pending"):
         _close_run(run, trial)
     working.join()
-    assert [event["status"] for event in EventLog(run / event_log.FILE).pending().events] == ["FAILED", "FINISHED"]
+    assert [event["status"] for event in EventLog(run / event_log.FILE).pending()[0]] == ["FAILED", "FINISHED"]
 
 
 def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
