@@ -30,7 +30,8 @@ except ImportError:  # before the ranges were public names
     from bertjax.sweeps.space import Grid
 data = bertjax.Table("FOLDER/dataset.csv", test="FOLDER/holdout.csv", text=("title", "description"), label="tag",
                      validation_size=0.2)
-CONFIG = bertjax.Sweep(bertjax.FineTuneConfig(data=data, epochs=1), {"optimizer.learning_rate": Grid((1e-4, 2e-4))})
+space = {"optimizer.learning_rate": Grid((1e-4, 2e-4))}
+CONFIG = bertjax.Sweep(bertjax.FineTuneConfig(data=data, epochs=1), space, keep="all")
 """
 STOP_AFTER = 0.4  # of the steps of the run that is stopped
 
