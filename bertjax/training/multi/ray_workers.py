@@ -69,7 +69,7 @@ def finetune_on_workers(
     run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
-    command = command or f"{__name__}.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
+    command = command or f"bertjax.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
