@@ -60,7 +60,7 @@ def torch_job(folder: Path, batch_size: int, accumulate: int) -> None:
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, eps=settings.eps)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, eps=settings.eps, fused=True)
     steps = -(-len(train) // batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
 

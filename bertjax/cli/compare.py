@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from bertjax.baselines.compare.comparison import compare
-    from bertjax.baselines.compare.comparison_report import console_table
+    from bertjax.baselines.compare.comparison_report import console_table, speed_sentence
     from bertjax.training.run.run_folder import new_folder
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         keep_models=flags.keep_models,
     )
     Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
+    for sentence in filter(None, map(speed_sentence, summary.pairs)):
+        print(sentence)
     print(f"{len(summary.sides)} frameworks; the report is {out / 'report.html'}")
     for failure in summary.failures:
         print(

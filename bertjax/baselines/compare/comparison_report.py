@@ -7,7 +7,8 @@ from rich.table import Table
 
 from bertjax.baselines.compare.comparison_plots import plots
 from bertjax.baselines.compare.paired_statistics import CONFIDENCE
-from bertjax.baselines.compare.summary import STEPS, Summary, scores_of
+from bertjax.baselines.compare.summary import STEPS, Pair, Summary, scores_of
+from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.report_pages.html_page import render_page
 
@@ -36,6 +37,17 @@ def console_table(summary: Summary) -> Table:
     return table
 
 
+def speed_sentence(pair: Pair) -> str | None:
+    """How many times as fast the first framework trains, and what the second one is; None where one trains nothing."""
+    if pair.speed_ratio is None:
+        return None
+    first, second = FRAMEWORKS[pair.first], FRAMEWORKS[pair.second]
+    return (
+        f"{first.title} trains {pair.speed_ratio:.2f} times as many examples a second as {second.title} "
+        f"({second.method})"
+    )
+
+
 def _shown(value: float | None, pattern: str) -> str:
     return "" if value is None else pattern.format(value)
 
@@ -62,6 +74,8 @@ def render_comparison(title: str, summary: Summary, results: Sequence[RunResult]
         test_rows=len(results[0].answers) if results else 0,
         confidence=CONFIDENCE,
         shown=_shown,
+        speed_sentence=speed_sentence,
+        methods={FRAMEWORKS[side.framework].title: FRAMEWORKS[side.framework].method for side in summary.sides},
         scores_of=scores_of,
         mebibyte=_MEBIBYTE,
         steps=STEPS,

@@ -15,6 +15,7 @@ class Framework(NamedTuple):
 
     Attributes:
       title: for tables and figures.
+      method: how it trains or predicts, so that a reader knows what a ratio was measured against.
       module: of the runner, in this folder (see `runner`).
       needs: packages besides bertjax's own requirements.
       extra: of bertjax, which installs them.
@@ -24,6 +25,7 @@ class Framework(NamedTuple):
     """
 
     title: str
+    method: str
     module: str
     needs: tuple[str, ...] = ()
     extra: str = ""
@@ -35,11 +37,39 @@ class Framework(NamedTuple):
 _TORCH = ("torch", "accelerate")
 
 FRAMEWORKS: Mapping[str, Framework] = {
-    "jax": Framework("JAX", "run_jax", packed=True),
-    "torch": Framework("PyTorch", "run_torch", ("torch",), "torch"),
-    "trainer": Framework("Trainer", "run_trainer", _TORCH, "torch", same_batches=False),
-    "trainer-grouped": Framework("Trainer, by length", "run_trainer", _TORCH, "torch", same_batches=False),
-    "onnx": Framework("ONNX Runtime", "run_onnx", ("torch", "onnx", "onnxruntime", "onnxscript"), "onnx", trains=False),
+    "jax": Framework("JAX", "bertjax on packed batches", "run_jax", packed=True),
+    "torch": Framework(
+        "PyTorch",
+        "a plain loop over transformers' model: fused AdamW, fused attention, each batch padded to its longest text",
+        "run_torch",
+        ("torch",),
+        "torch",
+    ),
+    "trainer": Framework(
+        "Trainer",
+        "transformers' Trainer at its defaults: fused AdamW, fused attention, shuffled batches padded to their longest "
+        "text",
+        "run_trainer",
+        _TORCH,
+        "torch",
+        same_batches=False,
+    ),
+    "trainer-grouped": Framework(
+        "Trainer, by length",
+        "transformers' Trainer at its defaults, with texts of similar length in a batch",
+        "run_trainer",
+        _TORCH,
+        "torch",
+        same_batches=False,
+    ),
+    "onnx": Framework(
+        "ONNX Runtime",
+        "the trained network exported to ONNX, texts of similar length in a batch",
+        "run_onnx",
+        ("torch", "onnx", "onnxruntime", "onnxscript"),
+        "onnx",
+        trains=False,
+    ),
 }
 
 

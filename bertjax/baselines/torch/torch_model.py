@@ -58,7 +58,7 @@ def device() -> torch.device:
 
 def device_name() -> str:
     """The same in words."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
 
 
 def params_of(module: torch.nn.Module, model: Model) -> Params:
@@ -193,7 +193,7 @@ def predict(model: Model, batch: Batch, answer: Callable[[Inputs], Any]) -> Any:
     return Pretraining(*leaves) if len(leaves) > 1 else leaves[0]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def answer_with(module: torch.nn.Module, model: Model, inputs: Inputs) -> Any:
     """The module's answers without dropout, as arrays of the host."""
     module.eval()
