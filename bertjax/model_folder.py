@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -65,6 +65,36 @@ def from_pretrained(
       ConfigError: an architecture or a task that bertjax does not have.
       CheckpointError: weights that do not fit; every mismatch is named.
     """
+    loaded = load_checkpoint(name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution)
+    return loaded.model, loaded.params
+
+
+class LoadedCheckpoint(NamedTuple):
+    """A network with the weights of a checkpoint.
+
+    Attributes:
+      params: float32 arrays of the host.
+      initialised: Haiku paths of the modules with a parameter that the checkpoint does not have.
+    """
+
+    model: Model
+    params: Params
+    initialised: frozenset[str]
+
+
+def load_checkpoint(
+    name: str | Path,
+    task: str | None = None,
+    labels: tuple[str, ...] | None = None,
+    num_labels: int | None = None,
+    new_head: bool = False,
+    pooling: Pooling | None = None,
+    seed: int = 0,
+    init_missing: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    execution: Execution | None = None,
+) -> LoadedCheckpoint:
+    """`from_pretrained`, with the names of the modules that were initialised."""
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
     saved = stored.get("bertjax", {})
@@ -89,13 +119,13 @@ def from_pretrained(
         if not has_module(tensors, "pooler"):
             fresh.add("pooler")
     exceptions = Exceptions(fresh, init_missing, drop)
-    return model, _fill(model, tensors, exceptions, _vocabulary_problems(folder, model), seed)
+    return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, _vocabulary_problems(folder, model), seed))
 
 
 def _fill(
     model: Model, tensors: Mapping[str, np.ndarray], exceptions: Exceptions, problems: Sequence[str], seed: int
-) -> Params:
-    """Parameters from the checkpoint; those that it may lack from the model's initialisation."""
+) -> tuple[Params, frozenset[str]]:
+    """Parameters from the checkpoint, those that it may lack from the model's initialisation; the modules of these."""
     template = parameter_shapes(model)
     params, missing = to_haiku(tensors, template, exceptions, problems)
     if missing:
@@ -109,7 +139,8 @@ def _fill(
 
         for (module, parameter), value in zip(missing, initial(jax.random.PRNGKey(seed)), strict=True):
             params.setdefault(module, {})[parameter] = np.asarray(value)
-    return {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
+    filled = {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
+    return filled, frozenset(module for module, _ in missing)
 
 
 def _vocabulary_problems(folder: Path, model: Model) -> list[str]:

@@ -97,10 +97,24 @@ def classification(head_config: HeadConfig, batch: Batch, options: ForwardOption
     return _classified(head_config, head_config.num_labels, batch, options)
 
 
+def regression(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
+    """`classification` whose linear layer is in float32: bfloat16 has no number between 250,000 and 251,000."""
+    encoded, pooled, features = _classifier_input(head_config, batch, options)
+    logits = linear(head_config.config, head_config.num_labels, "classifier")(features.astype(jnp.float32))
+    return _of_examples(encoded, pooled, logits)
+
+
 def _classified(head_config: HeadConfig, num_outputs: int, batch: Batch, options: ForwardOptions) -> BertOutput:
-    encoded, pooled = _pooled(head_config, batch, options)
-    features = maybe_dropout(_classifier_dropout(head_config.config), pooled, options.deterministic)
+    encoded, pooled, features = _classifier_input(head_config, batch, options)
     return _of_examples(encoded, pooled, linear(head_config.config, num_outputs, "classifier")(features))
+
+
+def _classifier_input(
+    head_config: HeadConfig, batch: Batch, options: ForwardOptions
+) -> tuple[Encoded, Float[Array, "B E D"], Float[Array, "B E D"]]:
+    """The encoder's output, the pooled one, and that after dropout."""
+    encoded, pooled = _pooled(head_config, batch, options)
+    return encoded, pooled, maybe_dropout(_classifier_dropout(head_config.config), pooled, options.deterministic)
 
 
 def multiple_choice(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:

@@ -7,7 +7,7 @@ The precision of a float32 matrix product is a separate setting: by default, JAX
 10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,13 +36,21 @@ def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
     return nullcontext() if execution.precision == "bfloat16" else jax.default_matmul_precision(execution.precision)
 
 
-def to_compute(policy: jmp.Policy, params: Params) -> Params:
-    """Parameters in the compute dtype, those of layer norms left as they are; arrays of the host become JAX's."""
+def to_compute(policy: jmp.Policy, params: Params, kept: Collection[str] = ()) -> Params:
+    """Parameters in the compute dtype; arrays of the host become JAX's.
 
-    def cast(name: str, value: Any) -> Array:
-        return jnp.asarray(value if name in _LAYER_NORM else policy.cast_to_compute(value))
+    Args:
+      policy: of `policy_of`.
+      params: float32.
+      kept: modules whose parameters stay float32, as those of layer norms do.
+    """
 
-    return {module: {name: cast(name, value) for name, value in leaves.items()} for module, leaves in params.items()}
+    def cast(module: str, name: str, value: Any) -> Array:
+        return jnp.asarray(value if name in _LAYER_NORM or module in kept else policy.cast_to_compute(value))
+
+    return {
+        module: {name: cast(module, name, value) for name, value in leaves.items()} for module, leaves in params.items()
+    }
 
 
 def check_execution(execution: Execution) -> None:

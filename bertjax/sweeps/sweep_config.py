@@ -9,7 +9,7 @@ from bertjax.settings import flatten, override, require
 from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps.search_space import Choice, Grid, Space, When, range_of
 from bertjax.training.loop.early_stopping import BestMetric, choose_best_metric
-from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds, with_current_names
+from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds, of_this_version, with_current_names
 
 _REMOVED_SETTINGS = ("perturbation_epochs",)  # in files of versions that had population-based training
 
@@ -168,7 +168,7 @@ def from_json(values: Mapping[str, Any]) -> Sweep:
       ConfigError: a setting that is no longer valid.
     """
     converted = {
-        "base": override(FineTuneConfig(), with_current_names(values["base"])),
+        "base": override(FineTuneConfig(), of_this_version(values["base"])),
         "space": {path: spaces.from_json(fields) for path, fields in with_current_names(values["space"]).items()},
         "initial_points": tuple(map(with_current_names, values["initial_points"])),
         "seeds": tuple(values.get("seeds", ())),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -57,6 +58,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     check_execution(config.execution)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
     policy = policy_of(config.execution)
+    computed = partial(to_compute, policy, kept=entry.float32_modules)
 
     def transformed(head_config: HeadConfig) -> hk.Transformed:
         # numpy where a user calls with a batch of the host
@@ -78,7 +80,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
         check_batch(config, batch)
         options = ForwardOptions(deterministic, return_hidden_states, return_attentions)
         with matmul_precision(config.execution):
-            return policy.cast_to_output(network.apply(to_compute(policy, params), rng_key, batch, options))
+            return policy.cast_to_output(network.apply(computed(params), rng_key, batch, options))
 
     return Model(init, apply, config, task, head_config.pooling, labels)
 

@@ -61,6 +61,9 @@ TASKS: dict[str, Task] = {
         postprocess=words.LABEL_SET,
     ),
     "regression": _CLASSIFICATION._replace(
+        head=heads.regression,
+        standardizes=True,
+        float32_modules=("classifier",),
         loss=losses.squared_error,
         metric=Metric("mse", greater_is_better=False),
         problem_type="regression",

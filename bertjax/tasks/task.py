@@ -65,7 +65,10 @@ class Task(NamedTuple):
       labels_of: the axis of the batch that labels lie on; a pair for the two tasks of pre-training.
       scores_of: the axis that `scores` lie on; a span is labelled by example and scored by token.
       names: whether the labels have names, as many as the head has outputs.
+      standardizes: whether the labels are numbers that may be learned standardised; the one module of the head is
+        linear then, so that their scale can be folded into it.
       pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
+      float32_modules: Haiku paths of modules whose parameters stay float32 in mixed precision.
       unit_vectors: whether the head scales the pooled vector to length 1.
       problem_type: transformers' name of the loss, where one class has several.
       scores: (output, batch) -> what evaluation and prediction read, [B, E, ...], [B, G, ...] or [B, T, ...].
@@ -84,7 +87,9 @@ class Task(NamedTuple):
     labels_of: LabelsOf | Pretraining = "examples"
     scores_of: LabelsOf | Pretraining = "examples"
     names: bool = False
+    standardizes: bool = False
     pooling: Literal["chosen", "pooler", "mean"] | None = "pooler"
+    float32_modules: tuple[str, ...] = ()
     unit_vectors: bool = False
     problem_type: str | None = None
     scores: Callable[[BertOutput, Batch], Any] = losses.logits

@@ -45,7 +45,7 @@ def run(job: RunnerInput) -> RunnerOutput:
     for metrics, packed_batch in pending:
         record(metrics, packed_batch)
     train_step.close()
-    trained = evaluation_params(state)
+    trained = devices.place(job.prepared.in_units(evaluation_params(state)))
     return RunnerOutput(
         losses=timer.losses,
         speed=timer.speed,

@@ -6,6 +6,7 @@ clipping. Each batch is padded to its longest text. Only the arithmetic and the 
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -13,8 +14,8 @@ from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTime
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.reference import make_adamw
 from bertjax.baselines.torch.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
+from bertjax.batch import Batch
 from bertjax.data.batching.collate import PackedBatch
-from bertjax.tasks import Model
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -24,22 +25,27 @@ Update = Callable[[int, PackedBatch], tuple[float, int]]
 
 def run(job: RunnerInput) -> RunnerOutput:
     """Trains and returns the module's parameters and predictions."""
-    model = job.prepared.model
     timer = StepTimer()
     module, update = make_update(job.config, job.prepared)
     for step, packed_batch in enumerate(job.prepared.train.batches()):
         loss, computed_tokens = update(step, packed_batch)
         timer.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
-    return trained_output(module, model, timer)
+    return trained_output(module, job.prepared, timer)
 
 
-def trained_output(module: torch.nn.Module, model: Model, timer: StepTimer) -> RunnerOutput:
+def trained_output(module: torch.nn.Module, prepared: Prepared, timer: StepTimer) -> RunnerOutput:
     """The output of a runner that has trained transformers' model."""
+    model, scale = prepared.model, prepared.target_scale
+
+    def answers(batch: Batch) -> Any:
+        outputs = predict(model, batch, partial(answer_with, module, model))
+        return outputs if scale is None else scale.in_units(outputs)
+
     return RunnerOutput(
         losses=timer.losses,
         speed=timer.speed,
-        params=params_of(module, model),
-        predict=lambda batch: predict(model, batch, partial(answer_with, module, model)),
+        params=prepared.in_units(params_of(module, model)),
+        predict=answers,
         num_devices=1,
         device=device_name(),
         device_peak_bytes=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,

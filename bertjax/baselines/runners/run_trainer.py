@@ -73,7 +73,7 @@ def run(job: RunnerInput) -> RunnerOutput:
             callbacks=[callback],
         )
         trainer.train()
-    return trained_output(module, model, timer)
+    return trained_output(module, job.prepared, timer)
 
 
 def _arguments(config: FineTuneConfig, folder: str, grouped: bool) -> Any:

@@ -32,6 +32,8 @@ class ExampleStore(Protocol):
 
     def weighted(self, weights: np.ndarray) -> "ExampleStore": ...
 
+    def labelled(self, labels: np.ndarray) -> "ExampleStore": ...
+
 
 class Examples(NamedTuple):
     """Tokenized examples, end to end.
@@ -103,6 +105,10 @@ class Examples(NamedTuple):
     def weighted(self, weights: np.ndarray) -> "Examples":
         """The same examples with other weights in the loss: [N]."""
         return self._replace(weights=weights)
+
+    def labelled(self, labels: np.ndarray) -> "Examples":
+        """The same examples with other labels of the same shape."""
+        return self._replace(labels=labels)
 
     def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The token ids of an example in an epoch, and the labels of its tokens where tokens have labels."""

@@ -96,6 +96,10 @@ class StoredExamples:
         """The same examples with other weights in the loss: [N]."""
         return replace(self, weights=weights)
 
+    def labelled(self, labels: np.ndarray) -> "StoredExamples":
+        """The same examples with other labels of the same shape."""
+        return replace(self, labels=labels)
+
     def at(self, indices: np.ndarray) -> "StoredExamples":
         """The examples at `indices` in any order, perhaps repeated; their tokens stay where they are."""
         per_example = ("places", "labels", "weights", "text_lengths", "row_of")

@@ -25,7 +25,7 @@ from orbax.checkpoint.options import MultiprocessingOptions
 
 from bertjax.errors import CheckpointError
 from bertjax.settings import differences
-from bertjax.training.settings.finetune_config import with_current_names
+from bertjax.training.settings.finetune_config import of_this_version
 from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class Checkpoints:
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)
         state = self._read(step, state=ocp.args.PyTreeRestore(target, restore_args)).state
-        return Restored(state, run["progress"], with_current_names(run["made_from"]))
+        return Restored(state, run["progress"], of_this_version(run["made_from"]))
 
     def _read(self, step: int, **items: Any) -> Any:
         try:

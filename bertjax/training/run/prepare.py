@@ -21,11 +21,12 @@ from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder import load_checkpoint
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.environment import weights_digest
+from bertjax.training.run.target_scale import TargetScale
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,17 @@ class Prepared(NamedTuple):
     test: Examples
     model: Model  # with the label vocabulary and the dropout rates of the run
     params: Params  # pretrained; the head is fresh unless the checkpoint was trained on the same labels
+    target_scale: TargetScale | None  # of the training labels, where they are standardised
     tokenizer: PreTrainedTokenizerBase
     preprocessing: Preprocessing  # the steps that the training rows went through
     table: Table  # settings, with the columns that were found
     data_report: DataReport
     datasets: tuple[Dataset, ...]  # source and digest of the rows of each side
     weights: str  # digest of the pretrained weights
+
+    def in_units(self, params: Params) -> Params:
+        """Trained parameters as they are evaluated and saved: their outputs are in the units of the table."""
+        return params if self.target_scale is None else self.target_scale.folded(params)
 
 
 def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
@@ -60,11 +66,10 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     tokenizer = load_tokenizer(folder)
     encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
     splits = _read_rows(config, task_format, encoding, folder)
-    model, params = _load_model(config, folder, splits.vocabulary)
+    train, target_scale = _standardized(config, splits)
+    model, params = _load_model(config, folder, splits.vocabulary, target_scale)
     imbalance = config.imbalance
-    train = balance_classes(
-        splits.train.examples, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed
-    )
+    train = balance_classes(train, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed)
     plan = _plan(config, train, model, num_devices)
     _log(splits, train, plan, config.max_length)
     return Prepared(
@@ -73,6 +78,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         test=splits.test.examples,
         model=model,
         params=params,
+        target_scale=target_scale,
         tokenizer=tokenizer,
         preprocessing=preprocessing_of(splits.table),
         table=splits.table,
@@ -109,8 +115,21 @@ def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encodi
     return encode_splits(read_splits(config.data, task_format), task_format, encoding)
 
 
-def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...]) -> tuple[Model, Params]:
-    model, params = from_pretrained(
+def _standardized(config: FineTuneConfig, splits: Splits) -> tuple[ExampleStore, TargetScale | None]:
+    """The training examples, with standardised labels and their scale where the task has numbers."""
+    examples, task = splits.train.examples, TASKS[config.task]
+    if not (task.standardizes and config.standardize_targets):
+        return examples, None
+    scale = TargetScale.of(task.head_modules[0], examples.labels)
+    for name, mean, deviation in zip(splits.vocabulary, scale.mean, scale.deviation, strict=True):
+        logger.info("learning %s in standard deviations of %.6g from the mean %.6g", name, deviation, mean)
+    return examples.labelled(scale.standardized(examples.labels)), scale
+
+
+def _load_model(
+    config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...], target_scale: TargetScale | None
+) -> tuple[Model, Params]:
+    model, params, initialised = load_checkpoint(
         str(folder),
         task=config.task,
         labels=vocabulary or None,
@@ -123,6 +142,8 @@ def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...
     )
     if config.dropout_rate is not None:
         model = make_model(model.config.with_dropout(config.dropout_rate), model.task, model.labels, model.pooling)
+    if target_scale is not None and target_scale.module not in initialised:
+        params = target_scale.unfolded(params)
     return model, params
 
 

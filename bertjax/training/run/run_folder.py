@@ -25,7 +25,7 @@ from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking import event_log
 from bertjax.training.run.environment import package_versions
-from bertjax.training.settings.finetune_config import FineTuneConfig, with_current_names
+from bertjax.training.settings.finetune_config import FineTuneConfig, of_this_version
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def stored_settings(folder: Path) -> dict[str, Any]:
         raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
     except json.JSONDecodeError as error:
         raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
-    return with_current_names(stored)
+    return of_this_version(stored)
 
 
 def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[str, Any], if_exists: IfExists) -> None:

@@ -117,7 +117,7 @@ class TrainingSession:
         run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
         self.checkpoints.wait()
         final = self._best(last) if run.config.evaluation.final_weights == "best" else last
-        params, last_step = run.devices.place(evaluation_params(final)), int(last.step)
+        params, last_step = run.devices.place(prepared.in_units(evaluation_params(final))), int(last.step)
         report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
         metrics = report.flat("test")
         metrics |= train_metrics.validation_at(int(final.step), prepared.train.plan.steps_per_epoch)
@@ -188,7 +188,7 @@ def evaluate_examples(forward: Forward, params: Params, examples: Examples, mode
 
 def _validate(forward: Forward, prepared: Prepared, params: Params) -> dict[str, float]:
     assert prepared.validation is not None, "there is something to validate on"
-    return evaluate_examples(forward, params, prepared.validation, prepared.model).flat(VALIDATION)
+    return evaluate_examples(forward, prepared.in_units(params), prepared.validation, prepared.model).flat(VALIDATION)
 
 
 def _best_metric(

@@ -25,6 +25,9 @@ _RENAMED_GROUPS = {
     "saving": "checkpointing",
 }
 
+# Settings that earlier versions did not have -> what they did.
+_ADDED = {"standardize_targets": False}
+
 
 @dataclass(frozen=True)
 class FineTuneConfig:
@@ -40,6 +43,10 @@ class FineTuneConfig:
     task: str = "classification"
     """The task to learn: classification, multi_label, regression, token_classification, question_answering,
     multiple_choice, next_sentence, masked_lm, sentence_embedding, or one that `bertjax.register_task` added."""
+
+    standardize_targets: bool = True
+    """Learn the numbers of a regression minus their mean, over their standard deviation. The model answers, and is
+    evaluated, in the units of the table."""
 
     pooling: Literal["pooler", "cls", "mean"] | None = None
     """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
@@ -140,6 +147,12 @@ def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
         return f"{_RENAMED_GROUPS.get(group, group)}{dot}{name}" if dot else path
 
     return {current(path): value for path, value in settings.items()}
+
+
+def of_this_version(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run by dotted path, as an earlier version wrote them, with today's names, and with what that
+    version did in the place of settings that it did not have."""
+    return _ADDED | with_current_names(settings)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
