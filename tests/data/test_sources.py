@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
 from tests.support.tables import columns_of, zipped
@@ -170,7 +171,7 @@ def test_files_with_other_columns(save, tmp_path):
         ("t.csv.bz2", bz2.compress(b"text,label\na,x\n")[:-9], "t.csv.bz2 cannot be read: "),
         ("t.csv.xz", lzma.compress(b"text,label\na,x\n")[:-9], "t.csv.xz cannot be read: "),
         ("t.csv.zst", zstd(b"text,label\na,x\n")[:-9], "t.csv.zst cannot be read: "),
-        ("t.csv.zip", b"no zip", "t.csv.zip cannot be read: File is not a zip file"),
+        ("t.csv.zip", b"no\0zip", "t.csv.zip cannot be read: File is not a zip file"),
         ("t.csv.zip", zipped(b"", "a.csv", "b.csv"), "cannot be read: a zip must hold one file, this one holds 2"),
         (
             "t.xls",
@@ -202,7 +203,7 @@ def test_missing_sources_are_errors(save, tmp_path):
     with pytest.raises(DataError, match="cannot be read: File name too long$"):
         read_table(f"{tmp_path}/{'t' * 300}.csv")
     with pytest.raises(DataError, match=r"^--encoding utf-9 is unknown"):
-        read_table(save("t.csv", HEADER), "utf-9")
+        read_table(save("t.csv", HEADER), Reading("utf-9"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that the system refuses to read")
