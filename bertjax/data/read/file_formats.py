@@ -62,9 +62,18 @@ def _cells_of_rows(rows: Iterable[Row], header: list[str], content: Content) -> 
             yield row
         elif len(row) > 1 or row[0].strip():
             problem = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(header)}"
-            hint = " (a cell with the separator in it needs quotes)" if len(row) > len(header) else ""
+            hint = f" ({_mend(row)})" if len(row) > len(header) else ""
             content.on_bad_row(BadRow(content.source, line, problem + hint))
     _note_repeated_header(content, repeated)
+
+
+def _mend(row: Sequence[str]) -> str:
+    """How to mend a row with too many cells."""
+    if any(cell.endswith("\\") for cell in row[:-1]):
+        return r"where \ is before a separator that is text: --escape '\'"
+    if any(cell.startswith('"') for cell in row):
+        return "where quotes are around cells: --quoting on"
+    return "a cell with the separator in it needs quotes"
 
 
 def _note_repeated_header(content: Content, lines: list[str]) -> None:

@@ -7,11 +7,12 @@ it, decides.
 Quotes are decided at the first cell that begins with one, since until then they change nothing. With a comma and the
 like cells have quotes. With a tab they have them only if the file clearly uses them:
 
-- a row is *clear* where a quoted cell holds a delimiter, a line break or a doubled quote, or is of the header;
+- a quoted cell in the header decides for them;
+- a row is *clear* where a quoted cell holds a delimiter, a line break or a doubled quote;
 - a row is *contrary* where quoting breaks it, or makes it swallow lines, each of which alone is a whole row.
 
-Clear rows and contrary ones in one file are an error; so nothing is guessed. Contrary rows alone mean that quotes are
-text. Without contrary rows, quotes around cells are no part of them.
+Clear rows and contrary ones in one file are an error, so that nothing is guessed. Without either, cells have quotes if
+each row has one.
 
 In quoted cells `\"` is a quote if fewer rows are broken so. Spaces after delimiters are dropped where each of the first
 rows has them after each delimiter, and where quotes follow them and no more rows are broken so.
@@ -79,15 +80,22 @@ def _first_rows(lines: Lines, start: int, dialect: Dialect) -> list[list[str]]:
 class Evidence(NamedTuple):
     """What speaks for a dialect and against it: indices of lines."""
 
+    in_header: bool  # whether the header has a cell in quotes
     clear: tuple[int, ...]  # rows with a cell that is surely quoted
     contrary: tuple[int, ...]  # rows that would be whole if quotes were text, and are not
     irregular: int  # broken rows, rows with another number of cells than the header, and rows that swallow others
-    quoted: bool  # whether there is a cell in quotes
+    all_quoted: bool  # whether each row has a cell in quotes
     spaced: bool  # whether a cell begins with spaces and a quote
 
 
 def choose_quoting(
-    lines: Lines, start: int, plain: Dialect, width: int | None, settings: DialectSettings, source: str
+    lines: Lines,
+    start: int,
+    plain: Dialect,
+    width: int | None,
+    settings: DialectSettings,
+    source: str,
+    is_first_row: bool,
 ) -> Dialect:
     """The dialect of a file from line `start` on, which is the first with a cell that begins with a quote.
 
@@ -98,6 +106,7 @@ def choose_quoting(
       width: cells of the header; None where it begins at `start`.
       settings: what is decided already.
       source: name for messages.
+      is_first_row: whether no row but the header comes before.
 
     Raises:
       DataError: some rows say that quotes are around cells, and others that they are text.
@@ -117,13 +126,16 @@ def choose_quoting(
     if settings.quoting == "on" or given.delimiter != "\t":
         return best
     found = candidates[best]
+    if found.in_header:
+        return best
     if found.clear and found.contrary:
         clear, contrary = start + found.clear[0] + 1, start + found.contrary[0] + 1
         raise DataError(
             f"{source}: line {clear} has a cell in quotes, and in line {contrary} a quote is text; say which holds: "
             f"--quoting on or --quoting off"
         )
-    return best if found.quoted and not found.contrary else given._replace(quoting=False)
+    is_clear = found.clear or (is_first_row and found.all_quoted)
+    return best if is_clear and not found.contrary else given._replace(quoting=False)
 
 
 def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whole: bool) -> Evidence:
@@ -136,7 +148,8 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
       is_whole: whether the file ends with the window; otherwise its last row may be cut.
     """
     clear, contrary = [], []
-    irregular, quoted, spaced = 0, False, False
+    in_header = False
+    irregular, all_quoted, spaced = 0, True, False
     quoted_cell = _quoted_cell(dialect)
     for first, end, cells in spans(Lines(iter(window)), 0, dialect):
         text = window[first:end]
@@ -154,13 +167,15 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
         spaced = spaced or any(re.match(' +"', cell) for cell in cells)
         joined = "".join(text)
         inside = [match.group(1) for match in quoted_cell.finditer(joined)] if '"' in joined else []
-        quoted = quoted or bool(inside)
+        all_quoted = all_quoted and bool(inside)
         if swallows(text, dialect, width):
             irregular += 1
             contrary.append(first)
-        elif any(is_header or re.search(r'""|[\r\n]', cell) or dialect.delimiter in cell for cell in inside):
+        elif is_header:
+            in_header = bool(inside)
+        elif any(re.search(r'""|[\r\n]', cell) or dialect.delimiter in cell for cell in inside):
             clear.append(first)
-    return Evidence(tuple(clear), tuple(contrary), irregular, quoted, spaced)
+    return Evidence(in_header, tuple(clear), tuple(contrary), irregular, all_quoted, spaced)
 
 
 def swallows(text: Sequence[str], dialect: Dialect, width: int) -> bool:

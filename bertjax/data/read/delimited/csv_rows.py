@@ -51,17 +51,19 @@ def csv_rows(
     if plain.skip_initial_space:
         on_note(Note(source, f"spaces after each {delimiter!r} are no part of the cells"))
 
+    num_plain = 0
     while start in lines and not _needs_dialect(lines[start], plain, settings):
         cells = lines[start].rstrip("\r\n").split(delimiter)
         if plain.skip_initial_space:
             cells = [cell.lstrip(" ") for cell in cells]
         if cells != [""]:
             yield start + 1, cells
+            num_plain += 1
             width = width or (len(cells) if any(map(str.strip, cells)) else None)
         start += 1
         lines.forget(start)
     if start in lines:
-        dialect = choose_quoting(lines, start, plain, width, settings, source)
+        dialect = choose_quoting(lines, start, plain, width, settings, source, is_first_row=num_plain <= 1)
         if departures := _departures(dialect, plain, settings):
             on_note(Note(source, "; ".join(departures)))
         yield from _rows(lines, start, source, dialect, width, on_note)
@@ -74,10 +76,11 @@ def _needs_dialect(line: str, plain: Dialect, settings: DialectSettings) -> bool
 def _departures(dialect: Dialect, plain: Dialect, settings: DialectSettings) -> list[str]:
     """What a dialect has that its delimiter alone does not say, and no user either."""
     found = []
-    if dialect.quoting and dialect.delimiter == "\t" and settings.quoting is None:
-        found.append("cells in quotes are read without them (--quoting off keeps them)")
+    if settings.quoting is None and dialect.delimiter == "\t":
+        on, off = "cells in quotes are read without them (--quoting off keeps", "quotes are text (--quoting on removes"
+        found.append(f"{on if dialect.quoting else off} them)")
     if dialect.escape and settings.escape is None:
-        found.append(r"\" in a quoted cell is read as a quote (--escape " " reads it as it is)")
+        found.append(r'\" in a quoted cell is read as a quote (--escape "" reads it as it is)')
     if dialect.skip_initial_space and not plain.skip_initial_space:
         found.append("spaces after delimiters are no part of the cells, since quotes follow them")
     return found
@@ -105,8 +108,8 @@ def _rows(lines: Lines, start: int, source: str, dialect: Dialect, width: int | 
 
 def _swallowed(source: str, swallowing: list[str], num_of_several_lines: int) -> Note:
     text = (
-        f"{len(swallowing)} of {num_of_several_lines} cells with line breaks in quotes may have swallowed rows, since "
-        f"each line there has the header's number of fields ({lines_listing(swallowing)}); where quotes are text: "
+        f"{len(swallowing)} of {num_of_several_lines} rows with line breaks in quotes look like several rows, since each "
+        f"of their lines has the header's number of fields ({lines_listing(swallowing)}); where quotes are text: "
         f"--quoting off"
     )
     return Note(source, text, logging.WARNING)
