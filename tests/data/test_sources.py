@@ -9,31 +9,15 @@ import threading
 from pathlib import Path
 
 import fsspec
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
+from tests.support.compressors import COMPRESSORS, zstd
 from tests.support.tables import columns_of, zipped
 
 HEADER = "text,label\n"
-
-
-def zstd(content: bytes) -> bytes:
-    return pyarrow.compress(content, codec="zstd", asbytes=True)
-
-
-COMPRESSORS = {
-    "": lambda content: content,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": zstd,
-    # As macOS makes them.
-    ".zip": lambda content: zipped(content, "t", "__MACOSX/._t"),
-}
 
 
 @pytest.mark.parametrize("compression", COMPRESSORS)

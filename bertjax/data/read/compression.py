@@ -46,8 +46,9 @@ COMPRESSIONS: Mapping[str, Compression] = {
 }
 """By the suffix of a file."""
 
+_PARQUET = b"PAR1"
 _NO_TEXT = {
-    b"PAR1": "is a parquet file; name it .parquet",
+    _PARQUET: "is a parquet file; name it .parquet",
     b"\xd0\xcf\x11\xe0": "is a file of an old Excel; save its sheet as .xlsx or .csv",
     b"%PDF": "is a PDF file",
     b"version https://git-lfs": "is only a pointer of Git LFS to the file; get the file itself with git lfs pull",
@@ -88,11 +89,11 @@ def decompressed(file: BinaryIO, name: str, kind: str, compression: str, on_note
 
 
 def _compression_of(begins: bytes, kind: str, named: str) -> str:
-    """The suffix of a file's compression: by its first bytes, or by its name where these are no text either."""
-    if kind == ".xlsx" and not named:
-        return ""  # a sheet is a zip itself
+    """The suffix of a file's compression: by its first bytes, or by its name where these say nothing."""
     found = next((suffix for suffix, known in COMPRESSIONS.items() if known.begins.match(begins)), "")
-    return found if found or _is_text(begins) else named
+    if kind == ".xlsx" and found == ".zip" and named != ".zip":
+        return ""  # a sheet is a zip itself
+    return found if found or _is_text(begins) or begins.startswith(_PARQUET) else named
 
 
 def _is_text(begins: bytes) -> bool:

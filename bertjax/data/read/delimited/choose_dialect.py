@@ -11,8 +11,8 @@ like cells have quotes. With a tab they have them only if the file clearly uses 
 - a row is *clear* where a quoted cell holds a delimiter, a line break or a doubled quote;
 - a row is *contrary* where quoting breaks it, or makes it swallow lines, each of which alone is a whole row.
 
-Clear rows and contrary ones in one file are an error, so that nothing is guessed. Without either, cells have quotes if
-each row has one.
+The many decide, at ten to one; else the file is refused, so that nothing is guessed. Without clear and contrary rows,
+cells have quotes if each row has one.
 
 In quoted cells `\"` is a quote if fewer rows are broken so. Spaces after delimiters are dropped where each of the first
 rows has them after each delimiter, and where quotes follow them and no more rows are broken so.
@@ -34,6 +34,9 @@ HEAD_LINES = 2**7
 
 LOOK_AHEAD_LINES = 2**16
 """Lines from the first quoted cell on that decide the quoting."""
+
+OUTNUMBERS = 10
+"""Rows that speak for one way, for each that speaks for the other."""
 
 
 def choose_delimiter(lines: Lines, start: int, usual: str, source: str) -> str:
@@ -83,7 +86,7 @@ class Evidence(NamedTuple):
     in_header: bool  # whether the header has a cell in quotes
     clear: tuple[int, ...]  # rows with a cell that is surely quoted
     contrary: tuple[int, ...]  # rows that would be whole if quotes were text, and are not
-    irregular: int  # broken rows, rows with another number of cells than the header, and rows that swallow others
+    num_broken: int  # rows that cannot be read, or have another number of cells than the header
     all_quoted: bool  # whether each row has a cell in quotes
     spaced: bool  # whether a cell begins with spaces and a quote
 
@@ -122,20 +125,24 @@ def choose_quoting(
     skips = {given.skip_initial_space, candidates[given].spaced}
     for dialect in (given._replace(escape=e, skip_initial_space=skip) for e in escapes for skip in skips):
         candidates[dialect] = candidates.get(dialect) or evidence(window, dialect, width, is_whole)
-    best = min(candidates, key=lambda d: (candidates[d].irregular, d.escape != given.escape, not d.skip_initial_space))
+    best = min(candidates, key=lambda d: (candidates[d].num_broken, d.escape != given.escape, not d.skip_initial_space))
     if settings.quoting == "on" or given.delimiter != "\t":
         return best
     found = candidates[best]
     if found.in_header:
         return best
-    if found.clear and found.contrary:
-        clear, contrary = start + found.clear[0] + 1, start + found.contrary[0] + 1
-        raise DataError(
-            f"{source}: line {clear} has a cell in quotes, and in line {contrary} a quote is text; say which holds: "
-            f"--quoting on or --quoting off"
-        )
-    is_clear = found.clear or (is_first_row and found.all_quoted)
-    return best if is_clear and not found.contrary else given._replace(quoting=False)
+    clear, contrary = len(found.clear), len(found.contrary)
+    if clear == contrary == 0:
+        return best if is_first_row and found.all_quoted else given._replace(quoting=False)
+    if clear >= OUTNUMBERS * contrary:
+        return best
+    if contrary >= OUTNUMBERS * clear:
+        return given._replace(quoting=False)
+    quoted_line, text_line = start + found.clear[0] + 1, start + found.contrary[0] + 1
+    raise DataError(
+        f"{source}: line {quoted_line} has a cell in quotes, and in line {text_line} a quote is text; say which holds: "
+        f"--quoting on or --quoting off"
+    )
 
 
 def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whole: bool) -> Evidence:
@@ -149,33 +156,33 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
     """
     clear, contrary = [], []
     in_header = False
-    irregular, all_quoted, spaced = 0, True, False
+    num_broken, all_quoted, spaced = 0, True, False
     quoted_cell = _quoted_cell(dialect)
     for first, end, cells in spans(Lines(iter(window)), 0, dialect):
         text = window[first:end]
         if cells is not None and not any(map(str.strip, cells)):
             continue
+        joined = "".join(text)
+        # As it stands in the row: a cell in quotes may begin so too.
+        spaced = spaced or any(re.match(' +"', cell) and dialect.delimiter + cell in joined for cell in cells or ())
         is_header = width is None
         width = width or (dialect.width(text[0]) if cells is None else len(cells))
         if cells is None or len(cells) != width:
             if end == len(window) and not is_whole and first > 0:
                 continue
-            irregular += 1
+            num_broken += 1
             if dialect.width(text[0]) == width and dialect.cell_opens_with_quote(text[0]):
                 contrary.append(first)
             continue
-        spaced = spaced or any(re.match(' +"', cell) for cell in cells)
-        joined = "".join(text)
         inside = [match.group(1) for match in quoted_cell.finditer(joined)] if '"' in joined else []
         all_quoted = all_quoted and bool(inside)
         if swallows(text, dialect, width):
-            irregular += 1
             contrary.append(first)
         elif is_header:
             in_header = bool(inside)
         elif any(re.search(r'""|[\r\n]', cell) or dialect.delimiter in cell for cell in inside):
             clear.append(first)
-    return Evidence(in_header, tuple(clear), tuple(contrary), irregular, all_quoted, spaced)
+    return Evidence(in_header, tuple(clear), tuple(contrary), num_broken, all_quoted, spaced)
 
 
 def swallows(text: Sequence[str], dialect: Dialect, width: int) -> bool:

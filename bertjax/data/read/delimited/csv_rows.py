@@ -108,8 +108,8 @@ def _rows(lines: Lines, start: int, source: str, dialect: Dialect, width: int | 
 
 def _swallowed(source: str, swallowing: list[str], num_of_several_lines: int) -> Note:
     text = (
-        f"{len(swallowing)} of {num_of_several_lines} rows with line breaks in quotes look like several rows, since each "
-        f"of their lines has the header's number of fields ({lines_listing(swallowing)}); where quotes are text: "
+        f"{len(swallowing)} of {num_of_several_lines} rows with line breaks in quotes look like several rows: each of "
+        f"their lines has the header's number of fields ({lines_listing(swallowing)}); where quotes are text: "
         f"--quoting off"
     )
     return Note(source, text, logging.WARNING)
