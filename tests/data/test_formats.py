@@ -226,7 +226,7 @@ def test_json_lines_that_are_no_objects(save):
     read = read_table(path, on_bad_row="skip")
     assert read.frame["text"].tolist() == ["a", "c", "😀"]
     assert read.skipped[1:] == (
-        BadRow(path, 4, "is no JSON object but an array"),
+        BadRow(path, 4, "is no JSON object but an array (name a file that is one array .json)"),
         BadRow(path, 5, "is no JSON object but a string"),
         BadRow(path, 7, "is no JSON object: a \\u escape is half of a surrogate pair"),
     )

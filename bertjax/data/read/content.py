@@ -22,12 +22,12 @@ class Reading(NamedTuple):
     encoding: str = "utf-8"  # of text
     documents: Documents = "line"  # what a row of plain text is
     dialect: DialectSettings = DialectSettings()  # of delimited text
-    class_names: bool = False  # read the integers of a parquet column that has names for them as these names
+    class_names: bool = False  # the integers of a parquet column that has names for them become these names
 
     @classmethod
     def of(cls, table: Table, class_names: bool = False) -> "Reading":
-        """The settings of a table, and whether its labels have names."""
-        return cls(table.encoding, table.documents, DialectSettings.of(table), class_names)
+        """The settings of a table whose labels have names, or not; columns with one flag each have none."""
+        return cls(table.encoding, table.documents, DialectSettings.of(table), class_names and not table.labels)
 
 
 class Content(NamedTuple):

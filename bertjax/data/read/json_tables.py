@@ -47,7 +47,8 @@ def _records_of_lines(content: Content) -> Iterator[Mapping[str, Any]]:
         if isinstance(record, dict):
             yield from _questions([record]) or [record]
         else:
-            on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}"))
+            hint = " (name a file that is one array .json)" if isinstance(record, list) else ""
+            on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}{hint}"))
     if is_empty:
         raise DataError(f"{source} is empty; it needs one JSON object a line")
 

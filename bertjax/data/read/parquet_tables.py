@@ -80,8 +80,8 @@ def _named(frame: pd.DataFrame, names: Mapping[str, Sequence[str]], source: str)
             return [name_of(item, column) for item in cell]
         if pd.isna(cell) or cell == NO_CLASS:
             return None
-        if cell == IGNORED or isinstance(cell, str):
-            return cell
+        if cell == IGNORED:
+            return IGNORED
         if not 0 <= cell < len(names[column]):
             known = len(names[column])
             raise DataError(f"{source}: column {column!r} holds {cell}, but the schema names classes 0 to {known - 1}")

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from bertjax.data.read.content import Reading
+from bertjax.data.read.sources import read_table
 from bertjax.data.table import Table
 from bertjax.errors import DataError
 from tests.support.tables import splits_of
@@ -55,10 +57,22 @@ def test_tags_have_their_names(write, tags):
     assert labels_of(path, "token_classification", **settings) == [("B-FILM", "I-FILM"), ("O",)]
 
 
+def test_the_ignore_mark_is_no_class(write):
+    path = write({"tokens": [["a", "film"]], "tags": [[0, -100]]}, {"tags": LISTS["4.0"]})
+    assert read_table(path, Reading(class_names=True)).frame["tags"].tolist() == [["O", -100]]
+
+
 def test_lists_of_classes_have_their_names(write):
     features = {"text": TEXT, "labels": {"feature": LABEL, "_type": "Sequence"}}
     path = write({"text": ["a", "b"], "labels": [[0, 2], [1]]}, features)
     assert labels_of(path, "multi_label", label="labels") == [("neg", "so so"), ("pos",)]
+
+
+def test_flags_stay_flags(write):
+    flag = {"names": ["no", "yes"], "_type": "ClassLabel"}
+    features = {"new": flag, "old": flag}
+    path = write({"text": ["a", "b"], "new": [0, 1], "old": [1, 1]}, features)
+    assert labels_of(path, "multi_label", labels=("new", "old")) == [("old",), ("new", "old")]
 
 
 @pytest.mark.parametrize("cell", [-1, None])

@@ -185,7 +185,12 @@ REFUSED = {
     "quotes of both kinds": (
         ".tsv",
         'text\tlabel\n"say ""hi"""\tx\n"open\ty\n',
-        r"line 2 has a cell in quotes, and in line 3 a quote is text; say which holds: --quoting on or --quoting off$",
+        "line 2 has a cell in quotes, and in line 3 a quote may be text; say which holds: --quoting on or ",
+    ),
+    "a line break in a single column": (
+        ".tsv",
+        'text\n"a\nb"\nc\n',
+        r"line 2 .* line 2 .*: --quoting on or --quoting off$",
     ),
     "two separators": (
         ".csv",

@@ -140,8 +140,8 @@ def choose_quoting(
         return given._replace(quoting=False)
     quoted_line, text_line = start + found.clear[0] + 1, start + found.contrary[0] + 1
     raise DataError(
-        f"{source}: line {quoted_line} has a cell in quotes, and in line {text_line} a quote is text; say which holds: "
-        f"--quoting on or --quoting off"
+        f"{source}: line {quoted_line} has a cell in quotes, and in line {text_line} a quote may be text; say which "
+        f"holds: --quoting on or --quoting off"
     )
 
 
@@ -158,6 +158,7 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
     in_header = False
     num_broken, all_quoted, spaced = 0, True, False
     quoted_cell = _quoted_cell(dialect)
+    shows_quoting = re.compile(rf'""|[\r\n]|{re.escape(dialect.delimiter)}').search
     for first, end, cells in spans(Lines(iter(window)), 0, dialect):
         text = window[first:end]
         if cells is not None and not any(map(str.strip, cells)):
@@ -176,11 +177,13 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
             continue
         inside = [match.group(1) for match in quoted_cell.finditer(joined)] if '"' in joined else []
         all_quoted = all_quoted and bool(inside)
-        if swallows(text, dialect, width):
-            contrary.append(first)
-        elif is_header:
+        if is_header:
             in_header = bool(inside)
-        elif any(re.search(r'""|[\r\n]', cell) or dialect.delimiter in cell for cell in inside):
+        is_swallowing = swallows(text, dialect, width)
+        if is_swallowing:
+            contrary.append(first)
+        # In a single column each line looks like a row, so that line breaks say as much for quotes as against them.
+        if (not is_swallowing or width == 1) and any(map(shows_quoting, inside)):
             clear.append(first)
     return Evidence(in_header, tuple(clear), tuple(contrary), num_broken, all_quoted, spaced)
 
