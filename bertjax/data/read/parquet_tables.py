@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bertjax.data.read.content import Content, check_names
+from bertjax.data.read.content import Content, check_names, frame_of_columns
 from bertjax.data.read.notes import Note
 from bertjax.errors import DataError
 
@@ -76,7 +76,9 @@ def _named(frame: pd.DataFrame, names: Mapping[str, Sequence[str]], source: str)
     """
 
     def name_of(cell: Any, column: str) -> Any:
-        if isinstance(cell, Iterable) and not isinstance(cell, str):
+        if isinstance(cell, str):
+            return cell
+        if isinstance(cell, Iterable):
             return [name_of(item, column) for item in cell]
         if pd.isna(cell) or cell == NO_CLASS:
             return None
@@ -87,9 +89,5 @@ def _named(frame: pd.DataFrame, names: Mapping[str, Sequence[str]], source: str)
             raise DataError(f"{source}: column {column!r} holds {cell}, but the schema names classes 0 to {known - 1}")
         return names[column][int(cell)]
 
-    columns = {
-        column: pd.Series([name_of(cell, column) for cell in frame[column]], frame.index, dtype="object")
-        for column in names
-        if column in frame
-    }
-    return frame.assign(**columns)
+    columns = {column: [name_of(cell, column) for cell in frame[column]] for column in names if column in frame}
+    return frame.assign(**frame_of_columns(columns))
