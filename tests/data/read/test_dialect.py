@@ -37,6 +37,7 @@ DIALECTS = {
     "tsv, text after a quote": (".tsv", 'text\tlabel\n"Wow" he said\tx\n"b"\ty\n', TEXT, SAID_TEXT),
     "tsv, one cell in quotes": (".tsv", 'text\tlabel\na\tx\n"b"\ty\nc\tx\n', TEXT, SAID_TEXT),
     "tsv, stray quotes around line breaks": (".tsv", 'text\tlabel\n"a\tx\n\nb"\ty\n', TEXT, SAID_TEXT),
+    "tsv, many stray quotes and a doubled one": (".tsv", STRAY + '"a\tx\n' * 20 + '"b ""c"""\ty\n', TEXT, SAID_TEXT),
     "tsv, quotes inside cells": (".tsv", 'text\tlabel\nsay "hi"\tx\nb "\ty\n', TEXT, ""),
     "tsv with doubled quotes": (".tsv", 'text\tlabel\na\tx\n"say ""hi"""\ty\n', QUOTED, SAID_QUOTED),
     "tsv with quoted tabs": (".tsv", 'text\tlabel\n"a\tb"\tx\nc\ty\n', QUOTED, SAID_QUOTED),
@@ -173,6 +174,14 @@ def test_a_quoted_cell_that_swallows_rows_is_told(save, caplog, content, count, 
     assert count in message
     assert lines in message
     assert message.endswith("where quotes are text: --quoting off")
+
+
+def test_one_broken_row_of_a_tsv_with_quotes_is_left_out(save):
+    path = save("t.tsv", "text\tlabel\n" + '"say ""hi"""\tx\n' * 20 + '"Wow" he said\ty\n"a\tb"\tz\n')
+    with pytest.raises(DataError, match="line 22 has text after a quoted cell .*--quoting off"):
+        read_table(path)
+    found = columns_of(path, on_bad_row="skip")
+    assert found == {"text": ['say "hi"'] * 20 + ["a\tb"], "label": ["x"] * 20 + ["z"]}
 
 
 def test_line_breaks_in_cells_are_not_told(save, caplog):

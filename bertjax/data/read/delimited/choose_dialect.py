@@ -119,30 +119,32 @@ def choose_quoting(
         return given
     window = list(islice(lines.since(start), LOOK_AHEAD_LINES))
     is_whole = start + len(window) not in lines
-    candidates = {given: evidence(window, given, width, is_whole)}
-    has_escapes = settings.escape is None and any('\\"' in line for line in window)
-    escapes = {given.escape, "\\" if has_escapes else given.escape}
-    skips = {given.skip_initial_space, candidates[given].spaced}
-    for dialect in (given._replace(escape=e, skip_initial_space=skip) for e in escapes for skip in skips):
-        candidates[dialect] = candidates.get(dialect) or evidence(window, dialect, width, is_whole)
-    best = min(candidates, key=lambda d: (candidates[d].num_broken, d.escape != given.escape, not d.skip_initial_space))
-    if settings.quoting == "on" or given.delimiter != "\t":
-        return best
-    found = candidates[best]
-    if found.in_header:
-        return best
+    with_quotes, found = _best_with_quotes(window, given, width, is_whole, escapes=settings.escape is None)
+    if settings.quoting == "on" or given.delimiter != "\t" or found.in_header:
+        return with_quotes
     clear, contrary = len(found.clear), len(found.contrary)
-    if clear == contrary == 0:
-        return best if is_first_row and found.all_quoted else given._replace(quoting=False)
-    if clear >= OUTNUMBERS * contrary:
-        return best
-    if contrary >= OUTNUMBERS * clear:
-        return given._replace(quoting=False)
-    quoted_line, text_line = start + found.clear[0] + 1, start + found.contrary[0] + 1
-    raise DataError(
-        f"{source}: line {quoted_line} has a cell in quotes, and in line {text_line} a quote may be text; say which "
-        f"holds: --quoting on or --quoting off"
-    )
+    if clear and contrary and max(clear, contrary) < OUTNUMBERS * min(clear, contrary):
+        quoted_line, text_line = start + found.clear[0] + 1, start + found.contrary[0] + 1
+        raise DataError(
+            f"{source}: line {quoted_line} has a cell in quotes, and in line {text_line} a quote may be text; say "
+            f"which holds: --quoting on or --quoting off"
+        )
+    has_quotes = clear > contrary or (clear == contrary and is_first_row and found.all_quoted)
+    return with_quotes if has_quotes else given._replace(quoting=False)
+
+
+def _best_with_quotes(
+    window: Sequence[str], given: Dialect, width: int | None, is_whole: bool, escapes: bool
+) -> tuple[Dialect, Evidence]:
+    """The dialect with quotes that breaks the fewest rows, with escapes and without, skipping spaces or not; and what
+    speaks for it."""
+    judged = {given: evidence(window, given, width, is_whole)}
+    characters = {given.escape, "\\" if escapes and any('\\"' in line for line in window) else given.escape}
+    skips = {given.skip_initial_space, judged[given].spaced}
+    for dialect in (given._replace(escape=escape, skip_initial_space=skip) for escape in characters for skip in skips):
+        judged[dialect] = judged.get(dialect) or evidence(window, dialect, width, is_whole)
+    best = min(judged, key=lambda d: (judged[d].num_broken, d.escape != given.escape, not d.skip_initial_space))
+    return best, judged[best]
 
 
 def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whole: bool) -> Evidence:
