@@ -26,9 +26,9 @@ from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.read.conll import read_conll
 from bertjax.data.read.content import Content, Reader, check_names, frame_of_columns
 from bertjax.data.read.delimited.csv_rows import Row, csv_rows
-from bertjax.data.read.json_tables import read_json, read_json_lines
 from bertjax.data.read.notes import Note, lines_listing
-from bertjax.data.read.parquet_tables import read_parquet
+from bertjax.data.read.typed.json_tables import read_json, read_json_lines
+from bertjax.data.read.typed.parquet_tables import read_parquet
 from bertjax.errors import DataError
 
 
