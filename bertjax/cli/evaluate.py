@@ -23,6 +23,7 @@ _COLUMNS = {
     "label_delimiter": "label_delimiter",
     "candidates": "candidates",
 }
+_DIALECT = ("delimiter", "quoting", "escape")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Arguments:
     encoding: str = Table.encoding
     """Encoding of text files."""
 
+    delimiter: str | None = None
+    """What separates the cells of a csv or tsv file; default: as its suffix and its first lines say."""
+
+    quoting: Literal["on", "off"] | None = None
+    """Whether cells of a csv or tsv file may be in quotes; off: quotes are text. Default: as for training rows."""
+
+    escape: str | None = None
+    """Character of a csv or tsv file after which a quote or a delimiter is text."""
+
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row
     """What a broken row does: end with its line, or be left out, counted and listed."""
 
@@ -89,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     evaluation = evaluate(
         parsed.model,
         parsed.data,
-        columns,
+        columns | {setting: getattr(parsed, setting) for setting in _DIALECT},
         encoding=parsed.encoding,
         on_bad_row=parsed.on_bad_row,
         execution=parsed.execution,

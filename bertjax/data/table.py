@@ -70,6 +70,18 @@ class Table:
     encoding: str = "utf-8"
     """Encoding of text files."""
 
+    delimiter: str | None = None
+    """What separates the cells of a csv or tsv file, a single character (\\t for a tab); default: a comma or a tab, as
+    its suffix says, unless its first lines agree on another one."""
+
+    quoting: Literal["on", "off"] | None = None
+    """Whether a cell of a csv or tsv file that begins with a quote ends with one; off: quotes are text. Default: on,
+    and where a tab separates the cells, off unless the file clearly uses quotes so."""
+
+    escape: str | None = None
+    """Character of a csv or tsv file after which a quote or a delimiter is text; default: none, unless the file writes
+    a quote inside quotes as \\"."""
+
     documents: Documents = "line"
     """What a row of plain text (.txt) is: a line, or the whole of a file."""
 
@@ -106,6 +118,14 @@ class Table:
     contract: str | None = None
     """A JSON file of what to expect of the tables: columns, types, unique keys, labels, lengths; checked before
     training."""
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            one = len(self.delimiter) == 1 and self.delimiter not in '"\r\n'
+            require(one or self.delimiter == r"\t", "delimiter must be one character (\\t for a tab)", self.delimiter)
+        if self.escape:
+            one = len(self.escape) == 1 and self.escape not in '"\r\n' and self.escape != self.delimiter
+            require(one, "escape must be one character, no quote and not the delimiter", self.escape)
 
     @property
     def order_column(self) -> str | None:

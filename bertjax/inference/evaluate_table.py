@@ -72,7 +72,7 @@ def evaluate(
       name: a folder such as `model/` of a run, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's
         registry.
       source: the table: a file, a pattern, an address, or a name of the catalog.
-      columns: fields of `Table` that are others than in training, such as `label`.
+      columns: fields of `Table` that are others than in training, such as `label` or `delimiter`.
       encoding, on_bad_row: as in `Table`.
       execution: how to run the network.
 

@@ -62,6 +62,29 @@ def test_unusable_tables(run, tmp_path_factory, content, message):
     assert message in complaint(run(train=table(tmp_path_factory.mktemp("t"), content)))
 
 
+@pytest.mark.parametrize(
+    ("content", "flags", "message"),
+    [
+        (
+            "title,body,stars\na,b,x\n",
+            ("--delimiter", "::"),
+            "one character (\\t for a tab), got '::'",
+        ),
+        (
+            "title,body,stars\na,b,x\n",
+            ("--delimiter", ";"),
+            "has no column 'title'; its columns are title,body,stars",
+        ),
+        ("title~body~stars\na~b~x\n", (), "--delimiter names what separates them"),
+        ('title\tbody\tstars\n"a ""b"""\tc\tx\n"d\te\ty\n', (), "say which holds: --quoting on or --quoting off"),
+        ('title,body,stars\n"a" b,c,x\n', (), "where quotes are text: --quoting off"),
+    ],
+)
+def test_tables_of_another_dialect(run, tmp_path_factory, content, flags, message):
+    name = "t.tsv" if "\t" in content else "t.csv"
+    assert message in complaint(run(*flags, train=table(tmp_path_factory.mktemp("t"), content, name)))
+
+
 def test_truncated_parquet_file(run, tmp_path_factory):
     import pandas as pd
 

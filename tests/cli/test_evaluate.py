@@ -1,5 +1,6 @@
 """`bertjax evaluate`: the model's folder has the table's settings; metrics, predictions and the model agree."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def test_metrics_predictions_and_report(evaluate, finished_run, reviews, tmp_pat
     assert (status, complaint) == (2, f"bertjax: --out {out} is not empty; --overwrite replaces it\n")
     assert evaluate(tmp_path / "other.jsonl", *flags, "--overwrite")[0] == 0
     assert json.loads((out / "metrics.json").read_text()) == metrics
+
+
+def test_a_table_is_read_in_the_dialect_that_the_flags_name(evaluate, reviews, tmp_path):
+    """Its own dialect, since the training rows' is that of another file."""
+    frame = pd.read_csv(reviews)
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    frame.to_csv(plain, index=False)
+    frame.assign(title='"' + frame["title"]).to_csv(other, index=False, sep="~", quoting=csv.QUOTE_NONE)
+    status, shown, _ = evaluate(plain)
+    assert status == 0
+    assert evaluate(other, "--delimiter", "~", "--quoting", "off")[0] == 0
+    assert "--quoting off" in evaluate(other, "--delimiter", "~")[2]
+    frame.to_csv(other, index=False, quoting=csv.QUOTE_NONE, escapechar="\\")
+    assert evaluate(other, "--escape", "\\")[1] == shown
+    assert "delimiter must be one character" in evaluate(other, "--delimiter", "::")[2]
 
 
 def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):

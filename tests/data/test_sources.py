@@ -9,30 +9,15 @@ import threading
 from pathlib import Path
 
 import fsspec
-import pyarrow
-import pyarrow.parquet
 import pytest
 
+from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
+from tests.support.compressors import COMPRESSORS, zstd
 from tests.support.tables import columns_of, zipped
 
 HEADER = "text,label\n"
-
-
-def zstd(content: bytes) -> bytes:
-    return pyarrow.compress(content, codec="zstd", asbytes=True)
-
-
-COMPRESSORS = {
-    "": lambda content: content,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": zstd,
-    # As macOS makes them.
-    ".zip": lambda content: zipped(content, "t", "__MACOSX/._t"),
-}
 
 
 @pytest.mark.parametrize("compression", COMPRESSORS)
@@ -170,7 +155,7 @@ def test_files_with_other_columns(save, tmp_path):
         ("t.csv.bz2", bz2.compress(b"text,label\na,x\n")[:-9], "t.csv.bz2 cannot be read: "),
         ("t.csv.xz", lzma.compress(b"text,label\na,x\n")[:-9], "t.csv.xz cannot be read: "),
         ("t.csv.zst", zstd(b"text,label\na,x\n")[:-9], "t.csv.zst cannot be read: "),
-        ("t.csv.zip", b"no zip", "t.csv.zip cannot be read: File is not a zip file"),
+        ("t.csv.zip", b"no\0zip", "t.csv.zip cannot be read: File is not a zip file"),
         ("t.csv.zip", zipped(b"", "a.csv", "b.csv"), "cannot be read: a zip must hold one file, this one holds 2"),
         (
             "t.xls",
@@ -202,7 +187,7 @@ def test_missing_sources_are_errors(save, tmp_path):
     with pytest.raises(DataError, match="cannot be read: File name too long$"):
         read_table(f"{tmp_path}/{'t' * 300}.csv")
     with pytest.raises(DataError, match=r"^--encoding utf-9 is unknown"):
-        read_table(save("t.csv", HEADER), "utf-9")
+        read_table(save("t.csv", HEADER), Reading("utf-9"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that the system refuses to read")

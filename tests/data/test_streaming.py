@@ -1,12 +1,15 @@
 """Rows that stream through Ray Data become the examples, the counts and the complaints that rows in memory become."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
@@ -194,6 +197,39 @@ def test_bad_rows_are_left_out_and_listed(table, tiny_model, tmp_path):
         "row 22 has no text in text",
         "row 23 has no label in column 'label'",
     ]
+
+
+STREAMED = {
+    "a.csv": 'text;label\n"a; b";x\nthe film;y\n' * 9,
+    "b.csv": 'text,label\n"a, b\nfilm, c",x\n"He said \\"so\\", good",y\n' * 9,
+    "c.tsv": 'text\tlabel\n"good film he said\tx\nbad film\ty\nlong film"\ty\nfine\tx\n' * 9,
+    "d.tsv": 'text\tlabel\nthe film\tx\n"say ""hi"" now"\ty\n"bad\nfilm"\tx\n' * 9,
+    "e.csv": "label, text\nx, good\ny, bad book\n" * 9,
+}
+
+
+@pytest.mark.parametrize(("name", "content"), STREAMED.items(), ids=STREAMED)
+def test_a_dialect_is_the_same_in_both_readers(table, tiny_model, tmp_path, caplog, name, content):
+    """The first quotes come in another block than the header, and so do rows that repeat it."""
+    (tmp_path / name).write_text(content)
+    first, *others = content.splitlines(keepends=True)
+    plain = first.replace("text", "so good").replace("label", "x")
+    (tmp_path / name).write_text(first + plain * 10 + "".join(others))
+    with caplog.at_level(logging.INFO):
+        (tmp_path / "test.csv").write_text("text,label\nwho,x\nhow,y\n")
+        assert_same(replace(table, train=str(tmp_path / name)), tiny_model)
+    said = [message for message in caplog.messages if message.startswith(str(tmp_path / name))]
+    assert len(said) >= 4
+    assert said[: len(said) // 2] == said[len(said) // 2 :]
+
+
+def test_names_of_parquet_classes_are_the_same_in_both_readers(table, tiny_model, tmp_path):
+    features = {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}
+    rows = pa.table({"text": [f"film {i}" for i in range(20)], "label": [0, 1] * 10})
+    rows = rows.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(rows, tmp_path / "t.parquet")
+    streamed = assert_same(replace(table, train=str(tmp_path / "t.parquet"), test=None), tiny_model)
+    assert streamed.vocabulary == ("neg", "pos")
 
 
 def cut_short(folder):

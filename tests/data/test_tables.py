@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bertjax.data.read.catalog_tables import in_catalog
+from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.data.rows.label_vocabulary import class_indices, label_vocabulary
 from bertjax.data.rows.labelled_rows import preprocess
@@ -111,7 +112,7 @@ def test_other_broken_sources(tmp_path):
     latin = write(tmp_path / "t.csv", "text,label\ncafé,x\nb,y\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"is not utf-8: byte 0xe9 .* --encoding"):
         read_table(latin)
-    assert read_table(latin, "latin-1").frame["text"][0] == "café"
+    assert read_table(latin, Reading("latin-1")).frame["text"][0] == "café"
     with pytest.raises(DataError, match="line 1 is no JSON object"):
         read_table(write(tmp_path / "t.jsonl", '{"text": 1'))
     with pytest.raises(DataError, match="cannot be read"):

@@ -3,8 +3,9 @@
 import io
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.read_splits import RowSplits, read_splits
@@ -73,9 +74,11 @@ def rows_of(texts: list[Any], pairs: list[Any] | None, labels: list[Any]) -> Row
     return Rows(texts, pairs, labels, list(range(len(texts))))
 
 
-def columns_of(source: str, *options: Any) -> dict[str, list[Any]]:
+def columns_of(
+    source: str, encoding: str = "utf-8", on_bad_row: Literal["stop", "skip"] = "stop"
+) -> dict[str, list[Any]]:
     """The cells of a source, column by column."""
-    return read_table(source, *options).frame.to_dict("list")
+    return read_table(source, Reading(encoding), on_bad_row).frame.to_dict("list")
 
 
 def zipped(content: bytes, *names: str) -> bytes:

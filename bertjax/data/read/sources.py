@@ -4,15 +4,11 @@ A source is a file, a pattern of several, an address (on the web, or in a store 
 catalog.
 """
 
-import bz2
-import gzip
 import io
 import logging
-import lzma
 import re
 import sys
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +23,10 @@ import pandas as pd
 from bertjax import catalog
 from bertjax.data.read.bad_rows import BadRow, OnBadRow
 from bertjax.data.read.catalog_tables import in_catalog, read_catalog
-from bertjax.data.read.file_formats import READERS, Content, Reader, read_document
+from bertjax.data.read.compression import COMPRESSIONS, decompressed
+from bertjax.data.read.content import Content, Reader, Reading
+from bertjax.data.read.file_formats import READERS, read_document
+from bertjax.data.read.notes import OnNote, logged_notes
 from bertjax.data.table import Documents
 from bertjax.errors import DataError
 
@@ -35,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
 _LISTED = 3
+_DEFAULT_READING = Reading()
 
 
 class ReadTable(NamedTuple):
@@ -45,20 +45,16 @@ class ReadTable(NamedTuple):
 
 
 def read_table(
-    source: str,
-    encoding: str = "utf-8",
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    documents: Documents = "line",
+    source: str, reading: Reading = _DEFAULT_READING, on_bad_row: Literal["stop", "skip"] = "stop"
 ) -> ReadTable:
     """All columns and rows of a source.
 
     Args:
       source: a path, a pattern of paths (`*.csv`, read in the order of their names), an address, or the name of a
         catalog data set.
-      encoding: of text files; a byte order mark is dropped.
+      reading: how its files are read.
       on_bad_row: "stop" raises at the first broken row; "skip" leaves broken rows out, and logs and returns them. A row
         is broken when it has more or fewer fields than the header, or is no JSON object.
-      documents: whether a row of plain text is a line or a file.
 
     Raises:
       DataError: the source is missing, empty, broken (with its line) or of an unknown format, or its files have
@@ -70,7 +66,8 @@ def read_table(
     files = files_of(source)
     skipped: list[BadRow] = []
     on_broken = stop if on_bad_row == "stop" else skipped.append
-    frame = _joined((file.name, part) for file in files for part in read_frames(file, encoding, on_broken, documents))
+    with logged_notes() as on_note:
+        frame = _joined((file.name, part) for file in files for part in read_frames(file, reading, on_broken, on_note))
     if frame.empty:
         raise DataError(f"{source} has no rows" + (f" but {listing(skipped)}" if skipped else ""))
     if skipped:
@@ -102,16 +99,21 @@ def files_of(source: str) -> list[File]:
 
 
 def read_frames(
-    file: File, encoding: str, on_bad_row: OnBadRow, documents: Documents = "line", most_rows: int = sys.maxsize
+    file: File, reading: Reading, on_bad_row: OnBadRow, on_note: OnNote, most_rows: int = sys.maxsize
 ) -> Iterator[pd.DataFrame]:
     """The rows of a file, in frames of `most_rows` rows or fewer.
 
     Raises:
       DataError: the file cannot be read, or is of an unknown format.
     """
-    read, decompress = _format(file.name, documents)
-    with _reading(file.name), file.open() as compressed, decompress(compressed) as content:
-        for frame in read(Content(content, file.name, encoding, on_bad_row, most_rows)):
+    kind, compression = _format(file.name, reading.documents)
+    read: Reader = read_document if reading.documents == "file" else READERS[kind]
+    with (
+        _reading(file.name),
+        file.open() as stored,
+        decompressed(stored, file.name, kind, compression, on_note) as content,
+    ):
+        for frame in read(Content(content, file.name, reading, on_bad_row, on_note, most_rows)):
             for start in range(0, max(1, len(frame)), most_rows):
                 yield frame.iloc[start : start + most_rows].reset_index(drop=True)
 
@@ -191,42 +193,17 @@ def stop(row: BadRow) -> None:
     raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
 
-def _format(name: str, documents: Documents) -> tuple[Reader, Callable[[BinaryIO], Any]]:
+def _format(name: str, documents: Documents) -> tuple[str, str]:
+    """The suffixes of a file's format and of its compression, which is empty without one."""
     is_web = re.match("https?://", name, re.IGNORECASE)
     *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
-    decompress = _DECOMPRESSORS.get(last)
-    kind = last if decompress is None else outer[-1]
+    kind, compression = (outer[-1], last) if last in COMPRESSIONS else (last, "")
     if kind not in READERS:
-        known, compressions = ", ".join(READERS), ", ".join(_DECOMPRESSORS)
+        known, compressions = ", ".join(READERS), ", ".join(COMPRESSIONS)
         raise DataError(f"{name}: unknown format; bertjax reads {known}, compressed ({compressions}) or not")
     if documents == "file" and kind != ".txt":
         raise DataError(f"--documents file makes one row of a .txt file, and {name} is none; leave it out")
-    return read_document if documents == "file" else READERS[kind], decompress or (lambda file: file)
-
-
-def _unzstd(file: BinaryIO) -> BinaryIO:
-    # The standard library has no zstd before Python 3.14; parquet needs pyarrow anyway.
-    import pyarrow
-
-    return pyarrow.input_stream(file, compression="zstd")
-
-
-def _unzip(file: BinaryIO) -> BinaryIO:
-    with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
-        # macOS adds a folder of its own to its archives.
-        inside = [f for f in archive.infolist() if not f.is_dir() and not f.filename.startswith("__MACOSX/")]
-        if len(inside) != 1:
-            raise ValueError(f"a zip must hold one file, this one holds {len(inside)}")
-        return io.BytesIO(archive.read(inside[0]))
-
-
-_DECOMPRESSORS: Mapping[str, Callable[[BinaryIO], Any]] = {
-    ".gz": partial(gzip.open, mode="rb"),
-    ".bz2": partial(bz2.open, mode="rb"),
-    ".zst": _unzstd,
-    ".xz": partial(lzma.open, mode="rb"),
-    ".zip": _unzip,
-}
+    return kind, compression
 
 
 def _joined(parts: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:

@@ -4,12 +4,13 @@ Every table that trains or evaluates a model is read here, but for the training 
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 
+from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import ReadTable, listing, read_table
 from bertjax.data.rows.cells import cell_types, check_one_type
 from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
@@ -22,6 +23,8 @@ from bertjax.data.validate.data_report import TableReport
 from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+_LISTED_COLUMNS = 50
 
 
 class LabelledTable(NamedTuple):
@@ -56,9 +59,8 @@ def read_labelled_tables(
       DataError: a source, column, text or label that cannot be used, or a broken contract.
       ConfigError: a contract that cannot be read, or an unknown preprocessing step.
     """
-    reads = {
-        side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
-    }
+    reading = Reading.of(table, class_names=task_format.indexed)
+    reads = {side: read_table(source, reading, table.on_bad_row) for side, source in sources.items()}
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
     findings = _check_contract(table, sources, reads)
@@ -107,10 +109,20 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
     """Raises DataError where a table lacks a needed column."""
-    columns = list(columns)
+    columns = list(map(str, columns))
     for name in needed:
         if name not in columns:
-            raise DataError(f"{source} has no column {name!r}; its columns are {', '.join(map(str, columns))}")
+            raise DataError(f"{source} has no column {name!r}; its columns are {_column_listing(columns, name)}")
+
+
+def _column_listing(columns: Sequence[str], needed: str) -> str:
+    """The columns of a table, and why the needed one may not be among them."""
+    shown = ", ".join(columns[:_LISTED_COLUMNS])
+    shown += f" and {len(columns) - _LISTED_COLUMNS} more" if len(columns) > _LISTED_COLUMNS else ""
+    if len(columns) == 1 and needed in columns[0]:
+        return f"{shown}; if that is a line of several cells, --delimiter names what separates them"
+    spaced = next((column for column in columns if column.strip() == needed), None)
+    return shown if spaced is None else f"{shown}; {spaced!r} has spaces around it"
 
 
 def contract_error(table: Table, source: str, broken: str) -> DataError:

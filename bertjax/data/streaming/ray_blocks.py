@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bertjax.data.read.bad_rows import PLACE, BadRow
+from bertjax.data.read.content import Reading
+from bertjax.data.read.notes import Note
 from bertjax.data.read.sources import File, read_frames
 from bertjax.data.streaming.encode_block import EncodedBlock, Recipe, encode_block
 from bertjax.errors import DataError, UserError
@@ -36,6 +38,7 @@ class FileBlock(NamedTuple):
     file: str  # name of the file
     columns: tuple[str, ...] = ()  # all columns of these rows
     broken: tuple[BadRow, ...] = ()  # rows that cannot be read, in their order
+    notes: tuple[Note, ...] = ()  # what the user should know of the file
     frame: pd.DataFrame | None = None  # the rows, until they are encoded
     encoded: EncodedBlock | None = None  # the encoded rows; None where there are none
     error: str = ""  # one line that says why the rest of the file cannot be read; empty without an error
@@ -91,19 +94,22 @@ def _read_files(files: Sequence[File], recipe: Recipe, block_rows: int) -> Itera
 
 def _read_file(file: File, recipe: Recipe, block_rows: int) -> Iterator[FileBlock]:
     table = recipe.table
+    reading = Reading.of(table, class_names=recipe.task_format.indexed)
     broken: list[BadRow] = []
+    notes: list[Note] = []
     error = ""
     try:
-        for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
+        for frame in read_frames(file, reading, broken.append, notes.append, block_rows):
             # A record of JSON lines may lack a key that others have.
             places = [PLACE] if PLACE in frame.columns else []
             cells = frame.reindex(columns=[*recipe.frame_columns, *places])
-            yield FileBlock(file.name, tuple(map(str, frame.columns)), tuple(broken), cells)
+            yield FileBlock(file.name, tuple(map(str, frame.columns)), tuple(broken), tuple(notes), cells)
             broken.clear()
+            notes.clear()
     except DataError as caught:
         error = str(caught)
-    if broken or error:
-        yield FileBlock(file.name, broken=tuple(broken), error=error)
+    if broken or notes or error:
+        yield FileBlock(file.name, broken=tuple(broken), notes=tuple(notes), error=error)
 
 
 def _blocks(table: Any) -> Iterator[FileBlock]:

@@ -11,6 +11,8 @@ import numpy as np
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
 from bertjax.data.read.catalog_tables import in_catalog
+from bertjax.data.read.content import Reading
+from bertjax.data.read.notes import logged_notes
 from bertjax.data.read.sources import File, files_of, read_frames
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
 from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
@@ -61,8 +63,11 @@ def stream_splits(
     store = DiskStore(catalog.cache_folder() / "streams")
     token_dtype = np.min_scalar_type(len(encoding.tokenizer) - 1)
     statistics = StreamStatistics(table, task_format, store, token_dtype, contract)
-    for block in encoded_blocks(files, table.train, recipe, block_rows):
-        statistics.add(block)
+    with logged_notes() as on_note:
+        for block in encoded_blocks(files, table.train, recipe, block_rows):
+            for note in block.notes:
+                on_note(note)
+            statistics.add(block)
     statistics.finish()
 
     rows = {side: labelled.rows for side, labelled in tables.items()}
@@ -95,4 +100,6 @@ def _check_streamed(table: Table, task_format: TaskFormat) -> None:
 
 def _columns(file: File, table: Table) -> list[str]:
     """The columns of the first rows of a file; a broken row among them is reported by the pass over all rows."""
-    return list(next(read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)).columns)
+    # So are its notes.
+    frames = read_frames(file, Reading.of(table), lambda row: None, lambda note: None, BLOCK_ROWS)
+    return list(next(frames).columns)

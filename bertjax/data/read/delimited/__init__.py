@@ -1,0 +1,1 @@
+"""Delimited text: the dialect of a file, and its rows."""

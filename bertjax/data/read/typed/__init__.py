@@ -1,0 +1,1 @@
+"""Formats whose cells have types."""
