@@ -121,6 +121,7 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
             f"--steps {' '.join(table.steps)}: the labels of {task_format.task} point at places in the text, which a "
             f"step would move; leave --steps out"
         )
+    _check_label_names(table)
     if table.validation_size is not None:
         if table.validation:
             raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
@@ -136,6 +137,17 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
         if table.split != split and column is not None:
             raise ConfigError(f"--{name} is for --split {split}, but --split is {table.split}; leave one out")
     _check_folds(table)
+
+
+def _check_label_names(table: Table) -> None:
+    names = table.label_names
+    if names is None:
+        return
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--label-names has a name twice: {' '.join(names)}")
+    if table.labels or table.labels_as == "names":
+        other = "--label-columns" if table.labels else "--labels-as names"
+        raise ConfigError(f"--label-names is for lists of 0 and 1 in one column, which {other} rules out; give one")
 
 
 def _check_folds(table: Table) -> None:

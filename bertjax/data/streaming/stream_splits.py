@@ -4,9 +4,11 @@ One pass over the training rows encodes them, writes their tokens to the disk, a
 which the rows are split as rows in memory are.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
@@ -48,6 +50,8 @@ def stream_splits(
     files = files_of(table.train)
     columns = _columns(files[0], table)
     table = task_format.with_usual_columns(table, columns)
+    frames = (frame for file in files for frame in _frames(file, table))
+    table = task_format.decided(table, frames)
     contract = read_contract(table.contract) if table.contract else None
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)
@@ -94,5 +98,10 @@ def _check_streamed(table: Table, task_format: TaskFormat) -> None:
 
 
 def _columns(file: File, table: Table) -> list[str]:
-    """The columns of the first rows of a file; a broken row among them is reported by the pass over all rows."""
-    return list(next(read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)).columns)
+    """The columns of the first rows of a file."""
+    return list(next(_frames(file, table)).columns)
+
+
+def _frames(file: File, table: Table) -> Iterator[pd.DataFrame]:
+    """The rows of a file; a broken one is left out, and reported by the pass that encodes them all."""
+    return read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)
