@@ -80,13 +80,17 @@ def label_text(cell: Any, merge: bool = False) -> str | None:
     return plain_spelling(label) if merge and label is not None else label
 
 
-def label_texts(cell: Any, delimiter: str | None = None) -> list[str | None]:
+def label_texts(cell: Any, table: Table) -> list[str | None]:
     """The labels in a cell: the items of a list, the parts between delimiters, or the cell itself."""
-    if isinstance(cell, list | tuple | np.ndarray):
-        return [label_text(item) for item in cell]
-    if isinstance(cell, str) and delimiter is not None:
-        return [item.strip() for item in cell.split(delimiter) if item.strip()]
-    return [label_text(cell)]
+    if isinstance(cell, str) and (table.labels_as or table.label_delimiter):
+        try:
+            cell = read_list({table.label: cell}, table.label, table.label_delimiter, any_order=True)
+        except BadCell:
+            return [None]
+    items = plain(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    if table.flag_names:
+        items = [name for name, flag in zip(table.flag_names, items, strict=False) if as_flag(flag)]
+    return [label_text(item, table.merges_labels) for item in items]
 
 
 def read_label(cells: Mapping[str, Any], column: str, merge: bool = False) -> str:
@@ -123,6 +127,11 @@ def read_number(cells: Mapping[str, Any], column: str) -> float:
     return number
 
 
+def as_flag(cell: Any) -> bool | None:
+    """A truth value, written as 0 and 1 or true and false; None for anything else."""
+    return _FLAGS.get(str(cell).strip().lower())
+
+
 def read_flag(cells: Mapping[str, Any], column: str) -> bool:
     """A truth value, written as 0 and 1 or true and false.
 
@@ -130,7 +139,7 @@ def read_flag(cells: Mapping[str, Any], column: str) -> bool:
       BadCell: any other value.
     """
     cell = cells[column]
-    flag = _FLAGS.get(str(cell).strip().lower())
+    flag = as_flag(cell)
     if flag is None:
         raise BadCell(f"holds {shown(cell)} in column {column!r}, which must say 0 or 1")
     return flag

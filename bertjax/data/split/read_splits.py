@@ -75,7 +75,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
         rows["test"],
         split.vocabulary,
         table,
-        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed, split.contradictions),
     )
 
 
@@ -195,5 +195,5 @@ def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> Ro
     blank = np.flatnonzero(is_blank(cells))
     if len(blank):
         raise blank_order_error(table, blank)
-    order = hash64(cells.astype(str)) if table.group else sortable_times(cells, table.train)
+    order = hash64(cells.astype(str).str.strip()) if table.group else sortable_times(cells, table.train)
     return keys._replace(order=order[np.searchsorted(train.usable, train.rows.positions)])

@@ -82,7 +82,7 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         cells = frame[table.order_column]
         blank_order = np.flatnonzero(is_blank(cells.iloc[parsed.rows.positions]))
         cells = cells.iloc[rows.positions]
-        order = pd.Series(hash64(cells.astype(str))) if table.group else cells
+        order = pd.Series(hash64(cells.astype(str).str.strip())) if table.group else cells
     return EncodedBlock(
         num_rows=len(frame),
         cell_types=task_format.label_types(frame, table),

@@ -82,7 +82,7 @@ def stream_splits(
         evaluated["test"],
         split.vocabulary,
         table,
-        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed, split.contradictions),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bertjax.data.rows.cells import BadCell, label_text, read_list, shown
+from bertjax.data.rows.cells import BadCell, as_flag, label_text, read_list, shown
 from bertjax.data.rows.literals import looks_like_list
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, DataError
@@ -74,20 +74,13 @@ def _items(cells: Mapping[str, Any], table: Table) -> list[Any]:
 
 def _flagged(items: Sequence[Any], table: Table) -> tuple[str, ...]:
     names = table.flag_names
-    flags = [_flag(item) for item in items]
+    flags = [as_flag(item) for item in items]
     if None in flags or len(flags) != len(names):
         raise BadCell(
             f"holds {shown(items)} in column {table.label!r}, which must have a 0 or 1 for each of the "
             f"{len(names)} --label-names"
         )
     return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
-
-
-def _flag(item: Any) -> bool | None:
-    """A flag in a list: a truth value, or 0 or 1 as a number or as text; None for anything else."""
-    if isinstance(item, bool):
-        return item
-    return {"0": False, "1": True, "0.0": False, "1.0": True}.get(str(item).strip())
 
 
 def _flags_in(table: Table, rows: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
@@ -104,7 +97,7 @@ def _flags_in(table: Table, rows: Iterable[Mapping[str, Any]]) -> tuple[int, str
             continue
         if not items:
             continue
-        flags = [_flag(item) for item in items]
+        flags = [as_flag(item) for item in items]
         is_bool = all(isinstance(item, bool) for item in items)
         if None in flags or (len(items) == 1 and not is_bool):
             others += 1
