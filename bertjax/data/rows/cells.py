@@ -171,7 +171,7 @@ def read_list(
             raise BadCell(f"holds the set {shown(cell)} in column {column!r}, whose order is not known; write a list")
         return sorted(items, key=str)
     if isinstance(cell, str):
-        if looks_like_list(cell) and (delimiter is None or delimiter in cell):
+        if looks_like_list(cell) and (delimiter is None or delimiter in cell or items is not None):
             raise BadCell(
                 f"holds {shown(cell)} in column {column!r}, which begins like a list and is none that can be read; "
                 f'write lists as in ["a", "b"]'

@@ -119,7 +119,8 @@ def label_indices(labels: Sequence[Sequence[str]], vocabulary: Sequence[str], so
     index = {label: i for i, label in enumerate(vocabulary)}
     unseen = sorted({label for of_row in labels for label in of_row} - set(index))
     if unseen:
-        alike = [label for label in unseen if plain_spelling(label) in map(plain_spelling, vocabulary)]
+        known = set(map(plain_spelling, vocabulary))
+        alike = [label for label in unseen if plain_spelling(label) in known]
         raise DataError(
             f"{source} has labels that training never saw: {', '.join(map(repr, unseen))}; "
             f"training has {', '.join(map(repr, vocabulary))}"

@@ -42,7 +42,8 @@ def warn_of_contradictions(
     listed = "; ".join(" and ".join(map(described, pair)) for pair in pairs[:_LISTED].tolist())
     more = f"; {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
     logger.warning(
-        "%s: %d text%s with different labels, case and spaces aside: %s%s; of rows with one text the first is kept",
+        "%s: %d text%s with different labels, case and spaces aside: %s%s; of rows with the same text the first "
+        "is kept",
         source, len(pairs), " stands in rows" if len(pairs) == 1 else "s stand in rows", listed, more,
     )  # fmt: skip
     return len(pairs)

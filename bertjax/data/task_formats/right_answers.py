@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DESCRIPTIONS: Mapping[AnswerAs, str] = {
-    "text": "the text of the right candidate",
-    "letter": "its letter",
-    "index0": "its number, counted from 0",
-    "index1": "its number, counted from 1",
+    "text": "the right candidate's text",
+    "letter": "the right candidate's letter",
+    "index0": "the right candidate's number, counted from 0",
+    "index1": "the right candidate's number, counted from 1",
 }
 
 
@@ -72,8 +72,8 @@ def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]]) -> T
     # Typed integers were written by a program, and programs count from 0.
     if set(best) == {"index0", "index1"} and not has_text:
         logger.warning(
-            "%s is read as the number of the right candidate, counted from 0, though no row has a 0; if it counts "
-            "from 1, give --answer-as index1", where,
+            "%s is read as %s, though no row has a 0; if it counts from 1, give --answer-as index1",
+            where, _DESCRIPTIONS["index0"],
         )  # fmt: skip
         return replace(table, answer_as="index0")
     clash = next((pair for pair in combinations(best, 2) if frozenset(pair) in clashes), None)
