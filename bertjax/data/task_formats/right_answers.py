@@ -57,11 +57,12 @@ def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]]) -> T
         return table
     fits: Counter[AnswerAs] = Counter()
     clashes: dict[frozenset[AnswerAs], tuple[int, Any]] = {}
-    has_text = False
+    has_text, usable = False, 0
     for row, (cell, candidates) in enumerate(rows, start=1):
         readings = _readings(cell, candidates)
         fits.update(readings.keys())
         has_text |= isinstance(cell, str)
+        usable += bool(readings)
         for pair in combinations(readings, 2):
             if readings[pair[0]] != readings[pair[1]]:
                 clashes.setdefault(frozenset(pair), (row, cell))
@@ -70,7 +71,7 @@ def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]]) -> T
         return table
     where = f"{table.train}: column {table.label!r}"
     # Typed integers were written by a program, and programs count from 0.
-    if set(best) == {"index0", "index1"} and not has_text:
+    if best == ["index0", "index1"] and fits["index0"] == usable and not has_text:
         logger.warning(
             "%s is read as %s, though no row has a 0; if it counts from 1, give --answer-as index1",
             where, _DESCRIPTIONS["index0"],
