@@ -8,6 +8,7 @@ import pytest
 
 from bertjax.cli.main import main
 from bertjax.inference.predictor import Predictor
+from tests.support.models import WORDS
 
 
 @pytest.fixture
@@ -67,3 +68,48 @@ def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monke
         assert complaint in shown.splitlines()[-1]
         assert shown.count("bertjax:") == 1
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "flags", "reading"),
+    [
+        (
+            "multi_label",
+            [{"text": f"a {word}", "labels": str([i % 2, 0, i % 3 % 2])} for i, word in enumerate(WORDS[5:25])],
+            ("--label-names", "odd", "none", "third"),
+            {"data.label": "labels", "data.labels_as": "flags", "data.label_names": ["odd", "none", "third"]},
+        ),
+        (
+            "multiple_choice",
+            [
+                {"question": f"a {word}", "A": "2", "B": "3", "C": "1", "answer": i % 3 + 1}
+                for i, word in enumerate(WORDS[5:25])
+            ],
+            ("--candidates", "A", "B", "C", "--answer-as", "index1"),
+            {"data.label": "answer", "data.candidates": ["A", "B", "C"], "data.answer_as": "index1"},
+        ),
+    ],
+)
+def test_rows_are_read_by_the_rules_of_training(in_folder, tiny_model, capsys, task, rows, flags, reading):
+    """Alone, the table to judge could be read otherwise."""
+    pd.DataFrame(rows).to_csv("train.csv", index=False)
+    pd.DataFrame(rows[:3]).to_csv("test.csv", index=False)
+    command = [
+        "--model",
+        str(tiny_model),
+        "--train",
+        "train.csv",
+        "--test",
+        "test.csv",
+        "--leaks",
+        "report",
+        "--out",
+        "run",
+    ]
+    assert main(["finetune", *command, "--task", task, "--epochs", "1", "--max-length", "16", *flags]) == 0
+    stored = json.loads(Path("run/model/config.json").read_text())["bertjax"]["reading"]
+    assert stored == reading
+    assert main(["evaluate", "--model", "run/model", "--data", "test.csv", "--out", "judged"]) == 0
+    judged, trained = (json.loads(Path(folder, "metrics.json").read_text()) for folder in ("judged", "run"))
+    assert judged.items() <= trained.items()
+    capsys.readouterr()

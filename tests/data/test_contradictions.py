@@ -103,6 +103,20 @@ def test_every_task_and_both_readers(tmp_path, tiny_model, ray_session, caplog, 
         assert f"row {len(records) + 1}" in said[0]
 
 
+def test_a_test_table_may_contradict_the_training_rows(tmp_path, caplog):
+    train = write(tmp_path, pd.DataFrame(OTHERS, columns=["text", "label"]))
+    test = tmp_path / "test.csv"
+    test.write_text(
+        "text,label\nPLOT 0,neg\nplot  1,neg\nplot 2,neg\nplot 2,pos\nfilm,pos\n"
+    )  # 0 has pos, 1 neg, 2 pos
+    splits_of(Table(train, test=str(test)), "classification")
+    assert "the text of 1 training row has another label in the validation or test table" in caplog.text
+    caplog.clear()
+    test.write_text("text,label\nplot 0,pos\nplot 1,neg\n")
+    splits_of(Table(train, test=str(test)), "classification")
+    assert "another label" not in caplog.text
+
+
 def test_rows_are_numbered_as_in_the_table(tmp_path, caplog):
     """Rows that are skipped, and those that the preprocessing empties, count."""
     rows = [("x", None), ("http://a.b", "pos"), *PAIRS, *OTHERS]

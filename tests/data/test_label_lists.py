@@ -169,6 +169,24 @@ def test_labels_of_two_types_are_not_one_label(table_of, tmp_path, cells):
         read(Table(str(path)))
 
 
+@pytest.mark.parametrize(
+    ("cells", "settings"),
+    [
+        (["['a', 'b']", "['c']", "[]"], {}),
+        (["{'a', 'b'}", "{'c'}", "set()"], {"label_delimiter": ","}),
+        (["[1, 1, 0]", "[0, 0, 1]", "[0, 0, 0]"], {"label_names": ("a", "b", "c")}),
+    ],
+    ids=["lists", "sets", "flags"],
+)
+def test_a_contract_knows_the_labels_in_lists(table_of, tmp_path, cells, settings):
+    contract = tmp_path / "contract.json"
+    contract.write_text(json.dumps({"labels": ["a", "b", "c"]}))
+    assert read(table_of("csv", cells, contract=str(contract), **settings))[1] == [("a", "b"), ("c",), ()]
+    contract.write_text(json.dumps({"labels": ["a", "b"]}))
+    with pytest.raises(DataError, match="'labels' is one of a, b, but not in 1 row .the first is row 2: "):
+        read(table_of("csv", cells, contract=str(contract), **settings))
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_flags_that_stream(table_of, kind, tiny_model, ray_session):

@@ -96,6 +96,11 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
             table.train, leaks, removed,
         )  # fmt: skip
+    if contradicting := _contradicting_leaks(keys, task_format, tables.values()):
+        logger.warning(
+            "%s: the text of %d training row%s has another label in the validation or test table",
+            table.train, contradicting, "" if contradicting == 1 else "s",
+        )  # fmt: skip
     duplicates = len(keys.texts) - len(distinct)
     return SplitRows(train, held_out, vocabulary, duplicates, leaks, removed, contradictions)
 
@@ -115,6 +120,15 @@ def leak_hashes(rows: Rows) -> np.ndarray:
         (_normalised(as_string(text)), None if pair is None else _normalised(as_string(pair))) for text, pair in places
     )
     return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]
+
+
+def _contradicting_leaks(keys: RowKeys, task_format: TaskFormat, tables: Iterable[Rows]) -> int:
+    """Training rows whose text stands in another table, and never with their label there."""
+    contradicts = np.zeros(len(keys.leaks), bool)
+    for rows in tables:
+        texts, answers = leak_hashes(rows), hash64(map(task_format.comparable, rows.labels))
+        contradicts |= np.isin(keys.leaks, texts) & ~np.isin(keys.leaks ^ keys.answers, texts ^ answers)
+    return int(contradicts.sum())
 
 
 def _normalised(text: str) -> str:
