@@ -3,12 +3,22 @@
 import json
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
 
 from bertjax.cli.main import main
+from bertjax.config import read_config_json
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.labelled_table import preprocessing_of
+from bertjax.data.table import Table
 from bertjax.inference.predictor import Predictor
-from tests.support.models import WORDS
+from bertjax.model_folder import save_pretrained, stored_reading
+from bertjax.tasks import make_model
+from bertjax.training.settings.data_config import reading_of
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from tests.support.models import TINY, WORDS
+from tests.support.tables import splits_of
 
 
 @pytest.fixture
@@ -70,46 +80,44 @@ def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monke
     assert not Path(out).exists()
 
 
-@pytest.mark.parametrize(
-    ("task", "rows", "flags", "reading"),
-    [
-        (
-            "multi_label",
-            [{"text": f"a {word}", "labels": str([i % 2, 0, i % 3 % 2])} for i, word in enumerate(WORDS[5:25])],
-            ("--label-names", "odd", "none", "third"),
-            {"data.label": "labels", "data.labels_as": "flags", "data.label_names": ["odd", "none", "third"]},
-        ),
-        (
-            "multiple_choice",
-            [
-                {"question": f"a {word}", "A": "2", "B": "3", "C": "1", "answer": i % 3 + 1}
-                for i, word in enumerate(WORDS[5:25])
-            ],
-            ("--candidates", "A", "B", "C", "--answer-as", "index1"),
-            {"data.label": "answer", "data.candidates": ["A", "B", "C"], "data.answer_as": "index1"},
-        ),
-    ],
-)
-def test_rows_are_read_by_the_rules_of_training(in_folder, tiny_model, capsys, task, rows, flags, reading):
+READINGS = {
+    "multi_label": (
+        {"labels": [str([i % 2, 0, i % 3 % 2]) for i in range(20)]},
+        {"label_names": ("odd", "none", "third")},
+        {"data.label": "labels", "data.labels_as": "flags", "data.label_names": ["odd", "none", "third"]},
+        [[], ["odd", "third"], []],
+    ),
+    "multiple_choice": (
+        {"A": ["2"] * 20, "B": ["3"] * 20, "C": ["1"] * 20, "answer": [i % 3 + 1 for i in range(20)]},
+        {"text": ("text",), "candidates": ("A", "B", "C"), "answer_as": "index1"},
+        {"data.label": "answer", "data.candidates": ["A", "B", "C"], "data.answer_as": "index1"},
+        [0, 1, 2],
+    ),
+    "classification": (
+        {"label": [["1", "1.0", "2"][i % 3] for i in range(20)]},
+        {"label_spelling": "merge"},
+        {"data.label_spelling": "merge"},
+        ["1", "1", "2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("task", READINGS)
+def test_rows_are_read_by_the_rules_of_training(in_folder, tiny_model, capsys, task):
     """Alone, the table to judge could be read otherwise."""
-    pd.DataFrame(rows).to_csv("train.csv", index=False)
-    pd.DataFrame(rows[:3]).to_csv("test.csv", index=False)
-    command = [
-        "--model",
-        str(tiny_model),
-        "--train",
-        "train.csv",
-        "--test",
-        "test.csv",
-        "--leaks",
-        "report",
-        "--out",
-        "run",
-    ]
-    assert main(["finetune", *command, "--task", task, "--epochs", "1", "--max-length", "16", *flags]) == 0
-    stored = json.loads(Path("run/model/config.json").read_text())["bertjax"]["reading"]
-    assert stored == reading
-    assert main(["evaluate", "--model", "run/model", "--data", "test.csv", "--out", "judged"]) == 0
-    judged, trained = (json.loads(Path(folder, "metrics.json").read_text()) for folder in ("judged", "run"))
-    assert judged.items() <= trained.items()
+    columns, settings, reading, true = READINGS[task]
+    frame = pd.DataFrame({"text": [f"a {word}" for word in WORDS[5:25]], **columns})
+    frame.to_csv("train.csv", index=False)
+    frame[:3].to_csv("test.csv", index=False)
+    splits = splits_of(Table("train.csv", **settings), task)
+    model = make_model(TINY, task, splits.vocabulary)
+    save_pretrained(
+        "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model),
+        preprocessing=preprocessing_of(splits.table), max_length=16,
+        reading=reading_of(FineTuneConfig(task=task), splits.table),
+    )  # fmt: skip
+    assert stored_reading(read_config_json(Path("model"))) == reading
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--out", "judged"]) == 0
+    lines = Path("judged/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["true"] for line in lines] == true
     capsys.readouterr()
