@@ -45,7 +45,7 @@ class Table:
 
     labels_as: Literal["names", "flags"] | None = None
     """What a list in the label column holds: the row's labels (`names`), or a 0 or 1 for each of --label-names
-    (`flags`). Default: decided from the whole column."""
+    (`flags`). Default: names, but lists of one length that hold only 0 and 1 are refused."""
 
     label_names: tuple[str, ...] | None = None
     """Labels that the places of such a list of 0 and 1 stand for, in their order."""

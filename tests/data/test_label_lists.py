@@ -114,7 +114,7 @@ LABELS = {
 def test_lists_of_labels_stay(table_of, kind, cells):
     written = list(map(repr, cells)) if kind in ("csv", "tsv", "xlsx") else cells
     table, labels = read(table_of(kind, written))
-    assert table.labels_as == "names"
+    assert table.labels_as is None
     assert labels == [tuple(dict.fromkeys(map(str, of_row))) for of_row in cells]
 
 
@@ -147,6 +147,15 @@ def test_one_odd_row_does_not_make_labels_of_flags(table_of, cell, message):
     assert skipped == names_of(np.delete(FLAGS, 3, axis=0))
 
 
+def test_flags_in_a_test_table_are_not_read_as_labels(table_of, tmp_path):
+    """They have the names of ids."""
+    train = table_of("json", LABELS["ids"]).train
+    test = tmp_path / "test.jsonl"
+    test.write_text("\n".join(json.dumps({"text": f"book {i}", "labels": row}) for i, row in enumerate(FLAGS.tolist())))
+    with pytest.raises(DataError, match=r"test.jsonl: column 'labels' holds lists of 3 zeros and ones"):
+        splits_of(Table(train, test=str(test)), "multi_label")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -172,7 +181,7 @@ def test_labels_of_two_types_are_not_one_label(table_of, tmp_path, cells):
 @pytest.mark.parametrize(
     ("cells", "settings"),
     [
-        (["['a', 'b']", "['c']", "[]"], {}),
+        (["['a', 'b']", "['c']", "[]"], {"labels_as": "names"}),
         (["{'a', 'b'}", "{'c'}", "set()"], {"label_delimiter": ","}),
         (["[1, 1, 0]", "[0, 0, 1]", "[0, 0, 0]"], {"label_names": ("a", "b", "c")}),
     ],

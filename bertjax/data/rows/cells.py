@@ -103,7 +103,7 @@ def read_label(cells: Mapping[str, Any], column: str, merge: bool = False) -> st
     label = "" if is_missing(cell) else label_text(cell, merge)
     if label is None:
         raise BadCell(f"holds {shown(cell)} in column {column!r}, where a label must be a string or an integer")
-    if not label or not plain_spelling(label):
+    if not label or not (label.isprintable() or plain_spelling(label)):
         raise BadCell(f"has no label in column {column!r}")
     return label
 

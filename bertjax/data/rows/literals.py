@@ -22,6 +22,7 @@ _WRAPPERS = re.compile(r"array|tensor|frozenset|str_|bool_?|u?int\d*|float\d*")
 _WRAPPED = re.compile(r"(?:\w+\.)?(?:array|tensor|frozenset|set)\(")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMPY_NUMBERS = re.compile(rf"\[\s*{_NUMBER}(?:\s+{_NUMBER})*\s*\]")
+_QUOTES = re.compile(r"['\"]\s*[a-zA-Z]{0,2}['\"]")  # of neighbouring strings, or of an empty one
 _NUMPY_FLAGS = re.compile(r"\[\s*(?:True|False)(?:\s+(?:True|False))*\s*\]")
 
 
@@ -84,6 +85,8 @@ def _parse_python(text: str) -> Any:
 
 def _neighbouring_strings(text: str) -> list[str] | None:
     """The items of numpy's list of strings; none where no two strings are neighbours, None where only some are."""
+    if not _QUOTES.search(text):
+        return []
     ignored = {tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.INDENT, tokenize.DEDENT}
     tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in ignored]
     neighbours = [pair for pair in pairwise(tokens) if all(token.type == tokenize.STRING for token in pair)]

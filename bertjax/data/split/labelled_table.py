@@ -61,7 +61,8 @@ def read_labelled_tables(
     }
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
-        table = task_format.decided(table, [reads["train"].frame])
+    for side, source in sources.items():  # what the training rows decide holds for the others
+        table = task_format.decided(table, [reads[side].frame], source)
     findings = _check_contract(table, sources, reads)
     parsed = {side: parse_table(reads[side].frame, table, task_format, source) for side, source in sources.items()}
     steps = preprocessing or preprocessing_of(table)

@@ -51,7 +51,7 @@ def stream_splits(
     columns = _columns(files[0], table)
     table = task_format.with_usual_columns(table, columns)
     frames = (frame for file in files for frame in _frames(file, table))
-    table = task_format.decided(table, frames)
+    table = task_format.decided(table, frames, table.train)
     contract = read_contract(table.contract) if table.contract else None
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)

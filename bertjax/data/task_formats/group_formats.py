@@ -56,8 +56,8 @@ def _candidates(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, 
     return tuple(items)
 
 
-def _decide(table: Table, rows: Iterable[Mapping[str, Any]]) -> Table:
-    return decide_answers(table, _answers(table, rows))
+def _decide(table: Table, rows: Iterable[Mapping[str, Any]], source: str) -> Table:
+    return decide_answers(table, _answers(table, rows), source)
 
 
 def _answers(table: Table, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, tuple[str, ...]]]:

@@ -34,31 +34,32 @@ def read_labels(cells: Mapping[str, Any], table: Table) -> tuple[str, ...]:
     return tuple(label for label in dict.fromkeys(labels) if label)
 
 
-def decide_lists(table: Table, rows: Iterable[Mapping[str, Any]]) -> Table:
-    """The settings, with what the lists of the label column hold.
+def decide_lists(table: Table, rows: Iterable[Mapping[str, Any]], source: str) -> Table:
+    """The settings, with what the lists of the label column hold, where that is flags.
 
     Args:
       table: settings; what is set stays.
       rows: cells by column.
+      source: named in messages.
 
     Raises:
       ConfigError: the lists are said to be flags, and nothing names their labels.
       DataError: the lists are found to be flags, and nothing names their labels.
     """
-    if table.labels or table.labels_as == "names":
+    if table.labels or table.labels_as == "names" or table.flag_names:
         return table
     if table.label_names:
-        logger.info("%s: column %r has a 0 or 1 for each of %s", table.train, table.label, ", ".join(table.label_names))
+        logger.info("%s: column %r has a 0 or 1 for each of %s", source, table.label, ", ".join(table.label_names))
         return replace(table, labels_as="flags")
     if table.labels_as == "flags":
         raise ConfigError("--labels-as flags needs the label of each place of a list: name them with --label-names")
     flags, example = _flags_in(table, rows)
     if flags:
         raise DataError(
-            f"{table.train}: column {table.label!r} holds lists of {flags} zeros and ones ({example}): name the label "
-            f"of each place with --label-names NAME..., or give --labels-as names if 0 and 1 are labels themselves"
+            f"{source}: column {table.label!r} holds lists of {flags} zeros and ones ({example}): name the label of "
+            f"each place with --label-names NAME..., or give --labels-as names if 0 and 1 are labels themselves"
         )
-    return replace(table, labels_as="names")
+    return table
 
 
 def _items(cells: Mapping[str, Any], table: Table) -> list[Any]:

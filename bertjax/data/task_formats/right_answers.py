@@ -43,12 +43,13 @@ def right_candidate(cells: Mapping[str, Any], column: str, candidates: Sequence[
     return readings[rule]
 
 
-def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]]) -> Table:
+def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]], source: str) -> Table:
     """The settings with the rule that fits a column best; what fits no row is left undecided.
 
     Args:
       table: settings; a rule that is set stays.
       rows: the cell and the candidates of each row.
+      source: named in messages.
 
     Raises:
       DataError: several rules fit as well, and give other candidates.
@@ -69,7 +70,7 @@ def decide_answers(table: Table, rows: Iterable[tuple[Any, Sequence[str]]]) -> T
     best = [rule for rule in _DESCRIPTIONS if fits[rule] and fits[rule] == max(fits.values())]
     if not best:
         return table
-    where = f"{table.train}: column {table.label!r}"
+    where = f"{source}: column {table.label!r}"
     # Typed integers were written by a program, and programs count from 0.
     if best == ["index0", "index1"] and fits["index0"] == usable and not has_text:
         logger.warning(

@@ -72,7 +72,7 @@ class TaskFormat(NamedTuple):
       task: its name, as messages spell it.
       read_label: (cells by column, table, both texts) -> the label; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
-      decide: (table, cells of each training row) -> the table, with what a whole column decides about reading it; see
+      decide: (table, cells of each row, source) -> the table, with what a whole column decides about reading it; see
         `decided`.
       text_columns: (table) -> the columns of the text, and of the second one.
       read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
@@ -93,7 +93,7 @@ class TaskFormat(NamedTuple):
     task: str
     read_label: Callable[[Mapping[str, Any], Table, tuple[Text, Any]], Any]
     encode: Callable[[Rows, str, Encoding], Examples]
-    decide: Callable[[Table, Iterable[Mapping[str, Any]]], Table] = lambda table, rows: table
+    decide: Callable[[Table, Iterable[Mapping[str, Any]], str], Table] = lambda table, rows, source: table
     text_columns: Callable[[Table], tuple[str, ...]] = text_columns
     read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]] = read_texts
     label_columns: Callable[[Table], tuple[str, ...]] = lambda table: (table.label,)
@@ -117,12 +117,13 @@ class TaskFormat(NamedTuple):
         """
         return (*self.text_columns(table), *self.label_columns(table))
 
-    def decided(self, table: Table, frames: Iterable[pd.DataFrame]) -> Table:
-        """The table with what is decided from whole columns of its training rows.
+    def decided(self, table: Table, frames: Iterable[pd.DataFrame], source: str) -> Table:
+        """The settings, with what whole columns decide about reading them.
 
         Args:
-          table: settings, with the columns that were found.
-          frames: the training rows, in parts; they are read only where something is open.
+          table: settings, with the columns that were found; what they settle stays.
+          frames: the rows, in parts; they are read only where something is open.
+          source: named in messages.
 
         Raises:
           DataError: the rows can be read in two ways; the message names the flag that decides.
@@ -131,7 +132,7 @@ class TaskFormat(NamedTuple):
         columns = self.columns(table)
         cells = (frame.reindex(columns=list(dict.fromkeys(columns))) for frame in frames)
         rows = (row for frame in cells for row in zip(*(frame[name].tolist() for name in columns), strict=True))
-        return self.decide(table, (dict(zip(columns, row, strict=True)) for row in rows))
+        return self.decide(table, (dict(zip(columns, row, strict=True)) for row in rows), source)
 
     def label_types(self, frame: pd.DataFrame, table: Table) -> dict[str, FirstCell]:
         """The types of labels where "1" and 1 would become one of them, by the column's cells or the items in them."""
