@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.flags import check_replaceable, parse
 from bertjax.config import Execution
-from bertjax.data.table import Table
+from bertjax.data.table import AnswerAs, Table
 
 if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
@@ -21,7 +21,11 @@ _COLUMNS = {
     "label_column": "label",
     "label_columns": "labels",
     "label_delimiter": "label_delimiter",
+    "labels_as": "labels_as",
+    "label_names": "label_names",
+    "label_spelling": "label_spelling",
     "candidates": "candidates",
+    "answer_as": "answer_as",
 }
 _DIALECT = ("delimiter", "quoting", "escape")
 
@@ -54,8 +58,22 @@ class Arguments:
     label_delimiter: str | None = None
     """What stands between the labels of a cell; default: as in the training rows."""
 
+    labels_as: Literal["names", "flags"] | None = None
+    """What a list in the label column holds: labels (`names`), or a 0 or 1 for each of --label-names (`flags`);
+    default: as in the training rows."""
+
+    label_names: tuple[str, ...] | None = None
+    """Labels of the places of such a list, in their order; default: as in the training rows."""
+
+    label_spelling: Literal["merge", "keep"] | None = None
+    """Labels that look alike (1 and 1.0) are one (`merge`) or several (`keep`); default: as in the training rows."""
+
     candidates: tuple[str, ...] | None = None
     """Columns with the candidates of a multiple choice; default: those of the training rows."""
+
+    answer_as: AnswerAs | None = None
+    """How the label column names the right candidate: by its text, its letter, or its number from 0 or from 1; default:
+    as in the training rows."""
 
     encoding: str = Table.encoding
     """Encoding of text files."""

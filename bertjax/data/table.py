@@ -7,6 +7,7 @@ from bertjax.settings import require
 
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
+AnswerAs = Literal["text", "letter", "index0", "index1"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,26 @@ class Table:
     label_delimiter: str | None = None
     """Separator of the labels in a cell, where it is no list."""
 
+    labels_as: Literal["names", "flags"] | None = None
+    """What a list in the label column holds: the row's labels (`names`), or a 0 or 1 for each of --label-names
+    (`flags`). Default: names, but lists of one length that hold only 0 and 1 are refused."""
+
+    label_names: tuple[str, ...] | None = None
+    """Labels that the places of such a list of 0 and 1 stand for, in their order."""
+
+    label_spelling: Literal["merge", "keep"] | None = None
+    """What becomes of labels that look alike but are written differently (1 and 1.0, invisible characters, composed and
+    decomposed letters): `merge` makes one of them, `keep` leaves them apart. Default: they are refused."""
+
     label_scale: float = 1.0
     """Similarity scores of two texts are divided by this, so that the highest is 1: 5 for scores from 0 to 5."""
 
     candidates: tuple[str, ...] = ()
     """Columns with the candidates of a multiple choice, one each, or the one column that lists them."""
+
+    answer_as: AnswerAs | None = None
+    """How the label column names the right candidate: by its text, its letter, or its number, counted from 0 or from 1.
+    Default: decided from the whole column."""
 
     doc_stride: int | None = None
     """Tokens that neighbouring windows over a long context share, where questions are answered; default: a quarter of
@@ -126,6 +142,16 @@ class Table:
         if self.escape:
             one = len(self.escape) == 1 and self.escape not in '"\r\n' and self.escape != self.delimiter
             require(one, "escape must be one character, no quote and not the delimiter", self.escape)
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """The labels that a list of flags stands for; none where lists hold labels."""
+        return self.label_names or () if self.labels_as == "flags" else ()
+
+    @property
+    def merges_labels(self) -> bool:
+        """Whether labels that look alike are one."""
+        return self.label_spelling == "merge"
 
     @property
     def order_column(self) -> str | None:

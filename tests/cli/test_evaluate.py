@@ -4,11 +4,22 @@ import csv
 import json
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
 
 from bertjax.cli.main import main
+from bertjax.config import read_config_json
+from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.split.labelled_table import preprocessing_of
+from bertjax.data.table import Table
 from bertjax.inference.predictor import Predictor
+from bertjax.model_folder import save_pretrained, stored_reading
+from bertjax.tasks import make_model
+from bertjax.training.settings.data_config import reading_of
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from tests.support.models import TINY, WORDS
+from tests.support.tables import splits_of
 
 
 @pytest.fixture
@@ -83,3 +94,46 @@ def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monke
         assert complaint in shown.splitlines()[-1]
         assert shown.count("bertjax:") == 1
     assert not Path(out).exists()
+
+
+READINGS = {
+    "multi_label": (
+        {"labels": [str([i % 2, 0, i % 3 % 2]) for i in range(20)]},
+        {"label_names": ("odd", "none", "third")},
+        {"data.label": "labels", "data.labels_as": "flags", "data.label_names": ["odd", "none", "third"]},
+        [[], ["odd", "third"], []],
+    ),
+    "multiple_choice": (
+        {"A": ["2"] * 20, "B": ["3"] * 20, "C": ["1"] * 20, "answer": [i % 3 + 1 for i in range(20)]},
+        {"text": ("text",), "candidates": ("A", "B", "C"), "answer_as": "index1"},
+        {"data.label": "answer", "data.candidates": ["A", "B", "C"], "data.answer_as": "index1"},
+        [0, 1, 2],
+    ),
+    "classification": (
+        {"label": [["1", "1.0", "2"][i % 3] for i in range(20)]},
+        {"label_spelling": "merge"},
+        {"data.label_spelling": "merge"},
+        ["1", "1", "2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("task", READINGS)
+def test_rows_are_read_by_the_rules_of_training(in_folder, tiny_model, capsys, task):
+    """Alone, the table to judge could be read otherwise."""
+    columns, settings, reading, true = READINGS[task]
+    frame = pd.DataFrame({"text": [f"a {word}" for word in WORDS[5:25]], **columns})
+    frame.to_csv("train.csv", index=False)
+    frame[:3].to_csv("test.csv", index=False)
+    splits = splits_of(Table("train.csv", **settings), task)
+    model = make_model(TINY, task, splits.vocabulary)
+    save_pretrained(
+        "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model),
+        preprocessing=preprocessing_of(splits.table), max_length=16,
+        reading=reading_of(FineTuneConfig(task=task), splits.table),
+    )  # fmt: skip
+    assert stored_reading(read_config_json(Path("model"))) == reading
+    assert main(["evaluate", "--model", "model", "--data", "test.csv", "--out", "judged"]) == 0
+    lines = Path("judged/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["true"] for line in lines] == true
+    capsys.readouterr()

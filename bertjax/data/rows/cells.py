@@ -1,6 +1,5 @@
 """Cells: parses the value of one cell of a table, or says in one clause why it cannot be used."""
 
-import json
 import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bertjax.data.rows.literals import looks_like_list, parse_literal, plain
+from bertjax.data.rows.spellings import plain_spelling
 from bertjax.data.table import Table
 from bertjax.errors import DataError
 
@@ -66,34 +67,44 @@ def read_texts(cells: Mapping[str, Any], table: Table) -> tuple[str, str | None]
     return read_text(cells, table.text), read_text(cells, table.text_pair) if table.text_pair else None
 
 
-def label_text(cell: Any) -> str | None:
-    """The label in a cell, None where it is neither string nor integer."""
+def label_text(cell: Any, merge: bool = False) -> str | None:
+    """The label in a cell, None where it is neither string nor integer.
+
+    Args:
+      cell: of any type.
+      merge: whether labels that look alike are one, see `plain_spelling`.
+    """
     # pandas turns an integer column with a missing cell into floats.
     value = int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-    return str(value).strip() if isinstance(value, str | int) else None
+    label = str(value).strip() if isinstance(value, str | int) else None
+    return plain_spelling(label) if merge and label is not None else label
 
 
-def label_texts(cell: Any, delimiter: str | None = None) -> list[str | None]:
+def label_texts(cell: Any, table: Table) -> list[str | None]:
     """The labels in a cell: the items of a list, the parts between delimiters, or the cell itself."""
-    if isinstance(cell, list | tuple | np.ndarray):
-        return [label_text(item) for item in cell]
-    if isinstance(cell, str) and delimiter is not None:
-        return [item.strip() for item in cell.split(delimiter) if item.strip()]
-    return [label_text(cell)]
+    if isinstance(cell, str) and (table.labels_as or table.label_delimiter):
+        try:
+            cell = read_list({table.label: cell}, table.label, table.label_delimiter, any_order=True)
+        except BadCell:
+            return [None]
+    items = plain(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    if table.flag_names:
+        items = [name for name, flag in zip(table.flag_names, items, strict=False) if as_flag(flag)]
+    return [label_text(item, table.merges_labels) for item in items]
 
 
-def read_label(cells: Mapping[str, Any], column: str) -> str:
-    """A label; integers are written without decimals.
+def read_label(cells: Mapping[str, Any], column: str, merge: bool = False) -> str:
+    """A label; integers are written without decimals, and labels that look alike are one where `merge` says so.
 
     Raises:
-      BadCell: it is missing, or neither string nor integer.
+      BadCell: it is missing, has no visible character, or is neither string nor integer.
     """
     cell = cells[column]
-    if is_missing(cell):
-        raise BadCell(f"has no label in column {column!r}")
-    label = label_text(cell)
+    label = "" if is_missing(cell) else label_text(cell, merge)
     if label is None:
         raise BadCell(f"holds {shown(cell)} in column {column!r}, where a label must be a string or an integer")
+    if not label or not (label.isprintable() or plain_spelling(label)):
+        raise BadCell(f"has no label in column {column!r}")
     return label
 
 
@@ -116,6 +127,11 @@ def read_number(cells: Mapping[str, Any], column: str) -> float:
     return number
 
 
+def as_flag(cell: Any) -> bool | None:
+    """A truth value, written as 0 and 1 or true and false; None for anything else."""
+    return _FLAGS.get(str(cell).strip().lower())
+
+
 def read_flag(cells: Mapping[str, Any], column: str) -> bool:
     """A truth value, written as 0 and 1 or true and false.
 
@@ -123,34 +139,46 @@ def read_flag(cells: Mapping[str, Any], column: str) -> bool:
       BadCell: any other value.
     """
     cell = cells[column]
-    flag = _FLAGS.get(str(cell).strip().lower())
+    flag = as_flag(cell)
     if flag is None:
         raise BadCell(f"holds {shown(cell)} in column {column!r}, which must say 0 or 1")
     return flag
 
 
-def read_list(cells: Mapping[str, Any], column: str, delimiter: str | None = None) -> list[Any]:
-    """The items of a list: an array of json or parquet, the text of a json array, or items between delimiters.
+def read_list(
+    cells: Mapping[str, Any], column: str, delimiter: str | None = None, any_order: bool = False
+) -> list[Any]:
+    """The items of a list: an array of json or parquet, the text of a list (`parse_literal`), or items between
+    delimiters.
+
+    Args:
+      cells: of a row, by column.
+      column: the one to read.
+      delimiter: what stands between items that are written without brackets.
+      any_order: whether a set will do, whose items have no order.
 
     Raises:
       BadCell: the cell is no list, and there is no delimiter to split it.
     """
-    cell = cells[column]
-    if isinstance(cell, list | tuple | np.ndarray):
-        return cell.tolist() if isinstance(cell, np.ndarray) else list(cell)
+    cell = plain(cells[column])
     if is_missing(cell):
         return []
-    if not isinstance(cell, str):
-        raise BadCell(f"holds {shown(cell)} in column {column!r}, which is no list")
-    if delimiter is not None:
-        return [item.strip() for item in cell.split(delimiter) if item.strip()]
-    try:
-        items = json.loads(cell)
-    except ValueError:
-        items = None
-    if not isinstance(items, list):
-        raise BadCell(f"holds {shown(cell)} in column {column!r}, which is no list")
-    return items
+    items = parse_literal(cell) if isinstance(cell, str) else cell
+    if isinstance(items, list | tuple):
+        return list(items)
+    if isinstance(items, set):
+        if not any_order:
+            raise BadCell(f"holds the set {shown(cell)} in column {column!r}, whose order is not known; write a list")
+        return sorted(items, key=str)
+    if isinstance(cell, str):
+        if looks_like_list(cell) and (delimiter is None or delimiter in cell or items is not None):
+            raise BadCell(
+                f"holds {shown(cell)} in column {column!r}, which begins like a list and is none that can be read; "
+                f'write lists as in ["a", "b"]'
+            )
+        if delimiter is not None:
+            return [item.strip() for item in cell.split(delimiter) if item.strip()]
+    raise BadCell(f"holds {shown(cell)} in column {column!r}, which is no list")
 
 
 def shown(cell: Any) -> str:
@@ -167,11 +195,22 @@ class FirstCell(NamedTuple):
 
 def cell_types(cells: Iterable[Any]) -> dict[str, FirstCell]:
     """The types of the cells: text, numbers and truth values; missing cells and lists are ignored."""
+    return _types([cell] for cell in cells)
+
+
+def item_types(cells: Iterable[Any]) -> dict[str, FirstCell]:
+    """The types of the labels in lists; other cells and items are ignored."""
+    lists = (cell if isinstance(cell, list | tuple | np.ndarray) else () for cell in cells)
+    return _types([item for item in plain(items) if label_text(item) is not None] for items in lists)
+
+
+def _types(rows: Iterable[Iterable[Any]]) -> dict[str, FirstCell]:
     first: dict[str, FirstCell] = {}
-    for row, cell in enumerate(cells, start=1):
-        name = next((name for name, types in _CELL_TYPES.items() if isinstance(cell, types)), None)
-        if name is not None and name not in first and not is_missing(cell):
-            first[name] = FirstCell(row, repr(cell))
+    for row, cells in enumerate(rows, start=1):
+        for cell in cells:
+            name = next((name for name, types in _CELL_TYPES.items() if isinstance(cell, types)), None)
+            if name is not None and name not in first and not is_missing(cell):
+                first[name] = FirstCell(row, repr(cell))
     return first
 
 

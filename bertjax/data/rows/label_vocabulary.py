@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertjax.data.rows.spellings import plain_spelling
 from bertjax.errors import DataError
 
 
@@ -118,8 +119,11 @@ def label_indices(labels: Sequence[Sequence[str]], vocabulary: Sequence[str], so
     index = {label: i for i, label in enumerate(vocabulary)}
     unseen = sorted({label for of_row in labels for label in of_row} - set(index))
     if unseen:
+        known = set(map(plain_spelling, vocabulary))
+        alike = [label for label in unseen if plain_spelling(label) in known]
         raise DataError(
             f"{source} has labels that training never saw: {', '.join(map(repr, unseen))}; "
             f"training has {', '.join(map(repr, vocabulary))}"
+            + (f"; {alike[0]!a} only looks like one of them (--label-spelling merge)" if alike else "")
         )
     return [[index[label] for label in of_row] for of_row in labels]

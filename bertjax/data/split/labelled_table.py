@@ -12,7 +12,7 @@ import pandas as pd
 
 from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import ReadTable, listing, read_table
-from bertjax.data.rows.cells import cell_types, check_one_type
+from bertjax.data.rows.cells import check_one_type
 from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.table import Side, Table
@@ -53,16 +53,18 @@ def read_labelled_tables(
       preprocessing: steps; default: those of the settings.
 
     Returns:
-      The settings, with the columns that the training table has where they were left at their defaults; the tables.
+      The settings, with what they left open and the training table decides (columns, how labels are read); the tables.
 
     Raises:
       DataError: a source, column, text or label that cannot be used, or a broken contract.
-      ConfigError: a contract that cannot be read, or an unknown preprocessing step.
+      ConfigError: a contract that cannot be read, an unknown preprocessing step, or a setting that is missing.
     """
     reading = Reading.of(table, class_names=task_format.indexed)
     reads = {side: read_table(source, reading, table.on_bad_row) for side, source in sources.items()}
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
+    for side, source in sources.items():  # what the training rows decide holds for the others
+        table = task_format.decided(table, [reads[side].frame], source)
     findings = _check_contract(table, sources, reads)
     parsed = {side: parse_table(reads[side].frame, table, task_format, source) for side, source in sources.items()}
     steps = preprocessing or preprocessing_of(table)
@@ -91,8 +93,8 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
       DataError: a missing column, labels of several types, or rows that cannot be used. Rows are counted from 1, after
         the header, unless the frame says where they stand.
     """
-    if task_format.classes and table.label in frame.columns:
-        check_one_type(cell_types(frame[table.label].tolist()), table.label, source)
+    if table.label in frame.columns:
+        check_one_type(task_format.label_types(frame, table), table.label, source)
     columns = (*task_format.columns(table), *(name for name in task_format.optional if name in frame.columns))
     check_columns(frame.columns, columns, source)
     parsed = parse_rows(frame, columns, lambda cells: task_format.read_row(cells, table), source)

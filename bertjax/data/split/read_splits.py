@@ -75,7 +75,7 @@ def read_splits(table: Table, task_format: TaskFormat) -> RowSplits:
         rows["test"],
         split.vocabulary,
         table,
-        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed, split.contradictions),
     )
 
 
@@ -121,6 +121,7 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
             f"--steps {' '.join(table.steps)}: the labels of {task_format.task} point at places in the text, which a "
             f"step would move; leave --steps out"
         )
+    _check_label_names(table)
     if table.validation_size is not None:
         if table.validation:
             raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
@@ -136,6 +137,17 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
         if table.split != split and column is not None:
             raise ConfigError(f"--{name} is for --split {split}, but --split is {table.split}; leave one out")
     _check_folds(table)
+
+
+def _check_label_names(table: Table) -> None:
+    names = table.label_names
+    if names is None:
+        return
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--label-names has a name twice: {' '.join(names)}")
+    if table.labels or table.labels_as == "names":
+        other = "--label-columns" if table.labels else "--labels-as names"
+        raise ConfigError(f"--label-names is for lists of 0 and 1 in one column, which {other} rules out; give one")
 
 
 def _check_folds(table: Table) -> None:
@@ -183,5 +195,5 @@ def _row_keys(train: LabelledTable, table: Table, task_format: TaskFormat) -> Ro
     blank = np.flatnonzero(is_blank(cells))
     if len(blank):
         raise blank_order_error(table, blank)
-    order = hash64(cells.astype(str)) if table.group else sortable_times(cells, table.train)
+    order = hash64(cells.astype(str).str.strip()) if table.group else sortable_times(cells, table.train)
     return keys._replace(order=order[np.searchsorted(train.usable, train.rows.positions)])

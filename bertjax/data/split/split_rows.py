@@ -10,7 +10,9 @@ import numpy as np
 from bertjax.data.rows.label_vocabulary import RowLabels, row_labels
 from bertjax.data.rows.labelled_rows import PreprocessedRows, Rows, as_string
 from bertjax.data.rows.row_hashes import hash64
+from bertjax.data.rows.spellings import check_spellings
 from bertjax.data.split import splitters
+from bertjax.data.split.contradictions import warn_of_contradictions
 from bertjax.data.split.splitters import TrainTest
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
@@ -29,6 +31,8 @@ class RowKeys(NamedTuple):
     texts: np.ndarray  # [n] uint64 hashes, equal for rows that repeat a text
     leaks: np.ndarray  # [n] uint64, see `leak_hashes`
     labels: RowLabels
+    answers: np.ndarray  # [n] uint64 hashes, equal for rows whose labels say the same
+    positions: np.ndarray  # [n] int64 places in the table, from 0
     order: np.ndarray | None = None  # [n] hashes of groups, or times, where the split goes by them
 
     @classmethod
@@ -36,7 +40,13 @@ class RowKeys(NamedTuple):
         """The keys of some rows, without their order."""
         rows, compared = preprocessed
         assert compared is not None  # `preprocessing_of` always drops duplicates
-        return cls(hash64(compared), leak_hashes(rows), row_labels(map(task_format.names, rows.labels)))
+        return cls(
+            hash64(compared),
+            leak_hashes(rows),
+            row_labels(map(task_format.names, rows.labels)),
+            hash64(map(task_format.comparable, rows.labels)),
+            np.array(rows.positions, np.int64),
+        )
 
 
 class SplitRows(NamedTuple):
@@ -48,10 +58,11 @@ class SplitRows(NamedTuple):
     duplicates: int  # rows that repeat the text of an earlier row
     leaks: int  # training rows whose text is in the validation or test rows too
     leaks_removed: int  # leaks that `train` lacks, all or none
+    contradictions: int  # texts whose rows have different labels
 
 
 def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Mapping[Side, Rows]) -> SplitRows:
-    """Drops repeated rows, holds out the sides that have no table of their own, and finds leaks.
+    """Checks labels, drops repeated rows, holds out the sides that have no table of their own, and finds leaks.
 
     Duplicates are dropped before the split: one copy in training and one in the test rows would be a leak. Texts with
     the same hash of 64 bits count as the same text.
@@ -63,12 +74,15 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
       tables: the rows of validation and test tables.
 
     Raises:
-      DataError: a split that cannot be made, or that leaves no training row of some label name.
+      DataError: labels that look alike, or a split that cannot be made, or that leaves no training row of some label.
     """
     distinct = first_of_each(keys.texts)
     names = set(keys.labels.take(distinct).counts())
     # That all rows have one class is the clearer error than a split that cannot be made.
     vocabulary = task_format.vocabulary(names, table)
+    if not (table.labels or table.flag_names):
+        check_spellings(keys.labels.counts(), table.train, table.label_spelling is not None)
+    contradictions = warn_of_contradictions(keys.leaks, keys.answers, keys.positions, keys.labels, table.train)
     train, held_out = _hold_out_sides(keys, distinct, table, task_format)
     evaluated = [leak_hashes(rows) for rows in tables.values()] + [keys.leaks[rows] for rows in held_out.values()]
     is_leak = np.isin(keys.leaks[train], np.concatenate(evaluated))
@@ -82,7 +96,13 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
             table.train, leaks, removed,
         )  # fmt: skip
-    return SplitRows(train, held_out, vocabulary, len(keys.texts) - len(distinct), leaks, removed)
+    if contradicting := _contradicting_leaks(keys, task_format, tables.values()):
+        logger.warning(
+            "%s: the text of %d training row%s has another label in the validation or test table",
+            table.train, contradicting, "" if contradicting == 1 else "s",
+        )  # fmt: skip
+    duplicates = len(keys.texts) - len(distinct)
+    return SplitRows(train, held_out, vocabulary, duplicates, leaks, removed, contradictions)
 
 
 def first_of_each(hashes: np.ndarray) -> np.ndarray:
@@ -100,6 +120,15 @@ def leak_hashes(rows: Rows) -> np.ndarray:
         (_normalised(as_string(text)), None if pair is None else _normalised(as_string(pair))) for text, pair in places
     )
     return hashes[np.fromiter((places[pair] for pair in pairs), np.int64, len(pairs))]
+
+
+def _contradicting_leaks(keys: RowKeys, task_format: TaskFormat, tables: Iterable[Rows]) -> int:
+    """Training rows whose text stands in another table, and never with their label there."""
+    contradicts = np.zeros(len(keys.leaks), bool)
+    for rows in tables:
+        texts, answers = leak_hashes(rows), hash64(map(task_format.comparable, rows.labels))
+        contradicts |= np.isin(keys.leaks, texts) & ~np.isin(keys.leaks ^ keys.answers, texts ^ answers)
+    return int(contradicts.sum())
 
 
 def _normalised(text: str) -> str:

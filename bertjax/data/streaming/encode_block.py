@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import load_tokenizer
 from bertjax.data.read.bad_rows import BadRow
-from bertjax.data.rows.cells import FirstCell, cell_types, shown
+from bertjax.data.rows.cells import FirstCell, shown
 from bertjax.data.rows.labelled_rows import as_string, parse_rows, preprocess
 from bertjax.data.rows.row_hashes import hash64
 from bertjax.data.split.labelled_table import preprocessing_of
@@ -48,7 +48,7 @@ class EncodedBlock(NamedTuple):
     """Some rows of a table as arrays."""
 
     num_rows: int  # rows in the frame
-    cell_types: Mapping[str, FirstCell]  # types of the cells of the label column, where labels are classes
+    cell_types: Mapping[str, FirstCell]  # types in the label column, where they must be one
     skipped: tuple[BadRow, ...]  # unusable rows, counted from 1 within the block
     first_text: str  # first text that is left, as messages show it
     keys: RowKeys  # keys of the rows that are left, without their order
@@ -82,10 +82,10 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
         cells = frame[table.order_column]
         blank_order = np.flatnonzero(is_blank(cells.iloc[parsed.rows.positions]))
         cells = cells.iloc[rows.positions]
-        order = pd.Series(hash64(cells.astype(str))) if table.group else cells
+        order = pd.Series(hash64(cells.astype(str).str.strip())) if table.group else cells
     return EncodedBlock(
         num_rows=len(frame),
-        cell_types=cell_types(frame[table.label].tolist()) if task_format.classes else {},
+        cell_types=task_format.label_types(frame, table),
         skipped=parsed.skipped,
         first_text=shown(as_string(rows.texts[0])) if rows.texts else "",
         keys=keys,

@@ -4,9 +4,11 @@ One pass over the training rows encodes them, writes their tokens to the disk, a
 which the rows are split as rows in memory are.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
@@ -48,8 +50,10 @@ def stream_splits(
     """
     _check_streamed(table, task_format)
     files = files_of(table.train)
-    columns = _columns(files[0], table)
+    columns = list(next(_frames(files[0], table, task_format)).columns)
     table = task_format.with_usual_columns(table, columns)
+    frames = (frame for file in files for frame in _frames(file, table, task_format))
+    table = task_format.decided(table, frames, table.train)
     contract = read_contract(table.contract) if table.contract else None
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)
@@ -83,7 +87,7 @@ def stream_splits(
         evaluated["test"],
         split.vocabulary,
         table,
-        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+        DataReport(reports, split.duplicates, split.leaks, split.leaks_removed, split.contradictions),
     )
 
 
@@ -98,8 +102,7 @@ def _check_streamed(table: Table, task_format: TaskFormat) -> None:
         raise ConfigError(f"{table.train} is a data set of the catalog, which fits in memory; leave --reader ray out")
 
 
-def _columns(file: File, table: Table) -> list[str]:
-    """The columns of the first rows of a file; a broken row among them is reported by the pass over all rows."""
-    # So are its notes.
-    frames = read_frames(file, Reading.of(table), lambda row: None, lambda note: None, BLOCK_ROWS)
-    return list(next(frames).columns)
+def _frames(file: File, table: Table, task_format: TaskFormat) -> Iterator[pd.DataFrame]:
+    """The rows of a file; a broken one is left out, and reported with the notes by the pass that encodes them all."""
+    reading = Reading.of(table, class_names=task_format.indexed)
+    return read_frames(file, reading, lambda row: None, lambda note: None, BLOCK_ROWS)

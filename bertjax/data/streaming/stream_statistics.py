@@ -82,6 +82,8 @@ class StreamStatistics:
             self._first_unusable = self._first_unusable or skipped[0]
         else:
             self._skip(skipped)
+        if block.examples is not None:
+            self._append("positions", self._num_read + block.keys.positions)
         self._num_read += block.num_rows
         self._append("blank_order", self._num_usable + block.blank_order)
         self._num_usable += block.num_rows - len(block.skipped)
@@ -99,6 +101,7 @@ class StreamStatistics:
         self._append("lengths", examples.lengths.astype(np.int32))
         self._append("text_hashes", block.keys.texts)
         self._append("leak_hashes", block.keys.leaks)
+        self._append("answer_hashes", block.keys.answers)
         if block.order is not None:
             self._order.append(block.order)
         self._append("codes", codes[labels.codes])
@@ -159,7 +162,14 @@ class StreamStatistics:
         if self._order:
             cells = pd.concat(self._order, ignore_index=True)
             order = cells.to_numpy() if self._table.group else sortable_times(cells, self._table.train)
-        return RowKeys(self._array("text_hashes"), self._array("leak_hashes"), self._labels(), order)
+        return RowKeys(
+            texts=self._array("text_hashes"),
+            leaks=self._array("leak_hashes"),
+            labels=self._labels(),
+            answers=self._array("answer_hashes"),
+            positions=self._array("positions"),
+            order=order,
+        )
 
     def split(self, rows: np.ndarray, vocabulary: Sequence[str]) -> Split[StoredExamples]:
         """The examples of some rows (indices among those that have text), in their order."""

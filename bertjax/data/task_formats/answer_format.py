@@ -3,7 +3,6 @@
 Source: BERT, section 4.2; windows and labels as in its `run_squad.py`.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
@@ -16,6 +15,7 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import Windows, in_windows
 from bertjax.data.rows.cells import BadCell, is_missing, label_text, shown
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.literals import parse_literal, plain
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError
@@ -61,19 +61,14 @@ def _read_label(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) 
 
 def _answers(cell: Any, column: str, name: str) -> list[Answer]:
     """Answers as SQuAD has them: a list of objects with text and answer_start, or an object of two such lists."""
-    if isinstance(cell, str):
-        try:
-            cell = json.loads(cell)
-        except ValueError:
-            cell = {}
-    if isinstance(cell, np.ndarray):
-        cell = cell.tolist()
+    cell = parse_literal(cell) if isinstance(cell, str) else plain(cell)
     if isinstance(cell, Mapping) and {"text", "answer_start"} <= set(cell):
         texts, starts = (
-            [item] if isinstance(item, str | int) else list(item) for item in (cell["text"], cell["answer_start"])
+            list(item) if isinstance(item, list | tuple | np.ndarray) else [item]
+            for item in (cell["text"], cell["answer_start"])
         )
         cell = [{"text": text, "answer_start": start} for text, start in zip_longest(texts, starts)]
-    well_formed = isinstance(cell, list) and all(
+    well_formed = isinstance(cell, list | tuple) and all(
         isinstance(item, Mapping) and isinstance(item.get("text"), str) and _is_whole(item.get("answer_start"))
         for item in cell
     )
@@ -165,6 +160,7 @@ QUESTION_ANSWERING = TaskFormat(
     encode=_encode,
     plain=plain_pair,
     placeholder=lambda question, names: Question("", ()),
+    comparable=lambda question: question.answers,
     optional=("id",),
     positions=True,
     evaluated_by_texts=True,

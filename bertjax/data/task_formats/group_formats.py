@@ -3,7 +3,7 @@
 The texts of an example stand in consecutive slots of one row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,6 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.cells import (
     BadCell,
-    is_missing,
-    label_text,
     read_list,
     read_number,
     read_text,
@@ -21,10 +19,9 @@ from bertjax.data.rows.cells import (
 )
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
+from bertjax.data.task_formats.right_answers import decide_answers, right_candidate
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError, DataError
-
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _choice_columns(table: Table) -> tuple[str, ...]:
@@ -59,21 +56,17 @@ def _candidates(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, 
     return tuple(items)
 
 
-def _right(cells: Mapping[str, Any], column: str, candidates: Sequence[str]) -> int:
-    """Which candidate is right: its number counted from 0, its letter, or its text."""
-    cell = cells[column]
-    label = None if is_missing(cell) else label_text(cell)
-    if label is None:
-        raise BadCell(f"does not say in column {column!r} which candidate is right")
-    if label in candidates:
-        return candidates.index(label)
-    number = int(label) if label.isdecimal() else _LETTERS.find(label) if len(label) == 1 else -1
-    if not 0 <= number < len(candidates):
-        raise BadCell(
-            f"holds {shown(cell)} in column {column!r}, which is none of its {len(candidates)} candidates: give a "
-            f"number from 0, a letter from A, or the candidate's text"
-        )
-    return number
+def _decide(table: Table, rows: Iterable[Mapping[str, Any]], source: str) -> Table:
+    return decide_answers(table, _answers(table, rows), source)
+
+
+def _answers(table: Table, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """The label and the candidates of each row; no candidates where they cannot be used."""
+    for cells in rows:
+        try:
+            yield cells[table.label], _candidates(cells, table.candidates)
+        except BadCell:
+            yield None, ()
 
 
 def _encode_choices(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -120,7 +113,8 @@ MULTIPLE_CHOICE = TaskFormat(
     task="multiple_choice",
     text_columns=_choice_columns,
     read_texts=_read_choice,
-    read_label=lambda cells, table, texts: _right(cells, table.label, texts[1]),
+    decide=_decide,
+    read_label=lambda cells, table, texts: right_candidate(cells, table.label, texts[1], table.answer_as),
     encode=_encode_choices,
     plain=_plain_choice,
     placeholder=lambda question, names: 0,

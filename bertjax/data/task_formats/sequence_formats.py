@@ -9,21 +9,16 @@ import numpy as np
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.cells import (
-    BadCell,
-    label_text,
     read_flag,
     read_label,
-    read_list,
     read_number,
-    shown,
 )
 from bertjax.data.rows.label_vocabulary import class_indices, label_indices, label_vocabulary, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.table import Table
+from bertjax.data.task_formats.label_lists import decide_lists, read_labels
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import DataError
-
-_SEPARATORS = ("|", ";", ",", "/", "\t")
 
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -39,24 +34,14 @@ def _label_columns(table: Table) -> tuple[str, ...]:
 def _read_several(cells: Mapping[str, Any], table: Table, texts: Any) -> tuple[str, ...]:
     if table.labels:
         return tuple(column for column in table.labels if read_flag(cells, column))
-    try:
-        items = read_list(cells, table.label, table.label_delimiter)
-    except BadCell as error:
-        cell = cells[table.label]
-        separator = next((sign for sign in _SEPARATORS if isinstance(cell, str) and sign in cell), "|")
-        raise BadCell(f"{error}; name what separates its labels: --label-delimiter {separator!r}") from None
-    labels = [label_text(item) for item in items]
-    if None in labels:
-        item = items[labels.index(None)]
-        raise BadCell(f"holds the label {shown(item)} in column {table.label!r}, which is neither string nor integer")
-    return tuple(label for label in dict.fromkeys(labels) if label)
+    return read_labels(cells, table)
 
 
 def _several_vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
     known = set(names)
     if not known:
         raise DataError(f"multi_label needs a label or more, the training rows of {table.train} have none")
-    return table.labels or sorted_labels(known)
+    return table.labels or table.flag_names or sorted_labels(known)
 
 
 def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
@@ -74,7 +59,7 @@ def _encode_numbers(rows: Rows, source: str, encoding: Encoding, dtype: type = n
 
 CLASSIFICATION = TaskFormat(
     task="classification",
-    read_label=lambda cells, table, texts: read_label(cells, table.label),
+    read_label=lambda cells, table, texts: read_label(cells, table.label, table.merges_labels),
     encode=_encode_classes,
     placeholder=lambda text, names: names[0],
     names=lambda label: (label,),
@@ -97,7 +82,9 @@ NEXT_SENTENCE = TaskFormat(
 
 MULTI_LABEL = TaskFormat(
     task="multi_label",
+    decide=decide_lists,
     read_label=_read_several,
+    comparable=sorted,
     encode=_encode_several,
     label_columns=_label_columns,
     placeholder=lambda text, names: (),

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.rows.cells import BadCell, read_texts
+from bertjax.data.rows.cells import BadCell, FirstCell, cell_types, item_types, read_texts
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
@@ -71,12 +72,15 @@ class TaskFormat(NamedTuple):
       task: its name, as messages spell it.
       read_label: (cells by column, table, both texts) -> the label; raises BadCell.
       encode: (rows, source, encoding) -> examples; raises DataError.
+      decide: (table, cells of each row, source) -> the table, with what a whole column decides about reading it; see
+        `decided`.
       text_columns: (table) -> the columns of the text, and of the second one.
       read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
       label_columns: (table) -> the columns of the label; none where a text is its own label.
       plain: what stands for a row without a table -> the text, and the second one or None; raises BadCell.
       placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
       names: a label -> the label names in it; all of them must occur in training.
+      comparable: a label -> what is equal where two rows say the same.
       vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
       optional: columns that are read where a table has them.
@@ -89,12 +93,14 @@ class TaskFormat(NamedTuple):
     task: str
     read_label: Callable[[Mapping[str, Any], Table, tuple[Text, Any]], Any]
     encode: Callable[[Rows, str, Encoding], Examples]
+    decide: Callable[[Table, Iterable[Mapping[str, Any]], str], Table] = lambda table, rows, source: table
     text_columns: Callable[[Table], tuple[str, ...]] = text_columns
     read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]] = read_texts
     label_columns: Callable[[Table], tuple[str, ...]] = lambda table: (table.label,)
     plain: Callable[[Any], tuple[Text, Text | None]] = plain_texts
     placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None
     names: Callable[[Any], Iterable[str]] = lambda label: ()
+    comparable: Callable[[Any], Any] = lambda label: label
     vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
     indexed: bool = False
     optional: tuple[str, ...] = ()
@@ -110,6 +116,30 @@ class TaskFormat(NamedTuple):
           ConfigError: the task needs a setting of the table that is missing.
         """
         return (*self.text_columns(table), *self.label_columns(table))
+
+    def decided(self, table: Table, frames: Iterable[pd.DataFrame], source: str) -> Table:
+        """The settings, with what whole columns decide about reading them.
+
+        Args:
+          table: settings, with the columns that were found; what they settle stays.
+          frames: the rows, in parts; they are read only where something is open.
+          source: named in messages.
+
+        Raises:
+          DataError: the rows can be read in two ways; the message names the flag that decides.
+          ConfigError: a setting that is missing or contradicts another.
+        """
+        columns = self.columns(table)
+        cells = (frame.reindex(columns=list(dict.fromkeys(columns))) for frame in frames)
+        rows = (row for frame in cells for row in zip(*(frame[name].tolist() for name in columns), strict=True))
+        return self.decide(table, (dict(zip(columns, row, strict=True)) for row in rows), source)
+
+    def label_types(self, frame: pd.DataFrame, table: Table) -> dict[str, FirstCell]:
+        """The types of labels where "1" and 1 would become one of them, by the column's cells or the items in them."""
+        if self.classes:
+            return cell_types(frame[table.label].tolist())
+        names_labels = self.indexed and not table.labels and not table.flag_names
+        return item_types(frame[table.label].tolist()) if names_labels else {}
 
     def read_row(self, cells: Mapping[str, Any], table: Table) -> Row:
         """A labelled row.

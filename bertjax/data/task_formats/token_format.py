@@ -9,9 +9,10 @@ import numpy as np
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import in_windows
-from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_list, shown
+from bertjax.data.rows.cells import BadCell, label_text, read_list, shown
 from bertjax.data.rows.label_vocabulary import label_indices, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.literals import parse_literal
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.errors import DataError
@@ -36,7 +37,7 @@ def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...]
 
 def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> tuple[str, ...]:
     words = texts[0]
-    tags = [label_text(tag) for tag in _list(cells, table.label, table.label_delimiter)]
+    tags = [label_text(tag, table.merges_labels) for tag in _list(cells, table.label, table.label_delimiter)]
     if len(tags) != len(words):
         raise BadCell(f"has {len(words)} words in {table.text[0]!r} but {len(tags)} labels in {table.label!r}")
     if None in tags or "" in tags:
@@ -55,13 +56,17 @@ def _plain_words(entry: Any) -> tuple[tuple[str, ...], None]:
 
 
 def _list(cells: Mapping[str, Any], column: str, delimiter: str | None = None) -> list[Any]:
-    """The items of a list; a text is one of what white space parts."""
+    """The items of a list; a text that is none is a list of what white space parts."""
     cell = cells[column]
-    if isinstance(cell, str) and not cell.lstrip().startswith("[") and delimiter is None:
+    if isinstance(cell, str) and delimiter is None and not _is_list(cell):
         return cell.split()
-    if is_missing(cell):
-        return []
     return read_list(cells, column, delimiter)
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is meant as a list; words may be parentheses, which white space parts from what they enclose."""
+    text = text.strip()
+    return text.startswith("[") or (not text[1:2].isspace() and parse_literal(text) is not None)
 
 
 def _check_bio(words: Sequence[str], tags: tuple[str, ...]) -> None:

@@ -205,7 +205,7 @@ def _rules(contract: Contract, table: Table, iso_only: bool = False) -> list[_Ru
     if contract.labels and not table.labels:
         allowed = set(contract.labels)
         sentence = f"{table.label!r} is one of {', '.join(contract.labels)}"
-        holds = _each(lambda cell: allowed.issuperset(label_texts(cell, table.label_delimiter)))
+        holds = _each(lambda cell: allowed.issuperset(label_texts(cell, table)))
         rules.append(_Rule(sentence, (table.label,), holds))
     least, most = contract.min_characters, contract.max_characters
     if least > 0 or most is not None:

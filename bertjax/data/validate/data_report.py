@@ -24,12 +24,14 @@ class DataReport(NamedTuple):
       duplicates: training rows dropped because an earlier row has the same text.
       leaks: training rows whose text is in the validation or test rows too, except for case and spaces.
       leaks_removed: leaks that were removed from training, all or none.
+      contradictions: texts of training rows that have different labels, case and spaces aside.
     """
 
     tables: tuple[TableReport, ...]
     duplicates: int = 0
     leaks: int = 0
     leaks_removed: int = 0
+    contradictions: int = 0
 
     @property
     def emptied(self) -> int:
@@ -45,6 +47,7 @@ class DataReport(NamedTuple):
             "data/leaks": self.leaks,
             "data/leaks_removed": self.leaks_removed,
             "data/emptied": self.emptied,
+            **({"data/contradictions": self.contradictions} if self.contradictions else {}),
         }
 
     def contract_report(self) -> list[dict[str, Any]]:
