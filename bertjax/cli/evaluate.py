@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.flags import check_replaceable, parse
 from bertjax.config import Execution
-from bertjax.data.table import Table
+from bertjax.data.table import Table, TagScheme
 
 if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
@@ -21,6 +21,7 @@ _COLUMNS = {
     "label_column": "label",
     "label_columns": "labels",
     "label_delimiter": "label_delimiter",
+    "tag_scheme": "tag_scheme",
     "candidates": "candidates",
 }
 
@@ -52,6 +53,9 @@ class Arguments:
 
     label_delimiter: str | None = None
     """What stands between the labels of a cell; default: as in the training rows."""
+
+    tag_scheme: TagScheme | None = None
+    """How the labels of words mark entities; default: as in the training rows."""
 
     candidates: tuple[str, ...] | None = None
     """Columns with the candidates of a multiple choice; default: those of the training rows."""

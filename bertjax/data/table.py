@@ -7,6 +7,7 @@ from bertjax.settings import require
 
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
+TagScheme = Literal["bio", "iob1", "ioe", "bioes", "bilou", "none"]
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,25 @@ class Table:
     """Rows to evaluate at the end; without it, a stratified share of the training rows is held out."""
 
     text: tuple[str, ...] = ("text",)
-    """Columns with the text, joined by a space."""
+    """Columns with the text, joined by a space. Columns of CoNLL files have numbers, counted from 1."""
 
     text_pair: tuple[str, ...] = ()
     """Columns with the second text of a pair, which becomes segment 1."""
 
     label: str = "label"
     """Column with the label: a string or an integer, several of them where a row can have several, a number where
-    numbers are learned."""
+    numbers are learned. Columns of CoNLL files have numbers, counted from 1; default there: the last, or UPOS."""
 
     labels: tuple[str, ...] = ()
     """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""
 
     label_delimiter: str | None = None
     """Separator of the labels in a cell, where it is no list."""
+
+    tag_scheme: TagScheme | None = None
+    """How the labels of words mark entities: bio (also called IOB2), iob1, ioe, bioes (IOBES, BMES, BMEWO), bilou, each
+    with any separator and the letter first or last (B-PER, B_PER, PER/B); none: every label stands for itself, and
+    words are judged one by one. Default: the scheme that the labels of all tables show."""
 
     label_scale: float = 1.0
     """Similarity scores of two texts are divided by this, so that the highest is 1: 5 for scores from 0 to 5."""

@@ -6,6 +6,7 @@ Every table that trains or evaluates a model is read here, but for the training 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 import pandas as pd
@@ -50,7 +51,8 @@ def read_labelled_tables(
       preprocessing: steps; default: those of the settings.
 
     Returns:
-      The settings, with the columns that the training table has where they were left at their defaults; the tables.
+      The settings, with the columns that the training table has where they were left at their defaults, and what only
+      all labels can tell; the tables.
 
     Raises:
       DataError: a source, column, text or label that cannot be used, or a broken contract.
@@ -61,6 +63,9 @@ def read_labelled_tables(
     }
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
+    if task_format.settled is not None:
+        frames = [read.frame for read in reads.values()]
+        table = task_format.settled(table, chain.from_iterable(frame.get(table.label, ()) for frame in frames))
     findings = _check_contract(table, sources, reads)
     parsed = {side: parse_table(reads[side].frame, table, task_format, source) for side, source in sources.items()}
     steps = preprocessing or preprocessing_of(table)

@@ -4,7 +4,10 @@ One pass over the training rows encodes them, writes their tokens to the disk, a
 which the rows are split as rows in memory are.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,15 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.sources import File, files_of, read_frames
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
-from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
+from bertjax.data.split.read_splits import (
+    Split,
+    Splits,
+    check_order_column,
+    check_settings,
+    encode_rows,
+    fixed,
+    with_losses,
+)
 from bertjax.data.split.split_rows import split_rows
 from bertjax.data.streaming.disk_store import DiskStore
 from bertjax.data.streaming.encode_block import Recipe
@@ -23,7 +34,7 @@ from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.data.validate.data_report import DataReport
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, DataError
 
 
 def stream_splits(
@@ -52,6 +63,8 @@ def stream_splits(
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)
     sources = table.evaluated
+    if task_format.settled is not None:
+        table = task_format.settled(table, _label_cells(table, [table.train, *sources.values()]))
     _, tables = read_labelled_tables(table, task_format, sources)
 
     needed = (*task_format.columns(table), *(name for name in task_format.optional if name in columns))
@@ -72,14 +85,22 @@ def stream_splits(
         side: fixed(encode_rows(sources[side], rows[side], task_format, encoding), table) for side in rows
     } | {side: fixed(statistics.split(indices, split.vocabulary), table) for side, indices in split.held_out.items()}
     reports = (statistics.report(), *(labelled.report for labelled in tables.values()))
-    return Splits(
-        statistics.split(split.train, split.vocabulary),
-        evaluated.get("validation"),
-        evaluated["test"],
-        split.vocabulary,
-        table,
+    train = statistics.split(split.train, split.vocabulary)
+    validation, test = evaluated.get("validation"), evaluated["test"]
+    data_report = with_losses(
         DataReport(reports, split.duplicates, split.leaks, split.leaks_removed),
+        [side.examples for side in (train, validation, test) if side],
     )
+    return Splits(train, validation, test, split.vocabulary, table, data_report)
+
+
+def _label_cells(table: Table, sources: Iterable[str]) -> Iterator[Any]:
+    """The label cells of all rows that can be read; the others are reported by the pass over all rows."""
+    for source in sources:
+        with suppress(DataError):
+            for file in files_of(source):
+                for frame in read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS):
+                    yield from frame.get(table.label, ())
 
 
 def _check_streamed(table: Table, task_format: TaskFormat) -> None:

@@ -78,6 +78,8 @@ class TaskFormat(NamedTuple):
       placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
       names: a label -> the label names in it; all of them must occur in training.
       vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
+      settled: (table, label cells of all its rows, read once) -> the table with the settings that only all labels can
+        tell; None where each row tells all.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
       optional: columns that are read where a table has them.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
@@ -96,6 +98,7 @@ class TaskFormat(NamedTuple):
     placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
+    settled: Callable[[Table, Iterable[Any]], Table] | None = None
     indexed: bool = False
     optional: tuple[str, ...] = ()
     classes: bool = False

@@ -12,8 +12,8 @@ from bertjax.settings import flatten, override
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 _READING = (
-    "data.label", "data.labels", "data.label_delimiter", "data.label_scale", "data.candidates", "data.doc_stride",
-    "data.documents", "data.split_seed", "masking.mask_share", "masking.whole_words",
+    "data.label", "data.labels", "data.label_delimiter", "data.tag_scheme", "data.label_scale", "data.candidates",
+    "data.doc_stride", "data.documents", "data.split_seed", "masking.mask_share", "masking.whole_words",
 )  # fmt: skip
 
 
