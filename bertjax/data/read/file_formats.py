@@ -279,7 +279,7 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".txt": _read_text,
-    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _read_conll),
+    **dict.fromkeys([".conll", ".conllu", ".bio", ".iob", ".iob2"], _read_conll),
     ".parquet": _read_parquet,
     ".xlsx": _read_sheet,
 }

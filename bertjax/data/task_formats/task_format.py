@@ -1,12 +1,13 @@
 """`TaskFormat`: how a task reads its tables, from the cells of a row to labelled examples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
+from bertjax.data.read.bad_rows import PLACE
 from bertjax.data.rows.cells import BadCell, read_texts
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
 from bertjax.data.table import Masking, Table
@@ -62,6 +63,16 @@ def plain_pair(entry: Any) -> tuple[Text, Text | None]:
     if pair is None:
         raise BadCell(f"must be a pair of strings or a row of columns, got {entry!r}")
     return text, pair
+
+
+def _with_numbered_columns(table: Table, columns: Sequence[str]) -> Table:
+    """The table of a CoNLL file, its columns named where the settings give numbers, counted from 1."""
+    by_number = {str(number): name for number, name in enumerate(columns, start=1) if name != PLACE}
+
+    def named(column: str) -> str:
+        return column if column in columns else by_number.get(column, column)
+
+    return replace(table, text=tuple(map(named, table.text)), label=named(table.label))
 
 
 class TaskFormat(NamedTuple):
@@ -130,7 +141,10 @@ class TaskFormat(NamedTuple):
           table: its settings.
           columns: of the training rows.
         """
+        columns = list(columns)
         present = set(columns)
+        if PLACE in present:
+            table = _with_numbered_columns(table, columns)
         changes: dict[str, Any] = {}
         for setting, candidates in self.usual.items():
             value = getattr(table, setting)
