@@ -41,7 +41,7 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
     names = _names_of_units(sentences, width, header[1].lower().split() if header else CONLLU)
     if names:
         sentences = [[line for line in of if not _NO_WORD.fullmatch(line.fields[0])] for of in sentences]
-        logger.info("%s: CoNLL-U, with the columns %s", source, ", ".join(names))
+        logger.info("%s is CoNLL-U, with the columns %s (--text-columns, --label-column)", source, ", ".join(names))
     whole = []
     for sentence in sentences:
         ragged = next((line for line in sentence if len(line.fields) != width), None)
@@ -109,13 +109,13 @@ def _names_by_place(sentences: Sequence[_Sentence], width: int, source: str) -> 
             break
         before += 1
         logger.info("%s: column %d %s, and is no text", source, before, what)
+    last = [] if before == width - 1 else ["label"]
     if before:
         logger.info(
-            "%s: the words are in column %d, the labels in column %d (other ones: --text-columns, --label-column)",
-            source, before + 1, width,
+            "%s: the words are in column %d, %s (other ones: --text-columns, --label-column)",
+            source, before + 1, f"the labels in column {width}" if last else "and no column is left for labels",
         )  # fmt: skip
     numbers = range(1, width + 1)
-    last = [] if before == width - 1 else ["label"]
     return [
         *(f"column_{i}" for i in numbers[:before]),
         "text",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bertjax.batch import UNLABELLED
 from bertjax.data.table import Table
 from bertjax.errors import DataError
 
@@ -94,7 +95,14 @@ def read_label(cells: Mapping[str, Any], column: str) -> str:
     label = label_text(cell)
     if label is None:
         raise BadCell(f"holds {shown(cell)} in column {column!r}, where a label must be a string or an integer")
+    check_labelled([label], column)
     return label
+
+
+def check_labelled(labels: Sequence[str | None], column: str) -> None:
+    """Checks that no label of a row is the mark of what has none; raises BadCell where one is."""
+    if str(UNLABELLED) in labels:
+        raise BadCell(f"has {UNLABELLED} in column {column!r}, which marks what has no label")
 
 
 def read_number(cells: Mapping[str, Any], column: str) -> float:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from bertjax.data.read.bad_rows import PLACE
 from bertjax.data.read.sources import ReadTable, listing, read_table
 from bertjax.data.rows.cells import cell_types, check_one_type
 from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, parse_rows, preprocess
@@ -61,6 +62,7 @@ def read_labelled_tables(
     reads = {
         side: read_table(source, table.encoding, table.on_bad_row, table.documents) for side, source in sources.items()
     }
+    reads = {side: _gathered(read, task_format, sources[side]) for side, read in reads.items()}
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
     if task_format.settled is not None:
@@ -73,6 +75,12 @@ def read_labelled_tables(
         side: _preprocessed(reads[side], parsed[side], steps, source, findings[side])
         for side, source in sources.items()
     }
+
+
+def _gathered(read: ReadTable, task_format: TaskFormat, source: str) -> ReadTable:
+    frames = list(task_format.gathered([read.frame], source))
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    return read._replace(frame=frame)
 
 
 def preprocessing_of(table: Table) -> Preprocessing:
@@ -112,7 +120,7 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
     """Raises DataError where a table lacks a needed column."""
-    columns = list(columns)
+    columns = [column for column in columns if column != PLACE]
     for name in needed:
         if name not in columns:
             raise DataError(f"{source} has no column {name!r}; its columns are {', '.join(map(str, columns))}")

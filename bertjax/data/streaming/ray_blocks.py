@@ -94,7 +94,8 @@ def _read_file(file: File, recipe: Recipe, block_rows: int) -> Iterator[FileBloc
     broken: list[BadRow] = []
     error = ""
     try:
-        for frame in read_frames(file, table.encoding, broken.append, table.documents, block_rows):
+        frames = read_frames(file, table.encoding, broken.append, table.documents, block_rows)
+        for frame in recipe.task_format.gathered(frames, file.name):
             # A record of JSON lines may lack a key that others have.
             places = [PLACE] if PLACE in frame.columns else []
             cells = frame.reindex(columns=[*recipe.frame_columns, *places])

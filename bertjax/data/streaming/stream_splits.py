@@ -64,7 +64,7 @@ def stream_splits(
     check_order_column(table, columns)
     sources = table.evaluated
     if task_format.settled is not None:
-        table = task_format.settled(table, _label_cells(table, [table.train, *sources.values()]))
+        table = task_format.settled(table, _label_cells(table, task_format, [table.train, *sources.values()]))
     _, tables = read_labelled_tables(table, task_format, sources)
 
     needed = (*task_format.columns(table), *(name for name in task_format.optional if name in columns))
@@ -94,12 +94,13 @@ def stream_splits(
     return Splits(train, validation, test, split.vocabulary, table, data_report)
 
 
-def _label_cells(table: Table, sources: Iterable[str]) -> Iterator[Any]:
+def _label_cells(table: Table, task_format: TaskFormat, sources: Iterable[str]) -> Iterator[Any]:
     """The label cells of all rows that can be read; the others are reported by the pass over all rows."""
     for source in sources:
         with suppress(DataError):
             for file in files_of(source):
-                for frame in read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS):
+                frames = read_frames(file, table.encoding, lambda row: None, table.documents, BLOCK_ROWS)
+                for frame in task_format.gathered(frames, source):
                     yield from frame.get(table.label, ())
 
 

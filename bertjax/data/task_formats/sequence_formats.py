@@ -10,6 +10,7 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.cells import (
     BadCell,
+    check_labelled,
     label_text,
     read_flag,
     read_label,
@@ -49,6 +50,7 @@ def _read_several(cells: Mapping[str, Any], table: Table, texts: Any) -> tuple[s
     if None in labels:
         item = items[labels.index(None)]
         raise BadCell(f"holds the label {shown(item)} in column {table.label!r}, which is neither string nor integer")
+    check_labelled(labels, table.label)
     return tuple(label for label in dict.fromkeys(labels) if label)
 
 

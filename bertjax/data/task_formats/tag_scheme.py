@@ -123,6 +123,8 @@ def scheme_of_names(names: Iterable[str]) -> Recognised:
     scheme = next((scheme for scheme, letters in _ROLES.items() if roles <= set(letters)), None)
     if odd or scheme is None or not _is_one_spelling(parsed, has_outside=len(inside) < len(set(names))):
         looks = len(parsed) > 1 and len(parsed) > len(odd) and {"B", "I"} & roles
+        if all(name.lstrip("-").isdecimal() for name in names):
+            return Recognised("none", "integers without names do not say what is an entity")
         but = f"{odd[0]!r} has no letter of a scheme" if odd else "their letters or separators are not of one scheme"
         return Recognised("none", but if looks else "")
     return Recognised(scheme)

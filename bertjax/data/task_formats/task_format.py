@@ -1,9 +1,10 @@
 """`TaskFormat`: how a task reads its tables, from the cells of a row to labelled examples."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
@@ -89,6 +90,7 @@ class TaskFormat(NamedTuple):
       placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
       names: a label -> the label names in it; all of them must occur in training.
       vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
+      gathered: (frames of a table, source) -> its rows, which may be parts of one row there.
       settled: (table, label cells of all its rows, read once) -> the table with the settings that only all labels can
         tell; None where each row tells all.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
@@ -109,6 +111,7 @@ class TaskFormat(NamedTuple):
     placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
+    gathered: Callable[[Iterable[pd.DataFrame], str], Iterator[pd.DataFrame]] = lambda frames, source: iter(frames)
     settled: Callable[[Table, Iterable[Any]], Table] | None = None
     indexed: bool = False
     optional: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import numpy as np
 from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples, LostWords, WordLabels
 from bertjax.data.encode.tokenize import in_windows
+from bertjax.data.read.word_rows import gathered
 from bertjax.data.rows.cells import BadCell, is_missing, label_text, read_list, shown
 from bertjax.data.rows.label_vocabulary import label_indices, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
@@ -174,11 +175,12 @@ TOKEN_CLASSIFICATION = TaskFormat(
     placeholder=lambda words, names: (names[0],) * len(words),
     names=lambda tags: [tag for tag in tags if tag is not None],
     vocabulary=_vocabulary,
+    gathered=gathered,
     settled=_with_scheme,
     indexed=True,
     positions=True,
     usual={
-        "text": (("tokens",), ("words",), ("form",)),
-        "label": (("ner_tags",), ("tags",), ("labels",), ("upos",)),
+        "text": (("tokens",), ("words",), ("form",), ("Word",), ("word",), ("token",)),
+        "label": (("ner_tags",), ("tags",), ("labels",), ("upos",), ("Tag",), ("tag",)),
     },
 )
