@@ -111,7 +111,7 @@ def recognise(seen: Collection[Transition]) -> Recognised:
     return recognised
 
 
-def scheme_of_names(names: Iterable[str]) -> Recognised:
+def scheme_of_names(names: Collection[str]) -> Recognised:
     """The scheme of label names alone, by which an iob1 is a bio."""
     inside = sorted(name for name in names if not is_outside(name))
     if not inside:
@@ -134,10 +134,14 @@ def _is_one_spelling(tags: Sequence[Tag], has_outside: bool) -> bool:
     """Whether tags are spelled in one way, and cannot be labels of another kind that happen to look so."""
     if len({(tag.separator, tag.last) for tag in tags}) > 1:
         return False
-    if all((tag.separator, tag.last) == ("-", False) for tag in tags):
+    is_usual = (tags[0].separator, tags[0].last) == ("-", False)
+    if is_usual and {tag.role for tag in tags} <= set(_ROLES["bio"]):
         return True
-    roles_of_a_type = max(len({tag.role for tag in tags if tag.type == kind}) for kind in {tag.type for tag in tags})
-    return roles_of_a_type > 1 and (has_outside or not tags[0].last)
+    num_types = len({tag.type for tag in tags})
+    has_several_roles = len({(tag.type, tag.role) for tag in tags}) > num_types  # of one type
+    if is_usual:
+        return has_outside or has_several_roles
+    return has_several_roles and (has_outside or not tags[0].last)
 
 
 def _begins_inside(seen: Iterable[Transition]) -> bool:
