@@ -119,6 +119,7 @@ def test_broken_columns(write, content, message):
             {"tokens": ["a", 5], "tags": ["O", "O"]},
             "row 2 has the word 5 in column 'tokens', which must hold the",
         ),
+        ({"tokens": ["a", None], "tags": ["O", "O"]}, "row 2 has the word None in column 'tokens'"),
         ({"tokens": [], "tags": []}, "row 2 has no words in column 'tokens'"),
         ({"tokens": ["a"], "tags": [1.5]}, "row 2 has a label in 'tags' that is neither string nor integer"),
         ({"tokens": ["a"], "tags": ["I-X"]}, r"row 2 labels 'a' \(word 1\) I-X, but no X begins"),

@@ -26,9 +26,9 @@ NO_WORD = -1  # of a token that is no word's first piece
 
 def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], None]:
     words = _list(cells, table.text[0])
-    wrong = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
-    if not words or wrong is not None:
-        what = "no words" if not words else f"the word {shown(wrong)}"
+    wrong = [word for word in words if not isinstance(word, str) or not word.strip()]
+    if not words or wrong:
+        what = f"the word {shown(wrong[0])}" if wrong else "no words"
         raise BadCell(f"has {what} in column {table.text[0]!r}, which must hold the words of a sentence")
     return tuple(words), None
 
