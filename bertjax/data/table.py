@@ -14,8 +14,8 @@ TagScheme = Literal["bio", "iob1", "ioe", "bioes", "bilou", "none"]
 class Table:
     """A labelled table and how it is split.
 
-    A source is a file (csv, tsv, json, json lines, parquet, xlsx, lines of plain text; compressed or not), a pattern of
-    several (`*.csv`), an address of one, or a data set of the catalog.
+    A source is a file (csv, tsv, json, json lines, parquet, xlsx, CoNLL, lines of plain text; compressed or not), a
+    pattern of several (`*.csv`), an address of one, or a data set of the catalog.
     """
 
     train: str = "trec"

@@ -6,6 +6,7 @@ IOB2 is called bio here; bioes is IOBES, of which BMES and BMEWO are other lette
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from bertjax.data.table import TagScheme
@@ -52,6 +53,7 @@ class Tag(NamedTuple):
         return self._replace(letter=letter.lower() if self.letter.islower() else letter.upper())
 
 
+@lru_cache(maxsize=2**14)
 def parse_tag(text: str) -> Tag | None:
     """The parts of a tag; None where it has no letter of a scheme.
 
@@ -134,14 +136,14 @@ def _is_one_spelling(tags: Sequence[Tag], has_outside: bool) -> bool:
     """Whether tags are spelled in one way, and cannot be labels of another kind that happen to look so."""
     if len({(tag.separator, tag.last) for tag in tags}) > 1:
         return False
-    is_usual = (tags[0].separator, tags[0].last) == ("-", False)
-    if is_usual and {tag.role for tag in tags} <= set(_ROLES["bio"]):
+    separator, last = tags[0].separator, tags[0].last
+    if (separator, last) == ("-", False) and {tag.role for tag in tags} <= set(_ROLES["bio"]):
         return True
     num_types = len({tag.type for tag in tags})
     has_several_roles = len({(tag.type, tag.role) for tag in tags}) > num_types  # of one type
-    if is_usual:
-        return has_outside or has_several_roles
-    return has_several_roles and (has_outside or not tags[0].last)
+    if last:
+        return has_several_roles and has_outside
+    return has_several_roles or (has_outside and bool(separator))
 
 
 def _begins_inside(seen: Iterable[Transition]) -> bool:
