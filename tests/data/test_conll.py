@@ -48,6 +48,10 @@ FILES = {
     "conll-2003": ("-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nof IN I-PP O\n", {
         "text": [["EU", "of"]], "tag_2": [["NNP", "IN"]], "tag_3": [["I-NP", "I-PP"]], "label": [["I-ORG", "O"]],
     }),
+    "tag first": ("O\tshow\nO\tme\nB-GENRE\tcomedies\n\nB-ACTOR\tO\n", {
+        "text": [["show", "me", "comedies"], ["O"]], "label": [["O", "O", "B-GENRE"], ["B-ACTOR"]],
+    }),
+    "tags of tags": ("O B-X\n\nB-X O\n", {"text": [["O"], ["B-X"]], "label": [["B-X"], ["O"]]}),
     "tweets": ("#good B-X\n# O\n\n#bad O\n1 O\n\n# O\n", {
         "text": [["#good", "#"], ["#bad", "1"], ["#"]], "label": [["B-X", "O"], ["O", "O"], ["O"]],
     }),
@@ -94,6 +98,7 @@ def test_columns_are_named_or_numbered(save, name, text, label, words, tags):
             "conll-2012",
             ["column 1 has one value a sentence", "column 3 counts", "words are in column 4"],
         ),
+        ("tag first", ["the tags are in column 1, the words in column 2"]),
         ("conll-2003", []),
         ("tweets", []),
     ],

@@ -19,6 +19,7 @@ CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "dep
 _COMMENT = re.compile(r"#\s*(\w+(\.\w+)?\s*=|new(doc|par)\b)")  # as in CoNLL-U; a lone "#" is a word
 _COLUMNS = re.compile(r"#\s*global\.columns\s*=\s*(.+)")  # the header of CoNLL-U Plus
 _NO_WORD = re.compile(r"\d+(-\d+|\.\d+)")  # the id of CoNLL-U's words of several tokens, and of its empty nodes
+_TAG = re.compile(r"O|[BIESLU]-\S+")
 _LEAST_LABELLED = 2  # columns of a word and its tag
 
 
@@ -102,6 +103,9 @@ def _names_of_units(sentences: Sequence[_Sentence], width: int, names: Sequence[
 
 def _names_by_place(sentences: Sequence[_Sentence], width: int, source: str) -> list[str]:
     """Names of columns: those before the words are those that count or repeat in every sentence."""
+    if _is_tag_first(sentences, width):
+        logger.info("%s: the tags are in column 1, the words in column 2", source)
+        return ["label", "text"]
     before = 0
     while before < width - 1:
         what = _no_words([[line.fields[before] for line in of] for of in sentences], width - before)
@@ -122,6 +126,14 @@ def _names_by_place(sentences: Sequence[_Sentence], width: int, source: str) -> 
         *(f"tag_{i}" for i in numbers[before + 1 : width - len(last)]),
         *last,
     ]
+
+
+def _is_tag_first(sentences: Sequence[_Sentence], width: int) -> bool:
+    """Whether the first of two columns holds tags such as B-PER, and the second other words (as in MIT's corpora)."""
+    if width != _LEAST_LABELLED or not sentences:
+        return False
+    first, second = zip(*(line.fields for of in sentences for line in of), strict=True)
+    return all(map(_TAG.fullmatch, first)) and set(first) != {"O"} and not all(map(_TAG.fullmatch, second))
 
 
 def _no_words(column: Sequence[Sequence[str]], columns: int) -> str:
