@@ -35,12 +35,9 @@ def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...]
 
 def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> tuple[str | None, ...]:
     """The label of each word; None where it is marked as having none."""
-    words = texts[0]
-    tags = _tags(cells, table)
+    words, tags = texts[0], _tags(cells, table)
     if len(tags) != len(words):
         raise BadCell(f"has {len(words)} words in {table.text[0]!r} but {len(tags)} labels in {table.label!r}")
-    if _NO_LABEL in tags or "" in tags:
-        raise BadCell(f"has a label in {table.label!r} that is neither string nor integer")
     fault = fault_of(tags, table.tag_scheme or "none")
     if fault is not None:
         raise BadCell(
@@ -50,12 +47,12 @@ def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -
     return as_bio(tags) if table.tag_scheme in CONVERTED else tags
 
 
-_NO_LABEL = "\0"  # of an item that can be none
-
-
 def _tags(cells: Mapping[str, Any], table: Table) -> tuple[str | None, ...]:
-    texts = (label_text(tag) for tag in _list(cells, table.label, table.label_delimiter))
-    return tuple(_NO_LABEL if text is None else None if text == str(UNLABELLED) else text for text in texts)
+    """The labels in a cell, as they are written; None for the mark of none."""
+    tags = [label_text(tag) for tag in _list(cells, table.label, table.label_delimiter)]
+    if None in tags or "" in tags:
+        raise BadCell(f"has a label in {table.label!r} that is neither string nor integer")
+    return tuple(None if tag == str(UNLABELLED) else tag for tag in tags)
 
 
 def _with_scheme(table: Table, cells: Iterable[Any]) -> Table:
