@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.flags import check_replaceable, parse
 from bertjax.config import Execution
-from bertjax.data.table import AnswerAs, Table
+from bertjax.data.table import AnswerAs, Table, TagScheme
 
 if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
@@ -24,6 +24,7 @@ _COLUMNS = {
     "labels_as": "labels_as",
     "label_names": "label_names",
     "label_spelling": "label_spelling",
+    "tag_scheme": "tag_scheme",
     "candidates": "candidates",
     "answer_as": "answer_as",
 }
@@ -67,6 +68,9 @@ class Arguments:
 
     label_spelling: Literal["merge", "keep"] | None = None
     """Labels that look alike (1 and 1.0) are one (`merge`) or several (`keep`); default: as in the training rows."""
+
+    tag_scheme: TagScheme | None = None
+    """How the labels of words mark entities; default: as in the training rows."""
 
     candidates: tuple[str, ...] | None = None
     """Columns with the candidates of a multiple choice; default: those of the training rows."""

@@ -8,14 +8,15 @@ from bertjax.settings import require
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
 AnswerAs = Literal["text", "letter", "index0", "index1"]
+TagScheme = Literal["bio", "iob1", "ioe", "bioes", "bilou", "none"]
 
 
 @dataclass(frozen=True)
 class Table:
     """A labelled table and how it is split.
 
-    A source is a file (csv, tsv, json, json lines, parquet, xlsx, lines of plain text; compressed or not), a pattern of
-    several (`*.csv`), an address of one, or a data set of the catalog.
+    A source is a file (csv, tsv, json, json lines, parquet, xlsx, CoNLL, lines of plain text; compressed or not), a
+    pattern of several (`*.csv`), an address of one, or a data set of the catalog.
     """
 
     train: str = "trec"
@@ -28,14 +29,14 @@ class Table:
     """Rows to evaluate at the end; without it, a stratified share of the training rows is held out."""
 
     text: tuple[str, ...] = ("text",)
-    """Columns with the text, joined by a space."""
+    """Columns with the text, joined by a space. Columns of CoNLL files have numbers, counted from 1."""
 
     text_pair: tuple[str, ...] = ()
     """Columns with the second text of a pair, which becomes segment 1."""
 
     label: str = "label"
     """Column with the label: a string or an integer, several of them where a row can have several, a number where
-    numbers are learned."""
+    numbers are learned. Columns of CoNLL files have numbers, counted from 1; default there: the last, or UPOS."""
 
     labels: tuple[str, ...] = ()
     """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""
@@ -53,6 +54,11 @@ class Table:
     label_spelling: Literal["merge", "keep"] | None = None
     """What becomes of labels that look alike but are written differently (1 and 1.0, invisible characters, composed and
     decomposed letters): `merge` makes one of them, `keep` leaves them apart. Default: they are refused."""
+
+    tag_scheme: TagScheme | None = None
+    """How the labels of words mark entities: bio (also called IOB2), iob1, ioe, bioes (IOBES, BMES, BMEWO), bilou, each
+    with any separator and the letter first or last (B-PER, B_PER, PER/B); none: every label stands for itself, and
+    words are judged one by one. Default: the scheme that the labels of the first table show."""
 
     label_scale: float = 1.0
     """Similarity scores of two texts are divided by this, so that the highest is 1: 5 for scores from 0 to 5."""

@@ -1,5 +1,6 @@
 """Evaluation of a model on a labelled table, with the same reading, batches and metrics as `finetune`'s test rows."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -10,6 +11,7 @@ from bertjax.config import Execution
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import read_labelled_tables
+from bertjax.data.split.read_splits import with_losses
 from bertjax.data.table import Table
 from bertjax.data.validate.data_report import DataReport
 from bertjax.evaluation.reports import Report
@@ -18,6 +20,8 @@ from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
 from bertjax.tasks import Model, find_evaluator, find_format, find_task
 from bertjax.tasks.postprocess import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationResult(NamedTuple):
@@ -90,5 +94,7 @@ def evaluate(
     forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))
     scores = predict(forward, devices.count, examples)
     report = find_evaluator(loaded.model.task)(scores, examples, loaded.model.labels)
-    data_report = DataReport((tables["train"].report,))
+    data_report = with_losses(DataReport((tables["train"].report,)), [examples])
+    for what, count in data_report.losses().items():
+        logger.warning("%d %s", count, what)
     return EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)

@@ -5,9 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.task_formats.tag_scheme import outside_of
+from bertjax.data.task_formats.token_format import NO_WORD
 from bertjax.evaluation.answer_report import best_spans
 from bertjax.evaluation.evaluators import NEXT_SENTENCE_NAMES
 
@@ -70,12 +71,14 @@ def _numbers(values: np.ndarray, names: Sequence[str]) -> Prediction:
 
 
 def _word_labels(logits: np.ndarray, rows: Rows, examples: Examples, names: Sequence[str]) -> list[Prediction]:
-    """One label a word; an empty one where the tokenizer makes nothing of the word."""
+    """One label a word; where the tokenizer makes nothing of a word, that of no entity, or an empty one where no label
+    says so."""
     assert examples.row_of is not None
-    labels = [[""] * len(words) for words in rows.texts]
-    labelled = examples.labels != UNLABELLED
-    row_of = np.repeat(examples.row_of, examples.lengths)[labelled]
-    for row, word, best in zip(row_of, examples.reference, logits[labelled].argmax(axis=-1), strict=True):
+    outside = outside_of(names, None if examples.words is None else examples.words.scheme) or ""
+    labels = [[outside] * len(words) for words in rows.texts]
+    is_first = examples.reference != NO_WORD
+    row_of = np.repeat(examples.row_of, examples.lengths)[is_first]
+    for row, word, best in zip(row_of, examples.reference[is_first], logits[is_first].argmax(axis=-1), strict=True):
         labels[row][word] = names[best]
     return [{"labels": of_row} for of_row in labels]
 

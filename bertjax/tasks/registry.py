@@ -75,7 +75,7 @@ TASKS: dict[str, Task] = {
     "token_classification": Task(
         head=heads.token_classification,
         loss=losses.cross_entropy,
-        metric=Metric("f1"),
+        metric=Metric("f1", otherwise="accuracy"),
         architecture="BertForTokenClassification",
         pipeline_tag="token-classification",
         head_modules=("classifier",),

@@ -1,6 +1,6 @@
 """`Task`: everything that bertjax knows of a task, as one value."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from bertjax import losses
@@ -19,10 +19,17 @@ class Metric(NamedTuple):
     Attributes:
       name: its key in a report, without the rows it is of: `accuracy` for `test/accuracy`.
       greater_is_better: False for a loss.
+      otherwise: the key in its place, of the same kind, in reports that lack it: words whose labels mark no entities
+        have no entities' F1.
     """
 
     name: str
     greater_is_better: bool = True
+    otherwise: str | None = None
+
+    def reported_in(self, scores: Collection[str]) -> "Metric":
+        """The metric under the key that a report of these keys has."""
+        return self._replace(name=self.otherwise) if self.otherwise and self.name not in scores else self
 
 
 class TorchTask(NamedTuple):

@@ -56,6 +56,15 @@ def test_scores_speeds_and_verdicts_of_frameworks_and_pairs():
     assert flat["jax/f1_macro_mean"] == pytest.approx(0.92)
 
 
+@pytest.mark.parametrize(("named", "expected"), [("f1_macro", "f1_macro"), ("f1", "accuracy")])
+def test_the_verdict_goes_by_the_metric_that_was_reported(named, expected):
+    """Words whose labels mark no entities have no entities' F1."""
+    results = [result(name, 0) for name in ("jax", "torch")]
+    summary = summarise(results, (), ("jax", "torch"), Metric(named, otherwise="accuracy"), dropout=True)
+    assert summary.metric == expected
+    assert expected in summary.pairs[0].verdicts
+
+
 def test_loss_trajectories_only_for_the_same_examples_without_dropout():
     losses = {"jax": np.ones(30), "torch": np.ones(30) + 1e-6, "trainer": np.ones(30)}
     results = [result(name, 0, losses=values) for name, values in losses.items()]

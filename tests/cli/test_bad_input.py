@@ -189,7 +189,12 @@ def test_output_folder_with_another_run(run, in_folder):
     [
         ("multi_label", "t.csv", "text,labels\na,x/y\nb,x\n", "holds 'x/y' in column 'labels', which is no list"),
         ("regression", "t.csv", "text,label\na,1\nb,ten\n", "t.csv: row 2 holds 'ten' in column 'label', which is no"),
-        ("token_classification", "t.conll", "a O\nb I-PER\n", "t.conll: line 2 labels 'b' (word 2) I-PER, but no PER"),
+        (
+            "token_classification",
+            "t.conll",
+            "a B-X\nb I-PER\n",
+            "t.conll: line 2 labels 'b' (word 2) I-PER, but no PER",
+        ),
         ("token_classification", "t.conll", "a O\nb\n", "t.conll: line 2 has 1 column, the lines before have 2"),
         ("question_answering", "t.jsonl", SQUAD, "row 1 misplaces an answer to question 'q1': at character 0"),
         ("classification", "t.jsonl", SQUAD, "has no column 'text'; its columns are id, question, context, answers"),

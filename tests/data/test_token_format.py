@@ -96,9 +96,9 @@ def test_bio_vocabulary_has_both_tags_of_an_entity(write):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a O\n\nb O\nc I-PER\n", r"t.conll: line 4 labels 'c' \(word 2\) I-PER, but no PER begins before it: .*B-PER"),
+        ("a B-X\n\nb O\nc I-PER\n", r"t.conll: line 4 labels 'c' \(word 2\) I-PER, but no PER begins before .*B-PER"),
         ("a B-LOC\nb I-PER\n", r"line 2 labels 'b' \(word 2\) I-PER, but no PER begins before it"),
-        ("I I-PER\n", r"line 1 labels 'I' \(word 1\) I-PER"),
+        ("I I-PER\n\na B-PER\n", r"line 1 labels 'I' \(word 1\) I-PER"),
         ("a O\n\nb O\nc\nd O\n", "line 4 has 1 column, the lines before have 2; mend it, or leave"),
         ("a O\nb x O\n", "line 2 has 3 columns, the lines before have 2"),
         ("a\nb\n", "line 1 has one column; a word and its tag make two"),
@@ -119,6 +119,7 @@ def test_broken_columns(write, content, message):
             {"tokens": ["a", 5], "tags": ["O", "O"]},
             "row 2 has the word 5 in column 'tokens', which must hold the",
         ),
+        ({"tokens": ["a", None], "tags": ["O", "O"]}, "row 2 has the word None in column 'tokens'"),
         ({"tokens": [], "tags": []}, "row 2 has no words in column 'tokens'"),
         ({"tokens": ["a"], "tags": [1.5]}, "row 2 has a label in 'tags' that is neither string nor integer"),
         ({"tokens": ["a"], "tags": ["I-X"]}, r"row 2 labels 'a' \(word 1\) I-X, but no X begins"),
@@ -137,7 +138,8 @@ def test_broken_sentences_are_skipped_counted_and_listed(write):
     (table,) = splits.data_report.tables
     assert [str(row) for row in table.skipped] == [
         f"{path}: line 6 has 1 column, the lines before have 2",
-        f"{path}: line 4 labels 'c' (word 2) I-PER, but no PER begins before it: an entity starts with B-PER",
+        f"{path}: line 4 labels 'c' (word 2) I-PER, but no PER begins before it: an entity starts with B-PER "
+        "(--tag-scheme iob1 lets it start so)",
     ]
     assert table.rows == len(splits.train.texts) + len(splits.test.texts) == 3
 

@@ -154,7 +154,7 @@ def test_entities_by_hand():
     assert parts(report)["LOC"] == pytest.approx((1 / 2, 1.0, 2 / 3, 1))
     assert averages(report)["micro"] == pytest.approx((2 / 4, 2 / 3, 4 / 7, 3))
     assert report.metrics["accuracy"] == pytest.approx(7 / 9)
-    assert report.summary == "9 words in 3 sentences, 2 types"
+    assert report.summary == "9 words in 3 sentences, 2 types of entities (bio)"
     assert report.flat("test")["test/f1"] == pytest.approx(4 / 7)
     assert console_table(report, "test").row_count == 4
 

@@ -141,6 +141,8 @@ def summarise(
     for name in frameworks:
         if by_seed := {result.seed: result for result in results if result.framework == name}:
             runs[name] = by_seed
+    if results:
+        metric = metric.reported_in(scores_of(results[0]))
     sides = [_side(name, list(by_seed.values())) for name, by_seed in runs.items()]
     pairs = []
     first, *others = runs.values() or [{}]

@@ -6,6 +6,50 @@ import numpy as np
 
 from bertjax.batch import LabelKind, LabelsOf
 from bertjax.data.encode.masking import DynamicMasking
+from bertjax.data.table import TagScheme
+
+
+class LostWords(NamedTuple):
+    """Labelled words of which the tokenizer makes no piece, so that no token has their label.
+
+    Attributes:
+      rows: [n] the row of each, ascending.
+      before: [n] labelled tokens that stand before it in its row.
+      labels: [n] indices.
+    """
+
+    rows: np.ndarray
+    before: np.ndarray
+    labels: np.ndarray
+
+
+class WordLabels(NamedTuple):
+    """What tokens do not tell of the labels of words.
+
+    Attributes:
+      scheme: how the labels mark entities; None where it was not recognised.
+      lost: words with a label and without a token.
+      unlabelled: [k] the row of each word that is marked as having no label (-100), ascending.
+    """
+
+    scheme: TagScheme | None
+    lost: LostWords
+    unlabelled: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "WordLabels":
+        """Those of some distinct rows, which are numbered by their place among these."""
+        (lost, lost_rows), (_, unlabelled) = _among(self.lost.rows, rows), _among(self.unlabelled, rows)
+        return WordLabels(self.scheme, LostWords(lost_rows, self.lost.before[lost], self.lost.labels[lost]), unlabelled)
+
+
+def _among(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which values are among distinct rows, by ascending place there, and these places."""
+    order = np.argsort(rows, kind="stable")
+    found = np.searchsorted(rows, values, sorter=order)
+    kept = np.flatnonzero(np.isin(values, rows))
+    places = order[found[kept]]
+    by_place = np.argsort(places, kind="stable")
+    return kept[by_place], places[by_place]
 
 
 class ExampleStore(Protocol):
@@ -25,6 +69,12 @@ class ExampleStore(Protocol):
 
     @property
     def kind(self) -> LabelKind: ...
+
+    @property
+    def words(self) -> WordLabels | None: ...
+
+    @property
+    def num_empty(self) -> int: ...
 
     def take(self, indices: np.ndarray) -> "Examples": ...
 
@@ -52,6 +102,8 @@ class Examples(NamedTuple):
       reference: what the task's evaluator needs beside the labels, such as the answers' texts.
       ids: [N] indices in the set that the examples were taken from; None where they are all of it.
       unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
+      words: of all examples, where words have labels; None where the examples were taken from others.
+      special_tokens: of an example, [CLS] and [SEP].
     """
 
     token_ids: np.ndarray
@@ -67,6 +119,8 @@ class Examples(NamedTuple):
     reference: Any = None
     ids: np.ndarray | None = None
     unlearnable: int = 0
+    words: WordLabels | None = None
+    special_tokens: int = 0
 
     @property
     def num_examples(self) -> int:
@@ -77,6 +131,12 @@ class Examples(NamedTuple):
     def lengths(self) -> np.ndarray:
         """[N] tokens in each example, special ones included."""
         return np.diff(self.offsets)
+
+    @property
+    def num_empty(self) -> int:
+        """Texts of which the tokenizer makes no word piece."""
+        lengths = self.lengths if self.text_lengths is None else self.text_lengths
+        return int((lengths <= self.special_tokens).sum())
 
     def take(self, indices: np.ndarray) -> "Examples":
         """The examples at ascending `indices`, which become their `ids`; without `reference` unless they are all."""
@@ -100,6 +160,7 @@ class Examples(NamedTuple):
             row_of=None if self.row_of is None else self.row_of[indices],
             reference=None,
             ids=None,
+            words=None,
         )
 
     def weighted(self, weights: np.ndarray) -> "Examples":

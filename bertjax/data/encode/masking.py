@@ -51,12 +51,14 @@ class DynamicMasking(NamedTuple):
 
 
 def _chosen(words: np.ndarray, share: float, whole_words: bool, rng: np.random.Generator) -> np.ndarray:
-    """The positions to predict: the share of the tokens, rounded, but at least one.
+    """The positions to predict: the share of the tokens, rounded, but at least one where there is any.
 
     Whole words are taken in random order, except those with more pieces than are still to choose; where every word has
     too many pieces, the first is taken.
     """
     real = np.flatnonzero(words != NO_WORD)
+    if not len(real):
+        return real
     count = max(1, round(share * len(real)))
     if not whole_words:
         return rng.permutation(real)[:count]

@@ -90,7 +90,9 @@ def tokenize(
     if truncated:
         encoded = encode(truncation="longest_first", max_length=max_length)
         tokenizer.backend_tokenizer.no_truncation()
-    return Examples(*_ragged(encoded["input_ids"], encoded["token_type_ids"]), labels, truncated)
+    tokens = _ragged(encoded["input_ids"], encoded["token_type_ids"])
+    special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    return Examples(*tokens, labels, truncated, special_tokens=special)
 
 
 def in_windows(

@@ -136,7 +136,7 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".txt": _read_text,
-    **dict.fromkeys([".conll", ".bio", ".iob", ".iob2"], _read_conll),
+    **dict.fromkeys([".conll", ".conllu", ".bio", ".iob", ".iob2"], _read_conll),
     ".parquet": read_parquet,
     ".xlsx": _read_sheet,
 }

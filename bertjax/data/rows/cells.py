@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bertjax.batch import UNLABELLED
 from bertjax.data.rows.literals import looks_like_list, parse_literal, plain
 from bertjax.data.rows.spellings import plain_spelling
 from bertjax.data.table import Table
@@ -105,7 +106,14 @@ def read_label(cells: Mapping[str, Any], column: str, merge: bool = False) -> st
         raise BadCell(f"holds {shown(cell)} in column {column!r}, where a label must be a string or an integer")
     if not label or not (label.isprintable() or plain_spelling(label)):
         raise BadCell(f"has no label in column {column!r}")
+    check_labelled([label], column)
     return label
+
+
+def check_labelled(labels: Sequence[str | None], column: str) -> None:
+    """Checks that no label of a row is the mark of what has none; raises BadCell where one is."""
+    if str(UNLABELLED) in labels:
+        raise BadCell(f"has {UNLABELLED} in column {column!r}, which marks what has no label")
 
 
 def read_number(cells: Mapping[str, Any], column: str) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from bertjax.data.read.bad_rows import PLACE
 from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import ReadTable, listing, read_table
 from bertjax.data.rows.cells import check_one_type
@@ -61,6 +62,7 @@ def read_labelled_tables(
     """
     reading = Reading.of(table, class_names=task_format.indexed)
     reads = {side: read_table(source, reading, table.on_bad_row) for side, source in sources.items()}
+    reads = {side: _gathered(read, task_format, sources[side]) for side, read in reads.items()}
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)
     for side, source in sources.items():  # what the training rows decide holds for the others
@@ -72,6 +74,12 @@ def read_labelled_tables(
         side: _preprocessed(reads[side], parsed[side], steps, source, findings[side])
         for side, source in sources.items()
     }
+
+
+def _gathered(read: ReadTable, task_format: TaskFormat, source: str) -> ReadTable:
+    frames = list(task_format.gathered([read.frame], source))
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    return read._replace(frame=frame)
 
 
 def preprocessing_of(table: Table) -> Preprocessing:
@@ -111,7 +119,7 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:
     """Raises DataError where a table lacks a needed column."""
-    columns = list(map(str, columns))
+    columns = [str(column) for column in columns if column != PLACE]
     for name in needed:
         if name not in columns:
             raise DataError(f"{source} has no column {name!r}; its columns are {_column_listing(columns, name)}")

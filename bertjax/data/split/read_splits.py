@@ -3,7 +3,7 @@
 They are read, checked, split, rid of leaks and encoded. `stream_splits` gives the same without the memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -88,14 +88,21 @@ def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding
     table = splits.table
     encoding = encoding._replace(vocabulary=splits.vocabulary, table=table)
     encode = partial(encode_rows, task_format=task_format, encoding=encoding)
-    validation = splits.validation
-    return Splits(
-        validation=None if validation is None else fixed(encode(table.validation or table.train, validation), table),
-        test=fixed(encode(table.test or table.train, splits.test), table),
-        train=encode(table.train, splits.train),
-        vocabulary=splits.vocabulary,
-        table=table,
-        data_report=splits.data_report,
+    train, test = encode(table.train, splits.train), fixed(encode(table.test or table.train, splits.test), table)
+    validation = None
+    if splits.validation is not None:
+        validation = fixed(encode(table.validation or table.train, splits.validation), table)
+    data_report = with_losses(splits.data_report, [side.examples for side in (train, validation, test) if side])
+    return Splits(train, validation, test, splits.vocabulary, table, data_report)
+
+
+def with_losses(report: DataReport, sides: Sequence[ExampleStore]) -> DataReport:
+    """The report with what the encoded rows of some sides have lost."""
+    words = [side.words for side in sides if side.words is not None]
+    return report._replace(
+        empty_texts=sum(side.num_empty for side in sides),
+        lost_words=sum(len(of_side.lost.rows) for of_side in words),
+        unlabelled_words=sum(len(of_side.unlabelled) for of_side in words),
     )
 
 

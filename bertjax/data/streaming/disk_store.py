@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from bertjax.batch import UNLABELLED, LabelKind
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, WordLabels
 from bertjax.data.encode.masking import DynamicMasking
 from bertjax.data.rows.label_vocabulary import consecutive
 from bertjax.errors import DataError
@@ -79,6 +79,7 @@ class StoredExamples:
       masking: masks tokens; its words are in the store.
       token_labels: the label of each code that the store holds for a token.
       row_of: [N] the row of each example, where a row may be several.
+      words, special_tokens: as in `Examples`.
     """
 
     store: DiskStore
@@ -91,6 +92,8 @@ class StoredExamples:
     masking: DynamicMasking | None = None
     token_labels: np.ndarray | None = None
     row_of: np.ndarray | None = None
+    words: WordLabels | None = None
+    special_tokens: int = 0
 
     def weighted(self, weights: np.ndarray) -> "StoredExamples":
         """The same examples with other weights in the loss: [N]."""
@@ -104,7 +107,8 @@ class StoredExamples:
         """The examples at `indices` in any order, perhaps repeated; their tokens stay where they are."""
         per_example = ("places", "labels", "weights", "text_lengths", "row_of")
         arrays = {name: getattr(self, name) for name in per_example}
-        return replace(self, **{name: array[indices] for name, array in arrays.items() if array is not None})
+        taken = {name: array[indices] for name, array in arrays.items() if array is not None}
+        return replace(self, words=None, **taken)
 
     @property
     def num_examples(self) -> int:
@@ -121,8 +125,14 @@ class StoredExamples:
         """[N] tokens in each example, special ones included."""
         return (self.offsets[self.places + 1] - self.offsets[self.places]).astype(np.int32)
 
+    @property
+    def num_empty(self) -> int:
+        """Texts of which the tokenizer makes no word piece."""
+        lengths = self.lengths if self.text_lengths is None else self.text_lengths
+        return int((lengths <= self.special_tokens).sum())
+
     def take(self, indices: np.ndarray) -> Examples:
-        """The examples at `indices`, in memory, without `reference`."""
+        """The examples at ascending `indices`, in memory, without `reference`."""
         lengths = self.lengths[indices]
         tokens = self._read(self.places[indices], lengths)
         examples = Examples(
@@ -135,6 +145,8 @@ class StoredExamples:
             text_lengths=None if self.text_lengths is None else self.text_lengths[indices],
             row_of=None if self.row_of is None else self.row_of[indices],
             ids=indices,
+            words=self.words if len(indices) == self.num_examples else None,
+            special_tokens=self.special_tokens,
         )
         if self.labels is None:
             examples = examples._replace(labels_of="tokens")

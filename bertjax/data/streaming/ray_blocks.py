@@ -99,7 +99,8 @@ def _read_file(file: File, recipe: Recipe, block_rows: int) -> Iterator[FileBloc
     notes: list[Note] = []
     error = ""
     try:
-        for frame in read_frames(file, reading, broken.append, notes.append, block_rows):
+        frames = read_frames(file, reading, broken.append, notes.append, block_rows)
+        for frame in recipe.task_format.gathered(frames, file.name):
             # A record of JSON lines may lack a key that others have.
             places = [PLACE] if PLACE in frame.columns else []
             cells = frame.reindex(columns=[*recipe.frame_columns, *places])

@@ -17,7 +17,15 @@ from bertjax.data.read.content import Reading
 from bertjax.data.read.notes import logged_notes
 from bertjax.data.read.sources import File, files_of, read_frames
 from bertjax.data.split.labelled_table import check_columns, read_labelled_tables
-from bertjax.data.split.read_splits import Split, Splits, check_order_column, check_settings, encode_rows, fixed
+from bertjax.data.split.read_splits import (
+    Split,
+    Splits,
+    check_order_column,
+    check_settings,
+    encode_rows,
+    fixed,
+    with_losses,
+)
 from bertjax.data.split.split_rows import split_rows
 from bertjax.data.streaming.disk_store import DiskStore
 from bertjax.data.streaming.encode_block import Recipe
@@ -58,7 +66,7 @@ def stream_splits(
     check_columns(columns, task_format.columns(table), files[0].name)
     check_order_column(table, columns)
     sources = table.evaluated
-    _, tables = read_labelled_tables(table, task_format, sources)
+    table, tables = read_labelled_tables(table, task_format, sources)
 
     needed = (*task_format.columns(table), *(name for name in task_format.optional if name in columns))
     recipe = Recipe(
@@ -81,14 +89,13 @@ def stream_splits(
         side: fixed(encode_rows(sources[side], rows[side], task_format, encoding), table) for side in rows
     } | {side: fixed(statistics.split(indices, split.vocabulary), table) for side, indices in split.held_out.items()}
     reports = (statistics.report(), *(labelled.report for labelled in tables.values()))
-    return Splits(
-        statistics.split(split.train, split.vocabulary),
-        evaluated.get("validation"),
-        evaluated["test"],
-        split.vocabulary,
-        table,
+    train = statistics.split(split.train, split.vocabulary)
+    validation, test = evaluated.get("validation"), evaluated["test"]
+    data_report = with_losses(
         DataReport(reports, split.duplicates, split.leaks, split.leaks_removed, split.contradictions),
+        [side.examples for side in (train, validation, test) if side],
     )
+    return Splits(train, validation, test, split.vocabulary, table, data_report)
 
 
 def _check_streamed(table: Table, task_format: TaskFormat) -> None:
@@ -105,4 +112,5 @@ def _check_streamed(table: Table, task_format: TaskFormat) -> None:
 def _frames(file: File, table: Table, task_format: TaskFormat) -> Iterator[pd.DataFrame]:
     """The rows of a file; a broken one is left out, and reported with the notes by the pass that encodes them all."""
     reading = Reading.of(table, class_names=task_format.indexed)
-    return read_frames(file, reading, lambda row: None, lambda note: None, BLOCK_ROWS)
+    frames = read_frames(file, reading, lambda row: None, lambda note: None, BLOCK_ROWS)
+    return task_format.gathered(frames, file.name)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, LostWords, WordLabels
 from bertjax.data.encode.masking import DynamicMasking
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.read.sources import check_same_columns, listing, stop
@@ -52,6 +52,7 @@ class StreamStatistics:
         self._file_columns: dict[str, dict[str, None]] = {}
         self._cell_types: dict[str, FirstCell] = {}
         self._num_candidates: int | None = None
+        self._special_tokens = 0
         self._code_of_name: dict[str, int] = {}
         self._order: list[pd.Series] = []
         self._masking: DynamicMasking | None = None
@@ -95,7 +96,14 @@ class StreamStatistics:
         labels = block.keys.labels
         code_of = self._code_of_name
         codes = np.array([code_of.setdefault(name, len(code_of)) for name in labels.names], np.int32)
+        if examples.words is not None:
+            lost = examples.words.lost
+            self._append("lost_rows", self._num_rows + lost.rows)
+            self._append("lost_before", lost.before)
+            self._append("lost_labels", codes[lost.labels])
+            self._append("unlabelled", self._num_rows + examples.words.unlabelled)
         self._num_rows += labels.num_rows
+        self._special_tokens = examples.special_tokens
         self._truncated += examples.truncated
         self._unlearnable += examples.unlearnable
         self._append("lengths", examples.lengths.astype(np.int32))
@@ -204,7 +212,16 @@ class StreamStatistics:
             masking=self._masking,
             token_labels=label_of_code if "labels" in self._store else None,
             row_of=row_of,
+            words=self._words(label_of_code).take(rows) if "lost_rows" in self._arrays else None,
+            special_tokens=self._special_tokens,
         )
+
+    def _words(self, label_of_code: np.ndarray) -> WordLabels:
+        """What tokens do not tell of the words of all rows."""
+        lost = LostWords(
+            self._array("lost_rows"), self._array("lost_before"), label_of_code[self._array("lost_labels")]
+        )
+        return WordLabels(self._table.tag_scheme, lost, self._array("unlabelled"))
 
     def _example_labels(
         self, rows: np.ndarray, places: np.ndarray, label_of_code: np.ndarray, num_labels: int

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bertjax.data.rows.cells import BadCell, as_flag, label_text, read_list, shown
+from bertjax.data.rows.cells import BadCell, as_flag, check_labelled, label_text, read_list, shown
 from bertjax.data.rows.literals import looks_like_list
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, DataError
@@ -31,6 +31,7 @@ def read_labels(cells: Mapping[str, Any], table: Table) -> tuple[str, ...]:
     if None in labels:
         item = items[labels.index(None)]
         raise BadCell(f"holds the label {shown(item)} in column {table.label!r}, which is neither string nor integer")
+    check_labelled(labels, table.label)
     return tuple(label for label in dict.fromkeys(labels) if label)
 
 

@@ -29,6 +29,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         truncated=0,
         labels_of="tokens",
         row_of=windows.text_of,
+        special_tokens=tokenizer.num_special_tokens_to_add(),
         masking=DynamicMasking(
             words,
             encoding.masking.mask_share,

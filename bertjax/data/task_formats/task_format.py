@@ -1,6 +1,6 @@
 """`TaskFormat`: how a task reads its tables, from the cells of a row to labelled examples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +8,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
+from bertjax.data.read.bad_rows import PLACE
 from bertjax.data.rows.cells import BadCell, FirstCell, cell_types, item_types, read_texts
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
 from bertjax.data.table import Masking, Table
@@ -65,6 +66,16 @@ def plain_pair(entry: Any) -> tuple[Text, Text | None]:
     return text, pair
 
 
+def _with_numbered_columns(table: Table, columns: Sequence[str]) -> Table:
+    """The table of a CoNLL file, its columns named where the settings give numbers, counted from 1."""
+    by_number = {str(number): name for number, name in enumerate(columns, start=1) if name != PLACE}
+
+    def named(column: str) -> str:
+        return column if column in columns else by_number.get(column, column)
+
+    return replace(table, text=tuple(map(named, table.text)), label=named(table.label))
+
+
 class TaskFormat(NamedTuple):
     """How the rows of a task become labelled examples.
 
@@ -82,6 +93,7 @@ class TaskFormat(NamedTuple):
       names: a label -> the label names in it; all of them must occur in training.
       comparable: a label -> what is equal where two rows say the same.
       vocabulary: (label names of the training rows, table) -> all names in index order; empty where there are none.
+      gathered: (frames of a table, source) -> its rows, which may be parts of one row there.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
       optional: columns that are read where a table has them.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
@@ -102,6 +114,7 @@ class TaskFormat(NamedTuple):
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     comparable: Callable[[Any], Any] = lambda label: label
     vocabulary: Callable[[Iterable[str], Table], tuple[str, ...]] = lambda names, table: ()
+    gathered: Callable[[Iterable[pd.DataFrame], str], Iterator[pd.DataFrame]] = lambda frames, source: iter(frames)
     indexed: bool = False
     optional: tuple[str, ...] = ()
     classes: bool = False
@@ -157,7 +170,10 @@ class TaskFormat(NamedTuple):
           table: its settings.
           columns: of the training rows.
         """
+        columns = list(columns)
         present = set(columns)
+        if PLACE in present:
+            table = _with_numbered_columns(table, columns)
         changes: dict[str, Any] = {}
         for setting, candidates in self.usual.items():
             value = getattr(table, setting)

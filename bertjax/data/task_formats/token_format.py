@@ -1,50 +1,82 @@
 """One label a word: entities, parts of speech. A word's label is that of its first piece; the others have none."""
 
-import re
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.examples import Examples, LostWords, WordLabels
 from bertjax.data.encode.tokenize import in_windows
+from bertjax.data.read.word_rows import gathered
 from bertjax.data.rows.cells import BadCell, label_text, read_list, shown
 from bertjax.data.rows.label_vocabulary import label_indices, sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.literals import parse_literal
 from bertjax.data.table import Table
+from bertjax.data.task_formats.tag_scheme import CONVERTED, as_bio, completed, fault_of, recognise, transitions
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat
 from bertjax.errors import DataError
 
-_BIO = re.compile(r"O|[BI]-.+")
+logger = logging.getLogger(__name__)
 
-
-def is_bio(tags: Iterable[str]) -> bool:
-    """Whether tags say where entities begin (B-), go on (I-) and are absent (O)."""
-    tags = set(tags)
-    return all(_BIO.fullmatch(tag) for tag in tags) and tags != {"O"}
+NO_WORD = -1  # of a token that is no word's first piece
 
 
 def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], None]:
     words = _list(cells, table.text[0])
-    wrong = next((word for word in words if not isinstance(word, str) or not word.strip()), None)
-    if not words or wrong is not None:
-        what = "no words" if not words else f"the word {shown(wrong)}"
+    wrong = [word for word in words if not isinstance(word, str) or not word.strip()]
+    if not words or wrong:
+        what = f"the word {shown(wrong[0])}" if wrong else "no words"
         raise BadCell(f"has {what} in column {table.text[0]!r}, which must hold the words of a sentence")
     return tuple(words), None
 
 
-def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> tuple[str, ...]:
-    words = texts[0]
-    tags = [label_text(tag, table.merges_labels) for tag in _list(cells, table.label, table.label_delimiter)]
+def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> tuple[str | None, ...]:
+    """The label of each word; None where it is marked as having none."""
+    words, tags = texts[0], _tags(cells, table)
     if len(tags) != len(words):
         raise BadCell(f"has {len(words)} words in {table.text[0]!r} but {len(tags)} labels in {table.label!r}")
+    fault = fault_of(tags, table.tag_scheme or "none")
+    if fault is not None:
+        raise BadCell(
+            f"labels {words[fault.word]!r} (word {fault.word + 1}) {tags[fault.word]}, {fault.reason}",
+            lines_on=fault.word,
+        )
+    return as_bio(tags) if table.tag_scheme in CONVERTED else tags
+
+
+def _tags(cells: Mapping[str, Any], table: Table) -> tuple[str | None, ...]:
+    """The labels in a cell, as they are written; None for the mark of none."""
+    tags = [label_text(tag, table.merges_labels) for tag in _list(cells, table.label, table.label_delimiter)]
     if None in tags or "" in tags:
         raise BadCell(f"has a label in {table.label!r} that is neither string nor integer")
-    names = tuple(tag for tag in tags if tag is not None)
-    _check_bio(words, names)
-    return names
+    return tuple(None if tag == str(UNLABELLED) else tag for tag in tags)
+
+
+def _decide_scheme(table: Table, rows: Iterable[Mapping[str, Any]], source: str) -> Table:
+    """The table with its tag scheme, as the labels of all sentences show it; open where no word is in an entity."""
+    if table.tag_scheme is not None:
+        return table
+    seen = set()
+    for cells in rows:
+        try:
+            seen |= set(transitions(_tags(cells, table)))
+        except BadCell:
+            continue  # reported where the rows are read
+    scheme, reason = recognise(seen)
+    if scheme == "none":
+        logger.log(
+            logging.WARNING if reason else logging.INFO,
+            "%s: the labels in %r are of no entity scheme%s; words are judged one by one",
+            source, table.label, f" ({reason})" if reason else "",
+        )  # fmt: skip
+    elif scheme is not None:
+        shown = f"{scheme}, read as bio" if scheme in CONVERTED else scheme
+        logger.info("%s: the labels in %r mark entities by the scheme %s", source, table.label, shown)
+    return replace(table, tag_scheme=scheme)
 
 
 def _plain_words(entry: Any) -> tuple[tuple[str, ...], None]:
@@ -69,23 +101,9 @@ def _is_list(text: str) -> bool:
     return text.startswith("[") or (not text[1:2].isspace() and parse_literal(text) is not None)
 
 
-def _check_bio(words: Sequence[str], tags: tuple[str, ...]) -> None:
-    if not is_bio(tags):
-        return
-    for i, (before, tag) in enumerate(zip(("O", *tags), tags, strict=False)):
-        if tag[0] == "I" and before[1:] != tag[1:]:
-            raise BadCell(
-                f"labels {words[i]!r} (word {i + 1}) {tag}, but no {tag[2:]} begins before it: an entity starts with "
-                f"B-{tag[2:]}",
-                lines_on=i,
-            )
-
-
 def _vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
-    known = set(names)
-    if is_bio(known):
-        # What begins may go on, whether or not the training rows have a case of it.
-        known |= {f"{sign}-{tag[2:]}" for tag in known if tag != "O" for sign in "BI"} | {"O"}
+    scheme = table.tag_scheme or "none"
+    known = set(names) if scheme == "none" else completed(names, scheme)
     if len(known) < 2:
         raise DataError(
             f"token_classification needs two labels or more, the training rows of {table.train} have only "
@@ -97,21 +115,23 @@ def _vocabulary(names: Iterable[str], table: Table) -> tuple[str, ...]:
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     """Examples of at most the longest length; a longer sentence becomes several, and each word is labelled once.
 
-    Their reference is [labelled tokens] the place of each one's word in its sentence.
+    Their reference is [total tokens] the place of each token's word in its sentence, `NO_WORD` but for first pieces.
     """
-    tags = label_indices(rows.labels, encoding.vocabulary, source)
+    tags = _indices(rows.labels, encoding.vocabulary, source)
     windows = in_windows(encoding.tokenizer, rows.texts, None, encoding.max_length, overlap=0, split_into_words=True)
     labels: list[int] = []
     words: list[int] = []
-    seen: set[tuple[int, int]] = set()
+    seen: list[set[int]] = [set() for _ in tags]
     for text, part in zip(windows.text_of.tolist(), windows.parts, strict=True):
         for word in part.word_ids:
-            if word is None or (text, word) in seen:
+            if word is None or word in seen[text]:
                 labels.append(UNLABELLED)
+                words.append(NO_WORD)
             else:
-                seen.add((text, word))
+                seen[text].add(word)
                 labels.append(tags[text][word])
                 words.append(word)
+    unlabelled = [row for row, of_row in enumerate(tags) for tag in of_row if tag == UNLABELLED]
     return Examples(
         *windows.tokens,
         np.array(labels, np.int32),
@@ -119,7 +139,32 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
         labels_of="tokens",
         row_of=windows.text_of,
         reference=np.array(words, np.int32),
+        words=WordLabels(encoding.table.tag_scheme, _lost(tags, seen), np.array(unlabelled, np.int64)),
+        special_tokens=encoding.tokenizer.num_special_tokens_to_add(),
     )
+
+
+def _indices(labels: Sequence[Sequence[str | None]], vocabulary: Sequence[str], source: str) -> list[list[int]]:
+    """The index of each word's label, -100 where it has none; raises DataError as `label_indices`."""
+    indices = label_indices([[tag for tag in tags if tag is not None] for tags in labels], vocabulary, source)
+    of_rows = map(iter, indices)
+    return [
+        [UNLABELLED if tag is None else next(of_row) for tag in tags]
+        for tags, of_row in zip(labels, of_rows, strict=True)
+    ]
+
+
+def _lost(tags: Sequence[Sequence[int]], seen: Sequence[set[int]]) -> LostWords:
+    """The labelled words that no token has, where `seen` are those of each row that some token has."""
+    lost = [
+        (row, sum(of_row[before] != UNLABELLED for before in range(word) if before in seen[row]), tag)
+        for row, of_row in enumerate(tags)
+        if len(seen[row]) < len(of_row)
+        for word, tag in enumerate(of_row)
+        if word not in seen[row] and tag != UNLABELLED
+    ]
+    rows, before, labels = zip(*lost, strict=True) if lost else ((), (), ())
+    return LostWords(np.array(rows, np.int64), np.array(before, np.int64), np.array(labels, np.int32))
 
 
 TOKEN_CLASSIFICATION = TaskFormat(
@@ -130,12 +175,14 @@ TOKEN_CLASSIFICATION = TaskFormat(
     encode=_encode,
     plain=_plain_words,
     placeholder=lambda words, names: (names[0],) * len(words),
-    names=lambda tags: tags,
+    names=lambda tags: [tag for tag in tags if tag is not None],
     vocabulary=_vocabulary,
+    gathered=gathered,
+    decide=_decide_scheme,
     indexed=True,
     positions=True,
     usual={
-        "text": (("tokens",), ("words",)),
-        "label": (("ner_tags",), ("tags",), ("labels",)),
+        "text": (("tokens",), ("words",), ("form",), ("Word",), ("word",), ("token",)),
+        "label": (("ner_tags",), ("tags",), ("labels",), ("upos",), ("Tag",), ("tag",)),
     },
 )

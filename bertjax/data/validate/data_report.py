@@ -25,6 +25,9 @@ class DataReport(NamedTuple):
       leaks: training rows whose text is in the validation or test rows too, except for case and spaces.
       leaks_removed: leaks that were removed from training, all or none.
       contradictions: texts of training rows that have different labels, case and spaces aside.
+      empty_texts: texts of all sides of which the tokenizer makes no word piece.
+      lost_words: labelled words of which it makes none.
+      unlabelled_words: words that are marked as having no label.
     """
 
     tables: tuple[TableReport, ...]
@@ -32,6 +35,18 @@ class DataReport(NamedTuple):
     leaks: int = 0
     leaks_removed: int = 0
     contradictions: int = 0
+    empty_texts: int = 0
+    lost_words: int = 0
+    unlabelled_words: int = 0
+
+    def losses(self) -> dict[str, int]:
+        """What was lost between the rows and their tokens, in words, as far as anything was."""
+        counts = {
+            "texts of which the tokenizer makes no word piece": self.empty_texts,
+            "labelled words of which it makes none: not learned, and predicted to be in no entity": self.lost_words,
+            "words marked -100: without a label, neither learned nor judged": self.unlabelled_words,
+        }
+        return {what: count for what, count in counts.items() if count}
 
     @property
     def emptied(self) -> int:
@@ -39,7 +54,13 @@ class DataReport(NamedTuple):
         return sum(table.emptied for table in self.tables)
 
     def metrics(self) -> dict[str, float]:
-        """Counts, under the keys of `metrics.json`."""
+        """Counts, under the keys of `metrics.json`; contradictions and losses where there are any."""
+        found: dict[str, float] = {
+            "data/contradictions": self.contradictions,
+            "data/empty_texts": self.empty_texts,
+            "data/lost_words": self.lost_words,
+            "data/unlabelled_words": self.unlabelled_words,
+        }
         return {
             "data/rows_read": sum(table.rows for table in self.tables),
             "data/rows_skipped": sum(len(table.skipped) for table in self.tables),
@@ -47,8 +68,7 @@ class DataReport(NamedTuple):
             "data/leaks": self.leaks,
             "data/leaks_removed": self.leaks_removed,
             "data/emptied": self.emptied,
-            **({"data/contradictions": self.contradictions} if self.contradictions else {}),
-        }
+        } | {key: count for key, count in found.items() if count}
 
     def contract_report(self) -> list[dict[str, Any]]:
         """The contract's findings of each table, as plain values."""

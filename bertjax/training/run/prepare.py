@@ -164,6 +164,8 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
     labels, report = splits.vocabulary, splits.data_report
     if report.emptied:
         logger.info("the preprocessing left no text in %d rows, which were dropped", report.emptied)
+    for what, count in report.losses().items():
+        logger.warning("%d %s", count, what)
     logger.info(
         "%s: %d training examples (%d duplicate rows dropped), %d test examples%s",
         splits.train.source, train.num_examples, report.duplicates, splits.test.examples.num_examples,

@@ -13,7 +13,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 
 _READING = (
     "data.label", "data.labels", "data.label_delimiter", "data.labels_as", "data.label_names", "data.label_spelling",
-    "data.label_scale", "data.candidates", "data.answer_as", "data.doc_stride",
+    "data.tag_scheme", "data.label_scale", "data.candidates", "data.answer_as", "data.doc_stride",
     "data.documents", "data.split_seed", "masking.mask_share", "masking.whole_words",
 )  # fmt: skip
 
