@@ -148,7 +148,7 @@ def test_no_weights(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
-@pytest.mark.parametrize("content", ["", "[]", "{}"])
+@pytest.mark.parametrize("content", [" ", "[]", "{}"])
 def test_an_index_that_is_none(tmp_path, index, content):
     (tmp_path / index).write_text(content)
     with pytest.raises(CheckpointError, match=rf"{index} is not an index of shards"):
