@@ -163,18 +163,26 @@ def test_japanese_without_its_libraries(folder):
     with_config(tokenizer_class="BertJapaneseTokenizer", word_tokenizer_type="mecab")(folder)
     with pytest.raises(CheckpointError, match=r"needs what is not installed .*fugashi.*; split the texts into words"):
         load_tokenizer(folder)
+    with_config(subword_tokenizer_type="character")(folder)
+    with pytest.raises(CheckpointError, match=r"; split the texts into characters yourself, joined by spaces, and set"):
+        load_tokenizer(folder)
     # Weights do without a tokenizer.
     model, _ = from_pretrained(folder)
     assert model.config.vocab_size == 64
 
 
-def test_the_advice_for_japanese_gives_the_ids_of_its_own_tokenizer(folder):
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("wordpiece", "これ は 映画です が だ Film ペン 。 未知"), ("character", "映 画 で す が だ 。 ペ 未")],
+    ids=["words", "characters"],
+)
+def test_the_advice_for_japanese_gives_the_ids_of_its_own_tokenizer(folder, kind, text):
     """Voiced sounds, ideographs and capitals stay as they are, as in the words of MeCab."""
-    words = ["これ", "は", "映画", "が", "##です", "だ", "Film", "。", "ペ", "##ン"]
+    words = ["これ", "は", "映画", "が", "##です", "だ", "Film", "。", "ペ", "##ン", *"映画です"]
     as_vocabulary(folder, [*WORDS, *words])
     update(folder / "config.json", vocab_size=SIZE + len(words))
-    text = "これ は 映画です が だ Film ペン 。 未知"
     with_config(tokenizer_class="BertJapaneseTokenizer", word_tokenizer_type="basic", do_lower_case=False)(folder)
+    with_config(subword_tokenizer_type=kind)(folder)
     reference = AutoTokenizer.from_pretrained(folder)
     expected = reference(text)["input_ids"]
     with pytest.raises(CheckpointError) as error:
@@ -267,6 +275,24 @@ def test_settings_that_contradict_tokenizer_json_are_told(folder, caplog, settin
     check_tokenizer(tokenizer, folder, BertConfig(vocab_size=64))
     assert len(caplog.messages) == len(told)
     assert all(part in message for part, message in zip(told, caplog.messages, strict=True))
+
+
+def test_another_splitting_into_words_is_told(folder, caplog):
+    """transformers builds a BertTokenizer of the vocabulary alone."""
+    update(folder / "tokenizer.json", pre_tokenizer={"type": "WhitespaceSplit"})
+    check_tokenizer(load_tokenizer(folder), folder, BertConfig(vocab_size=64))
+    assert ["it is a BertPreTokenizer, not a WhitespaceSplit" in message for message in caplog.messages] == [True]
+
+
+def test_a_vocabulary_that_is_not_used_is_told(folder, caplog):
+    """Words of a field, written over the [unused] ones of vocab.txt, where transformers reads tokenizer.json."""
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    check_tokenizer(load_tokenizer(folder), folder, BertConfig(vocab_size=64))
+    assert caplog.messages == []
+    (folder / "vocab.txt").write_text("\n".join(WORDS).replace("song", "opera") + "\n")
+    assert AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("opera") == WORDS.index("[UNK]")
+    check_tokenizer(load_tokenizer(folder), folder, BertConfig(vocab_size=64))
+    assert caplog.messages == [f"{folder}: vocab.txt is not used, and has other tokens than tokenizer.json"]
 
 
 def test_code_in_the_folder_is_not_run_and_told(folder, caplog):

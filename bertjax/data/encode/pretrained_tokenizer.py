@@ -22,11 +22,8 @@ _JSON, _VOCABULARY, _CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.j
 _FILES = (_JSON, _VOCABULARY, _CONFIG, "added_tokens.json", "special_tokens_map.json")
 _OWN = ("BertTokenizer", "BertTokenizerFast")
 _WORD_PIECES = '"tokenizer_class": "BertTokenizer"'
-# How BertTokenizer reads words that are separated by spaces as Japanese BERTs do: no character is split off or changed.
-_SPLIT_JAPANESE = (
-    f'split the texts into words yourself, joined by spaces, and set {_WORD_PIECES}, "do_lower_case": false, '
-    f'"strip_accents": false, "tokenize_chinese_chars": false in {_CONFIG}'
-)
+# By these, BertTokenizer reads words between spaces as a Japanese BERT does: no character is split off or changed.
+_AS_JAPANESE = f'{_WORD_PIECES}, "do_lower_case": false, "strip_accents": false, "tokenize_chinese_chars": false'
 
 
 class UnsupportedTokenizer(CheckpointError):
@@ -50,7 +47,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     folder = Path(folder)
     if not has_tokenizer(folder):
         # transformers would create a tokenizer without a vocabulary.
-        raise CheckpointError(f"{folder} has no tokenizer (neither {_JSON} nor {_VOCABULARY})")
+        raise CheckpointError(f"{folder} has no tokenizer that bertjax reads (neither {_JSON} nor {_VOCABULARY})")
     stored = _stored(folder)
     if _JSON in stored and not (isinstance(model := stored[_JSON].get("model"), dict) and model.get("vocab")):
         raise CheckpointError(f"{folder / _JSON} is no tokenizer: it has no model with a vocab")
@@ -177,7 +174,9 @@ def _first_line(error: Exception) -> str:
 def _way_out(folder: Path, class_name: str | None) -> str:
     """What to do about a tokenizer that cannot be used."""
     if class_name == "BertJapaneseTokenizer":
-        return _SPLIT_JAPANESE
+        settings = _read(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
+        parts = "characters" if settings.get("subword_tokenizer_type") == "character" else "words"
+        return f"split the texts into {parts} yourself, joined by spaces, and set {_AS_JAPANESE} in {_CONFIG}"
     if (folder / _VOCABULARY).is_file() and class_name not in _OWN:
         return f"if its {_VOCABULARY} is one of word pieces, set {_WORD_PIECES} in {_CONFIG}"
     return f"save a fast tokenizer there, with a {_JSON}"
@@ -229,12 +228,23 @@ def _warn_of_differences(folder: Path, stored: Mapping[str, Any], tokenizer: Pre
         logger.warning(
             "%s: the tokenizer's own code (auto_map) is not run; %s reads the texts", folder, type(tokenizer).__name__
         )
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    saved = stored.get(_JSON, {}).get("normalizer") or {}
-    used = json.loads(normalizer.__getstate__()) if normalizer is not None else {}
-    differences = [f"{key} is {used.get(key)}, not {saved[key]}" for key in saved if used.get(key) != saved[key]]
-    if differences:
-        logger.warning(
-            "%s: by %s, or its defaults, transformers reads texts otherwise than %s says: %s", folder, _CONFIG, _JSON,
-            "; ".join(differences),
-        )  # fmt: skip
+    if _JSON not in stored:
+        return
+    for part in ("normalizer", "pre_tokenizer"):
+        used = getattr(tokenizer.backend_tokenizer, part)
+        differences = _differences(stored[_JSON].get(part) or {}, json.loads(used.__getstate__()) if used else {})
+        if differences:
+            logger.warning(
+                "%s: transformers reads texts otherwise than the %s of %s says, by %s or its defaults: %s",
+                folder, part, _JSON, _CONFIG, differences,
+            )  # fmt: skip
+    lines = {token: i for i, token in enumerate(stored.get(_VOCABULARY, ())) if token}
+    if lines and any(tokenizer.get_vocab().get(token) != i for token, i in lines.items()):
+        logger.warning("%s: %s is not used, and has other tokens than %s", folder, _VOCABULARY, _JSON)
+
+
+def _differences(saved: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+    """How one part of a tokenizer, as it was built, differs from the part in a file."""
+    if saved.get("type") != used.get("type"):
+        return f"it is a {used.get('type')}, not a {saved.get('type')}"
+    return "; ".join(f"{key} is {used.get(key)}, not {saved[key]}" for key in saved if used.get(key) != saved[key])
