@@ -51,6 +51,13 @@ def test_metrics_predictions_and_report(evaluate, finished_run, reviews, tmp_pat
     assert json.loads((out / "metrics.json").read_text()) == metrics
 
 
+def test_rows_of_another_language_are_told(evaluate, tmp_path):
+    (tmp_path / "t.csv").write_text("title,body,stars\nэтот фильм,очень good,good\nскучная книга,и bad,bad\n")
+    status, _, shown = evaluate(tmp_path / "t.csv", "--out", str(tmp_path / "judged"))
+    assert status == 0
+    assert f"{tmp_path}/t.csv: 75% of the tokens are [UNK], which the model's vocabulary does not have" in shown
+
+
 def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):
     strange, out = tmp_path / "strange.csv", str(tmp_path / "judged")
     strange.write_text("title,body,stars\nthe film,good .,superb\nthe book,bad .,bad\n")
