@@ -238,8 +238,8 @@ def _warn_of_differences(folder: Path, stored: Mapping[str, Any], tokenizer: Pre
                 "%s: transformers reads texts otherwise than the %s of %s says, by %s or its defaults: %s",
                 folder, part, _JSON, _CONFIG, differences,
             )  # fmt: skip
-    lines = {token: i for i, token in enumerate(stored.get(_VOCABULARY, ())) if token}
-    if lines and any(tokenizer.get_vocab().get(token) != i for token, i in lines.items()):
+    built, lines = tokenizer.get_vocab(), stored.get(_VOCABULARY, ())
+    if any(built.get(token) != i for i, token in enumerate(lines) if token):
         logger.warning("%s: %s is not used, and has other tokens than %s", folder, _VOCABULARY, _JSON)
 
 
