@@ -52,7 +52,8 @@ def test_metrics_predictions_and_report(evaluate, finished_run, reviews, tmp_pat
 
 
 def test_rows_of_another_language_are_told(evaluate, tmp_path):
-    (tmp_path / "t.csv").write_text("title,body,stars\nхороший фильм,и good,good\nплохая книга,и bad,bad\n")
+    rows = ["title,body,stars", "хороший фильм,и good,good", "плохая книга,и bad,bad"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
     status, _, shown = evaluate(tmp_path / "t.csv", "--out", str(tmp_path / "judged"))
     assert status == 0
     assert f"{tmp_path}/t.csv: 75% of the tokens are [UNK], which the model's vocabulary does not have" in shown
