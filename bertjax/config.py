@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import ConfigError
+from bertjax.storage.file_faults import file_fault
 
-ACTIVATIONS = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
+# By transformers' names, some of which are second names of one formula.
+ACTIVATIONS = (
+    "gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate",
+    "quick_gelu", "relu", "silu", "swish", "tanh",
+)  # fmt: skip
 
 # Our field name -> the key in config.json. Names that agree are not listed.
 _HUGGING_FACE_KEYS = {
@@ -120,6 +125,8 @@ class BertConfig:
             raise ConfigError(
                 f"position_embedding_type {values['position_embedding_type']!r} is not supported; only 'absolute' is"
             )
+        if values.get("quantization_config"):
+            raise ConfigError("quantization_config is set; bertjax reads the weights as they were before quantization")
         for feature in ("is_decoder", "add_cross_attention"):
             if values.get(feature):
                 raise ConfigError(f"{feature} is set; bertjax has the BERT encoder only")
@@ -159,7 +166,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+        raise ConfigError(f"{path} {file_fault(path) or f'is not valid JSON: {error}'}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a JSON object, got {type(values).__name__}")
     return values

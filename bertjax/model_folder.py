@@ -16,11 +16,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bertjax.config import BertConfig, Execution, read_config_json
+from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
-from bertjax.pretrained.files import read_tensors, resolve_model, tokenizer_entries, write_tensors
+from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
+from bertjax.pretrained.grow import with_vocabulary
+from bertjax.pretrained.prefixes import without_prefix
 from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
 
@@ -38,6 +41,7 @@ def from_pretrained(
     init_missing: Sequence[str] = (),
     drop: Sequence[str] = (),
     execution: Execution | None = None,
+    vocab_size: int | None = None,
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
@@ -56,6 +60,9 @@ def from_pretrained(
       init_missing: patterns of tensors (Hugging Face's names, such as `cls.*`) to initialise where they are missing.
       drop: patterns of tensors to leave out.
       execution: how to run the network.
+      vocab_size: entries of the tokenizer that will be used; where the checkpoint embeds fewer, rows are added as
+        transformers' `resize_token_embeddings` adds them. Default: what the checkpoint embeds, which has to be enough
+        for the folder's own tokenizer.
 
     Returns:
       The model and its parameters, a plain nested dict of float32 arrays.
@@ -65,7 +72,9 @@ def from_pretrained(
       ConfigError: an architecture or a task that bertjax does not have.
       CheckpointError: weights that do not fit; every mismatch is named.
     """
-    loaded = load_checkpoint(name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution)
+    loaded = load_checkpoint(
+        name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution, vocab_size
+    )
     return loaded.model, loaded.params
 
 
@@ -93,6 +102,7 @@ def load_checkpoint(
     init_missing: Sequence[str] = (),
     drop: Sequence[str] = (),
     execution: Execution | None = None,
+    vocab_size: int | None = None,
 ) -> LoadedCheckpoint:
     """`from_pretrained`, with the names of the modules that were initialised."""
     folder = resolve_model(str(name))
@@ -108,18 +118,22 @@ def load_checkpoint(
     if labels is None:
         labels = stored_labels if num_labels in (None, len(stored_labels)) else _numbered_labels(num_labels)
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
+    tensors = without_prefix(read_tensors(folder), drop)
+    problems = _vocabulary_problems(folder, config) if vocab_size is None else []
+    if vocab_size is not None and vocab_size > config.vocab_size:
+        tensors = with_vocabulary(tensors, config.vocab_size, vocab_size, seed)
+        config = replace(config, vocab_size=vocab_size)
     model = make_model(config, task, labels, pooling)
-    tensors = read_tensors(folder)
 
     fresh: set[str] = set()
     if named or new_head:
         for module in row.head_modules:
-            if (row.names and labels != stored_labels) or not has_module(tensors, module):
+            if (row.names and labels != stored_labels) or not has_module(tensors, module, drop):
                 fresh.add(module)
-        if not has_module(tensors, "pooler"):
+        if not has_module(tensors, "pooler", drop):
             fresh.add("pooler")
     exceptions = Exceptions(fresh, init_missing, drop)
-    return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, _vocabulary_problems(folder, model), seed))
+    return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, problems, seed))
 
 
 def _fill(
@@ -143,11 +157,15 @@ def _fill(
     return filled, frozenset(module for module, _ in missing)
 
 
-def _vocabulary_problems(folder: Path, model: Model) -> list[str]:
-    entries = tokenizer_entries(folder)
-    if entries is None or entries <= model.config.vocab_size:
+def _vocabulary_problems(folder: Path, config: BertConfig) -> list[str]:
+    """Whether the folder's tokenizer has more entries than the network embeds; weights can do without a tokenizer."""
+    if not has_tokenizer(folder):
         return []
-    return [f"the tokenizer has {entries} entries, the network embeds {model.config.vocab_size}"]
+    try:
+        problem = beyond(load_tokenizer(folder), config)
+    except UnsupportedTokenizer:
+        return []
+    return [problem] if problem else []
 
 
 def save_pretrained(

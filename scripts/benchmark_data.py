@@ -29,7 +29,8 @@ from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.batching.packing import pack
 from bertjax.data.batching.prefetch import prefetched
-from bertjax.data.encode.tokenize import load_tokenizer, tokenize
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.read.sources import read_table
 
 # Beside the checkout, where there is one.

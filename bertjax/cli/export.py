@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertjax.cli.flags import check_replaceable, parse
-from bertjax.config import read_config_json
+from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 
 
@@ -33,6 +33,10 @@ class Arguments:
     drop: tuple[str, ...] = ()
     """Tensors of the checkpoint to leave out, by Hugging Face's names or patterns of them."""
 
+    resize_embeddings: bool = False
+    """Add rows to the word embeddings for the tokens that were added to the tokenizer, as transformers'
+    `resize_token_embeddings` does."""
+
     overwrite: bool = False
     """Replace the folder if it is there."""
 
@@ -40,7 +44,7 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the folder and the class that loads it."""
     parsed = parse(Arguments, arguments, "bertjax export")
-    from bertjax.data.encode.tokenize import load_tokenizer
+    from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer, num_entries
     from bertjax.model_card import auto_class, model_card
     from bertjax.model_folder import (
         departure_from_transformers,
@@ -56,18 +60,25 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
     check_replaceable(parsed.out, parsed.overwrite)
+    tokenizer, stored = load_tokenizer(folder), read_config_json(folder)
+    architecture = BertConfig.from_hugging_face(stored)
+    check_tokenizer(tokenizer, folder, architecture, parsed.resize_embeddings)
     model, params = from_pretrained(
-        folder, parsed.task, seed=parsed.seed, init_missing=parsed.init_missing, drop=parsed.drop
+        folder,
+        parsed.task,
+        seed=parsed.seed,
+        init_missing=parsed.init_missing,
+        drop=parsed.drop,
+        vocab_size=max(num_entries(tokenizer), architecture.vocab_size),
     )
     if departure := departure_from_transformers(model):
         raise ConfigError(f"{departure}; fine-tune with --pooling pooler to export")
     card = model_card(model, _scores(folder))
-    stored = read_config_json(folder)
     save_pretrained(
         parsed.out,
         model,
         params,
-        load_tokenizer(folder),
+        tokenizer,
         card,
         stored_preprocessing(stored),
         stored_max_length(stored),

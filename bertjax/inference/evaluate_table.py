@@ -9,6 +9,7 @@ import numpy as np
 
 from bertjax.config import Execution
 from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.token_checks import warn_of_unknown
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import read_labelled_tables
 from bertjax.data.split.read_splits import with_losses
@@ -89,6 +90,7 @@ def evaluate(
     table, tables = read_labelled_tables(table, task_format, {"train": source}, loaded.preprocessing)
     rows = tables["train"].rows
     examples = loaded._replace(table=table).encode(rows, source)
+    warn_of_unknown(loaded.tokenizer, examples, source)
 
     devices = all_devices()
     forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))

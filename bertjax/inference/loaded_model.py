@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from bertjax.config import Execution, read_config_json
+from bertjax.config import BertConfig, Execution, read_config_json
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer
+from bertjax.data.encode.token_checks import check_segments
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Masking, Table
@@ -50,9 +51,12 @@ class LoadedModel(NamedTuple):
 
         Raises:
           DataError: a label that training never saw.
+          CheckpointError: pairs of texts, for a network of one segment.
         """
         encoding = Encoding(self.tokenizer, self.model.labels, self.max_length, self.table, self.masking)
-        return find_format(self.model.task).encode(rows, source, encoding).fixed(self.table.split_seed)
+        examples = find_format(self.model.task).encode(rows, source, encoding)
+        check_segments(examples, self.model.config, source)
+        return examples.fixed(self.table.split_seed)
 
 
 def load_model(
@@ -71,13 +75,15 @@ def load_model(
     """
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
-    model, params = from_pretrained(folder, execution=execution)
+    tokenizer, architecture = load_tokenizer(folder), BertConfig.from_hugging_face(stored)
+    check_tokenizer(tokenizer, folder, architecture)
+    model, params = from_pretrained(folder, execution=execution, vocab_size=architecture.vocab_size)
     preprocessing, config = stored_preprocessing(stored), with_reading(stored_reading(stored))
     texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
     return LoadedModel(
         model,
         params,
-        load_tokenizer(folder),
+        tokenizer,
         preprocessing,
         stored_max_length(stored),
         replace(config.data, **{**texts, **(columns or {})}),

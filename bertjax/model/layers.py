@@ -40,10 +40,16 @@ def _normal_cdf(x: Array) -> Array:
     return 0.5 * (1.0 + lax.erf(x * _SQRT_HALF))
 
 
+def _tanh_gelu(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=True)
+
+
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     # Hugging Face's "gelu" is the exact one; JAX's default is the tanh approximation, which they call "gelu_new".
     "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_python": gelu,
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), _tanh_gelu),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,

@@ -3,6 +3,7 @@
 Parameters are a plain nested dict: module path -> parameter name -> array.
 """
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -13,9 +14,11 @@ import numpy as np
 from bertjax.errors import CheckpointError
 from bertjax.pretrained.rules import IGNORED, LEGACY_SUFFIXES, OPTIONAL, PREFIX, PREFIXED, RULES, TIED, Rule
 
+logger = logging.getLogger(__name__)
+
 Params = dict[str, dict[str, Any]]
 
-_DTYPES = ("float32", "float16", "bfloat16")
+_DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 class Exceptions(NamedTuple):
@@ -65,27 +68,36 @@ def to_haiku(
     tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
     rules = list(rules_of(template))
     problems = [*other_problems, *_idle_patterns(tensors, rules, exceptions)]
-    tensors = {name: tensor for name, tensor in tensors.items() if not _matches(name, exceptions.drop)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not matches(name, exceptions.drop)}
     tensors, untied = _without_second_names(tensors, {rule.hugging_face for rule in rules})
     problems += untied
 
     params: Params = {}
     missing: list[tuple[str, str]] = []
+    refused: list[str] = []
+    double: list[np.ndarray] = []
     for rule in rules:
         tensor = tensors.get(rule.hugging_face)
-        if rule.module in exceptions.fresh or (tensor is None and _matches(rule.hugging_face, exceptions.init_missing)):
+        if rule.module in exceptions.fresh or (tensor is None and matches(rule.hugging_face, exceptions.init_missing)):
             missing.append((rule.module, rule.parameter))
             continue
         problem = _mismatch(rule, tensor, tuple(template[rule.module][rule.parameter].shape))
         if problem is not None:
             problems.append(f"{rule.hugging_face} {problem}")
+            refused += [rule.hugging_face] if tensor is not None else []
         elif tensor is not None:
             array = np.ascontiguousarray(rule.bijection.apply(tensor), dtype=np.float32)
             params.setdefault(rule.module, {})[rule.parameter] = array
+            double += [tensor] if tensor.dtype == np.float64 else []
     used = {rule.hugging_face for rule in rules}
-    problems += [f"{name} is not expected" for name in sorted(set(tensors) - used - set(_ignored(tensors, template)))]
+    unused = sorted(set(tensors) - used - set(_ignored(tensors, template)))
+    problems += [f"{name} is not expected" for name in unused]
+    problems += _ways_out(unused, refused)
     if problems:
         raise CheckpointError(f"the checkpoint does not fit the network: {'; '.join(problems)}")
+    if double:
+        exact = sum(np.array_equal(tensor, tensor.astype(np.float32)) for tensor in double)
+        logger.info("%d tensors of float64 became float32, %d of them without rounding", len(double), exact)
     return Converted(params, tuple(missing))
 
 
@@ -127,9 +139,12 @@ def canonical_name(name: str) -> str:
     return PREFIX + name if name.startswith(PREFIXED) else name
 
 
-def has_module(tensors: Collection[str], module: str) -> bool:
-    """Whether a checkpoint has every tensor of a Haiku module without layers, such as `pooler` or `classifier`."""
-    names = {canonical_name(name) for name in tensors}
+def has_module(tensors: Collection[str], module: str, drop: Sequence[str] = ()) -> bool:
+    """Whether a checkpoint has every tensor of a Haiku module without layers, such as `pooler` or `classifier`.
+
+    Tensors that match a pattern of `drop` do not count.
+    """
+    names = {name for name in map(canonical_name, tensors) if not matches(name, drop)}
     names |= {first for second, first in TIED.items() if second in names}
     required = {rule.hugging_face for rule in RULES if rule.module == module}
     return bool(required) and required <= names
@@ -144,8 +159,26 @@ def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) 
     if rule.bijection.apply(tensor).shape != expected:
         stored_shape = rule.bijection.apply(np.empty(expected, np.bool_)).shape
         return f"is {list(tensor.shape)}, expected {list(stored_shape)}"
-    broken = tensor.size - int(np.isfinite(tensor).sum())
+    with np.errstate(over="ignore"):
+        broken = tensor.size - int(np.isfinite(tensor.astype(np.float32, copy=False)).sum())
     return f"has {broken} NaN or infinite numbers" if broken else None
+
+
+def _ways_out(unused: Collection[str], refused: Collection[str]) -> Iterator[str]:
+    """What to do about tensors of a head that the network does not have, or has otherwise.
+
+    The encoder's own are not for `--drop`: without them another network would be trained.
+    """
+    if heads := _heads(unused):
+        yield f"leave the others out with --drop {heads}"
+    if heads := _heads(name for name in refused if not name.startswith("cls.")):
+        yield f"start the head anew with --drop {heads}"
+
+
+def _heads(names: Iterable[str]) -> str:
+    """Patterns for all tensors of the heads that these belong to, as a shell reads them."""
+    heads = {name.split(".")[0] for name in names if "." in name and not name.startswith(PREFIX)}
+    return " ".join(f"'{head}.*'" for head in sorted(heads))
 
 
 def _without_second_names(
@@ -174,7 +207,8 @@ def _ignored(tensors: Collection[str], template: Mapping[str, Any]) -> Iterator[
     return (name for name in tensors if name in IGNORED or name.startswith(prefixes))
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a tensor's name matches a pattern, in which the prefix `bert.` may be left out."""
     return any(fnmatchcase(name, pattern) or fnmatchcase(name, PREFIX + pattern) for pattern in patterns)
 
 
@@ -182,8 +216,8 @@ def _idle_patterns(tensors: Collection[str], rules: Iterable[Rule], exceptions: 
     """A message for each pattern that matches nothing, which is most likely a typing error."""
     names = [rule.hugging_face for rule in rules]
     for pattern in exceptions.init_missing:
-        if not any(_matches(name, [pattern]) for name in names):
+        if not any(matches(name, [pattern]) for name in names):
             yield f"--init-missing {pattern} matches no parameter of the network"
     for pattern in exceptions.drop:
-        if not any(_matches(name, [pattern]) for name in tensors):
+        if not any(matches(name, [pattern]) for name in tensors):
             yield f"--drop {pattern} matches no tensor of the checkpoint"

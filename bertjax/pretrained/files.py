@@ -1,4 +1,4 @@
-"""Model folders on disk: the folder that a name refers to, its tensors, read and written, and its vocabulary's size."""
+"""Model folders on disk: the folder that a name refers to, and its tensors, read and written."""
 
 import json
 import pkgutil
@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from bertjax import catalog
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.torch_files import read_torch_file
+from bertjax.storage.file_faults import file_fault
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -21,7 +22,10 @@ _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 
 # The files that a fine-tuning run needs; other frameworks' weights are not downloaded.
-_HUB_FILES = ("config.json", "*.safetensors", SHARD_INDEX, "vocab.txt", "tokenizer*.json", "special_tokens_map.json")
+_HUB_FILES = (
+    "config.json", "*.safetensors", SHARD_INDEX,
+    "vocab.txt", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 
@@ -99,8 +103,8 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
 def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is not an index of shards") from None
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} {file_fault(path) or 'is not an index of shards'}") from None
     tensors: dict[str, np.ndarray] = {}
     for shard in sorted(set(index.values())):
         tensors |= read(path.parent / shard)
@@ -117,7 +121,10 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from None
+        reason = file_fault(path) or f"is truncated or no safetensors file: {error}"
+        raise CheckpointError(f"{path} {reason}") from None
+    except AttributeError as error:  # it looks for the dtype of a tensor in NumPy
+        raise CheckpointError(f"{path} holds numbers of type {error.name}; save the model as float32") from None
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -131,24 +138,3 @@ def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     except SafetensorError as error:  # the tensors are valid, so the disk is at fault
         raise OSError(str(error)) from error
     (folder / SINGLE_FILE).chmod(0o644)  # safetensors makes it readable by its owner only
-
-
-def tokenizer_entries(folder: Path) -> int | None:
-    """One more than the largest token id of the folder's tokenizer; None where the folder has no tokenizer.
-
-    Raises:
-      CheckpointError: an invalid `tokenizer.json`.
-    """
-    folder = Path(folder)
-    if (folder / "tokenizer.json").is_file():
-        try:
-            content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-            vocabulary = content["model"]["vocab"]
-            ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else range(len(vocabulary))
-            return 1 + max([*ids, *(token["id"] for token in content.get("added_tokens") or ())])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'tokenizer.json'} is no tokenizer: {error!r}") from None
-    if (folder / "vocab.txt").is_file():
-        with (folder / "vocab.txt").open(encoding="utf-8") as lines:
-            return sum(1 for _ in lines)
-    return None

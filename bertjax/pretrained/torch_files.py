@@ -11,6 +11,7 @@ Source: `torch/serialization.py` and `torch/_utils.py` of PyTorch.
 """
 
 import io
+import logging
 import math
 import os
 import pickle
@@ -24,10 +25,15 @@ import ml_dtypes
 import numpy as np
 
 from bertjax.errors import CheckpointError
+from bertjax.storage.file_faults import file_fault
+
+logger = logging.getLogger(__name__)
 
 _ZIP_START = b"PK\x03\x04"
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
+# Where the checkpoints of training loops have the weights, beside the optimizer's state: Lightning, plain PyTorch.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _DTYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype(np.float32),
     "DoubleStorage": np.dtype(np.float64),
@@ -60,8 +66,9 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from None
     except Exception as error:  # Broken bytes make pickle and zipfile raise nearly anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{path} is truncated or no PyTorch file: {reason}") from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        reason = file_fault(path) or f"is truncated or no PyTorch file: {message}"
+        raise CheckpointError(f"{path} {reason}") from error
 
 
 class _Storage(NamedTuple):
@@ -191,6 +198,11 @@ def _open_legacy(file: IO[bytes]) -> tuple[object, Iterable[tuple[str, bytes]]]:
 
 def _records(state: object) -> dict[str, _Tensor]:
     """The tensors of an unpickled state dict by name; parameters are replaced by their data."""
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            logger.info("the weights are the %r of a training checkpoint; the rest of it is left out", wrapper)
+            state = state[wrapper]
+            break
     if not isinstance(state, dict):
         raise CheckpointError("is not a state dict of tensors; save the weights as safetensors")
     records: dict[str, _Tensor] = {}

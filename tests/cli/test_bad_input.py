@@ -6,7 +6,9 @@ import shutil
 import socket
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bertjax.cli.main import main
 from tests.support import processes
@@ -158,6 +160,55 @@ def test_truncated_checkpoint(run, broken):
 def test_config_json_that_does_not_fit(run, broken, change, message):
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, **change}))
+    assert message in complaint(run(model=broken))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 438\n"
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def change_tensors(folder, change):
+    tensors = change(load_file(folder / "model.safetensors"))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: (folder / "model.safetensors").write_text(POINTER),
+            "model.safetensors is a pointer of Git LFS, not the file itself; fetch it with: git lfs pull",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text(POINTER), "tokenizer.json is a pointer of Git LFS"),
+        (lambda folder: (folder / "config.json").write_text(POINTER), "config.json is a pointer of Git LFS"),
+        (
+            lambda folder: change_json(
+                folder / "tokenizer_config.json", extra_special_tokens=[f"[{i}]" for i in range(40)]
+            ),
+            "the tokenizer has 70 entries, the network embeds 64",
+        ),
+        (
+            lambda folder: change_json(folder / "tokenizer_config.json", tokenizer_class="BertJapaneseTokenizer"),
+            "split the texts into words yourself, joined by spaces, and set",
+        ),
+        (
+            lambda folder: change_tensors(folder, lambda t: {**t, "qa_outputs.bias": np.zeros(2, np.float32)}),
+            "qa_outputs.bias is not expected; leave the others out with --drop 'qa_outputs.*'",
+        ),
+        (
+            lambda folder: change_tensors(
+                folder, lambda t: {f"model.{name}": v for name, v in t.items()} | {"loss.w": np.zeros(2, np.float32)}
+            ),
+            "have the prefix 'model.', and loss.w do not; leave those out with --drop",
+        ),
+    ],
+    ids=["weights", "tokenizer", "config", "added tokens", "japanese", "another head", "prefix"],
+)
+def test_model_folders_of_others(run, broken, change, message):
+    change(broken)
     assert message in complaint(run(model=broken))
 
 

@@ -78,6 +78,14 @@ def test_a_table_is_read_in_the_dialect_that_the_flags_name(evaluate, reviews, t
     assert "delimiter must be one character" in evaluate(other, "--delimiter", "::")[2]
 
 
+def test_rows_of_another_language_are_told(evaluate, tmp_path):
+    rows = ["title,body,stars", "хороший фильм,и good,good", "плохая книга,и bad,bad"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    status, _, shown = evaluate(tmp_path / "t.csv", "--out", str(tmp_path / "judged"))
+    assert status == 0
+    assert f"{tmp_path}/t.csv: 75% of the tokens are [UNK], which the model's vocabulary does not have" in shown
+
+
 def test_user_errors_are_one_line(evaluate, reviews, tiny_model, tmp_path, monkeypatch):
     strange, out = tmp_path / "strange.csv", str(tmp_path / "judged")
     strange.write_text("title,body,stars\nthe film,good .,superb\nthe book,bad .,bad\n")

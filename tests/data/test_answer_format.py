@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer

@@ -7,7 +7,7 @@ import pytest
 
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.read_splits import encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bertjax.data.encode.tokenize import load_tokenizer, tokenize
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.data.encode.tokenize import tokenize
 from bertjax.errors import CheckpointError
 
 

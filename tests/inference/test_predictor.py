@@ -10,7 +10,9 @@ import pytest
 import bertjax
 from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
-from bertjax.data.encode.tokenize import Examples, load_tokenizer, tokenize
+from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.label_vocabulary import class_indices
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.read_splits import read_splits

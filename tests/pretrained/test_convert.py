@@ -78,7 +78,7 @@ def test_all_mismatches_are_in_one_error(tensors):
     message = str(error.value)
     assert "bert.embeddings.LayerNorm.bias is missing" in message
     assert "classifier.weight is [3, 16], expected [2, 16]" in message
-    assert "bert.pooler.dense.bias is int32, expected float32, float16 or bfloat16" in message
+    assert "bert.pooler.dense.bias is int32, expected float32, float64, float16 or bfloat16" in message
     assert "bert.encoder.layer.2.output.dense.bias is not expected" in message
 
 
@@ -87,7 +87,8 @@ def test_all_mismatches_are_in_one_error(tensors):
     [
         ({"classifier.bias": np.array([np.nan, 1], np.float32)}, "classifier.bias has 1 NaN or infinite numbers"),
         ({"classifier.bias": np.array([np.inf, -np.inf], np.float16)}, "classifier.bias has 2 NaN or infinite"),
-        ({"classifier.bias": np.zeros(2)}, "classifier.bias is float64, expected float32, float16 or bfloat16"),
+        ({"classifier.bias": np.array([1e300, 1])}, "classifier.bias has 1 NaN or infinite numbers"),
+        ({"classifier.bias": np.zeros(2, np.int64)}, "classifier.bias is int64, expected float32, float64, float16 or"),
         ({"classifier.bias": np.zeros(2, bool)}, "classifier.bias is bool, expected float32"),
     ],
 )

@@ -52,6 +52,11 @@ def test_a_hub_snapshot_with_torch_files_only(tmp_path, monkeypatch, name):
             ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
         ),
         (["flax_model.msgpack"], []),
+        # All that a tokenizer is built of: without `added_tokens.json` it would have fewer tokens.
+        (
+            ["model.safetensors", "vocab.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"],
+            ["model.safetensors", "vocab.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"],
+        ),
     ],
 )
 def test_the_hub_is_asked_for_one_kind_of_weights(tmp_path, monkeypatch, weights, fetched):
@@ -148,7 +153,7 @@ def test_no_weights(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
-@pytest.mark.parametrize("content", ["", "[]", "{}"])
+@pytest.mark.parametrize("content", [" ", "[]", "{}"])
 def test_an_index_that_is_none(tmp_path, index, content):
     (tmp_path / index).write_text(content)
     with pytest.raises(CheckpointError, match=rf"{index} is not an index of shards"):

@@ -141,7 +141,7 @@ def refusal(path) -> str:
 @pytest.mark.parametrize(
     "state",
     [
-        {"state_dict": {"a": torch.zeros(2)}},
+        {"network": {"a": torch.zeros(2)}},
         {"a": torch.zeros(2), "epoch": 3},
         {1: torch.zeros(2)},
         [torch.zeros(2)],
@@ -162,7 +162,8 @@ def test_a_file_that_is_cut_off_anywhere(tmp_path, zipped):
         path.write_bytes(whole[:length])
         message = refusal(path)
         # Cut inside a name that the legacy pickle asks for, half of the name is refused.
-        assert "is truncated or no PyTorch file: " in message or (not zipped and "it asks for '" in message)
+        told = "is truncated or no PyTorch file: " in message or (not zipped and "it asks for '" in message)
+        assert told or (length == 0 and "is empty" in message)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_wrong_bytes_anywhere(tmp_path_factory, saved_bytes, zipped, data):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"version https://git-lfs.github.com/spec/v1\n", b"\x80\x02."])
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"version 2\n", b"\x80\x02."])
 def test_other_files(tmp_path, content):
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(content)

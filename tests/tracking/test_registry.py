@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bertjax import Predictor, from_pretrained
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.errors import AssetError
 from bertjax.inference.evaluate_table import evaluate
 from bertjax.model_folder import save_pretrained

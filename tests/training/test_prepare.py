@@ -1,6 +1,9 @@
 """What a run starts from: settings that change the training examples reach its batches, and only those."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from bertjax.config import read_config_json
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
+from bertjax.errors import CheckpointError
 from bertjax.model_folder import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
@@ -69,3 +73,37 @@ def test_rows_that_preprocessing_empties_are_counted(config, tmp_path):
     prepared = prepare(replace(config, data=data), 1)
     assert prepared.data_report.emptied == 2
     assert prepared.train.plan.num_examples + len(prepared.test.labels) == 24
+
+
+@pytest.fixture
+def model_copy(tiny_model, tmp_path):
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def change_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_pairs_for_a_network_of_one_segment(config, model_copy):
+    """Compiled, an index that the network does not have is NaN: a run would diverge, and not say why."""
+    change_json(model_copy / "config.json", type_vocab_size=1)
+    data = replace(config.data, text=("text",), text_pair=("label",))
+    with pytest.raises(CheckpointError, match=r"t.csv has pairs of texts, .* the network has type_vocab_size 1"):
+        prepare(replace(config, model=str(model_copy), data=data), 1)
+
+
+@pytest.mark.parametrize(("length", "told"), [(16, False), (24, True)])
+def test_texts_longer_than_the_tokenizer_was_made_for(config, model_copy, caplog, length, told):
+    change_json(model_copy / "tokenizer_config.json", model_max_length=16)
+    prepare(replace(config, model=str(model_copy), max_length=length), 1)
+    line = f"--max-length 24 is above 16, the tokenizer's model_max_length: {model_copy} may not have learned further"
+    assert any(message.startswith(line) for message in caplog.messages) == told
+
+
+def test_the_wrong_vocabulary_is_told_for_each_side(config, caplog):
+    rows = [f"фильм {word},{label}" for word, label in (("good", "yes"), ("bad", "no")) for _ in range(9)]
+    path = Path(config.data.train).with_name("ru.csv")
+    path.write_text("\n".join(["text,label", *(f"номер {i} {row}" for i, row in enumerate(rows))]))
+    prepare(replace(config, data=replace(config.data, train=str(path))), 1)
+    told = [f"{path} ({side} rows): 75% of the tokens are [UNK], which the model's" for side in ("training", "test")]
+    assert [line for line in told if any(message.startswith(line) for message in caplog.messages)] == told

@@ -1,6 +1,7 @@
 """A run whose training rows stream is, to the bit, the run whose rows are in memory."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import chex
 import numpy as np
@@ -53,3 +54,17 @@ def test_the_same_weights(config, ray_session):
         for one, other in zip(left.batch, right.batch, strict=True):
             np.testing.assert_array_equal(one, other)
     assert {1.0, 2.0} <= seen
+
+
+def test_the_wrong_vocabulary_is_told_alike(config, caplog, ray_session):
+    table, told = config.data.train, []
+    for word in ("good", "great", "bad", "dull", "book", "film"):
+        Path(table).write_text(Path(table).read_text().replace(word, f"{word}ово"))
+    for reader in ("pandas", "ray"):
+        caplog.clear()
+        prepare(replace(config, data=replace(config.data, reader=reader)), 1)
+        told.append([message for message in caplog.messages if "[UNK]" in message])
+    assert told[0] == told[1]
+    assert [message.split(": ")[0] for message in told[0]] == [
+        f"{table} ({side} rows)" for side in ("training", "validation", "test")
+    ]

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.config import Execution, read_config_json
+from bertjax.config import BertConfig, Execution, read_config_json
 from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained, stored_task
 from bertjax.pretrained.files import resolve_model
@@ -135,7 +135,8 @@ def load_pair(
       UserError: as `from_pretrained`.
     """
     folder = resolve_model(name)
-    saved_task = stored_task(read_config_json(folder))
+    stored = read_config_json(folder)
+    saved_task = stored_task(stored)
     task = task or ("classification" if saved_task == "encoder" else saved_task)
     row, labels, allowed = find_task(task), None, list(init_missing)
     if task != saved_task:
@@ -145,6 +146,13 @@ def load_pair(
             modules = (*row.head_modules, *(("pooler",) if row.pooling == "pooler" else ()))
             allowed += [rule.hugging_face for rule in RULES if rule.module in modules]
     model, params = from_pretrained(
-        folder, task, num_labels=labels, seed=seed, init_missing=allowed, drop=drop, execution=execution
+        folder,
+        task,
+        num_labels=labels,
+        seed=seed,
+        init_missing=allowed,
+        drop=drop,
+        execution=execution,
+        vocab_size=BertConfig.from_hugging_face(stored).vocab_size,  # random ids are compared, and no texts
     )
     return folder, model, params

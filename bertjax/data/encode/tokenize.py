@@ -1,17 +1,14 @@
 """Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: batches add the padding."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.errors import CheckpointError
 
 
 class Ragged(NamedTuple):
@@ -28,45 +25,6 @@ class Windows(NamedTuple):
     tokens: Ragged  # tokens of all windows, each an example
     text_of: np.ndarray  # [N] index of each window's text; the windows of a text follow one another
     parts: Sequence[Encoding]  # the tokenizer's encoding of each window, with words and characters
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer in a model folder.
-
-    Saved truncation and padding are reset: some checkpoints have those of another job.
-
-    Raises:
-      CheckpointError: no tokenizer can be read from the folder.
-    """
-    if not any((Path(folder) / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
-        # transformers would create a tokenizer without a vocabulary.
-        raise CheckpointError(f"{folder} has no tokenizer (neither tokenizer.json nor vocab.txt)")
-    try:
-        tokenizer = _class_for(Path(folder)).from_pretrained(str(folder), use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder} has no tokenizer that can be read: {str(error).splitlines()[0]}") from None
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
-
-
-def _class_for(folder: Path) -> Any:
-    """The tokenizer class of a folder: BERT's own class where it is named, else `AutoTokenizer`.
-
-    `AutoTokenizer` imports PyTorch where it is installed, which takes a second and 190 MiB.
-    """
-    stored: dict[str, Any] = {}
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            stored |= json.loads((folder / name).read_text(encoding="utf-8"))
-    class_name = stored.get("tokenizer_class") or ("BertTokenizer" if stored.get("model_type") == "bert" else None)
-    if class_name in ("BertTokenizer", "BertTokenizerFast") and "auto_map" not in stored:
-        from transformers import BertTokenizer
-
-        return BertTokenizer
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer
 
 
 def tokenize(

@@ -11,7 +11,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.rows.cells import FirstCell, shown
 from bertjax.data.rows.labelled_rows import as_string, parse_rows, preprocess

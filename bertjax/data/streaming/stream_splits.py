@@ -12,6 +12,7 @@ import pandas as pd
 
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
+from bertjax.data.encode.pretrained_tokenizer import num_entries
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.content import Reading
 from bertjax.data.read.notes import logged_notes
@@ -73,7 +74,7 @@ def stream_splits(
         task_format, table, needed, tokenizer, encoding.max_length, encoding.masking, encoding.seed, contract
     )
     store = DiskStore(catalog.cache_folder() / "streams")
-    token_dtype = np.min_scalar_type(len(encoding.tokenizer) - 1)
+    token_dtype = np.min_scalar_type(num_entries(encoding.tokenizer) - 1)
     statistics = StreamStatistics(table, task_format, store, token_dtype, contract)
     with logged_notes() as on_note:
         for block in encoded_blocks(files, table.train, recipe, block_rows):

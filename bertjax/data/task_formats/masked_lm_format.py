@@ -22,7 +22,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, overlap=0)
     word_ids = chain.from_iterable(window.word_ids for window in windows.parts)
     words = np.array([NO_WORD if word is None else word for word in word_ids], np.int32)
-    replacements = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids).astype(np.int32)
+    replacements = np.setdiff1d(list(tokenizer.get_vocab().values()), tokenizer.all_special_ids).astype(np.int32)
     return Examples(
         *windows.tokens,
         labels=np.full(len(words), UNLABELLED, np.int32),

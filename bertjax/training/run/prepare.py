@@ -4,13 +4,14 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import added_tokens, check_tokenizer, load_tokenizer, num_entries
+from bertjax.data.encode.token_checks import check_segments, warn_of_unknown
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
@@ -41,7 +42,7 @@ class Prepared(NamedTuple):
     model: Model  # with the label vocabulary and the dropout rates of the run
     params: Params  # pretrained; the head is fresh unless the checkpoint was trained on the same labels
     target_scale: TargetScale | None  # of the training labels, where they are standardised
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerFast
     preprocessing: Preprocessing  # the steps that the training rows went through
     table: Table  # settings, with the columns that were found
     data_report: DataReport
@@ -62,16 +63,21 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     task_format = find_format(config.task)
     _check_loss(config, task_format)
     folder = resolve_model(config.model)
-    _check_length(config, folder)
+    architecture = BertConfig.from_hugging_face(read_config_json(folder))
     tokenizer = load_tokenizer(folder)
+    check_tokenizer(tokenizer, folder, architecture, config.resize_embeddings)
+    _check_length(config, architecture, tokenizer)
     encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
     splits = _read_rows(config, task_format, encoding, folder)
     train, target_scale = _standardized(config, splits)
-    model, params = _load_model(config, folder, splits.vocabulary, target_scale)
+    check_segments(splits.test.examples, architecture, splits.test.source)
+    vocab_size = max(num_entries(tokenizer), architecture.vocab_size)
+    model, params = _load_model(config, folder, splits.vocabulary, vocab_size, target_scale)
     imbalance = config.imbalance
     train = balance_classes(train, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed)
     plan = _plan(config, train, model, num_devices)
     _log(splits, train, plan, config.max_length)
+    _log_tokens(splits, tokenizer, architecture)
     return Prepared(
         train=StoredBatches(train, plan),
         validation=splits.validation.examples if splits.validation else None,
@@ -103,10 +109,15 @@ def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
         raise ConfigError(f"{flags[0]} changes a cross-entropy, which {config.task} does not learn by; leave it out")
 
 
-def _check_length(config: FineTuneConfig, folder: Path) -> None:
-    positions = BertConfig.from_hugging_face(read_config_json(folder)).max_position_embeddings
+def _check_length(config: FineTuneConfig, architecture: BertConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    positions = architecture.max_position_embeddings
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
+    if config.max_length > tokenizer.model_max_length:
+        logger.warning(
+            "--max-length %d is above %d, the tokenizer's model_max_length: %s may not have learned further positions",
+            config.max_length, tokenizer.model_max_length, config.model,
+        )  # fmt: skip
 
 
 def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encoding, folder: Path) -> Splits:
@@ -127,7 +138,11 @@ def _standardized(config: FineTuneConfig, splits: Splits) -> tuple[ExampleStore,
 
 
 def _load_model(
-    config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...], target_scale: TargetScale | None
+    config: FineTuneConfig,
+    folder: Path,
+    vocabulary: tuple[str, ...],
+    vocab_size: int,
+    target_scale: TargetScale | None,
 ) -> tuple[Model, Params]:
     model, params, initialised = load_checkpoint(
         str(folder),
@@ -139,6 +154,7 @@ def _load_model(
         init_missing=config.init_missing,
         drop=config.drop,
         execution=config.execution,
+        vocab_size=vocab_size,
     )
     if config.dropout_rate is not None:
         model = make_model(model.config.with_dropout(config.dropout_rate), model.task, model.labels, model.pooling)
@@ -176,6 +192,18 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
         train.lengths.mean(), train.lengths.max(), train.truncated, max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
+
+
+def _log_tokens(splits: Splits, tokenizer: PreTrainedTokenizerFast, architecture: BertConfig) -> None:
+    if added := added_tokens(tokenizer, architecture.vocab_size):
+        logger.info(
+            "the word embeddings have %d new rows, near the mean of the %d others: %s",
+            len(added), architecture.vocab_size, ", ".join(added),
+        )  # fmt: skip
+    sides: dict[str, Split | None] = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    for side, split in sides.items():
+        if split:
+            warn_of_unknown(tokenizer, split.examples, f"{split.source} ({side} rows)")
 
 
 def _datasets(splits: Splits) -> tuple[Dataset, ...]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
-from bertjax.settings import differences
+from bertjax.settings import differences, flatten
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking import event_log
 from bertjax.training.run.environment import package_versions
@@ -118,7 +118,9 @@ def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[st
     Raises:
       RunFolderError: something has changed and `if_exists` is not "resume_changed"; the message names the keys.
     """
-    changes = differences(stored, present)
+    # A setting that an earlier version did not have is at its default there.
+    defaults = {key: value for key, value in flatten(FineTuneConfig()).items() if key in present}
+    changes = differences({**defaults, **stored}, present)
     if not changes:
         return
     if if_exists != "resume_changed":

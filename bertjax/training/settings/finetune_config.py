@@ -85,6 +85,10 @@ class FineTuneConfig:
     drop: tuple[str, ...] = ()
     """Tensors of the checkpoint to leave out, by Hugging Face's names or patterns of them."""
 
+    resize_embeddings: bool = False
+    """Add rows to the word embeddings for the tokens that were added to the tokenizer, as transformers'
+    `resize_token_embeddings` does; without it such a tokenizer is refused."""
+
     execution: Execution = field(default_factory=Execution)
     """How the network is computed."""
 

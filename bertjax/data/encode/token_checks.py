@@ -1,0 +1,52 @@
+"""What the tokens of a table say of a tokenizer that is not made for it, or of a network that cannot read them."""
+
+import logging
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from bertjax.config import BertConfig
+from bertjax.data.encode.examples import Examples, ExampleStore
+from bertjax.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+_TOLD_FROM = 0.2  # share of [UNK]; with the right vocabulary it is a few thousandths
+_SAMPLE = 10_000  # examples; a share needs no more, and they may be on the disk
+
+
+def warn_of_unknown(tokenizer: PreTrainedTokenizerFast, examples: ExampleStore, source: str) -> None:
+    """Warns where a large share of a table's tokens is [UNK], the network's word for all that it cannot read."""
+    share = unknown_share(tokenizer, examples)
+    if share >= _TOLD_FROM:
+        logger.warning(
+            "%s: %.0f%% of the tokens are %s, which the model's vocabulary does not have; choose a model of these "
+            "texts' language and letters", source, 100 * share, tokenizer.unk_token,
+        )  # fmt: skip
+
+
+def unknown_share(tokenizer: PreTrainedTokenizerFast, examples: ExampleStore) -> float:
+    """The share of [UNK] among the tokens of the texts, from 0 to 1; of examples evenly spaced where there are many."""
+    if tokenizer.unk_token_id is None:
+        return 0.0
+    count = examples.num_examples
+    indices = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
+    token_ids = examples.take(indices).token_ids
+    unknown = int((token_ids == tokenizer.unk_token_id).sum())
+    others = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]
+    of_texts = len(token_ids) - int(np.isin(token_ids, others).sum())
+    return unknown / max(of_texts, 1)
+
+
+def check_segments(examples: Examples, config: BertConfig, source: str) -> None:
+    """Checks that the network has a segment embedding for each text of a pair.
+
+    Raises:
+      CheckpointError: it has too few.
+    """
+    segments = 1 + int(examples.token_type_ids.max())
+    if segments > config.type_vocab_size:
+        raise CheckpointError(
+            f"{source} has pairs of texts, which the tokenizer gives {segments} segment types; the network has "
+            f"type_vocab_size {config.type_vocab_size}; choose another model, or join the texts into one column"
+        )
