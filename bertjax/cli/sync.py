@@ -27,8 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     folders = parse(Arguments, arguments, "bertjax sync").folders
     if not folders:
         raise ConfigError("give the folders of the runs to send (see bertjax sync --help)")
+    from bertjax.tracking import event_log
     from bertjax.tracking.mlflow_tracker import upload_pending
 
     for folder in folders:
-        print(f"{folder}: {upload_pending(folder)} records sent")
+        uploaded = upload_pending(folder)
+        print(f"{folder}: {uploaded.events} records sent")
+        for record, reason in uploaded.refused.items():
+            print(f"{folder}: MLflow refuses {record} ({reason}); it stays in {folder / event_log.FILE}")
     return 0

@@ -65,8 +65,11 @@ def run_sweep(
     """
     folder = Path(out).absolute()
     ledger = Ledger(folder)
-    check_folder(folder, sweep, resume=if_exists == "resume")
-    with tracked_run(MlflowTracker(sweep.base.experiment)) as tracked, _ray_session(address, _environment(sweep)):
+    resumes = if_exists == "resume"
+    check_folder(folder, sweep, resumes)
+    tracker = MlflowTracker(sweep.base.experiment)
+    tracker.check(folder if resumes else None)
+    with tracked_run(tracker) as tracked, _ray_session(address, _environment(sweep)):
         check_resources(sweep)
         ledger.open(sweep)
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})

@@ -118,10 +118,11 @@ def finetune_seeds(
 
     finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
     missing = [seed for seed in seeds if seed not in finished]
+    new_tracker = new_tracker or partial(MlflowTracker, config.experiment)
+    tracker = new_tracker(None)
+    tracker.check(folder if resumes else None)
     prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
-    if new_tracker is None:
-        new_tracker = partial(MlflowTracker, config.experiment)
-    with tracked_run(new_tracker(None)) as tracked:
+    with tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
         environment = describe_environment() | {"command": with_variables(repeat)}

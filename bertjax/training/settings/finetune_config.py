@@ -17,6 +17,8 @@ from bertjax.training.settings.options import (
     Regularization,
 )
 
+_LONGEST_EXPERIMENT, _LONGEST_REGISTERED = 500, 256  # characters that MLflow takes
+
 # Groups of settings in files that earlier versions wrote -> their present names.
 _RENAMED_GROUPS = {
     "regularizing": "regularization",
@@ -115,9 +117,15 @@ class FineTuneConfig:
         require(self.accumulate >= 1, "accumulate must be 1 or more", self.accumulate)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
+        require(self.experiment != "", "experiment is the name of an MLflow experiment", self.experiment)
+        longest = _LONGEST_EXPERIMENT
+        require(len(self.experiment) <= longest, f"experiment has at most {longest} characters", self.experiment)
         if self.register is not None:
-            allowed = self.register.strip() != "" and not any(sign in self.register for sign in "/:@'")
+            name = self.register.strip()
+            allowed = name not in ("", ".", "..") and not any(sign in name for sign in "/:@'")
             require(allowed, "register is a name without / : @ and '", self.register)
+            longest = _LONGEST_REGISTERED
+            require(len(self.register) <= longest, f"register has at most {longest} characters", self.register)
         require(self.max_length >= 3, "max_length must be 3 or more ([CLS], a token, [SEP])", self.max_length)
         require(self.seed >= 0, "seed must not be negative", self.seed)
         if self.dropout_rate is not None:
