@@ -67,9 +67,8 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore)
 
 
 def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arguments: Arguments) -> int:
-    from rich.console import Console
-
     from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.multi_seed import finetune_seeds
 
@@ -83,5 +82,5 @@ def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arg
         new_progress=progress_for_stderr,
     )
     title = f"{name}, published: {published.source}"
-    Console().print(aggregate_table(title, result.scores, {"published": published.metrics}))
+    print_table(aggregate_table(title, result.scores, {"published": published.metrics}))
     return ExitCode.OK

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertjax.cli.flags import check_replaceable, parse
+from bertjax.cli.messages import say
 from bertjax.config import read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         stored_max_length(stored),
         stored_reading(stored),
     )
-    print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
+    say(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
 
 

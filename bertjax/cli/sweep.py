@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
+from bertjax.cli.messages import complain, say
 from bertjax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,25 +87,24 @@ def main(arguments: Sequence[str]) -> int:
             address=parsed.address,
         )
     except SweepStopped as stop:
-        print(f"bertjax: {stop}", file=sys.stderr)
+        complain(str(stop))
         return ExitCode.INTERRUPTED
     _show(results)
     return 0
 
 
 def _show(results: "Results") -> None:
-    from rich.console import Console
-
     from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.sweeps.driver import REPORT
     from bertjax.sweeps.results.sweep_report import console_table
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(console_table(results))
+    print_table(console_table(results), width_of_a_log=160)
     if results.seeds:
-        console.print(aggregate_table(f"the best config with {len(results.seeds)} seeds", results.seeds))
+        seeds_table = aggregate_table(f"the best config with {len(results.seeds)} seeds", results.seeds)
+        print_table(seeds_table, width_of_a_log=160)
     if results.best is not None:
-        print(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
+        say(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
 
 
 def _read(path: Path) -> "Sweep":

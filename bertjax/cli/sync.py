@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from bertjax.cli.flags import parse
+from bertjax.cli.messages import say
 from bertjax.errors import ConfigError
 
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
     for folder in folders:
         uploaded = upload_pending(folder)
-        print(f"{folder}: {uploaded.events} records sent")
+        say(f"{folder}: {uploaded.events} records sent")
         for record, reason in uploaded.refused.items():
-            print(f"{folder}: MLflow refuses {record} ({reason}); it stays in {folder / event_log.FILE}")
+            say(f"{folder}: MLflow refuses {record} ({reason}); it stays in {folder / event_log.FILE}")
     return 0
