@@ -9,6 +9,7 @@ from typing import Literal
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.job_flags import if_exists, parse_job
 from bertjax.cli.messages import complain, say
+from bertjax.settings import Seed
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class CompareFlags:
     similar length; onnx answers with the weights that jax has trained.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
     """Of the head's initialisation, the order of examples, and dropout; every framework runs each of them."""
 
     frameworks: tuple[str, ...] = ("jax", "torch")

@@ -10,6 +10,7 @@ from bertjax.cli.flags import parse
 from bertjax.cli.job_flags import if_exists
 from bertjax.cli.main import run
 from bertjax.cli.process_setup import prepare_process
+from bertjax.settings import Count, Seed
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
@@ -33,10 +34,10 @@ class Arguments:
     out: Path | None = None
     """Folder of the runs, with a folder a seed; default: the experiment's name, under runs/."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Training seeds."""
 
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training rows; default: the experiment's own."""
 
     resume: bool = False

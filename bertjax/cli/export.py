@@ -9,6 +9,7 @@ from bertjax.cli.flags import check_replaceable, parse
 from bertjax.cli.messages import say
 from bertjax.config import read_config_json
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.settings import Seed
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Arguments:
     task: str | None = None
     """Task whose head to export; default: the checkpoint's own."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the initialisation of missing tensors."""
 
     init_missing: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from bertjax.cli.job_flags import if_exists, parse_job
 from bertjax.cli.messages import complain, say
 from bertjax.cli.process_setup import make_deterministic
 from bertjax.errors import ConfigError, Interrupted
+from bertjax.settings import Seed
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
@@ -39,7 +40,7 @@ class RunFlags:
     overwrite: bool = False
     """Replace the run in --out."""
 
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     """Several seeds instead of --seed: a run each, in folders below --out, and mean and standard deviation of their
     scores."""
 

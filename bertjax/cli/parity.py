@@ -10,6 +10,7 @@ from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.config import Execution
 from bertjax.errors import ConfigError, writing
+from bertjax.settings import Seed
 
 if TYPE_CHECKING:
     from bertjax.baselines.parity.check_parity import Comparison
@@ -30,7 +31,7 @@ class Arguments:
     task: str | None = None
     """Task whose head to compare; default: the checkpoint's own, or a classifier on a bare encoder."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the examples, and of a head that the checkpoint does not have."""
 
     json: Path | None = None

@@ -13,6 +13,7 @@ from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.cli.messages import complain, say
 from bertjax.errors import ConfigError
+from bertjax.settings import Count, Seed
 
 if TYPE_CHECKING:
     from bertjax.sweeps.results.sweep_results import Results
@@ -44,13 +45,13 @@ class Arguments:
     address: str | None = None
     """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
 
-    samples: int | None = None
+    samples: Count | None = None
     """How often the ranges are drawn, for each point of the grids; default: as the sweep says."""
 
-    concurrency: int | None = None
+    concurrency: Count | None = None
     """Trials at a time; default: as the sweep says."""
 
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     """Seeds that the best config is trained with when the search is done; default: as the sweep says."""
 
     stack_seeds: bool | None = None

@@ -131,7 +131,7 @@ def test_a_model_card(text, seen):
 @hostile
 def test_a_page(text, seen):
     report = classification_report(np.array([0, 1]), np.array([0, 1]), (text, "other"))
-    page = render_report(text, report, {text: 1.0}, [{text: 1.0}], {text: text}, DataReport())
+    page = render_report(text, report, {text: 1.0}, [{text: 1.0}], {text: text}, DataReport(()))
     assert html.escape(text) in page.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
     if "<" in text:
         assert text not in page

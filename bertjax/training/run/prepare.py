@@ -23,6 +23,7 @@ from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.files import resolve_model
+from bertjax.settings import LONGEST
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.environment import weights_digest
@@ -127,7 +128,7 @@ def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...
 
 
 def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
-    return plan_training(
+    plan = plan_training(
         train.lengths,
         batch_size=config.batch_size,
         epochs=config.epochs,
@@ -137,6 +138,11 @@ def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices
         packed=config.packing == "on",
         kind=train.kind,
     )
+    if plan.total_steps > LONGEST:
+        raise ConfigError(
+            f"--epochs {config.epochs} of {plan.steps_per_epoch} steps are more than the {LONGEST} steps that a run counts"
+        )
+    return plan
 
 
 def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> None:
