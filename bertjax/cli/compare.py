@@ -1,6 +1,5 @@
 """`bertjax compare`: JAX against PyTorch on one job, over several seeds."""
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Literal
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.job_flags import if_exists, parse_job
 from bertjax.cli.messages import complain, say
+from bertjax.cli.stop_signals import raise_at_sigterm
 from bertjax.settings import Seed
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.run_folder import new_folder
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
+    raise_at_sigterm()  # ends the process of a run, too
     if flags.dropout == "off":
         config = replace(config, dropout_rate=0.0)
     out = flags.out or new_folder("compare")

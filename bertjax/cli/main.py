@@ -18,6 +18,7 @@ from bertjax import __version__
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.messages import complain
 from bertjax.cli.process_setup import compiled_folder, prepare_process
+from bertjax.cli.stop_signals import TERMINATED, Terminated
 from bertjax.errors import UserError
 from bertjax.report_pages.literal_text import literal
 
@@ -70,8 +71,11 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
         if debug:
             traceback.print_exc()
         return _refuse(str(error))
+    except Terminated:
+        complain("terminated")
+        return TERMINATED
     except KeyboardInterrupt:
-        print("bertjax: interrupted", file=sys.stderr)
+        complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; the final flush must not complain either.

@@ -42,6 +42,10 @@ class Sweep:
     searcher: Literal["random", "grid", "optuna", "hyperopt"] = "random"
     """The choice of values: random, every combination (of `Choice` and `Grid`), or by a model of earlier trials."""
 
+    repeat_points: bool = False
+    """Whether a point may be drawn again, where the space has a finite number of them; else a sweep ends when it has
+    tried all."""
+
     initial_points: tuple[Mapping[str, Any], ...] = ()
     """Values to try first; each names every setting that is drawn."""
 
@@ -147,7 +151,13 @@ class Sweep:
 
     @property
     def total_trials(self) -> int:
-        """Trials of the whole sweep: `samples` for every grid point, or one where nothing is drawn."""
+        """Trials of the whole sweep: those that are asked for, or as many as the space has points."""
+        points = None if self.repeat_points or not self.drawn else spaces.count_points(self.space)
+        return self.asked_trials if points is None else min(points, self.asked_trials)
+
+    @property
+    def asked_trials(self) -> int:
+        """`samples` for every grid point, or one where nothing is drawn."""
         return len(spaces.grid_points(self.grid)) * (self.samples if self.drawn else 1)
 
     def trial_config(self, values: Mapping[str, Any]) -> FineTuneConfig:

@@ -1,5 +1,6 @@
 """The report of a sweep: a table for the terminal, and an HTML page with figures inside."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bertjax.report_pages.literal_text import figure_text
 from bertjax.report_pages.text_table import TextTable
 from bertjax.sweeps.results.sweep_results import Results, encoded, importance, shown
 
+_LONGEST_CAUSE = 50  # characters in the table of the terminal; the page and the ledger have all
 _COLOURS = "viridis"
 _GREY, _BEST = "#b8c2cc", "#c0392b"
 
@@ -26,7 +28,8 @@ def console_table(results: Results) -> TextTable:
             "" if result.best is None else f"{result.best:.4f}",
             str(len(result.curve)),
             *(shown(trial.values.get(path)) for path in paths),
-            trial.status + (f": {trial.cause}" if trial.cause else ""),
+            trial.status
+            + (f": {textwrap.shorten(trial.cause, _LONGEST_CAUSE, placeholder=' ...')}" if trial.cause else ""),
         )
     return table
 

@@ -128,7 +128,12 @@ def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...
 
 
 def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
-    plan = plan_training(
+    steps = -(-train.num_examples // config.batch_size)
+    if config.epochs * steps > LONGEST:
+        raise ConfigError(
+            f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} that a run counts"
+        )
+    return plan_training(
         train.lengths,
         batch_size=config.batch_size,
         epochs=config.epochs,
@@ -138,11 +143,6 @@ def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices
         packed=config.packing == "on",
         kind=train.kind,
     )
-    if plan.total_steps > LONGEST:
-        raise ConfigError(
-            f"--epochs {config.epochs} of {plan.steps_per_epoch} steps are more than the {LONGEST} steps that a run counts"
-        )
-    return plan
 
 
 def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> None:
