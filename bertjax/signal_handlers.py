@@ -1,4 +1,4 @@
-"""The handler of SIGTERM, which Ray replaces in the process that connects to it: its own prints a C++ stack and aborts."""
+"""The handler of SIGTERM, in whose place Ray puts one that prints a C++ stack and aborts the process."""
 
 import signal
 import threading

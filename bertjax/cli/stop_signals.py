@@ -1,4 +1,4 @@
-"""What SIGTERM does to a job without a state of its own to save: it ends as at Ctrl-C, in order, with its own status."""
+"""What SIGTERM does to a job with no state of its own to save: it ends in order, as at Ctrl-C, with its own status."""
 
 import signal
 from typing import Any, NoReturn

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 REPORT, BEST = "report.html", "best.py"
 
 # Settings that a resumed sweep may change: how much runs, how fast, and what is kept.
-_MAY_CHANGE = {"samples", "repeat_points", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources", "retries", "keep",
-               "seeds", "stack_seeds"}  # fmt: skip
+_MAY_CHANGE = {"samples", "repeat_points", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources",
+               "retries", "keep", "seeds", "stack_seeds"}  # fmt: skip
 _GPU_MEMORY_SHARE = 0.9  # of a GPU's memory, for all trials on it together
 
 
@@ -74,9 +74,10 @@ def run_sweep(
         ledger.open(sweep)
         if sweep.total_trials < sweep.asked_trials:
             logger.info(
-                "the space has %d points: each is tried once, and %d of the %d trials left out (repeat_points draws again)",
-                sweep.total_trials, sweep.asked_trials - sweep.total_trials, sweep.asked_trials,
-            )  # fmt: skip
+                "the space has %d points, so there are as many trials and not %d (repeat_points draws a point again)",
+                sweep.total_trials,
+                sweep.asked_trials,
+            )
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)

@@ -72,10 +72,8 @@ class LedgerSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id not in self._not_of_searcher:
-            has_score = bool(result) and self.metric in result  # type: ignore[operator]
-            self._searcher.on_trial_complete(
-                trial_id, result=result if has_score else None, error=error or not has_score
-            )
+            scored = result if result and self.metric in result else None  # a failed trial may have none
+            self._searcher.on_trial_complete(trial_id, result=scored, error=error or scored is None)
 
     def _active(self, drawn: Values, point: Values) -> Values:
         """The values of a trial: those of its draw and its grid point whose conditions hold."""

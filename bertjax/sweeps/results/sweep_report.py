@@ -28,10 +28,13 @@ def console_table(results: Results) -> TextTable:
             "" if result.best is None else f"{result.best:.4f}",
             str(len(result.curve)),
             *(shown(trial.values.get(path)) for path in paths),
-            trial.status
-            + (f": {textwrap.shorten(trial.cause, _LONGEST_CAUSE, placeholder=' ...')}" if trial.cause else ""),
+            trial.status + (f": {_shortened(trial.cause)}" if trial.cause else ""),
         )
     return table
+
+
+def _shortened(cause: str) -> str:
+    return textwrap.shorten(cause, _LONGEST_CAUSE, placeholder=" ...")
 
 
 def headline(results: Results) -> str:

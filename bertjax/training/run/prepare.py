@@ -130,9 +130,7 @@ def _load_model(config: FineTuneConfig, folder: Path, vocabulary: tuple[str, ...
 def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
     steps = -(-train.num_examples // config.batch_size)
     if config.epochs * steps > LONGEST:
-        raise ConfigError(
-            f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} that a run counts"
-        )
+        raise ConfigError(f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} a run counts")
     return plan_training(
         train.lengths,
         batch_size=config.batch_size,
