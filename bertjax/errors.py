@@ -66,6 +66,15 @@ class Diverged(UserError):
     """Too many steps in a row had a loss or gradient that is not finite; the checkpoints before them are good."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none.
+
+    >>> first_line(ValueError("no such run\\nat line 3")), first_line(KeyError())
+    ('no such run', 'KeyError')
+    """
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
     """Turns an `OSError` while writing below `path` into one line that ends with `remedy`.

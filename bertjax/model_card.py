@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from bertjax.report_pages.literal_text import markdown
 from bertjax.tasks import Model, find_task
 
 _POOLINGS = {
@@ -55,8 +56,8 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
         scaled = ", scaled to length 1" if task.unit_vectors else ""
         lines += ["", f"{_POOLINGS[model.pooling]}{scaled}. transformers' `pooler_output` is zero and not to be read."]
     if model.labels:
-        lines += ["", "## Labels", "", *(f"{index}. {name}" for index, name in enumerate(model.labels))]
+        lines += ["", "## Labels", "", *(f"{index}. {markdown(name)}" for index, name in enumerate(model.labels))]
     if metrics:
-        rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
+        rows = [f"| {markdown(name)} | {value:.4g} |" for name, value in metrics.items()]
         lines += ["", "## Scores", "", "| metric | value |", "|---|---|", *rows]
     return "\n".join(lines) + "\n"

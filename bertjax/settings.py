@@ -2,14 +2,109 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from bertjax.errors import ConfigError
 
 T = TypeVar("T")
+
+
+LONGEST = 2**31 - 1  # of what is counted: the step of a run is an int32
+
+
+class Range(NamedTuple):
+    """The numbers that a setting may be: `epochs: Annotated[int, Range(1)]`. Neither NaN nor infinity is ever one.
+
+    Attributes:
+      low, high: the bounds.
+      open_low, open_high: whether the bound itself is left out.
+      note: what a reader should know of the bound.
+    """
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    note: str = ""
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
+            return False
+        is_above = value > self.low if self.open_low else value >= self.low
+        return is_above and (value < self.high if self.open_high else value <= self.high)
+
+    @property
+    def text(self) -> str:
+        """The range in words, for the help.
+
+        >>> Range(1).text, Range(0, open_low=True).text, Range(0, 1, open_high=True).text, Range(0, 9).text
+        ('1 or more', 'above 0', 'in [0, 1)', '0 to 9')
+        """
+        if self.high <= 1:
+            return f"in {'(' if self.open_low else '['}{self.low}, {self.high}{')' if self.open_high else ']'}"
+        if self.open_low:
+            return f"above {self.low}"
+        return f"{self.low} or more" if self.high in (LONGEST, math.inf) else f"{self.low} to {self.high}"
+
+    def rule(self, value: float) -> str:
+        """What must be, for the message about a value that is not in the range.
+
+        >>> Range(1).rule(0), Range(0, open_low=True).rule(0), Range(0, 1, open_high=True).rule(1)
+        ('must be 1 or more', 'must be positive', 'must be in [0, 1)')
+        """
+        if isinstance(value, float) and not math.isfinite(value):
+            return "must be a finite number"
+        if value > self.high > 1:
+            return f"must be {self.high} or less"
+        if self.low == 0 and self.high > 1:
+            return "must be positive" if self.open_low else "must not be negative"
+        return f"must be {self.text if self.high <= 1 else f'{self.low} or more'}{self.note}"
+
+
+# Kinds of numbers that several settings are of.
+Count = Annotated[int, Range(1, LONGEST)]
+CountFromZero = Annotated[int, Range(0, LONGEST)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, open_high=True)]
+InnerShare = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
+Positive = Annotated[float, Range(0, open_low=True)]
+NotNegative = Annotated[float, Range(0)]
+# JAX and NumPy's older generators take a seed as a uint32: a larger one would be another's equal, or an error.
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+
+
+@cache
+def ranges_of(kind: Any) -> dict[str, Range]:
+    """Field of a dataclass -> the range of its number, or of each of its numbers."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found = {item.name: next(_ranges_in(hints[item.name]), None) for item in dataclasses.fields(kind)}
+    return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+
+def check_ranges(config: Any) -> None:
+    """Checks every number of a dataclass, those of nested ones aside.
+
+    Raises:
+      ConfigError: one is out of its range.
+    """
+    kind: Any = type(config)
+    for name, numbers in ranges_of(kind).items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None:
+                require(number in numbers, f"{name} {numbers.rule(number)}", number)
+
+
+def _ranges_in(hint: Any) -> Iterator[Range]:
+    """The ranges in an annotation such as `Annotated[int, Range(1)] | None`."""
+    yield from (extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Range))
+    for inner in typing.get_args(hint):
+        yield from _ranges_in(inner)
 
 
 def require(condition: bool, rule: str, value: object) -> None:

@@ -1,7 +1,5 @@
 """`bertjax compare`: JAX against PyTorch on one job, over several seeds."""
 
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,9 @@ from typing import Literal
 
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.job_flags import if_exists, parse_job
+from bertjax.cli.messages import complain, say
+from bertjax.cli.stop_signals import raise_at_sigterm
+from bertjax.settings import Seed
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class CompareFlags:
     similar length; onnx answers with the weights that jax has trained.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
     """Of the head's initialisation, the order of examples, and dropout; every framework runs each of them."""
 
     frameworks: tuple[str, ...] = ("jax", "torch")
@@ -46,13 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the comparison and prints its table."""
     hidden = {"seed": {"text": None}}
     config, flags = parse_job(CompareFlags, arguments, "bertjax compare", hidden)
-    from rich.console import Console
-
     from bertjax.baselines.compare.comparison import compare
     from bertjax.baselines.compare.comparison_report import console_table, speed_sentence
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.run_folder import new_folder
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the process of a run, too
+    raise_at_sigterm()  # ends the process of a run, too
     if flags.dropout == "off":
         config = replace(config, dropout_rate=0.0)
     out = flags.out or new_folder("compare")
@@ -64,14 +64,11 @@ def main(arguments: Sequence[str]) -> int:
         if_exists=if_exists(flags.resume, flags.overwrite),
         keep_models=flags.keep_models,
     )
-    Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
+    print_table(console_table(summary), width_of_a_log=140)
     for sentence in filter(None, map(speed_sentence, summary.pairs)):
-        print(sentence)
-    print(f"{len(summary.sides)} frameworks; the report is {out / 'report.html'}")
+        say(sentence)
+    say(f"{len(summary.sides)} frameworks; the report is {out / 'report.html'}")
     for failure in summary.failures:
-        print(
-            f"bertjax: {failure.framework}, seed {failure.seed} failed: {failure.error}; --resume --out {out} with the "
-            f"same flags runs it again",
-            file=sys.stderr,
-        )
+        name = f"{failure.framework}, seed {failure.seed}"
+        complain(f"{name} failed: {failure.error}; --resume --out {out} with the same flags runs it again")
     return ExitCode.FAILED if summary.failures else ExitCode.OK

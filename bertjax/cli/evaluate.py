@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.flags import check_replaceable, parse
+from bertjax.cli.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 
@@ -108,10 +109,9 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax evaluate")
     if parsed.out is not None:
         check_replaceable(parsed.out, parsed.overwrite)
-    from rich.console import Console
-
     from bertjax.evaluation.run_report import console_table
     from bertjax.inference.evaluate_table import evaluate
+    from bertjax.report_pages.text_table import print_table
 
     columns = {
         setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
@@ -128,8 +128,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     if parsed.out is not None:
         _write(parsed.out, parsed.model, evaluation)
-    Console().print(console_table(evaluation.report, "test"))
-    print(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
+    print_table(console_table(evaluation.report, "test"))
+    say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     return 0
 
 

@@ -10,6 +10,7 @@ from bertjax.cli.flags import parse
 from bertjax.cli.job_flags import if_exists
 from bertjax.cli.main import run
 from bertjax.cli.process_setup import prepare_process
+from bertjax.settings import Count, Seed
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 
@@ -33,10 +34,10 @@ class Arguments:
     out: Path | None = None
     """Folder of the runs, with a folder a seed; default: the experiment's name, under runs/."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Training seeds."""
 
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training rows; default: the experiment's own."""
 
     resume: bool = False
@@ -67,9 +68,8 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore)
 
 
 def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arguments: Arguments) -> int:
-    from rich.console import Console
-
     from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.multi_seed import finetune_seeds
 
@@ -83,5 +83,5 @@ def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arg
         new_progress=progress_for_stderr,
     )
     title = f"{name}, published: {published.source}"
-    Console().print(aggregate_table(title, result.scores, {"published": published.metrics}))
+    print_table(aggregate_table(title, result.scores, {"published": published.metrics}))
     return ExitCode.OK

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertjax.cli.flags import check_replaceable, parse
+from bertjax.cli.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.settings import Seed
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Arguments:
     task: str | None = None
     """Task whose head to export; default: the checkpoint's own."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the initialisation of missing tensors."""
 
     init_missing: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         stored_max_length(stored),
         stored_reading(stored),
     )
-    print(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
+    say(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
 
 

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import is_given
 from bertjax.cli.job_flags import if_exists, parse_job
+from bertjax.cli.messages import complain, say
 from bertjax.cli.process_setup import make_deterministic
+from bertjax.cli.stop_signals import raise_at_sigterm
 from bertjax.errors import ConfigError, Interrupted
+from bertjax.settings import Seed
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
@@ -38,7 +41,7 @@ class RunFlags:
     overwrite: bool = False
     """Replace the run in --out."""
 
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     """Several seeds instead of --seed: a run each, in folders below --out, and mean and standard deviation of their
     scores."""
 
@@ -101,6 +104,7 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
     if flags.workers.num_workers:
         from bertjax.training.multi.ray_workers import finetune_on_workers
 
+        raise_at_sigterm()  # the workers' checkpoints stay
         _show(finetune_on_workers(config, out, flags.workers, if_exists=policy, command=repeated), repeated)
         return ExitCode.OK
     stop = StopSignal()
@@ -110,7 +114,7 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
         progress = progress_for_stderr()
         result = finetune(config, out, if_exists=policy, command=repeated, progress=progress, should_stop=stop)
     except Interrupted as interruption:
-        print(f"bertjax: {interruption}; --resume --out {out} with the same flags continues it", file=sys.stderr)
+        complain(f"{interruption}; --resume --out {out} with the same flags continues it")
         # A scheduler that takes the machine away sends SIGTERM: the job has not failed, it continues elsewhere.
         preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
         return ExitCode.OK if preempted else ExitCode.SIGNALLED + stop.number
@@ -164,9 +168,8 @@ def _run_seeds(
     command: str,
     stop: StopSignal,
 ) -> int:
-    from rich.console import Console
-
     from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.multi_seed import finetune_seeds
 
@@ -180,22 +183,21 @@ def _run_seeds(
         new_progress=progress_for_stderr,
         should_stop=stop,
     )
-    Console().print(aggregate_table(f"{len(result.runs)} seeds", result.scores))
-    print(f"the runs and their models are in {result.folder}")
+    print_table(aggregate_table(f"{len(result.runs)} seeds", result.scores))
+    say(f"the runs and their models are in {result.folder}")
     for seed, error in result.failures.items():
-        print(f"bertjax: seed {seed} failed: {error}", file=sys.stderr)
+        complain(f"seed {seed} failed: {error}")
     return ExitCode.FAILED if result.failures else ExitCode.OK
 
 
 def _show(result: "FineTuneResult", command: str) -> None:
-    from rich.console import Console
-
     from bertjax.evaluation.run_report import console_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.environment import with_variables
 
-    Console().print(console_table(result.report, "test"))
-    print(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
-    print(f"the same again: {with_variables(command)}")
+    print_table(console_table(result.report, "test"))
+    say(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
+    say(f"the same again: {with_variables(command)}")
 
 
 def _speed_line(metrics: Mapping[str, float]) -> str:

@@ -12,6 +12,7 @@ import tyro
 
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.settings import check_ranges
 
 T = TypeVar("T")
 
@@ -26,13 +27,13 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
       description: of the command, for `--help`; default: the docstring of `kind`.
 
     Raises:
-      ConfigError: a flag is unknown, or a value does not fit.
+      ConfigError: a flag is unknown, or a value does not fit or is out of its range.
       SystemExit: after `--help`, with status 0.
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+            parsed = tyro.cli(
                 kind,
                 args=list(arguments),
                 prog=program,
@@ -45,6 +46,11 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
             sys.stderr.write(complaint.getvalue())
             raise
         raise ConfigError(f"{_one_line(complaint.getvalue())} (see {program} --help)") from None
+    try:
+        check_ranges(parsed)
+    except ConfigError as error:
+        raise ConfigError(f"{error} (see {program} --help)") from None
+    return parsed
 
 
 def is_given(flag: str, words: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ import tyro
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.settings import check_ranges, ranges_of
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -95,7 +96,9 @@ def parse_job(
     groups = parse(_grouped(flags, _GROUPS), arguments, program, description=description)
     values = {flag.path: getattr(getattr(groups, flag.group), _field_name(flag)) for flag in flags}
     try:
-        return _built(FineTuneConfig, values), _built(kind, values)
+        config, own = _built(FineTuneConfig, values), _built(kind, values)
+        check_ranges(own)
+        return config, own
     except ConfigError as error:
         raise ConfigError(f"{error} (see {program} --help)") from None
 
@@ -108,7 +111,9 @@ def _flags_of(kind: Any, prefix: str = "") -> Iterator[Flag]:
         if is_dataclass(types[item.name]):
             yield from _flags_of(types[item.name], f"{path}.")
         else:
-            yield Flag(path, types[item.name], item.default, texts[item.name])
+            numbers = ranges_of(kind).get(item.name)
+            limits = "" if numbers is None else f" ({numbers.text})"
+            yield Flag(path, types[item.name], item.default, texts[item.name] + limits)
 
 
 def _texts_of(kind: Any) -> dict[str, str]:

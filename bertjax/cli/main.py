@@ -5,6 +5,7 @@ A subcommand is a module of this folder with `main(arguments) -> status`. It is 
 """
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -15,8 +16,11 @@ from typing import TextIO
 
 from bertjax import __version__
 from bertjax.cli.exit_codes import ExitCode
+from bertjax.cli.messages import complain
 from bertjax.cli.process_setup import compiled_folder, prepare_process
+from bertjax.cli.stop_signals import TERMINATED, Terminated
 from bertjax.errors import UserError
+from bertjax.report_pages.literal_text import literal
 
 # Subcommand -> its one-line help. The module has the same name.
 COMMANDS = {
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.OK
     command, *rest = words
     if command not in COMMANDS:
-        return _complain(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
+        return _refuse(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
     if arguments is None and command in _LONG_JOBS:
         prepare_process()
     return run(lambda: import_module(f"bertjax.cli.{command}").main(rest), debug)
@@ -59,14 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(job: Callable[[], int], debug: bool = False) -> int:
     """Runs a job and returns its exit status; a user's mistake is one line on stderr and status 2."""
     _configure_logging(debug)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
     try:
         return job()
     except UserError as error:
         if debug:
             traceback.print_exc()
-        return _complain(str(error))
+        return _refuse(str(error))
+    except Terminated:
+        complain("terminated")
+        return TERMINATED
     except KeyboardInterrupt:
-        print("bertjax: interrupted", file=sys.stderr)
+        complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; the final flush must not complain either.
@@ -77,7 +86,7 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
             raise
         if debug:
             traceback.print_exc()
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}; free some space, or choose another folder")
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror}; free some space, or choose another folder")
 
 
 def _help() -> str:
@@ -101,9 +110,16 @@ def _help() -> str:
     )
 
 
-def _complain(message: str) -> int:
-    print(f"bertjax: {' '.join(message.split())}", file=sys.stderr)
+def _refuse(message: str) -> int:
+    complain(message)
     return ExitCode.USAGE
+
+
+class _LineFormatter(logging.Formatter):
+    """The message of a record; bertjax's own are a line each, whatever the text of users that they quote."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return literal(record.message) if record.name.startswith("bertjax") else record.message
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -120,7 +136,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _configure_logging(debug: bool) -> None:
     """bertjax's own messages as plain lines; other libraries only when something is wrong."""
     handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_LineFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
     # They log normal events at WARNING or INFO: no TPU, a new database, a finished save, a repeated request.

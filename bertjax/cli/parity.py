@@ -1,7 +1,6 @@
 """`bertjax parity`: JAX against PyTorch on one checkpoint, layer by layer."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.config import Execution
 from bertjax.errors import ConfigError, writing
+from bertjax.settings import Seed
 
 if TYPE_CHECKING:
     from bertjax.baselines.parity.check_parity import Comparison
@@ -31,7 +31,7 @@ class Arguments:
     task: str | None = None
     """Task whose head to compare; default: the checkpoint's own, or a classifier on a bare encoder."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the examples, and of a head that the checkpoint does not have."""
 
     json: Path | None = None
@@ -70,19 +70,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show(result: "ParityResult") -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table("part", "layout", "what", "max abs", "max rel", "bound", "")
+    from bertjax.report_pages.text_table import TextTable, print_table
+
+    table = TextTable("part", "layout", "what", "max abs", "max rel", "bound", "")
     for comparison in _condensed(result):
         bound = "" if comparison.bound is None else f"{comparison.bound:g} {comparison.bounded[:3]}"
-        holds = "" if comparison.bound is None else "ok" if comparison.holds else "[red]BROKEN[/red]"
+        holds = "" if comparison.bound is None else "ok" if comparison.holds else Text("BROKEN", "red")
         table.add_row(
             comparison.section, comparison.layout, comparison.name,
             f"{comparison.absolute:.1e}", f"{comparison.relative:.1e}", bound, holds,
         )  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    print_table(table, width_of_a_log=140)
     left_out = result.vanishing_gradients
     if left_out:
         print(f"gradient zero in exact arithmetic, left out where AdamW's parameters are compared ({len(left_out)}):")

@@ -1,5 +1,6 @@
 """`bertjax sweep`: a search over configs, resumable."""
 
+import logging
 import os
 import runpy
 import signal
@@ -7,18 +8,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
+from bertjax.cli.messages import complain, say
+from bertjax.cli.stop_signals import TERMINATED, Terminated
 from bertjax.errors import ConfigError
+from bertjax.settings import Count, Seed
 
 if TYPE_CHECKING:
     from bertjax.sweeps.results.sweep_results import Results
     from bertjax.sweeps.sweep_config import Sweep
 
 
-_CHANGES = ("samples", "concurrency", "seeds", "stack_seeds")  # settings of a sweep that flags change
+_CHANGES = ("samples", "concurrency", "repeat_points", "seeds", "stack_seeds")  # settings of a sweep that flags change
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,16 @@ class Arguments:
     address: str | None = None
     """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
 
-    samples: int | None = None
+    samples: Count | None = None
     """How often the ranges are drawn, for each point of the grids; default: as the sweep says."""
 
-    concurrency: int | None = None
+    repeat_points: bool | None = None
+    """Whether a point of a space with a finite number of them may be drawn again; default: as the sweep says."""
+
+    concurrency: Count | None = None
     """Trials at a time; default: as the sweep says."""
 
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     """Seeds that the best config is trained with when the search is done; default: as the sweep says."""
 
     stack_seeds: bool | None = None
@@ -76,8 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     changes = {name: value for name in _CHANGES if (value := getattr(parsed, name)) is not None}
     out = parsed.resume or parsed.out or new_folder(parsed.config.stem if parsed.config else "sweep")
     print(f"the sweep is in {out}; --resume {out} continues it, --show {out} shows it", file=sys.stderr)
-    # Ray ends a sweep in order at SIGINT, and dies of SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # bertjax says in a line how a trial ended; Ray would print the traceback, too.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    stop = _InterruptAtSigterm()
     try:
         results = run_sweep(
             replace(sweep, **changes),
@@ -85,26 +93,45 @@ def main(arguments: Sequence[str]) -> int:
             if_exists="resume" if parsed.resume is not None else "error",
             address=parsed.address,
         )
-    except SweepStopped as stop:
-        print(f"bertjax: {stop}", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    except SweepStopped as stopped:
+        complain(str(stopped))
+        return TERMINATED if stop.terminated else ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        if stop.terminated:
+            raise Terminated from None
+        raise
     _show(results)
     return 0
 
 
-def _show(results: "Results") -> None:
-    from rich.console import Console
+class _InterruptAtSigterm:
+    """Turns SIGTERM into SIGINT, at which Ray ends a sweep in order.
 
+    Attributes:
+      terminated: whether SIGTERM came.
+    """
+
+    def __init__(self) -> None:
+        self.terminated = False
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.terminated = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _show(results: "Results") -> None:
     from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.report_pages.text_table import print_table
     from bertjax.sweeps.driver import REPORT
     from bertjax.sweeps.results.sweep_report import console_table
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(console_table(results))
+    print_table(console_table(results), width_of_a_log=160)
     if results.seeds:
-        console.print(aggregate_table(f"the best config with {len(results.seeds)} seeds", results.seeds))
+        seeds_table = aggregate_table(f"the best config with {len(results.seeds)} seeds", results.seeds)
+        print_table(seeds_table, width_of_a_log=160)
     if results.best is not None:
-        print(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
+        say(f"the best run is in {results.run_folder(results.best)}, the report in {results.folder / REPORT}")
 
 
 def _read(path: Path) -> "Sweep":

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from bertjax.cli.flags import parse
+from bertjax.cli.messages import say
 from bertjax.errors import ConfigError
 
 
@@ -27,8 +28,12 @@ def main(arguments: Sequence[str]) -> int:
     folders = parse(Arguments, arguments, "bertjax sync").folders
     if not folders:
         raise ConfigError("give the folders of the runs to send (see bertjax sync --help)")
+    from bertjax.tracking import event_log
     from bertjax.tracking.mlflow_tracker import upload_pending
 
     for folder in folders:
-        print(f"{folder}: {upload_pending(folder)} records sent")
+        uploaded = upload_pending(folder)
+        say(f"{folder}: {uploaded.events} records sent")
+        for record, reason in uploaded.refused.items():
+            say(f"{folder}: MLflow refuses {record} ({reason}); it stays in {folder / event_log.FILE}")
     return 0

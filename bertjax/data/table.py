@@ -1,9 +1,9 @@
 """Settings: `Table` of the rows to read, their text and label columns and the split; `Masking` of masked words."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from bertjax.settings import require
+from bertjax.settings import LONGEST, CountFromZero, InnerShare, Positive, Range, Seed, check_ranges, require
 
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
@@ -60,7 +60,7 @@ class Table:
     with any separator and the letter first or last (B-PER, B_PER, PER/B); none: every label stands for itself, and
     words are judged one by one. Default: the scheme that the labels of the first table show."""
 
-    label_scale: float = 1.0
+    label_scale: Positive = 1.0
     """Similarity scores of two texts are divided by this, so that the highest is 1: 5 for scores from 0 to 5."""
 
     candidates: tuple[str, ...] = ()
@@ -70,19 +70,19 @@ class Table:
     """How the label column names the right candidate: by its text, its letter, or its number, counted from 0 or from 1.
     Default: decided from the whole column."""
 
-    doc_stride: int | None = None
+    doc_stride: CountFromZero | None = None
     """Tokens that neighbouring windows over a long context share, where questions are answered; default: a quarter of
     max_length."""
 
-    test_size: float | None = None
+    test_size: Positive | None = None
     """Rows to hold out where there is no test table: a count (1 or more) or a share. Default: the catalog's own for
     its data sets, else 0.2."""
 
-    validation_size: float | None = None
+    validation_size: Positive | None = None
     """Rows to hold out of the training rows for validation, in the same way, where no table has them: a count, or a
     share. Default: none are."""
 
-    split_seed: int = 1234
+    split_seed: Seed = 1234
     """Seed of that split; it does not follow the training seed, so every run sees the same test rows."""
 
     reader: Literal["pandas", "ray"] = "pandas"
@@ -128,10 +128,10 @@ class Table:
     time: str | None = None
     """Column that orders a time split: the latest rows are held out."""
 
-    folds: int = 5
+    folds: Annotated[int, Range(2, LONGEST)] = 5
     """Parts of a k-fold split."""
 
-    fold: int = 0
+    fold: CountFromZero = 0
     """Which part of a k-fold split is held out, counted from 0."""
 
     leaks: Literal["remove", "report"] = "remove"
@@ -142,6 +142,11 @@ class Table:
     training."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
+        for name in ("test_size", "validation_size"):
+            size = getattr(self, name)
+            fits = size is None or size < 1 or size == int(size)
+            require(fits, f"{name} is a share of the rows, in (0, 1), or a whole number of them", size)
         if self.delimiter is not None:
             one = len(self.delimiter) == 1 and self.delimiter not in '"\r\n'
             require(one or self.delimiter == r"\t", "delimiter must be one character (\\t for a tab)", self.delimiter)
@@ -175,11 +180,11 @@ class Table:
 class Masking:
     """Which tokens a masked language model learns to fill in (BERT, section 3.1, task 1)."""
 
-    mask_share: float = 0.15
+    mask_share: InnerShare = 0.15
     """Share of each text's tokens to predict, at least one; other ones in each epoch."""
 
     whole_words: bool = False
     """Choose words, and hide all of their pieces, instead of single pieces."""
 
     def __post_init__(self) -> None:
-        require(0 < self.mask_share < 1, "mask_share must be between 0 and 1", self.mask_share)
+        check_ranges(self)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from rich.table import Table
+
+from bertjax.report_pages.text_table import TextTable
 
 
 class Aggregate(NamedTuple):
@@ -53,7 +54,7 @@ def flat(found: Mapping[str, Aggregate]) -> dict[str, float]:
 
 def aggregate_table(
     title: str, runs: Mapping[int, Mapping[str, float]], columns: Mapping[str, Mapping[str, float]] | None = None
-) -> Table:
+) -> TextTable:
     """A row a metric, with mean and standard deviation and the value of each seed; those of single classes left out.
 
     Args:
@@ -62,7 +63,7 @@ def aggregate_table(
       columns: further ones, title -> metric -> value. Where there are some, only what they have is shown.
     """
     more = columns or {}
-    table = Table(title=title, title_justify="left")
+    table = TextTable(title=title)
     for column in ("metric", *more, "mean", "sd", *(f"seed {seed}" for seed in runs)):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, (mean, deviation) in aggregates(list(runs.values())).items():

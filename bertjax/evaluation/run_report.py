@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from bertjax.data.validate.data_report import DataReport
 from bertjax.evaluation.reports import Report, ScoreTable
 from bertjax.report_pages.html_page import format_number, render_page
+from bertjax.report_pages.text_table import TextTable
 
 
-def console_table(report: Report, title: str) -> Table:
+def console_table(report: Report, title: str) -> TextTable:
     """A table with the scores of each part; the headline score is in the title."""
     name, value = report.headline[0]
     scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value in report.headline])
-    table = Table(title=f"{title}: {name} {value:.4f}", title_justify="left", show_header=report.table is not None)
+    table = TextTable(title=f"{title}: {name} {value:.4f}", show_header=report.table is not None)
     for i, column in enumerate(scores.columns):
         table.add_column(column, justify="right" if i else "left")
     for rows in (scores.rows, scores.averages):

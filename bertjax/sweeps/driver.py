@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 REPORT, BEST = "report.html", "best.py"
 
 # Settings that a resumed sweep may change: how much runs, how fast, and what is kept.
-_MAY_CHANGE = {"samples", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources", "retries", "keep",
-               "seeds", "stack_seeds"}  # fmt: skip
+_MAY_CHANGE = {"samples", "repeat_points", "concurrency", "max_seconds", "max_epochs", "cpus", "gpus", "resources",
+               "retries", "keep", "seeds", "stack_seeds"}  # fmt: skip
 _GPU_MEMORY_SHARE = 0.9  # of a GPU's memory, for all trials on it together
 
 
@@ -65,10 +65,19 @@ def run_sweep(
     """
     folder = Path(out).absolute()
     ledger = Ledger(folder)
-    check_folder(folder, sweep, resume=if_exists == "resume")
-    with tracked_run(MlflowTracker(sweep.base.experiment)) as tracked, _ray_session(address, _environment(sweep)):
+    resumes = if_exists == "resume"
+    check_folder(folder, sweep, resumes)
+    tracker = MlflowTracker(sweep.base.experiment)
+    tracker.check(folder if resumes else None)
+    with tracked_run(tracker) as tracked, _ray_session(address, _environment(sweep)):
         check_resources(sweep)
         ledger.open(sweep)
+        if sweep.total_trials < sweep.asked_trials:
+            logger.info(
+                "the space has %d points, so there are as many trials and not %d (repeat_points draws a point again)",
+                sweep.total_trials,
+                sweep.asked_trials,
+            )
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)

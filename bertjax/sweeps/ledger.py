@@ -3,6 +3,7 @@
     sweep.json     the settings, written first: a folder that has it holds a sweep
     trials.jsonl   one line an event of a trial: its settings, the Ray trial that runs it, how it ended
     trials/000/    the run folder of a trial
+    trials/000.failure  why the trial would fail again in the same way, written by its process
     seeds/000/     the runs of the best trial's config with several seeds
 
 Ray only schedules. A driver that is killed leaves a folder from which the next one continues: trials that have ended
@@ -20,7 +21,7 @@ from filelock import FileLock
 
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.storage.append_only_log import AppendOnlyLog
-from bertjax.storage.atomic_write import write_json
+from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.sweeps.sweep_config import Sweep, from_json, to_json
 
 SWEEP, TRIALS, FOLDERS, SEEDS = "sweep.json", "trials.jsonl", "trials", "seeds"
@@ -98,6 +99,15 @@ class Ledger:
         """The run folder of a trial."""
         return self.folder / FOLDERS / f"{number:03d}"
 
+    def final_failure(self, number: int) -> str | None:
+        """Why a trial ended in a way that starting it again would repeat; None where it did not."""
+        note = _failure_note(self.run_folder(number))
+        return note.read_text(encoding="utf-8") if note.is_file() else None
+
+    def write_final_failure(self, number: int, cause: str) -> None:
+        """Called by the process of a trial."""
+        write_text(_failure_note(self.run_folder(number)), cause)
+
     def seeds_folder(self, number: int) -> Path:
         """The folder in which the config of a trial is run with several seeds."""
         return self.folder / SEEDS / f"{number:03d}"
@@ -112,6 +122,10 @@ class Ledger:
 
 def _applied(trial: Trial | None, event: Mapping[str, Any]) -> Trial:
     return Trial(**event) if trial is None else replace(trial, **event)
+
+
+def _failure_note(run: Path) -> Path:
+    return run.with_suffix(".failure")
 
 
 def run_lock(run: Path) -> FileLock:

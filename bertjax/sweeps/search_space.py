@@ -180,6 +180,45 @@ def grid_points(space: Space) -> list[Values]:
     return list(points.values())
 
 
+def options_of(dimension: Range | When) -> Sequence[Any] | None:
+    """The different values of a dimension; None where there is no end of them."""
+    match range_of(dimension):
+        case Choice(options) | Grid(options):
+            return list(dict.fromkeys(options))
+        case RandInt(low, high):
+            return range(low, high)
+        case _:
+            return None
+
+
+def count_points(space: Space) -> int | None:
+    """The number of points that differ in an active value; None where a range has no end of values."""
+    options = {path: options_of(dimension) for path, dimension in space.items()}
+    total = 1
+    for path, values in options.items():
+        if values is None:
+            return None
+        if isinstance(space[path], When):
+            continue
+        depending = {
+            other: dimension
+            for other, dimension in space.items()
+            if isinstance(dimension, When) and dimension.path == path
+        }
+        deciding = {value for dimension in depending.values() for value in dimension.values if value in values}
+        branches = [
+            math.prod(len(options[other] or ()) for other, dimension in depending.items() if value in dimension.values)
+            for value in deciding
+        ]
+        total *= len(values) - len(deciding) + sum(branches)
+    return total
+
+
+def key_of(values: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """What two points have in common exactly if they are the same, also where one was read from JSON."""
+    return frozenset((path, tuple(value) if isinstance(value, list) else value) for path, value in values.items())
+
+
 def to_json(dimension: Range | When) -> dict[str, Any]:
     """A dimension as plain values."""
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(dimension).items()}

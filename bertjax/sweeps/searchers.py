@@ -5,7 +5,8 @@ Tune asks `LedgerSearcher`, which repeats the trials of the ledger first, then a
 its answer before the trial starts.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.search_space import Choice, LogUniform, RandInt, Space, Uniform, Values, range_of
 from bertjax.sweeps.sweep_config import Sweep
+
+_CHANCES = 100  # draws in the place of a repeated one, before all points are gone through in order
 
 
 class LedgerSearcher(Searcher):
@@ -33,6 +36,9 @@ class LedgerSearcher(Searcher):
         points = [dict(trial.drawn) for trial in self._repeated]
         points += [dict(point) for point in sweep.initial_points[len(trials) :]]
         self._searcher = make_searcher(sweep, points, metric, len(trials))
+        self._draws_once = not sweep.repeat_points and spaces.count_points(sweep.space) is not None
+        self._tried = {spaces.key_of(trial.values) for trial in trials}
+        self._not_of_searcher: set[str] = set()  # Ray trials with a point in the place of a repeated one
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The number and values of the next trial, `FINISHED`, or None for not now."""
@@ -50,16 +56,47 @@ class LedgerSearcher(Searcher):
         self._next_number += 1
         # JSON and a config take the numbers of Python, not those of NumPy.
         drawn = {path: value.item() if isinstance(value, np.generic) else value for path, value in drawn.items()}
-        point = self._grid[number % len(self._grid)]
-        values = spaces.active({**self._sweep.drawn, **self._sweep.grid}, drawn | point)
+        values = self._active(drawn, self._grid[number % len(self._grid)])
+        is_asked_for = number < len(self._sweep.initial_points)
+        if self._draws_once and not is_asked_for and spaces.key_of(values) in self._tried:
+            self._searcher.on_trial_complete(trial_id, error=True)
+            self._not_of_searcher.add(trial_id)
+            drawn, values = self._untried(number)
+        self._tried.add(spaces.key_of(values))
         self._ledger.record(number, drawn=drawn, values=values, ray_id=trial_id)
         return {"number": number, "values": values}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._searcher.on_trial_result(trial_id, result)
+        if trial_id not in self._not_of_searcher:
+            self._searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._searcher.on_trial_complete(trial_id, result=result, error=error)
+        if trial_id not in self._not_of_searcher:
+            scored = result if result and self.metric in result else None  # a failed trial may have none
+            self._searcher.on_trial_complete(trial_id, result=scored, error=error or scored is None)
+
+    def _active(self, drawn: Values, point: Values) -> Values:
+        """The values of a trial: those of its draw and its grid point whose conditions hold."""
+        return spaces.active({**self._sweep.drawn, **self._sweep.grid}, drawn | point)
+
+    def _untried(self, number: int) -> tuple[Values, Values]:
+        """A draw, and the values that it gives, which no trial has had: by chance, else the first there is."""
+        rng = np.random.default_rng([self._sweep.seed, number, 1])
+        by_chance = (_draw(self._sweep.drawn, rng) for _ in range(_CHANCES))
+        own_point = self._grid[number % len(self._grid)]
+        candidates = itertools.chain(
+            ((drawn, own_point) for drawn in itertools.chain(by_chance, self._every_draw())),
+            itertools.product(self._every_draw(), self._grid),
+        )
+        for drawn, point in candidates:
+            values = self._active(drawn, point)
+            if spaces.key_of(values) not in self._tried:
+                return drawn, values
+        raise AssertionError("a sweep has no more trials than its space has points")
+
+    def _every_draw(self) -> Iterator[Values]:
+        options = (spaces.options_of(dimension) or () for dimension in self._sweep.drawn.values())
+        return (dict(zip(self._sweep.drawn, values, strict=True)) for values in itertools.product(*options))
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the ledger has the state."""
@@ -80,10 +117,14 @@ class RandomSearcher(Searcher):
         self._count += 1
         if self._points:
             return self._points.pop(0)
-        return {path: range_of(dimension).at(rng.random()) for path, dimension in self._space.items()}  # type: ignore[union-attr]
+        return _draw(self._space, rng)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Does nothing: the draws are independent."""
+
+
+def _draw(space: Space, rng: np.random.Generator) -> Values:
+    return {path: range_of(dimension).at(rng.random()) for path, dimension in space.items()}  # type: ignore[union-attr]
 
 
 def make_searcher(sweep: Sweep, points: list[Values], metric: str, drawn_before: int) -> Searcher:
@@ -98,7 +139,7 @@ def make_searcher(sweep: Sweep, points: list[Values], metric: str, drawn_before:
     if not sweep.drawn or sweep.searcher in ("random", "grid"):
         repeated = min(drawn_before, len(points))
         return RandomSearcher(sweep.drawn, points, metric, sweep.seed, drawn_before - repeated)
-    seed = sweep.seed + drawn_before  # a new model with the old seed would draw the old values again
+    seed = (sweep.seed + drawn_before) % 2**32  # a new model with the old seed would draw the old values again
     domains = {path: tune_domain(dimension) for path, dimension in sweep.drawn.items()}
     first_points = [_with_tuples(point, sweep.drawn) for point in points] or None
     try:

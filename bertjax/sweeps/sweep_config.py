@@ -2,10 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from bertjax.errors import ConfigError
-from bertjax.settings import flatten, override, require
+from bertjax.settings import (
+    LONGEST,
+    Count,
+    CountFromZero,
+    NotNegative,
+    Positive,
+    Range,
+    Seed,
+    check_ranges,
+    flatten,
+    override,
+    require,
+)
 from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps.search_space import Choice, Grid, Space, When, range_of
 from bertjax.training.loop.early_stopping import BestMetric, choose_best_metric
@@ -24,11 +36,15 @@ class Sweep:
     space: Space
     """The settings that vary: dotted paths of the config, and a range for each."""
 
-    samples: int = 1
+    samples: Count = 1
     """Draws of the ranges for each point of the grids."""
 
     searcher: Literal["random", "grid", "optuna", "hyperopt"] = "random"
     """The choice of values: random, every combination (of `Choice` and `Grid`), or by a model of earlier trials."""
+
+    repeat_points: bool = False
+    """Whether a point may be drawn again, where the space has a finite number of them; else a sweep ends when it has
+    tried all."""
 
     initial_points: tuple[Mapping[str, Any], ...] = ()
     """Values to try first; each names every setting that is drawn."""
@@ -36,40 +52,40 @@ class Sweep:
     scheduler: Literal["none", "asha", "hyperband", "median"] = "none"
     """What ends trials early: nothing, successive halving (Li et al. 2020), HyperBand, or the median rule."""
 
-    grace_epochs: int = 1
+    grace_epochs: Count = 1
     """Epochs of every trial before a scheduler may end it."""
 
-    reduction_factor: int = 3
+    reduction_factor: Annotated[int, Range(2, LONGEST)] = 3
     """Successive halving keeps one trial of this many at each rung."""
 
-    max_seconds: float | None = None
+    max_seconds: Positive | None = None
     """Seconds after which the sweep ends; running trials are stopped."""
 
-    max_epochs: int | None = None
+    max_epochs: Count | None = None
     """Epochs of all trials together after which the sweep ends; running trials are stopped."""
 
-    concurrency: int | None = None
+    concurrency: Count | None = None
     """Trials at a time; default: as many as the resources allow."""
 
-    cpus: float = 1
+    cpus: Positive = 1
     """CPU cores of a trial."""
 
-    gpus: float = 0
+    gpus: NotNegative = 0
     """GPUs of a trial; a share (0.5) puts several trials on one, each with its share of the memory."""
 
     resources: Mapping[str, float] = field(default_factory=dict)
     """Further resources of a trial by Ray's names, such as TPU chips: {"TPU": 4}."""
 
-    retries: int = 1
+    retries: CountFromZero = 1
     """How often a trial that crashes is restarted from its last checkpoint."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the searcher; the trials' own seed is a setting of the base."""
 
     keep: Literal["best", "all"] = "best"
     """Which trials keep their model when the sweep ends: the best, or all, with their checkpoints."""
 
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds with which the best config is trained after the search, for the mean and deviation of its scores."""
 
     stack_seeds: bool = False
@@ -79,15 +95,8 @@ class Sweep:
         for name in ("searcher", "scheduler", "keep"):
             options, value = get_args(get_type_hints(Sweep)[name]), getattr(self, name)
             require(value in options, f"{name} must be {', '.join(options[:-1])} or {options[-1]}", value)
-        for name in ("samples", "grace_epochs", "cpus"):
-            require(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
-        for name in ("max_seconds", "max_epochs", "concurrency"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} must be positive", value)
-        require(self.reduction_factor >= 2, "reduction_factor must be 2 or more", self.reduction_factor)
-        require(self.gpus >= 0, "gpus must not be negative", self.gpus)
+        check_ranges(self)
         require(self.gpus <= 1 or self.gpus == int(self.gpus), "gpus above 1 must be whole", self.gpus)
-        require(self.retries >= 0, "retries must not be negative", self.retries)
         check_seeds(self.seeds)
         spaces.check_space(self.space, self.base)
         self._check_searcher()
@@ -142,7 +151,13 @@ class Sweep:
 
     @property
     def total_trials(self) -> int:
-        """Trials of the whole sweep: `samples` for every grid point, or one where nothing is drawn."""
+        """Trials of the whole sweep: those that are asked for, or as many as the space has points."""
+        points = None if self.repeat_points or not self.drawn else spaces.count_points(self.space)
+        return self.asked_trials if points is None else min(points, self.asked_trials)
+
+    @property
+    def asked_trials(self) -> int:
+        """`samples` for every grid point, or one where nothing is drawn."""
         return len(spaces.grid_points(self.grid)) * (self.samples if self.drawn else 1)
 
     def trial_config(self, values: Mapping[str, Any]) -> FineTuneConfig:

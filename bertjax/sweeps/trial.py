@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertjax.errors import AssetError, DiskError, Diverged, Stopped, UserError
 from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.sweeps.ledger import Ledger, Trial, run_lock
 from bertjax.sweeps.sweep_config import Sweep
@@ -24,6 +25,7 @@ from bertjax.training.run.run_folder import CONFIG, METRICS, IfExists
 COST, METRIC, SCORE = "cost", "metric", "score"
 
 _SECONDS_TO_CLOSE = 600
+_MACHINE_TROUBLE = (Stopped, DiskError, AssetError)  # what may go better in the next attempt
 _REPORTED = "reported.json"  # in Ray's checkpoint of a trial: the number of evaluations that Ray has received
 
 
@@ -45,9 +47,24 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
         for step, metrics in read_evaluations(run, sweep.best_metric):
             reporter.add(step, metrics)
         trial = ledger.trials()[number]
-        if trial.status == "running" and not (run / METRICS).exists():
-            _train(sweep, trial, run, parent_run_id, reporter)
+        has_ended = (run / METRICS).exists() or ledger.final_failure(number) is not None
+        if trial.status == "running" and not has_ended:
+            try:
+                _train(sweep, trial, run, parent_run_id, reporter)
+            except UserError as error:
+                if isinstance(error, _MACHINE_TROUBLE):
+                    raise
+                # The same settings fail in the same way, so Ray must not try again.
+                ledger.write_final_failure(number, cause_of(error))
         reporter.flush()
+
+
+def cause_of(error: BaseException) -> str:
+    """Why a trial failed, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Diverged):
+        return f"diverged: {text}"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def enter_driver_settings(cwd: str, store: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from ray.tune import Callback
 
-from bertjax.errors import Diverged, UserError
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import METRIC, SCORE
+from bertjax.sweeps.trial import METRIC, SCORE, cause_of
 from bertjax.training.run.run_folder import METRICS
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,11 @@ class TuneCallback(Callback):
         record = self._ledger.trial_of(trial.trial_id)
         if record.status != "running":
             return
-        if (self._ledger.run_folder(record.number) / METRICS).exists():
+        cause = self._ledger.final_failure(record.number)
+        if cause is not None:
+            self._ledger.record(record.number, status="failed", cause=cause)
+            logger.warning("trial %d failed: %s  (%s)", record.number, cause, settings_line(record.values))
+        elif (self._ledger.run_folder(record.number) / METRICS).exists():
             self._ledger.record(record.number, status="finished", cause="")
         else:
             self._ledger.record(record.number, status="stopped", cause=f"ended early by {self._sweep.scheduler}")
@@ -72,8 +75,4 @@ def describe_failure(trial: Any) -> str:
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return f"out of memory: {text}"
-    if isinstance(cause, Diverged):
-        return f"diverged: {text}"
-    if isinstance(error, RayActorError):
-        return "its process was killed or crashed"
-    return text if isinstance(cause, UserError) else f"{type(cause).__name__}: {text}"
+    return "its process was killed or crashed" if isinstance(error, RayActorError) else cause_of(cause)

@@ -4,7 +4,8 @@ Training appends a line and continues; the uploader reads the lines that the sto
 killed loses no event: the next one uploads the rest, and recognises the steps that a resumed run repeats.
 
 Each line is a JSON object: an event of `bertjax.tracking.mlflow_tracker`; or `{"sent": N}`, the store has all events in
-the first N bytes; or `{"identity": {...}}`, which run of which store this is.
+the first N bytes; or `{"refused": EVENT, "record": NAME, "reason": R}`, the store never takes this part of them; or
+`{"identity": {...}}`, which run of which store this is.
 """
 
 import threading
@@ -16,6 +17,7 @@ from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.append_only_log import Entry as Event
 
 FILE = "tracking.jsonl"  # in a run folder
+_FACTS = {"sent", "refused", "identity"}  # keys of lines that are no events
 
 
 class EventLog:
@@ -25,6 +27,7 @@ class EventLog:
       path: of the file.
       identity: which run of which store this is; empty before `record_identity`.
       status: of the newest status event; None before the first.
+      refused: record -> the reason for which the store never takes it.
     """
 
     def __init__(self, path: Path):
@@ -32,6 +35,7 @@ class EventLog:
         self.path = path
         self.identity: dict[str, str] = {}
         self.status: str | None = None
+        self.refused: dict[str, str] = {}
         self._log = AppendOnlyLog(path)
         self._lock = threading.Lock()
         self._sent_bytes = 0
@@ -49,6 +53,10 @@ class EventLog:
         """Adds to the facts in `identity`."""
         self.record({"identity": identity})
 
+    def record_refusal(self, record: str, reason: str, event: Event) -> None:
+        """Sets an event aside that the store never takes."""
+        self.record({"refused": event, "record": record, "reason": reason})
+
     def record_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int) -> None:
         """Appends metrics, except those that the log has for this step or a later one.
 
@@ -58,6 +66,11 @@ class EventLog:
         if new:
             self.record({"metrics": new, "step": step, "time_ms": time_ms})
 
+    @property
+    def metrics(self) -> list[str]:
+        """The name of each metric, in the order of its first value."""
+        return list(self._last_steps)
+
     def last_step(self, metric: str) -> int:
         """The step of the newest value of a metric, -1 where there is none."""
         return self._last_steps.get(metric, -1)
@@ -65,7 +78,7 @@ class EventLog:
     def pending(self, limit: int | None = None) -> tuple[list[Event], int]:
         """The oldest events that the store has not confirmed, at most `limit`, and the offset for `mark_sent`."""
         start = self._sent_bytes
-        lines = ((entry, end) for entry, end in self._log.lines(start) if not entry.keys() & {"sent", "identity"})
+        lines = ((entry, end) for entry, end in self._log.lines(start) if not entry.keys() & _FACTS)
         pending = list(islice(lines, limit))
         return [entry for entry, _ in pending], pending[-1][1] if pending else start
 
@@ -78,5 +91,7 @@ class EventLog:
         self._sent_bytes = max(self._sent_bytes, entry.get("sent", 0))
         self.identity |= entry.get("identity", {})
         self.status = entry.get("status", self.status)
+        if "refused" in entry:
+            self.refused[entry["record"]] = entry["reason"]
         for name in entry.get("metrics", {}):
             self._last_steps[name] = max(entry["step"], self.last_step(name))

@@ -2,44 +2,82 @@
 
 import json
 import logging
-import re
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
+from bertjax.errors import first_line
 from bertjax.tracking.event_log import Event
+from bertjax.tracking.metric_names import MetricNames
 from bertjax.tracking.mlflow_store import MlflowStore, chunks
 from bertjax.tracking.model_registry import register
 from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.uploader import Refusal
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+METRIC_NAMES = "metric_names.json"  # artifact of a run: key or class -> the name that MLflow takes in its place
 _METRICS_A_REQUEST = 1000  # MLflow's own limit
+_LONGEST_DATASET_NAME = 500  # MLflow's own limit
 
 
 class MlflowSink:
     """The sink of an `Uploader` that writes to one MLflow run."""
 
-    def __init__(self, store: MlflowStore, run_id: str, folder: Path):
-        """A sink; relative paths in events are below `folder`."""
-        self._store, self._run_id, self._folder = store, run_id, folder
+    def __init__(self, store: MlflowStore, run_id: str, folder: Path, known_metrics: Sequence[str] = ()):
+        """A sink.
 
-    def __call__(self, events: Sequence[Event], may_repeat: bool) -> None:
+        Args:
+          store: connected.
+          run_id: of the run.
+          folder: where relative paths in events are.
+          known_metrics: the keys in the run's log, in their order: they keep the names that an earlier process gave.
+        """
+        self._store, self._run_id, self._folder = store, run_id, folder
+        self._names = MetricNames()
+        self._names.add(known_metrics)
+        self._stored_names: Mapping[str, str] = {}
+
+    def __call__(self, events: Sequence[Event], may_repeat: bool) -> list[Refusal]:
         """See `Uploader`."""
         # MLflow itself would retry for minutes, and print each failure.
         if not self._store.answers():
             raise ConnectionError(self._store.no_answer)
+        refusals: list[Refusal] = []
         for is_metrics, group in groupby(events, key=lambda event: "metrics" in event):
             if is_metrics:
-                self._log_metrics(list(group), may_repeat)
+                refusals += self._log_metrics(list(group), may_repeat)
                 continue
             for event in group:
-                self._write(event)
+                refusals += [
+                    Refusal(_described(event), reason, event) for _, reason in self._accepted([event], self._write)
+                ]
+        return refusals
 
-    def _write(self, event: Event) -> None:
+    def _accepted(self, items: Sequence[T], write: Callable[[Sequence[T]], None]) -> list[tuple[T, str]]:
+        """Writes items together; where the store refuses them, each half by itself, down to the items that are bad.
+
+        Returns:
+          The items that the store never takes, each with its reason.
+        """
+        try:
+            write(items)
+        except Exception as error:
+            if not self._store.refuses_for_good(error, self._run_id):
+                raise
+            if len(items) == 1:
+                return [(items[0], first_line(error))]
+            middle = len(items) // 2
+            return self._accepted(items[:middle], write) + self._accepted(items[middle:], write)
+        return []
+
+    def _write(self, events: Sequence[Event]) -> None:
+        (event,) = events
         match event:
             case {"dataset": dataset}:
                 self._log_dataset(dataset)
@@ -52,23 +90,50 @@ class MlflowSink:
             case {"status": status, "time_ms": time_ms}:
                 self._store.client.set_terminated(self._run_id, status, time_ms)
 
-    def _log_metrics(self, events: Sequence[Event], may_repeat: bool) -> None:
+    def _log_metrics(self, events: Sequence[Event], may_repeat: bool) -> list[Refusal]:
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(_metric_name(key), value, event["time_ms"], event["step"])
+            (key, Metric(name, event["metrics"][key], event["time_ms"], event["step"]))
             for event in events
-            for key, value in event["metrics"].items()
+            for key, name in self._names.add(event["metrics"]).items()
         ]
         if may_repeat:
             stored = {
-                (key, point.step)
-                for key in {metric.key for metric in metrics}
-                for point in self._store.client.get_metric_history(self._run_id, key)
+                (name, point.step)
+                for name in {metric.key for _, metric in metrics}
+                for point in self._store.client.get_metric_history(self._run_id, name)
             }
-            metrics = [metric for metric in metrics if (metric.key, metric.step) not in stored]
-        for chunk in chunks(metrics, _METRICS_A_REQUEST):
-            self._store.client.log_batch(self._run_id, metrics=chunk)
+            metrics = [(key, metric) for key, metric in metrics if (metric.key, metric.step) not in stored]
+
+        def write(chunk: Sequence[tuple[str, Any]]) -> None:
+            self._store.client.log_batch(self._run_id, metrics=[metric for _, metric in chunk])
+
+        refused = [pair for chunk in chunks(metrics, _METRICS_A_REQUEST) for pair in self._accepted(chunk, write)]
+        return [
+            Refusal(f"metric {key!r}", reason, {"metrics": {key: metric.value}, "step": metric.step})
+            for (key, metric), reason in refused
+        ] + self._store_names()
+
+    def _store_names(self) -> list[Refusal]:
+        """Writes the names that MLflow has for keys which it does not take, where there are new ones."""
+        names = dict(self._names.changed)
+        if names == self._stored_names:
+            return []
+
+        def write(contents: Sequence[Mapping[str, str]]) -> None:
+            self._store.client.log_text(
+                self._run_id, json.dumps(contents[0], indent=2, ensure_ascii=True), METRIC_NAMES
+            )
+
+        refused = self._accepted([names], write)
+        key, name = next(iter(names.items()))
+        logger.info(
+            "tracking: MLflow takes other names for %d metrics or classes, such as %r for %r; all are in %s of the run",
+            len(names), name, key, METRIC_NAMES,
+        )  # fmt: skip
+        self._stored_names = names
+        return [Refusal(METRIC_NAMES, reason, {"names": names}) for _, reason in refused]
 
     def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
         from mlflow.data.dataset_source_registry import resolve_dataset_source
@@ -77,9 +142,8 @@ class MlflowSink:
 
         with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
             source = resolve_dataset_source(dataset["source"])
-        meta = MetaDataset(
-            source, name=PurePosixPath(dataset["source"]).name or dataset["source"], digest=dataset["digest"]
-        )
+        name = (PurePosixPath(dataset["source"]).name or dataset["source"])[:_LONGEST_DATASET_NAME]
+        meta = MetaDataset(source, name=name, digest=dataset["digest"])
         entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
         tags = [InputTag("mlflow.data.context", dataset["side"])]
         self._store.client.log_inputs(self._run_id, [DatasetInput(entity, tags)])
@@ -102,6 +166,18 @@ class MlflowSink:
             register(self._store.client, name, self._run_id, f"{artifacts}/{path.name}")
 
 
-def _metric_name(key: str) -> str:
-    """The key with the characters that MLflow refuses (a class may be called `C++`) replaced."""
-    return re.sub(r"[^\w./:\- ]", "_", key)
+def _described(event: Event) -> str:
+    """An event that is no metrics, for messages."""
+    match event:
+        case {"dataset": dataset}:
+            return f"data set {dataset['source']!r}"
+        case {"artifact": path}:
+            return f"artifact {path!r}"
+        case {"model": path, "register": None}:
+            return f"model {path!r}"
+        case {"model": path, "register": name}:
+            return f"model {path!r}, to be registered as {name!r}"
+        case {"status": status}:
+            return f"status {status}"
+        case _:
+            return json.dumps(event)

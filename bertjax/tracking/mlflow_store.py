@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, first_line
 
 _ANSWER_SECONDS = 5.0
 _PARAMS_A_REQUEST = 100  # MLflow's own limit
 _RUN_KEY = "bertjax.run_key"
+_ACTIVE = "active"  # stage of an experiment or a run that was not deleted
+# HTTP statuses of requests that can never succeed; a login may be renewed, and a run may be restored.
+_FINAL_STATUSES = (400, 413, 414, 422, 431)
 
 
 def tracking_address() -> str:
@@ -84,6 +87,25 @@ class MlflowStore:
             return False
         return True
 
+    def check(self, experiment: str, run_id: str | None = None) -> None:
+        """Checks that a run can be recorded, before hours are spent on it; a database that is missing stays so.
+
+        Args:
+          experiment: MLflow's name of the experiment, for a new run.
+          run_id: of a run to continue.
+
+        Raises:
+          ConfigError: the store does not answer, or the experiment or the run was deleted.
+        """
+        if self._is_missing_database:
+            return
+        self.connect()
+        with self._refusals():
+            if run_id is None:
+                self._find_experiment(experiment)
+            else:
+                self._find_run(run_id)
+
     def find_or_create_run(
         self, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
@@ -95,10 +117,10 @@ class MlflowStore:
           key: unique, stored as a tag.
 
         Raises:
-          ConfigError: MLflow refuses.
+          ConfigError: MLflow refuses, or the experiment was deleted.
         """
         with self._refusals():
-            existing = self.client.get_experiment_by_name(experiment)
+            existing = self._find_experiment(experiment)
             experiment_id = existing.experiment_id if existing else self.client.create_experiment(experiment)
             runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
             run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
@@ -109,10 +131,53 @@ class MlflowStore:
         """Adds the missing params and all tags to a run.
 
         Raises:
-          ConfigError: MLflow does not know the run.
+          ConfigError: MLflow does not know the run, or it was deleted.
         """
         with self._refusals():
-            self._describe(self.client.get_run(run_id), params, tags)
+            self._describe(self._find_run(run_id), params, tags)
+
+    def refuses_for_good(self, error: Exception, run_id: str) -> bool:
+        """Whether a request to a run that ended with this error would always do so.
+
+        That is a question of the request. A store that is down, a login that has run out and a run that was deleted can
+        all be mended, and the request be repeated.
+        """
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import HTTPError
+
+        match error:
+            case MlflowException():
+                is_final = error.get_http_status_code() in _FINAL_STATUSES
+            case HTTPError():  # of an upload
+                is_final = error.response is not None and error.response.status_code in _FINAL_STATUSES
+            case OSError():
+                is_final = False
+            case _:
+                is_final = isinstance(error, ValueError | TypeError | LookupError)
+        return is_final and self.client.get_run(run_id).info.lifecycle_stage == _ACTIVE
+
+    def _find_experiment(self, name: str) -> Any:
+        """An experiment, None where there is none."""
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            _check_experiment(experiment)
+        return experiment
+
+    def _find_run(self, run_id: str) -> Any:
+        """A run that is there and was not deleted."""
+        run = self.client.get_run(run_id)
+        _check_experiment(self.client.get_experiment(run.info.experiment_id))
+        if run.info.lifecycle_stage != _ACTIVE:
+            raise ConfigError(
+                f"MLflow's run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back"
+            )
+        return run
+
+    @property
+    def _is_missing_database(self) -> bool:
+        """Whether the store is a database in a file that does not exist."""
+        parts = urlsplit(self.address)
+        return parts.scheme == "sqlite" and len(parts.path) > 1 and not Path(parts.path[1:]).exists()
 
     def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
@@ -129,7 +194,15 @@ class MlflowStore:
         try:
             yield
         except MlflowException as error:
-            raise ConfigError(f"MLflow at {self.name} refuses: {str(error).splitlines()[0]}") from None
+            raise ConfigError(f"MLflow at {self.name} refuses: {first_line(error)}") from None
+
+
+def _check_experiment(experiment: Any) -> None:
+    if experiment.lifecycle_stage != _ACTIVE:
+        raise ConfigError(
+            f"MLflow's experiment {experiment.name!r} was deleted; `mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}` brings it back, or give another --experiment"
+        )
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

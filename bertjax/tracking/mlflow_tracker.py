@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.tracking import event_log
@@ -58,6 +58,10 @@ class MlflowTracker(Tracker):
         self._uploader: Uploader | None = None
         self._system_metrics: SystemMetrics | None = None
 
+    def check(self, folder: Path | None = None) -> None:
+        identity = {} if folder is None else EventLog(folder / event_log.FILE).identity
+        self._store.check(self._experiment, identity.get("run_id"))
+
     def connect(self) -> None:
         self._store.connect()
 
@@ -86,7 +90,8 @@ class MlflowTracker(Tracker):
             log.record_identity(run_key=key)
             run_id = self._store.find_or_create_run(self._experiment, name, key, params, tags)
             log.record_identity(run_id=run_id, store=self._store.name)
-        self._uploader = Uploader(log, MlflowSink(self._store, run_id, folder), self._seconds_between_uploads)
+        sink = MlflowSink(self._store, run_id, folder, log.metrics)
+        self._uploader = Uploader(log, sink, self._seconds_between_uploads)
         self._system_metrics = SystemMetrics(log)
         return run_id
 
@@ -127,8 +132,20 @@ class MlflowTracker(Tracker):
         return self._log
 
 
-def upload_pending(folder: Path) -> int:
-    """Uploads the events of a run that has ended which its store has not confirmed; returns their number.
+class Uploaded(NamedTuple):
+    """What an upload has done.
+
+    Attributes:
+      events: how many the store had not confirmed before.
+      refused: record -> the reason for which the store never takes it, of the whole run.
+    """
+
+    events: int
+    refused: Mapping[str, str]
+
+
+def upload_pending(folder: Path) -> Uploaded:
+    """Uploads the events of a run that has ended which its store has not confirmed.
 
     The store is the one that `MLFLOW_TRACKING_URI` names, else the one that the run began in.
 
@@ -142,10 +159,11 @@ def upload_pending(folder: Path) -> int:
     store = MlflowStore(os.environ.get("MLFLOW_TRACKING_URI") or log.identity["store"])
     store.connect()
     count = len(log.pending()[0])
-    uploader = Uploader(log, MlflowSink(store, log.identity["run_id"], folder), seconds_between_uploads=0)
+    sink = MlflowSink(store, log.identity["run_id"], folder, log.metrics)
+    uploader = Uploader(log, sink, seconds_between_uploads=0)
     if not uploader.drain(_PATIENCE_SECONDS, store.answers):
         raise ConfigError(f"MLflow at {store.name} did not take all of {folder}: {uploader.failure or 'no answer'}")
-    return count
+    return Uploaded(count, log.refused)
 
 
 def _now_ms() -> int:

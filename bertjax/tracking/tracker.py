@@ -31,6 +31,17 @@ class Dataset(NamedTuple):
 class Tracker(Protocol):
     """Records one run: first `connect`, then `start`, last `finish`. Subclasses inherit calls that record nothing."""
 
+    def check(self, folder: Path | None = None) -> None:
+        """Checks, before the data is read and without writing anything, that a run can be recorded.
+
+        Args:
+          folder: of the run, where it may have begun already.
+
+        Raises:
+          ConfigError: the store does not answer, or would refuse the run.
+        """
+        return
+
     def connect(self) -> None:
         """Checks within seconds that the store answers; a run writes nothing before that.
 

@@ -293,7 +293,7 @@ def test_oversampling_without_classes(run, tmp_path_factory):
         (["--use-gpu"], "are for workers; give --num-workers too"),
         (["--seeds"], "seeds must be one or more, got []"),
         (["--seeds", "0", "1", "0"], "seeds must be distinct; given twice, got [0]"),
-        (["--seeds", "0", "-1"], "seed must not be negative, got -1"),
+        (["--seeds", "0", "-1"], "seeds must not be negative, got -1"),
         (["--seeds", "0", "1", "--seed", "0"], "--seed and --seeds exclude each other; give one of them"),
         (["--seeds", "0", "1", "--num-workers", "2"], "--num-workers share a single run; give one of them"),
         (["--stack-seeds"], "--stack-seeds needs --seeds, the seeds to train side by side"),

@@ -142,5 +142,5 @@ def test_text_files_give_a_row_a_file_where_they_are_documents(tmp_path):
 
 
 def test_settings_out_of_range():
-    with pytest.raises(ConfigError, match="mask_share must be between 0 and 1, got 1.5"):
+    with pytest.raises(ConfigError, match="mask_share must be in \\(0, 1\\), got 1.5"):
         Masking(mask_share=1.5)

@@ -45,7 +45,7 @@ def test_spaces_that_are_refused(space, message):
     ("settings", "message"),
     [
         ({"searcher": "grid"}, "optimizer.learning_rate is a range; give a Grid"),
-        ({"samples": 0}, "samples must be positive"),
+        ({"samples": 0}, "samples must be 1 or more, got 0"),
         ({"initial_points": ({"epochs": 3},)}, "must name optimizer.learning_rate, and only that"),
         ({"gpus": 1.5}, "gpus above 1 must be whole"),
         ({"scheduler": "pbt"}, "scheduler must be none, asha, hyperband or median, got 'pbt'"),

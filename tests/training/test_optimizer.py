@@ -284,7 +284,7 @@ def test_a_slower_layer_moves_less(name):
         ({"name": "schedule_free_adamw", "schedule": "cosine"}, "keeps its rate constant; leave out schedule 'cosine'"),
         ({"name": "schedule_free_adamw", "ema_decay": 0.9}, "has an average of its own; leave out ema_decay"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        ({"warmup": -1}, "warmup is a share of the steps"),
+        ({"warmup": -1}, "warmup must not be negative, got -1"),
         ({"warmup": 2.5}, "or a whole number of them, got 2.5"),
         ({"layer_decay": 1.2}, r"layer_decay must be in \(0, 1\], got 1.2"),
         ({"layer_decay": 0.0}, r"layer_decay must be in \(0, 1\], got 0.0"),

@@ -81,6 +81,7 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
 
     def one_diverges(run, context):
         if run.config.seed == 0:
+            run.folder.mkdir()
             raise Diverged("too high a rate")
         return train_and_evaluate(run, context)
 
@@ -97,6 +98,20 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
     )
     with pytest.raises(Diverged, match="every seed diverged; the first: 1 steps in a row were skipped"):
         finetune_seeds(hopeless, (0,), tmp_path / "other", new_tracker=Trackers())
+
+    def never(run, context):
+        raise AssertionError("the same seed diverges in the same way")
+
+    monkeypatch.setattr(module, "train_and_evaluate", never)
+    again = finetune_seeds(
+        replace(config, epochs=1), (0, 1), tmp_path / "out", if_exists="resume", new_tracker=trackers
+    )
+    assert again.failures == result.failures
+    assert again.metrics == result.metrics
+    with pytest.raises(Diverged, match="every seed diverged; the first: 1 steps in a row were skipped"):
+        finetune_seeds(hopeless, (0,), tmp_path / "other", if_exists="resume", new_tracker=Trackers())
+    with pytest.raises(AssertionError, match="same way"):  # other settings may do better
+        finetune_seeds(config, (0,), tmp_path / "other", if_exists="resume_changed", new_tracker=Trackers())
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,16 @@ def compare(
     config, out = replace(config.resolved(), seed=0), Path(out)
     _check_names(config, out)
     check_folder(out, flatten(config), if_exists)
-    labels = _check_input(config, frameworks, seeds[0])
     new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
+    tracker = new_tracker(None)
+    tracker.check(out if if_exists in RESUMES else None)
+    labels = _check_input(config, frameworks, seeds[0])
     runs = [(framework, seed) for seed in seeds for framework in frameworks]  # taking turns
     if if_exists in RESUMES:
         _check_labels(out, runs, labels)
 
     settings = {**flatten(config), "frameworks": list(frameworks), "seeds": list(seeds)}
-    with tracked_run(new_tracker(None)) as tracked:
+    with tracked_run(tracker) as tracked:
         _open(out, config, resumes=if_exists in RESUMES)
         parent = tracked.tracker.start(out.name, settings, out, describe_environment())
         results: list[RunResult] = []

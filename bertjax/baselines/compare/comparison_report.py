@@ -3,21 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from bertjax.baselines.compare.comparison_plots import plots
 from bertjax.baselines.compare.paired_statistics import CONFIDENCE
 from bertjax.baselines.compare.summary import STEPS, Pair, Summary, scores_of
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.report_pages.html_page import render_page
+from bertjax.report_pages.text_table import TextTable
 
 _MEBIBYTE = 2**20
 
 
-def console_table(summary: Summary) -> Table:
+def console_table(summary: Summary) -> TextTable:
     """One line a framework."""
-    table = Table()
+    table = TextTable()
     table.add_column("framework")
     columns = (f"{summary.metric} ± sd", "examples/s", "real tokens/s", "padding", "first step", "peak MiB", "verdict")
     for name in columns:

@@ -129,11 +129,8 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
             f"step would move; leave --steps out"
         )
     _check_label_names(table)
-    if table.validation_size is not None:
-        if table.validation:
-            raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
-        if table.validation_size <= 0:
-            raise ConfigError(f"--validation-size must be positive, got {table.validation_size}")
+    if table.validation_size is not None and table.validation:
+        raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
     if table.test and table.split != "stratified":
         raise ConfigError(
             f"--split {table.split} holds test rows out of --train, but --test {table.test} names them; leave one out"
@@ -164,8 +161,6 @@ def _check_folds(table: Table) -> None:
         return
     if table.test_size is not None:
         raise ConfigError("--split kfold holds out one of --folds parts; leave --test-size out")
-    if table.folds < 2:
-        raise ConfigError(f"--folds must be 2 or more, got {table.folds}")
     if not 0 <= table.fold < table.folds:
         raise ConfigError(f"--fold counts from 0 to {table.folds - 1}, got {table.fold}")
 

@@ -16,7 +16,7 @@ from bertjax.data.split.contradictions import warn_of_contradictions
 from bertjax.data.split.splitters import TrainTest
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
-from bertjax.errors import ConfigError, DataError
+from bertjax.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,6 @@ def _hold_out(
 def _test_size(table: Table) -> float:
     """Test rows to hold out: a count (1 or more), or a share."""
     if table.test_size is not None:
-        if table.test_size <= 0:
-            raise ConfigError(f"--test-size must be positive, got {table.test_size}")
         return table.test_size
     return _CATALOG_TEST_ROWS.get(table.train, _DEFAULT_TEST_SHARE)
 

@@ -22,6 +22,7 @@ from bertjax.data.read.notes import Note
 from bertjax.data.read.sources import File, read_frames
 from bertjax.data.streaming.encode_block import EncodedBlock, Recipe, encode_block
 from bertjax.errors import DataError, UserError
+from bertjax.signal_handlers import keeping_sigterm
 
 BLOCK_ROWS = 2**13
 _BLOCK_BYTES = 2**20  # Ray joins smaller values; these rows have about as many bytes, so that a task has one value
@@ -132,7 +133,8 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     Args:
       num_cpus: cores of a new session; default: all.
     """
-    import ray
+    with keeping_sigterm():
+        import ray
 
     if ray.is_initialized():
         yield
@@ -140,7 +142,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if "RAY_ADDRESS" not in os.environ:
         settings |= {"object_store_memory": _STORE_BYTES, "num_cpus": num_cpus}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), keeping_sigterm():
         # JAX warns of forks; Ray's run another program at once.
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         ray.init(**settings)

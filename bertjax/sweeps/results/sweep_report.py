@@ -1,24 +1,25 @@
 """The report of a sweep: a table for the terminal, and an HTML page with figures inside."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from bertjax.evaluation.aggregate import aggregates
 from bertjax.report_pages.html_page import render_page, svg
+from bertjax.report_pages.literal_text import figure_text
+from bertjax.report_pages.text_table import TextTable
 from bertjax.sweeps.results.sweep_results import Results, encoded, importance, shown
 
+_LONGEST_CAUSE = 50  # characters in the table of the terminal; the page and the ledger have all
 _COLOURS = "viridis"
 _GREY, _BEST = "#b8c2cc", "#c0392b"
 
 
-def console_table(results: Results) -> Table:
+def console_table(results: Results) -> TextTable:
     """A row a trial: the best first, those without a score last."""
     paths = list(results.sweep.space)
-    table = Table(title=headline(results), title_justify="left")
-    for name in ("trial", results.metric, "evaluations", *paths, "status"):
-        table.add_column(name)
+    table = TextTable("trial", results.metric, "evaluations", *paths, "status", title=headline(results))
     scored = results.ranked
     for result in [*scored, *(result for result in results.trials if result.best is None)]:
         trial = result.trial
@@ -27,9 +28,13 @@ def console_table(results: Results) -> Table:
             "" if result.best is None else f"{result.best:.4f}",
             str(len(result.curve)),
             *(shown(trial.values.get(path)) for path in paths),
-            trial.status + (f": {trial.cause}" if trial.cause else ""),
+            trial.status + (f": {_shortened(trial.cause)}" if trial.cause else ""),
         )
     return table
+
+
+def _shortened(cause: str) -> str:
+    return textwrap.shorten(cause, _LONGEST_CAUSE, placeholder=" ...")
 
 
 def headline(results: Results) -> str:
@@ -75,7 +80,8 @@ def parallel_coordinates(results: Results) -> Any:
     for i in reversed(range(len(scored))):
         heights = [values[i] for values in axes_values]
         axes.plot(range(len(heights)), heights, color=colours[i], lw=2.5 if i == 0 else 1.2, alpha=1 if i == 0 else 0.7)
-    axes.set_xticks(range(len(paths) + 1), [*(path.replace(".", ".\n") for path in paths), results.metric])
+    names = [*(path.replace(".", ".\n") for path in paths), figure_text(results.metric)]
+    axes.set_xticks(range(len(paths) + 1), names)
     for x, column in enumerate([*columns, scores.tolist()]):
         axes.axvline(x, color=_GREY, lw=1, zorder=0)
         _label_axis(axes, x, column)
@@ -103,7 +109,7 @@ def learning_curves(results: Results) -> Any:
             label=f"trial {best}, the best" if is_best else None,
         )  # fmt: skip
     axes.set_xlabel("step")
-    axes.set_ylabel(results.metric)
+    axes.set_ylabel(figure_text(results.metric))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
@@ -117,7 +123,7 @@ def _label_axis(axes: Any, x: int, column: list[Any]) -> None:
     entries = column if numbers else [str(value) for value in column]
     for label in labels:
         height = heights[entries.index(label)]
-        axes.annotate(shown(label), (x, height), xytext=(4, 0), textcoords="offset points", fontsize=8)
+        axes.annotate(figure_text(shown(label)), (x, height), xytext=(4, 0), textcoords="offset points", fontsize=8)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

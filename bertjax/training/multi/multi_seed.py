@@ -2,6 +2,7 @@
 
 OUT/config.json     the settings and the seeds, written first
 OUT/seed-0/         the run of a seed, a run folder like any other, tracked under the run of all seeds
+OUT/seed-0/diverged.txt  why a seed has no result, and would have none in another start either
 OUT/metrics.json    mean and standard deviation over the seeds, written last
 """
 
@@ -17,7 +18,7 @@ from bertjax.errors import ConfigError, Diverged, RunFolderError
 from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
-from bertjax.storage.atomic_write import write_json
+from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
@@ -33,6 +34,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig, check_seed
 
 logger = logging.getLogger(__name__)
 
+_DIVERGED = "diverged.txt"
 _SCORES = ("test/", f"{VALIDATION}/")
 
 
@@ -87,7 +89,7 @@ def finetune_seeds(
       out: folder of the runs; default: a new one under `runs/`.
       stack: train all seeds in one program: their states are in the devices' memory together.
       if_exists: as for `finetune`; "resume" keeps the runs in `out` that have ended, continues the one that has not,
-        and runs the seeds that are missing.
+        and runs the seeds that are missing. A seed that diverged would do so again: only "resume_changed" tries it.
       command: the command that does the same, without its seeds, for the records.
       new_tracker: id of the parent run, if any -> a tracker; default: MLflow.
       new_progress: makes what shows the steps of a run.
@@ -117,11 +119,13 @@ def finetune_seeds(
         return prepare_run(replace(config, seed=seed), own, "error" if is_new else if_exists)
 
     finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
-    missing = [seed for seed in seeds if seed not in finished]
+    diverged = _known_divergences(folder, seeds) if if_exists == "resume" else {}
+    missing = [seed for seed in seeds if seed not in finished and seed not in diverged]
+    new_tracker = new_tracker or partial(MlflowTracker, config.experiment)
+    tracker = new_tracker(None)
+    tracker.check(folder if resumes else None)
     prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
-    if new_tracker is None:
-        new_tracker = partial(MlflowTracker, config.experiment)
-    with tracked_run(new_tracker(None)) as tracked:
+    with tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
         environment = describe_environment() | {"command": with_variables(repeat)}
@@ -145,7 +149,7 @@ def finetune_seeds(
             outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
         else:
             outcomes = _one_by_one(missing, run)
-        failures = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
+        failures = diverged | _recorded_divergences(folder, outcomes)
         ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
         runs = {seed: ended[seed] for seed in seeds if seed in ended}
         if not runs:
@@ -172,6 +176,23 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
             logger.warning("seed %d: %s", seed, error)
             outcomes[seed] = error
     return outcomes
+
+
+def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | Diverged]) -> dict[int, str]:
+    """Seed -> how it diverged, after a note of that in the folder of its run."""
+    diverged = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
+    for seed, cause in diverged.items():
+        write_text(seed_folder(folder, seed) / _DIVERGED, cause)
+    return diverged
+
+
+def _known_divergences(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
+    """Seed -> how it diverged in an earlier start."""
+    notes = {seed: seed_folder(folder, seed) / _DIVERGED for seed in seeds}
+    diverged = {seed: note.read_text(encoding="utf-8") for seed, note in notes.items() if note.is_file()}
+    for seed, cause in diverged.items():
+        logger.warning("seed %d diverged in an earlier start and is not tried again: %s", seed, cause)
+    return diverged
 
 
 def _check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists) -> None:

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from bertjax.errors import ConfigError
+from bertjax.signal_handlers import keeping_sigterm
 
 # Environment variables that the workers of a job need too, on any machine.
 _CARRIED = ("BERTJAX_", "GLIBC_TUNABLES", "HF_", "JAX_", "MLFLOW_", "TOKENIZERS_", "XLA_")
@@ -26,15 +27,13 @@ def join(address: str | None, **settings: Any) -> bool:
     Raises:
       ConfigError: no cluster answers there.
     """
-    import ray
-
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     if wanted == "local":
-        ray.init(wanted, include_dashboard=False, **settings)
+        _init(wanted, include_dashboard=False, **settings)
         return False
     try:
         _check_port(wanted)
-        ray.init(wanted, **settings)
+        _init(wanted, **settings)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {wanted} ({str(error).splitlines()[0]}); give the --address of one, with "
@@ -46,6 +45,13 @@ def join(address: str | None, **settings: Any) -> bool:
 def carried_variables() -> dict[str, str]:
     """The environment variables that belong to the job and not to the machine."""
     return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
+
+
+def _init(address: str, **settings: Any) -> None:
+    with keeping_sigterm():
+        import ray
+
+        ray.init(address, **settings)
 
 
 def _check_port(address: str) -> None:

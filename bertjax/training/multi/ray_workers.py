@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from bertjax.errors import ConfigError, UserError, WorkerError
 from bertjax.settings import flatten
-from bertjax.tracking.mlflow_tracker import tracking_address
+from bertjax.tracking.mlflow_store import tracking_address
+from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run import run_folder
 from bertjax.training.run.finetuning import finetune
@@ -67,6 +68,7 @@ def finetune_on_workers(
 
     folder = Path(out).absolute()
     run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
+    MlflowTracker(config.experiment).check(folder if if_exists in run_folder.RESUMES else None)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
     command = command or f"bertjax.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"

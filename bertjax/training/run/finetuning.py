@@ -4,12 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from bertjax.prediction.devices import is_first_process
 from bertjax.prediction.predict import Forward
+from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.fit import fit
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
-from bertjax.training.run.run_folder import IfExists
+from bertjax.training.run.run_folder import RESUMES, IfExists
 from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.step.compiled_step import CompiledTrainStep
@@ -46,6 +48,9 @@ def finetune(
       Interrupted: `should_stop` returned True.
       Diverged: too many steps in a row were not finite.
     """
+    tracker = tracker or MlflowTracker(config.experiment)
+    if is_first_process():
+        tracker.check(Path(out) if out is not None and if_exists in RESUMES else None)
     context = RunContext(command, tracker, progress or NoProgress(), should_stop)
     return train_and_evaluate(prepare_run(config, out, if_exists), context)
 

@@ -24,6 +24,7 @@ from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
 from bertjax.pretrained.files import resolve_model
+from bertjax.settings import LONGEST
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.environment import weights_digest
@@ -164,6 +165,9 @@ def _load_model(
 
 
 def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
+    steps = -(-train.num_examples // config.batch_size)
+    if config.epochs * steps > LONGEST:
+        raise ConfigError(f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} a run counts")
     return plan_training(
         train.lengths,
         batch_size=config.batch_size,

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from bertjax.config import Execution
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
-from bertjax.settings import require
+from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, require
 from bertjax.training.settings.options import (
     Checkpointing,
     EarlyStopping,
@@ -16,6 +16,8 @@ from bertjax.training.settings.options import (
     Optimizer,
     Regularization,
 )
+
+_LONGEST_EXPERIMENT, _LONGEST_REGISTERED = 500, 256  # characters that MLflow takes
 
 # Groups of settings in files that earlier versions wrote -> their present names.
 _RENAMED_GROUPS = {
@@ -51,25 +53,25 @@ class FineTuneConfig:
     pooling: Literal["pooler", "cls", "mean"] | None = None
     """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
 
-    max_length: int = 128
+    max_length: Annotated[int, Range(3, LONGEST, note=" ([CLS], a token, [SEP])")] = 128
     """Longest example, in tokens; what is longer is cut."""
 
-    epochs: int = 3
+    epochs: Count = 3
     """Passes over the training rows."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Examples an update, over all devices."""
 
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts that a device computes its share of a batch in, one after the other: less memory, the same update."""
 
     packing: Literal["on", "off"] = "on"
     """Several examples in a row of tokens, or one padded row an example; the maths are the same."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of the head's initialisation, the order of examples, and dropout."""
 
-    dropout_rate: float | None = None
+    dropout_rate: ShareBelowOne | None = None
     """Dropout everywhere; default: the checkpoint's own rates."""
 
     engine: Literal["pmap", "shard_map"] = "pmap"
@@ -121,18 +123,18 @@ class FineTuneConfig:
     the `challenger`. `--model models:/NAME@champion` starts from it."""
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
-        require(self.batch_size >= 1, "batch_size must be 1 or more", self.batch_size)
-        require(self.accumulate >= 1, "accumulate must be 1 or more", self.accumulate)
+        check_ranges(self)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
+        require(self.experiment != "", "experiment is the name of an MLflow experiment", self.experiment)
+        longest = _LONGEST_EXPERIMENT
+        require(len(self.experiment) <= longest, f"experiment has at most {longest} characters", self.experiment)
         if self.register is not None:
-            allowed = self.register.strip() != "" and not any(sign in self.register for sign in "/:@'")
+            name = self.register.strip()
+            allowed = name not in ("", ".", "..") and not any(sign in name for sign in "/:@'")
             require(allowed, "register is a name without / : @ and '", self.register)
-        require(self.max_length >= 3, "max_length must be 3 or more ([CLS], a token, [SEP])", self.max_length)
-        require(self.seed >= 0, "seed must not be negative", self.seed)
-        if self.dropout_rate is not None:
-            require(0 <= self.dropout_rate < 1, "dropout_rate must be in [0, 1)", self.dropout_rate)
+            longest = _LONGEST_REGISTERED
+            require(len(self.register) <= longest, f"register has at most {longest} characters", self.register)
 
     def resolved(self) -> "FineTuneConfig":
         """The same settings, with an optimizer's own in the place of None: what a run uses and records."""

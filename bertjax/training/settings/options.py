@@ -1,10 +1,23 @@
 """The groups of settings of a run: frozen dataclasses, cheap to import."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from bertjax.errors import ConfigError
-from bertjax.settings import require, require_known
+from bertjax.settings import (
+    LONGEST,
+    Count,
+    CountFromZero,
+    InnerShare,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    ShareBelowOne,
+    check_ranges,
+    require,
+    require_known,
+)
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS, SCHEDULES
 
 
@@ -15,7 +28,7 @@ class Optimizer:
     name: str = "adamw"
     """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
 
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM. BERT-base and larger want
     2e-5 to 5e-5."""
 
@@ -23,72 +36,59 @@ class Optimizer:
     """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
     reduce_on_plateau; default: linear, constant for schedule_free_adamw."""
 
-    warmup: float = 0.1
+    warmup: Annotated[float, Range(0, LONGEST)] = 0.1
     """Steps (1 or more) or share of the steps (below 1) over which the learning rate rises to its peak."""
 
-    final_share: float = 0.0
+    final_share: Share = 0.0
     """Share of the peak that linear, cosine and polynomial end at."""
 
-    power: float = 2.0
+    power: Positive = 2.0
     """Of the polynomial: how fast it falls; 1 is linear."""
 
-    plateau_factor: float = 0.5
+    plateau_factor: InnerShare = 0.5
     """What reduce_on_plateau multiplies the learning rate by."""
 
-    plateau_patience: int = 2
+    plateau_patience: Count = 2
     """Evaluations without a better one, after which reduce_on_plateau does so."""
 
-    weight_decay: float | None = None
+    weight_decay: NotNegative | None = None
     """Decoupled weight decay; default: the optimizer's own, 0.01 for adamw."""
 
     no_decay: tuple[str, ...] = ("biases", "norms")
     """What has no weight decay: `biases`, `norms`, `embeddings`, `head`, `backbone`, `layers:N` (the first N), or
     patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
-    clip_norm: float | None = 1.0
+    clip_norm: NotNegative | None = 1.0
     """Largest global norm of the gradient; 0 or None: no limit."""
 
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Range(0, 1, open_low=True)] = 1.0
     """The learning rate of each layer, as a share of that of the layer above; embeddings are below the first."""
 
-    head_learning_rate: float | None = None
+    head_learning_rate: Positive | None = None
     """Peak learning rate of the head; default: that of all."""
 
-    ema_decay: float | None = None
+    ema_decay: InnerShare | None = None
     """Evaluate and save an exponential moving average of the parameters, of which this share stays at each update."""
 
-    b1: float | None = None
+    b1: ShareBelowOne | None = None
     """Decay of the first moment."""
 
-    b2: float | None = None
+    b2: ShareBelowOne | None = None
     """Decay of the second moment."""
 
-    eps: float | None = None
+    eps: Positive | None = None
     """Added to the root of the second moment."""
 
-    momentum: float | None = None
+    momentum: ShareBelowOne | None = None
     """Decay of the momentum of sgd and muon."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         settings = require_known("optimizer", self.name, OPTIMIZERS)
         if self.schedule is not None:
             require_known("schedule", self.schedule, dict.fromkeys(SCHEDULES))
-        for name in ("learning_rate", "head_learning_rate", "eps"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} must be positive", value)
-        warmup_fits = 0 <= self.warmup < 1 or (self.warmup >= 1 and self.warmup == int(self.warmup))
+        warmup_fits = self.warmup < 1 or self.warmup == int(self.warmup)
         require(warmup_fits, "warmup is a share of the steps, in [0, 1), or a whole number of them", self.warmup)
-        require(0 <= self.final_share <= 1, "final_share must be in [0, 1]", self.final_share)
-        require(self.power > 0, "power must be positive", self.power)
-        require(0 < self.plateau_factor < 1, "plateau_factor must be in (0, 1)", self.plateau_factor)
-        require(self.plateau_patience >= 1, "plateau_patience must be 1 or more", self.plateau_patience)
-        require((self.weight_decay or 0) >= 0, "weight_decay must not be negative", self.weight_decay)
-        require((self.clip_norm or 0) >= 0, "clip_norm must not be negative", self.clip_norm)
-        require(0 < self.layer_decay <= 1, "layer_decay must be in (0, 1]", self.layer_decay)
-        for name in ("b1", "b2", "momentum"):
-            value = getattr(self, name)
-            require(value is None or 0 <= value < 1, f"{name} must be in [0, 1)", value)
-        require(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay must be in (0, 1)", self.ema_decay)
         for name in ("b1", "b2", "eps", "momentum"):
             if getattr(self, name) is not None and name not in settings:
                 own = ", ".join(other for other in settings if other != "schedule")
@@ -114,18 +114,17 @@ class Imbalance:
     """Weight of each class in the loss: `balanced` (inverse to its share of the training rows), or `label=weight` for
     some classes, the others weighing 1."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: ShareBelowOne = 0.0
     """Share of a label that is spread evenly over all classes."""
 
-    focal_gamma: float = 0.0
+    focal_gamma: NotNegative = 0.0
     """Focal loss: an answer given with probability p weighs (1 - p)^gamma; 2 is usual."""
 
     oversample: bool = False
     """Repeat training rows of smaller classes, until each class has as many as the largest."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
-        require(self.focal_gamma >= 0, "focal_gamma must not be negative", self.focal_gamma)
+        check_ranges(self)
         if self.oversample and self.class_weights:
             raise ConfigError("oversample and class_weights both make up for small classes; give one of them")
 
@@ -135,17 +134,16 @@ class Regularization:
     """What keeps a network from learning its training rows by heart, besides dropout and weight decay; nothing, unless
     it is asked for."""
 
-    r_drop: float = 0.0
+    r_drop: NotNegative = 0.0
     """R-Drop: weight of the divergence between two forward passes with dropout masks of their own, which takes twice
     the time; 1 to 5 are usual."""
 
-    mixout: float = 0.0
+    mixout: ShareBelowOne = 0.0
     """Mixout: share of the layers' weights that each step takes back to where they started from; 0.7 to 0.9, without
     dropout, are usual."""
 
     def __post_init__(self) -> None:
-        require(self.r_drop >= 0, "r_drop must not be negative", self.r_drop)
-        require(0 <= self.mixout < 1, "mixout must be in [0, 1)", self.mixout)
+        check_ranges(self)
 
 
 Unit = Literal["epochs", "steps"]
@@ -155,7 +153,7 @@ Unit = Literal["epochs", "steps"]
 class Evaluation:
     """When a run is evaluated, and its best-checkpoint metric."""
 
-    evaluate_every: int = 1
+    evaluate_every: Count = 1
     """Validation rows are evaluated each time this many epochs (or steps) are done, and at the end."""
 
     evaluate_unit: Unit = "epochs"
@@ -172,51 +170,48 @@ class Evaluation:
     """Weights that are tested and saved as the model: those after the last step, or the best by `best_metric`."""
 
     def __post_init__(self) -> None:
-        require(self.evaluate_every >= 1, "evaluate_every must be 1 or more", self.evaluate_every)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """When a run ends before its last epoch."""
 
-    patience: int | None = None
+    patience: Count | None = None
     """Evaluations without a better `best_metric` after which the run stops; default: it never does."""
 
-    min_improvement: float = 0.0
+    min_improvement: NotNegative = 0.0
     """A metric is better if it is by more than this."""
 
-    max_skipped_steps: int = 10
+    max_skipped_steps: Count = 10
     """A step whose loss or gradient is not finite changes nothing; after this many in a row the run stops."""
 
     def __post_init__(self) -> None:
-        require(self.patience is None or self.patience >= 1, "patience must be 1 or more", self.patience)
-        require(self.min_improvement >= 0, "min_improvement must not be negative", self.min_improvement)
-        require(self.max_skipped_steps >= 1, "max_skipped_steps must be 1 or more", self.max_skipped_steps)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class Checkpointing:
     """When a run saves its state, and what it keeps."""
 
-    save_every: int = 1
+    save_every: Count = 1
     """The state is saved each time this many epochs (or steps) are done, at the end, and when it is the best so far."""
 
     save_unit: Unit = "epochs"
     """What `save_every` counts."""
 
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Newest checkpoints that stay, besides the best one."""
 
     def __post_init__(self) -> None:
-        require(self.save_every >= 1, "save_every must be 1 or more", self.save_every)
-        require(self.keep_checkpoints >= 1, "keep_checkpoints must be 1 or more", self.keep_checkpoints)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
 class Workers:
     """Processes that share a run, on this machine or on many, by Ray Train."""
 
-    num_workers: int = 0
+    num_workers: CountFromZero = 0
     """Processes that share the run; on TPUs one a host, on GPUs one a GPU. 0 is this process, without Ray."""
 
     use_gpu: bool = False
@@ -231,12 +226,11 @@ class Workers:
     address: str | None = None
     """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
 
-    max_failures: int = 3
+    max_failures: Annotated[int, Range(-1, LONGEST)] = 3
     """How often the workers are started again after one died; -1 is without end."""
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 0, "num_workers must not be negative", self.num_workers)
-        require(self.max_failures >= -1, "max_failures must be -1 or more", self.max_failures)
+        check_ranges(self)
         if self.topology and not self.accelerator:
             raise ConfigError(f"--topology {self.topology} needs --accelerator, such as TPU-V6E")
         if self.use_tpu and self.use_gpu:

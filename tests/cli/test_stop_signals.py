@@ -1,0 +1,70 @@
+"""SIGTERM ends a job in order, in one line and with its own status, also where Ray has put a handler of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from bertjax.cli.main import run
+from bertjax.cli.stop_signals import raise_at_sigterm
+from bertjax.signal_handlers import keeping_sigterm
+
+
+@pytest.fixture(autouse=True)
+def handler_of_pytest():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_one_line_and_143(capsys):
+    def job():
+        raise_at_sigterm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal comes first")
+
+    assert run(job) == 143
+    assert capsys.readouterr().err == "bertjax: terminated\n"
+
+
+def test_ctrl_c_is_one_line_and_130(capsys):
+    def job():
+        raise KeyboardInterrupt
+
+    assert run(job) == 130
+    assert capsys.readouterr().err == "bertjax: interrupted\n"
+
+
+BEHIND_PYTHON = """
+import ctypes, os, signal
+from bertjax.signal_handlers import keeping_sigterm
+
+received = []
+signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+with keeping_sigterm():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray's Python does
+    ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(0))  # as its C++ does, of which Python learns nothing
+os.kill(os.getpid(), signal.SIGTERM)
+print(received)
+"""
+
+
+def test_a_handler_that_was_replaced_comes_back():
+    result = subprocess.run([sys.executable, "-c", BEHIND_PYTHON], capture_output=True, text=True, check=True)
+    assert result.stdout == "[15]\n"
+
+
+def test_another_thread_than_the_main_one_may_start_ray():
+    entered = []
+
+    def start():
+        with keeping_sigterm():
+            entered.append(True)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert entered == [True]
