@@ -77,6 +77,7 @@ DIALECTS = {
         {"skipinitialspace": True},
         "spaces after each ',' are no part of the cells",
     ),
+    "spaces in quotes": (".csv", 'text,label\n" ""a""", x\n"b, ""c""", y\n', {}, ""),
     "spaces that are text": (".csv", 'text,label\n a, x\nb, "y" z\n', {}, ""),
     "backslashes before quotes": (
         ".csv",
@@ -133,7 +134,18 @@ def test_no_row_of_a_csv_with_stray_quotes_vanishes_without_a_word(save, caplog,
     assert "--quoting off" in said or len(found["text"]) == 120
 
 
-CELLS = st.text(st.sampled_from('ab ",\t\n\\;'), max_size=6)
+CELLS = st.text(st.sampled_from('ab ",\t\n\\;|'), max_size=6)
+
+
+@pytest.mark.parametrize("separator", ",;|")
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5).filter(lambda rows: any(map(str.strip, rows[0]))))
+def test_a_csv_is_read_as_it_was_written(tmp_path_factory, separator, rows):
+    """Whatever of spaces, escapes and other separators its cells hold."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=separator).writerows([("text", "label"), *rows])
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(buffer.getvalue().encode())
+    assert list(zip(*filled(str(path)).values(), strict=True)) == rows
 
 
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))

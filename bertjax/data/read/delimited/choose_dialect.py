@@ -165,9 +165,7 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
         text = window[first:end]
         if cells is not None and not any(map(str.strip, cells)):
             continue
-        joined = "".join(text)
-        # As it stands in the row: a cell in quotes may begin so too.
-        spaced = spaced or any(re.match(' +"', cell) and dialect.delimiter + cell in joined for cell in cells or ())
+        spaced = spaced or (cells is not None and _has_spaces_before_quotes(text, cells, dialect))
         is_header = width is None
         width = width or (dialect.width(text[0]) if cells is None else len(cells))
         if cells is None or len(cells) != width:
@@ -177,7 +175,7 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
             if dialect.width(text[0]) == width and dialect.cell_opens_with_quote(text[0]):
                 contrary.append(first)
             continue
-        inside = [match.group(1) for match in quoted_cell.finditer(joined)] if '"' in joined else []
+        inside = [match.group(1) for match in quoted_cell.finditer("".join(text))]
         all_quoted = all_quoted and bool(inside)
         if is_header:
             in_header = bool(inside)
@@ -188,6 +186,17 @@ def evidence(window: Sequence[str], dialect: Dialect, width: int | None, is_whol
         if (not is_swallowing or width == 1) and any(map(shows_quoting, inside)):
             clear.append(first)
     return Evidence(in_header, tuple(clear), tuple(contrary), num_broken, all_quoted, spaced)
+
+
+@cells_of_any_length()
+def _has_spaces_before_quotes(text: Sequence[str], cells: Sequence[str], dialect: Dialect) -> bool:
+    """Whether a cell of a row begins with spaces and a quote, and is not itself in quotes."""
+    suspects = [cell for cell in cells if re.match(' +"', cell)]
+    if not suspects:
+        return False
+    # In quotes, spaces are never skipped.
+    skipping = next(dialect._replace(skip_initial_space=True).reader(text, strict=False))
+    return any(cell not in skipping for cell in suspects)
 
 
 def swallows(text: Sequence[str], dialect: Dialect, width: int) -> bool:
