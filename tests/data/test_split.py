@@ -117,6 +117,13 @@ def test_validation_rows_come_out_of_the_training_rows(tmp_path):
     assert (len(splits.train.labels), splits.validation.labels.count("x")) == (60, 10)
 
 
+def test_a_group_with_a_space_beside_it_is_the_same_group(tmp_path):
+    users = [f"u{i // 4}{' ' * (i % 2)}" for i in range(60)]
+    splits = splits_of(table_of(tmp_path, ["x", "y"] * 30, {"user": users}, split="grouped", group="user"))
+    train, test = ({users[i].strip() for i in numbers(rows)} for rows in (splits.train, splits.test))
+    assert not train & test
+
+
 @pytest.mark.parametrize(("split", "column"), [("grouped", "group"), ("time", "time")])
 def test_validation_rows_are_held_out_as_the_test_rows_are(tmp_path, split, column):
     values = [i // 5 for i in range(100)]
