@@ -53,6 +53,16 @@ def test_the_mark_is_no_class(tmp_path, tiny_model, suffix, tags):
     assert splits.data_report.unlabelled_words == 2 * 4
 
 
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_table_in_which_no_word_has_a_label(save, side):
+    rows = [{"tokens": of, "tags": ["O", "B-X"]} for of in (["a", "b"], ["c", "d"])]
+    labelled = save("a.jsonl", "\n".join(map(json.dumps, rows)))
+    unlabelled = save("b.jsonl", "\n".join(json.dumps({**row, "tags": [-100, -100]}) for row in rows))
+    tables = {"train": labelled, "test": labelled, side: unlabelled}
+    with pytest.raises(DataError, match=r"b.jsonl: no word has a label, each is marked -100"):
+        splits_of(Table(**tables), "token_classification")
+
+
 @pytest.mark.parametrize("cell", [-100, "-100"], ids=["number", "text"])
 @pytest.mark.parametrize(
     ("task", "label", "message"),

@@ -112,6 +112,9 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
         raise DataError(f"{skipped[0]}{others}; mend it, or leave such rows out (--on-bad-row skip)")
     if not parsed.rows.texts:
         raise DataError(f"{source} has no row that can be used; the first is {skipped[0]}")
+    labels_point_at_words = task_format.positions and task_format.indexed
+    if labels_point_at_words and not any(task_format.names(label) for label in parsed.rows.labels):
+        raise DataError(f"{source}: no word has a label, each is marked -100")
     if skipped:
         logger.warning("%s: left out %s", source, listing(skipped))
     return parsed
