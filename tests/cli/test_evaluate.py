@@ -10,7 +10,7 @@ import pytest
 
 from bertjax.cli.main import main
 from bertjax.config import read_config_json
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.inference.predictor import Predictor

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.read_splits import encode_splits, read_splits
 from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding
@@ -72,7 +72,11 @@ def test_a_table_in_which_no_word_has_a_label(save, side):
             lambda cell: cell,
             "row 3 has -100 in column 'label', which marks what has no label",
         ),
-        ("multi_label", lambda cell: ["1", cell], "row 3 has -100 in column 'label', which marks what has no label"),
+        (
+            "multi_label",
+            lambda cell: [type(cell)(1), cell],
+            "row 3 has -100 in column 'label', which marks what has no label",
+        ),
         ("next_sentence", lambda cell: cell, "row 3 holds .-?100.? in column 'label', which must say 0 or 1"),
         ("regression", lambda cell: cell, None),
     ],
@@ -81,7 +85,7 @@ def test_rows_marked_so(save, task, label, message, cell):
     """A number to learn may be -100."""
     labels = ["1", "0", label(cell), "1"] if isinstance(cell, str) else [1, 0, label(cell), 1]
     if task == "multi_label":
-        labels = [["1"], ["2"], label(cell), ["1"]]
+        labels = [[type(cell)(1)], [type(cell)(2)], label(cell), [type(cell)(1)]]  # of one type
     rows = [{"text": f"film {i}", "next": "so", "label": of} for i, of in enumerate(labels)]
     pair = ("next",) if task == "next_sentence" else ()
     table = Table(save("t.jsonl", "\n".join(map(json.dumps, rows))), text_pair=pair, test_size=1)

@@ -6,7 +6,7 @@ import logging
 import pandas as pd
 import pytest
 
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.labelled_table import read_labelled_tables
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pandas._libs.parsers import STR_NA_VALUES
 
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.rows.spellings import _MISSING_WORDS, plain_spelling
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table

@@ -196,12 +196,17 @@ def test_an_entity_that_begins_with_i(save, content, settings, expected):
     assert rows.get(("c", "d")) == expected
 
 
-def test_the_scheme_is_that_of_all_tables_and_is_said(save, caplog):
+def test_the_scheme_is_that_of_the_first_table_with_entities_and_is_said(save, caplog):
     caplog.set_level(logging.INFO)
     train, test = save("a.conll", conll("a|B-X b|I-X", "c|O", "d|B-X")), save("b.conll", conll("e|B-X f|E-X", "g|S-X"))
-    with pytest.raises(DataError, match=r"a.conll: line 1 labels 'b' \(word 2\) I-X, but the entity does not end|I-X"):
+    with pytest.raises(
+        DataError, match=r"b.conll: line 2 labels 'f' \(word 2\) E-X, which is no tag of the scheme bio"
+    ):
         splits_of(Table(train, test=test), "token_classification")
-    assert "the labels in 'label' mark entities by the scheme bioes" in caplog.text
+    assert "a.conll: the labels in 'label' mark entities by the scheme bio" in caplog.text
+    caplog.clear()
+    splits_of(Table(save("o.conll", conll("a|O", "b|O")), test=test), "token_classification")
+    assert "b.conll: the labels in 'label' mark entities by the scheme bioes" in caplog.text
     caplog.clear()
     table = Table(save("c.conll", conll("a|B-PER b|MISC", "c|I-PER", "d|O")), test_size=1)
     splits = splits_of(table, "token_classification")

@@ -9,7 +9,7 @@ from seqeval.scheme import BILOU, IOBES
 from transformers import BertTokenizer
 
 from bertjax.batch import UNLABELLED
-from bertjax.data.encode.tokenize import load_tokenizer
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.read_splits import encode_rows, encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table

@@ -5,15 +5,13 @@ documents. What stands before the word in other files (its number in the sentenc
 said. CoNLL-U (https://universaldependencies.org/format.html) has names for its columns.
 """
 
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from bertjax.data.read.bad_rows import PLACE, BadRow, OnBadRow, Place
-
-logger = logging.getLogger(__name__)
+from bertjax.data.read.notes import Note, OnNote
 
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _COMMENT = re.compile(r"#\s*(\w+(\.\w+)?\s*=|new(doc|par)\b)")  # as in CoNLL-U; a lone "#" is a word
@@ -29,20 +27,25 @@ class _Line(NamedTuple):
 
 
 _Sentence = list[_Line]
+_Say = Callable[[str], None]
 
 
-def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[Any]]:
+def read_conll(text: str, source: str, on_bad_row: OnBadRow, on_note: OnNote) -> dict[str, list[Any]]:
     """Sentences as columns of a table: `text` with the words, `label` with the last tags, `tag_2` and so on between,
     and `column_1` and so on for columns before the words. CoNLL-U has its own names, in lower case.
 
     A sentence is broken if a line has another number of columns than the first line of the file.
     """
-    sentences, width = _without_comments(_sentences(text), source)
+
+    def say(what: str) -> None:
+        on_note(Note(source, what))
+
+    sentences, width = _without_comments(_sentences(text), say)
     header = _COLUMNS.match(text.removeprefix("\ufeff"))
     names = _names_of_units(sentences, width, header[1].lower().split() if header else CONLLU)
     if names:
         sentences = [[line for line in of if not _NO_WORD.fullmatch(line.fields[0])] for of in sentences]
-        logger.info("%s is CoNLL-U, with the columns %s (--text-columns, --label-column)", source, ", ".join(names))
+        say(f"it is CoNLL-U, with the columns {', '.join(names)} (--text-columns, --label-column)")
     whole = []
     for sentence in sentences:
         ragged = next((line for line in sentence if len(line.fields) != width), None)
@@ -54,7 +57,7 @@ def read_conll(text: str, source: str, on_bad_row: OnBadRow) -> dict[str, list[A
             on_bad_row(BadRow(source, ragged.number, reason))
         else:
             whole.append(sentence)
-    names = names or _names_by_place(whole, width, source)
+    names = names or _names_by_place(whole, width, say)
     columns = {name: [[line.fields[i] for line in of] for of in whole] for i, name in enumerate(names)}
     return columns | {PLACE: [Place(source, sentence[0].number) for sentence in whole]}
 
@@ -72,7 +75,7 @@ def _sentences(text: str) -> list[_Sentence]:
     return sentences
 
 
-def _without_comments(sentences: list[_Sentence], source: str) -> tuple[list[_Sentence], int]:
+def _without_comments(sentences: list[_Sentence], say: _Say) -> tuple[list[_Sentence], int]:
     """The sentences without the `#` lines before them that are no words, as they have other columns than the words have
     (in GermEval and CoNLL-2012); and the number of columns."""
     lines = [line for sentence in sentences for line in sentence]
@@ -83,7 +86,7 @@ def _without_comments(sentences: list[_Sentence], source: str) -> tuple[list[_Se
     comments = [line for head in heads for line in head]
     if all(len(line.fields) == width for line in comments):
         return sentences, width
-    logger.info("%s: %d lines that begin with # are comments, no words", source, len(comments))
+    say(f"{len(comments)} lines that begin with # are comments, no words")
     bodies = [sentence[len(head) :] for sentence, head in zip(sentences, heads, strict=True)]
     return [body for body in bodies if body], width
 
@@ -101,10 +104,10 @@ def _names_of_units(sentences: Sequence[_Sentence], width: int, names: Sequence[
     return list(names) if all(_counts(of, first=1) for of in ids) else []
 
 
-def _names_by_place(sentences: Sequence[_Sentence], width: int, source: str) -> list[str]:
+def _names_by_place(sentences: Sequence[_Sentence], width: int, say: _Say) -> list[str]:
     """Names of columns: those before the words are those that count or repeat in every sentence."""
     if _is_tag_first(sentences, width):
-        logger.info("%s: the tags are in column 1, the words in column 2", source)
+        say("the tags are in column 1, the words in column 2")
         return ["label", "text"]
     before = 0
     while before < width - 1:
@@ -112,13 +115,11 @@ def _names_by_place(sentences: Sequence[_Sentence], width: int, source: str) -> 
         if not what:
             break
         before += 1
-        logger.info("%s: column %d %s, and is no text", source, before, what)
+        say(f"column {before} {what}, and is no text")
     last = [] if before == width - 1 else ["label"]
     if before:
-        logger.info(
-            "%s: the words are in column %d, %s (other ones: --text-columns, --label-column)",
-            source, before + 1, f"the labels in column {width}" if last else "and no column is left for labels",
-        )  # fmt: skip
+        labels = f"the labels in column {width}" if last else "and no column is left for labels"
+        say(f"the words are in column {before + 1}, {labels} (other ones: --text-columns, --label-column)")
     numbers = range(1, width + 1)
     return [
         *(f"column_{i}" for i in numbers[:before]),

@@ -96,7 +96,8 @@ def read_document(content: Content) -> Iterable[pd.DataFrame]:
 
 
 def _read_conll(content: Content) -> Iterable[pd.DataFrame]:
-    return [frame_of_columns(read_conll("".join(content.lines()), content.source, content.on_bad_row))]
+    columns = read_conll("".join(content.lines()), content.source, content.on_bad_row, content.on_note)
+    return [frame_of_columns(columns)]
 
 
 def _read_sheet(content: Content) -> Iterable[pd.DataFrame]:
