@@ -63,8 +63,9 @@ def logits_of_bertjax(folder):
      "quick_gelu", "relu", "silu", "swish", "tanh"],
 )  # fmt: skip
 def test_an_activation_by_each_name_of_transformers(copy, activation):
+    """The exact GELU and its approximation by tanh differ by 7e-5 here."""
     change_config(copy, hidden_act=activation)
-    np.testing.assert_allclose(logits_of_bertjax(copy), logits_of_transformers(copy), atol=2e-5)
+    np.testing.assert_allclose(logits_of_bertjax(copy), logits_of_transformers(copy), atol=5e-6)
 
 
 @pytest.mark.parametrize("activation", ["mish", "relu2", "gelu_10", "laplace", "hardswish", "linear", "sigmoid"])
