@@ -205,7 +205,8 @@ def test_the_scheme_is_that_of_the_first_table_with_entities_and_is_said(save, c
         splits_of(Table(train, test=test), "token_classification")
     assert "a.conll: the labels in 'label' mark entities by the scheme bio" in caplog.text
     caplog.clear()
-    splits_of(Table(save("o.conll", conll("a|O", "b|O")), test=test), "token_classification")
+    with pytest.raises(DataError, match="needs two labels or more"):
+        splits_of(Table(save("o.conll", conll("a|O", "b|O")), test=test), "token_classification")
     assert "b.conll: the labels in 'label' mark entities by the scheme bioes" in caplog.text
     caplog.clear()
     table = Table(save("c.conll", conll("a|B-PER b|MISC", "c|I-PER", "d|O")), test_size=1)
