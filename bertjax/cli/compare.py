@@ -8,7 +8,7 @@ from typing import Literal
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.job_flags import if_exists, parse_job
 from bertjax.cli.messages import complain, say
-from bertjax.cli.stop_signals import raise_at_sigterm
+from bertjax.cli.stop_signals import sigterm_as_ctrl_c
 from bertjax.settings import Seed
 
 
@@ -52,18 +52,18 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.run_folder import new_folder
 
-    raise_at_sigterm()  # ends the process of a run, too
     if flags.dropout == "off":
         config = replace(config, dropout_rate=0.0)
     out = flags.out or new_folder("compare")
-    summary = compare(
-        config,
-        flags.frameworks,
-        flags.seeds,
-        out,
-        if_exists=if_exists(flags.resume, flags.overwrite),
-        keep_models=flags.keep_models,
-    )
+    with sigterm_as_ctrl_c():  # which ends the process of a run, too
+        summary = compare(
+            config,
+            flags.frameworks,
+            flags.seeds,
+            out,
+            if_exists=if_exists(flags.resume, flags.overwrite),
+            keep_models=flags.keep_models,
+        )
     print_table(console_table(summary), width_of_a_log=140)
     for sentence in filter(None, map(speed_sentence, summary.pairs)):
         say(sentence)

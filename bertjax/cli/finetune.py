@@ -14,7 +14,7 @@ from bertjax.cli.flags import is_given
 from bertjax.cli.job_flags import if_exists, parse_job
 from bertjax.cli.messages import complain, say
 from bertjax.cli.process_setup import make_deterministic
-from bertjax.cli.stop_signals import raise_at_sigterm
+from bertjax.cli.stop_signals import sigterm_as_ctrl_c
 from bertjax.errors import ConfigError, Interrupted
 from bertjax.settings import Seed
 from bertjax.training.run.run_folder import IfExists
@@ -104,8 +104,9 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
     if flags.workers.num_workers:
         from bertjax.training.multi.ray_workers import finetune_on_workers
 
-        raise_at_sigterm()  # the workers' checkpoints stay
-        _show(finetune_on_workers(config, out, flags.workers, if_exists=policy, command=repeated), repeated)
+        with sigterm_as_ctrl_c():
+            result = finetune_on_workers(config, out, flags.workers, if_exists=policy, command=repeated)
+        _show(result, repeated)
         return ExitCode.OK
     stop = StopSignal()
     try:

@@ -1,22 +1,43 @@
 """What SIGTERM does to a job with no state of its own to save: it ends in order, as at Ctrl-C, with its own status."""
 
+import os
 import signal
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from bertjax.cli.exit_codes import ExitCode
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be, so that whatever ends in order at the one does at the other."""
-
 
 TERMINATED = ExitCode.SIGNALLED + signal.SIGTERM
 
 
-def raise_at_sigterm() -> None:
-    """Makes SIGTERM raise `Terminated` from now on."""
+class Terminated(KeyboardInterrupt):
+    """The end of a job that SIGTERM interrupted."""
 
-    def terminate(number: int, frame: Any) -> NoReturn:
-        raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
+class SigtermAsCtrlC:
+    """Turns SIGTERM into SIGINT from now on: Ray ends its jobs in order at the one only.
+
+    Attributes:
+      received: whether SIGTERM came.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[SigtermAsCtrlC]:
+    """A block that SIGTERM ends as Ctrl-C does, with `Terminated` for a `KeyboardInterrupt`."""
+    sigterm = SigtermAsCtrlC()
+    try:
+        yield sigterm
+    except KeyboardInterrupt:
+        if sigterm.received:
+            raise Terminated from None
+        raise

@@ -1,19 +1,17 @@
 """`bertjax sweep`: a search over configs, resumable."""
 
 import logging
-import os
 import runpy
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.cli.messages import complain, say
-from bertjax.cli.stop_signals import TERMINATED, Terminated
+from bertjax.cli.stop_signals import TERMINATED, sigterm_as_ctrl_c
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, Seed
 
@@ -85,39 +83,19 @@ def main(arguments: Sequence[str]) -> int:
     print(f"the sweep is in {out}; --resume {out} continues it, --show {out} shows it", file=sys.stderr)
     # bertjax says in a line how a trial ended; Ray would print the traceback, too.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    stop = _InterruptAtSigterm()
-    try:
-        results = run_sweep(
-            replace(sweep, **changes),
-            out,
-            if_exists="resume" if parsed.resume is not None else "error",
-            address=parsed.address,
-        )
-    except SweepStopped as stopped:
-        complain(str(stopped))
-        return TERMINATED if stop.terminated else ExitCode.INTERRUPTED
-    except KeyboardInterrupt:
-        if stop.terminated:
-            raise Terminated from None
-        raise
+    with sigterm_as_ctrl_c() as sigterm:
+        try:
+            results = run_sweep(
+                replace(sweep, **changes),
+                out,
+                if_exists="resume" if parsed.resume is not None else "error",
+                address=parsed.address,
+            )
+        except SweepStopped as stop:
+            complain(str(stop))
+            return TERMINATED if sigterm.received else ExitCode.INTERRUPTED
     _show(results)
     return 0
-
-
-class _InterruptAtSigterm:
-    """Turns SIGTERM into SIGINT, at which Ray ends a sweep in order.
-
-    Attributes:
-      terminated: whether SIGTERM came.
-    """
-
-    def __init__(self) -> None:
-        self.terminated = False
-        signal.signal(signal.SIGTERM, self._receive)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.terminated = True
-        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _show(results: "Results") -> None:

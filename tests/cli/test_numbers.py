@@ -156,7 +156,7 @@ def test_the_help_names_the_ranges(capsys):
 HUGE = {
     "seed": (["--seed", "99999999999999999999"], "seed must be 4294967295 or less"),
     "split seed": (["--split-seed", "4294967296"], "split_seed must be 4294967295 or less"),
-    "held-out rows": (["--test-size", "1e18"], "leaves a side empty"),
+    "held-out rows": (["--test-size", "1e18"], "holding out 1000000000000000000 of 60 rows leaves a side"),
     "half a row": (["--test-size", "1.5"], "test_size is a share of the rows, in (0, 1), or a whole number of them"),
     "rows, not a number": (["--validation-size", "nan"], "validation_size must be a finite number, got nan"),
     "folds": (["--split", "kfold", "--folds", "2147483647"], "2147483647"),

@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from bertjax.cli.main import run
-from bertjax.cli.stop_signals import raise_at_sigterm
+from bertjax.cli.stop_signals import sigterm_as_ctrl_c
 from bertjax.signal_handlers import keeping_sigterm
 
 
@@ -22,8 +23,9 @@ def handler_of_pytest():
 
 def test_sigterm_is_one_line_and_143(capsys):
     def job():
-        raise_at_sigterm()
-        os.kill(os.getpid(), signal.SIGTERM)
+        with sigterm_as_ctrl_c():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         raise AssertionError("the signal comes first")
 
     assert run(job) == 143

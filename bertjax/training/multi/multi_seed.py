@@ -121,7 +121,7 @@ def finetune_seeds(
     finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
     diverged = _known_divergences(folder, seeds) if if_exists == "resume" else {}
     missing = [seed for seed in seeds if seed not in finished and seed not in diverged]
-    new_tracker = new_tracker or partial(MlflowTracker, config.experiment)
+    new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
     prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
