@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bertjax.cli.main import main
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,3 +21,12 @@ def test_every_file_that_a_document_names_is_there(document):
     }
     assert not missing
     assert named
+
+
+def test_every_flag_of_the_page_about_data_is_one_of_finetune(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help-all"])
+    described = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    named = set(re.findall(r"--[a-z][\w-]*", (ROOT / "docs/data.md").read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert named <= described
