@@ -50,12 +50,14 @@ class Flag(NamedTuple):
       type: the annotation of its field.
       default: `tyro.MISSING` for a flag that must be given.
       text: for the help; None hides the flag.
+      limits: the range of a number, which follows the text in `--help-all`.
     """
 
     path: str
     type: Any
     default: Any
     text: str | None
+    limits: str = ""
 
     @property
     def name(self) -> str:
@@ -90,7 +92,8 @@ def parse_job(
         parse(_grouped(flags, _GROUPS), ["--help"], program, description=description)
     if "--help" in arguments or "-h" in arguments:
         with contextlib.suppress(SystemExit):
-            parse(_grouped(flags, _GROUPS[:1]), ["--help"], program, description=description)
+            brief = [flag._replace(limits="") for flag in flags]
+            parse(_grouped(brief, _GROUPS[:1]), ["--help"], program, description=description)
         print(_names_of_others(flags, program))
         raise SystemExit(ExitCode.OK)
     groups = parse(_grouped(flags, _GROUPS), arguments, program, description=description)
@@ -113,7 +116,7 @@ def _flags_of(kind: Any, prefix: str = "") -> Iterator[Flag]:
         else:
             numbers = ranges_of(kind).get(item.name)
             limits = "" if numbers is None else f" ({numbers.text})"
-            yield Flag(path, types[item.name], item.default, texts[item.name] + limits)
+            yield Flag(path, types[item.name], item.default, texts[item.name], limits)
 
 
 def _texts_of(kind: Any) -> dict[str, str]:
@@ -145,7 +148,8 @@ def _field(flag: Flag, shown: bool) -> tuple[str, Any, Any]:
     # The flag's text explains its default better than "(default: None)".
     silent = flag.default is None or flag.default is False or flag.default == ()
     hint = "" if silent else None
-    options = [tyro.conf.arg(name=flag.name, help=flag.text, metavar=_metavar(flag.type), help_behavior_hint=hint)]
+    text = None if flag.text is None else flag.text + flag.limits
+    options = [tyro.conf.arg(name=flag.name, help=text, metavar=_metavar(flag.type), help_behavior_hint=hint)]
     if flag.text is None or not shown:
         options.append(tyro.conf.Suppress)
     return _field_name(flag), Annotated[flag.type, *options], field(default=flag.default)

@@ -29,14 +29,14 @@ class Table:
     """Rows to evaluate at the end; without it, a stratified share of the training rows is held out."""
 
     text: tuple[str, ...] = ("text",)
-    """Columns with the text, joined by a space. Columns of CoNLL files have numbers, counted from 1."""
+    """Columns with the text, joined by a space; of CoNLL files by number, too."""
 
     text_pair: tuple[str, ...] = ()
     """Columns with the second text of a pair, which becomes segment 1."""
 
     label: str = "label"
     """Column with the label: a string or an integer, several of them where a row can have several, a number where
-    numbers are learned. Columns of CoNLL files have numbers, counted from 1; default there: the last, or UPOS."""
+    numbers are learned."""
 
     labels: tuple[str, ...] = ()
     """Columns with one label each, instead of a single one: numbers to learn, or 0 and 1 for what a row has."""

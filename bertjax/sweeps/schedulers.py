@@ -13,6 +13,7 @@ from ray.tune.schedulers import (
 from ray.tune.stopper import Stopper
 
 from bertjax.sweeps.sweep_config import Sweep
+from bertjax.sweeps.trial import COST, WORST_COST
 
 _EVALUATIONS = "training_iteration"  # Ray's count of a trial's reports
 
@@ -40,7 +41,8 @@ class MaxEpochsStopper(Stopper):
         self._epochs_per_evaluation = epochs_per_evaluation
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        self._epochs_left -= self._epochs_per_evaluation
+        if result[COST] < WORST_COST:
+            self._epochs_left -= self._epochs_per_evaluation
         return self._epochs_left <= 0
 
     def stop_all(self) -> bool:

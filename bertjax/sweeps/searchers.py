@@ -18,6 +18,7 @@ from bertjax.sweeps import search_space as spaces
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.search_space import Choice, LogUniform, RandInt, Space, Uniform, Values, range_of
 from bertjax.sweeps.sweep_config import Sweep
+from bertjax.sweeps.trial import WORST_COST
 
 _CHANCES = 100  # draws in the place of a repeated one, before all points are gone through in order
 
@@ -72,7 +73,7 @@ class LedgerSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id not in self._not_of_searcher:
-            scored = result if result and self.metric in result else None  # a failed trial may have none
+            scored = result if result and result.get(self.metric, WORST_COST) < WORST_COST else None  # else it failed
             self._searcher.on_trial_complete(trial_id, result=scored, error=error or scored is None)
 
     def _active(self, drawn: Values, point: Values) -> Values:

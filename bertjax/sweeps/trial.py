@@ -23,6 +23,7 @@ from bertjax.training.run.run_folder import CONFIG, METRICS, IfExists
 
 # Keys of a report to Ray: what it minimises, then the best-checkpoint metric and its value.
 COST, METRIC, SCORE = "cost", "metric", "score"
+WORST_COST = 1e30  # of a trial without an evaluation; infinity would make NaN of a scheduler's percentiles
 
 _SECONDS_TO_CLOSE = 600
 _MACHINE_TROUBLE = (Stopped, DiskError, AssetError)  # what may go better in the next attempt
@@ -56,6 +57,8 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
                     raise
                 # The same settings fail in the same way, so Ray must not try again.
                 ledger.write_final_failure(number, cause_of(error))
+        if ledger.final_failure(number) is not None:
+            reporter.report_failure()
         reporter.flush()
 
 
@@ -109,6 +112,11 @@ class TuneReporter:
         self._pending = {COST: cost, METRIC: metric, SCORE: metrics[metric]}
         if len(self._steps) < self.num_evaluations:
             self.flush()
+
+    def report_failure(self) -> None:
+        """Reports the worst cost for a trial that failed before its first evaluation: Ray wants a report of each."""
+        if self._pending is None and not self._steps and not self.already_reported:
+            _report({COST: WORST_COST, METRIC: "", SCORE: WORST_COST}, 1)
 
     def flush(self) -> None:
         """Reports the newest evaluation, unless Ray has it."""

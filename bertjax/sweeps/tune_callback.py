@@ -10,7 +10,7 @@ from ray.tune import Callback
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.sweeps.trial import METRIC, SCORE, cause_of
+from bertjax.sweeps.trial import COST, METRIC, SCORE, WORST_COST, cause_of
 from bertjax.training.run.run_folder import METRICS
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class TuneCallback(Callback):
     ) -> None:
         """A trial has reported an evaluation; one that ended under an earlier driver reports it again."""
         record = self._ledger.trial_of(trial.trial_id)
-        if record.status == "running":
+        if record.status == "running" and result[COST] < WORST_COST:
             epoch = result["training_iteration"] * self._sweep.base.evaluation.evaluate_every
             logger.info(
                 "trial %d, epoch %d of %d: %s %.4f  (%s)",

@@ -16,9 +16,11 @@ from bertjax.signal_handlers import keeping_sigterm
 
 @pytest.fixture(autouse=True)
 def handler_of_pytest():
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process in which no job has run yet
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_sigterm_is_one_line_and_143(capsys):

@@ -36,7 +36,13 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def attempt(ledger, monkeypatch):
+def reported():
+    """Costs that Ray got."""
+    return []
+
+
+@pytest.fixture
+def attempt(ledger, reported, monkeypatch):
     """Runs trial 0 with a training that ends with an error; returns how often it was trained."""
     trained = []
 
@@ -47,6 +53,7 @@ def attempt(ledger, monkeypatch):
 
         monkeypatch.setattr(trial_module, "_train", fail)
         monkeypatch.setattr(trial_module, "_count_in_checkpoint", lambda: 0)
+        monkeypatch.setattr(trial_module, "_report", lambda values, count: reported.append(values["cost"]))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
         monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "")
         run_trial({"number": 0}, str(ledger.folder), "parent", str(ledger.folder), "")
@@ -62,10 +69,11 @@ FINAL = {
 
 
 @pytest.mark.parametrize(("error", "cause"), FINAL.values(), ids=FINAL)
-def test_what_is_deterministic_is_not_tried_again(ledger, attempt, error, cause):
+def test_what_is_deterministic_is_not_tried_again(ledger, attempt, reported, error, cause):
     assert attempt(error) == 1  # Ray sees no error, and nothing to repeat
     assert Ledger(ledger.folder).final_failure(0) == cause
     assert attempt(error) == 1  # nor does a driver that was killed before it had recorded the end
+    assert reported == [trial_module.WORST_COST] * 2  # Ray wants a report of each trial
 
 
 TROUBLE = [DiskError("full"), AssetError("no network"), RuntimeError("x"), MemoryError()]

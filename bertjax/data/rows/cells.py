@@ -207,9 +207,9 @@ def cell_types(cells: Iterable[Any]) -> dict[str, FirstCell]:
 
 
 def item_types(cells: Iterable[Any]) -> dict[str, FirstCell]:
-    """The types of the labels in lists; other cells and items are ignored."""
+    """The types of the labels in lists; other cells and items are ignored, and so is the mark of what has no label."""
     lists = (cell if isinstance(cell, list | tuple | np.ndarray) else () for cell in cells)
-    return _types([item for item in plain(items) if label_text(item) is not None] for items in lists)
+    return _types([item for item in plain(items) if label_text(item) not in (None, str(UNLABELLED))] for items in lists)
 
 
 def _types(rows: Iterable[Iterable[Any]]) -> dict[str, FirstCell]:
