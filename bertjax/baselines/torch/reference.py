@@ -172,7 +172,7 @@ def make_adamw(
         {"params": [parameter for name, parameter in named if decayed[name]], "weight_decay": settings.weight_decay},
         {"params": [parameter for name, parameter in named if not decayed[name]], "weight_decay": 0.0},
     ]
-    # One kernel for the whole update, as the Trainer uses: a training step of MiniLM on a CPU is a quarter faster.
+    # One kernel for the whole update, as the Trainer uses.
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(settings.b1, settings.b2), eps=settings.eps, fused=True)
     schedule = learning_rate_schedule(settings, total_steps)
 
