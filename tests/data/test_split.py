@@ -1,6 +1,5 @@
 """Splits: which rows are on which side, that only values and seed decide it, and the log lines and errors."""
 
-import json
 import logging
 from dataclasses import replace
 
@@ -321,13 +320,3 @@ def test_splits_that_cannot_be_made(tmp_path, labels, columns, settings, message
     with pytest.raises(UserError, match=message) as caught:
         splits_of(table_of(tmp_path, labels, columns, **settings))
     assert "\n" not in str(caught.value)
-
-
-def test_a_side_that_would_be_empty_is_refused(tmp_path):
-    """The only row to hold out has the only example of a label: without it, nothing would be left to judge."""
-    path = tmp_path / "t.jsonl"
-    path.write_text(
-        "\n".join(json.dumps({"text": text, "labels": [text[-1]]}) for text in ("film a", "film b", "film c"))
-    )
-    with pytest.raises(DataError, match="each row that the random split would hold out for test has the only example"):
-        splits_of(Table(str(path)), "multi_label")

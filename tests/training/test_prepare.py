@@ -11,7 +11,7 @@ import pytest
 from bertjax.config import read_config_json
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
-from bertjax.errors import CheckpointError
+from bertjax.errors import CheckpointError, DataError
 from bertjax.model_folder import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
@@ -107,3 +107,12 @@ def test_the_wrong_vocabulary_is_told_for_each_side(config, caplog):
     prepare(replace(config, data=replace(config.data, train=str(path))), 1)
     told = [f"{path} ({side} rows): 75% of the tokens are [UNK], which the model's" for side in ("training", "test")]
     assert [line for line in told if any(message.startswith(line) for message in caplog.messages)] == told
+
+
+def test_a_side_that_would_be_empty_is_refused(tiny_model, tmp_path):
+    """The only row to hold out has the only example of a label: without it, nothing would be left to judge."""
+    path = tmp_path / "t.jsonl"
+    rows = [{"text": f"film {label}", "labels": [label]} for label in "abc"]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="each row that the split would hold out for test has the only example"):
+        prepare(FineTuneConfig(str(tiny_model), Table(str(path)), task="multi_label"), 1)

@@ -179,11 +179,6 @@ def _hold_out(
         "%s: the %s split holds out %d of %d rows for %s (%s)",
         source, kind, len(split.test), num_rows, side, asked,
     )  # fmt: skip
-    if not len(split.test):
-        raise DataError(
-            f"{source}: each row that the {kind} split would hold out for {side} has the only example of a label; add "
-            f"rows, or give a --{side} table"
-        )
     missing = labels.counts().keys() - labels.take(split.train).counts().keys()
     if missing:
         raise DataError(

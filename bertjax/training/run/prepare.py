@@ -20,7 +20,7 @@ from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.data_report import DataReport
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, DataError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
 from bertjax.pretrained.files import resolve_model
@@ -70,6 +70,7 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     _check_length(config, architecture, tokenizer)
     encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
     splits = _read_rows(config, task_format, encoding, folder)
+    _check_sides(splits)
     train, target_scale = _standardized(config, splits)
     check_segments(splits.test.examples, architecture, splits.test.source)
     vocab_size = max(num_entries(tokenizer), architecture.vocab_size)
@@ -125,6 +126,17 @@ def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encodi
     if config.data.reader == "ray":
         return stream_splits(config.data, task_format, encoding, tokenizer=folder)
     return encode_splits(read_splits(config.data, task_format), task_format, encoding)
+
+
+def _check_sides(splits: Splits) -> None:
+    """Checks that there are rows to evaluate on: a row with the only example of a label is never held out."""
+    sides: dict[str, Split | None] = {"validation": splits.validation, "test": splits.test}
+    for side, split in sides.items():
+        if split and not split.num_rows:
+            raise DataError(
+                f"{split.source}: each row that the split would hold out for {side} has the only example of a label; "
+                f"add rows, or give a --{side} table"
+            )
 
 
 def _standardized(config: FineTuneConfig, splits: Splits) -> tuple[ExampleStore, TargetScale | None]:
