@@ -115,4 +115,4 @@ def test_a_side_that_would_be_empty_is_refused(tiny_model, tmp_path):
     rows = [{"text": f"film {label}", "labels": [label]} for label in "abc"]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match="each row that the split would hold out for test has the only example"):
-        prepare(FineTuneConfig(str(tiny_model), Table(str(path)), task="multi_label"), 1)
+        prepare(FineTuneConfig(str(tiny_model), Table(str(path)), task="multi_label", max_length=16), 1)
