@@ -70,7 +70,6 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     _check_length(config, architecture, tokenizer)
     encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
     splits = _read_rows(config, task_format, encoding, folder)
-    _check_sides(splits)
     train, target_scale = _standardized(config, splits)
     check_segments(splits.test.examples, architecture, splits.test.source)
     vocab_size = max(num_entries(tokenizer), architecture.vocab_size)
@@ -124,18 +123,21 @@ def _check_length(config: FineTuneConfig, architecture: BertConfig, tokenizer: P
 
 def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encoding, folder: Path) -> Splits:
     if config.data.reader == "ray":
-        return stream_splits(config.data, task_format, encoding, tokenizer=folder)
-    return encode_splits(read_splits(config.data, task_format), task_format, encoding)
+        streamed = stream_splits(config.data, task_format, encoding, tokenizer=folder)
+        _check_sides(config, streamed.validation and streamed.validation.num_rows, streamed.test.num_rows)
+        return streamed
+    rows = read_splits(config.data, task_format)
+    _check_sides(config, rows.validation and len(rows.validation.texts), len(rows.test.texts))
+    return encode_splits(rows, task_format, encoding)
 
 
-def _check_sides(splits: Splits) -> None:
+def _check_sides(config: FineTuneConfig, num_validation: int | None, num_test: int) -> None:
     """Checks that there are rows to evaluate on: a row with the only example of a label is never held out."""
-    sides: dict[str, Split | None] = {"validation": splits.validation, "test": splits.test}
-    for side, split in sides.items():
-        if split and not split.num_rows:
+    for side, count in (("validation", num_validation), ("test", num_test)):
+        if count == 0:
             raise DataError(
-                f"{split.source}: each row that the split would hold out for {side} has the only example of a label; "
-                f"add rows, or give a --{side} table"
+                f"{config.data.train}: each row that the split would hold out for {side} has the only example of a "
+                f"label; add rows, or give a --{side} table"
             )
 
 
