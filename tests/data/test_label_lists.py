@@ -14,7 +14,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_evaluator, find_format
-from tests.support.tables import splits_of
+from tests.support.tables import splits_of, write_frame
 
 FLAGS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 1]])
 NAMES = ("dull", "long", "a")  # not in the order of the alphabet
@@ -40,15 +40,7 @@ def table_of(tmp_path):
     def table_of(kind, cells, **settings):
         path = tmp_path / f"t.{kind}"
         frame = pd.DataFrame({"text": [f"film {i}" for i in range(len(cells))], "labels": cells})
-        match kind:
-            case "csv" | "tsv":
-                frame.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
-            case "xlsx":
-                frame.to_excel(path, index=False)
-            case "parquet":
-                frame.to_parquet(path)
-            case _:
-                frame.to_json(path, orient="records", lines=kind == "jsonl")
+        write_frame(frame, path)
         return Table(str(path), **settings)
 
     return table_of

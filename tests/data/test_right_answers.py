@@ -13,6 +13,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import DataError
 from bertjax.tasks import find_format
+from tests.support.tables import write_frame
 
 FORMATS = ["csv", "tsv", "xlsx", "json", "jsonl", "parquet"]
 TYPED = ["json", "jsonl", "parquet"]
@@ -32,15 +33,7 @@ def table_of(tmp_path):
         path = tmp_path / f"t.{kind}"
         if kind in ("csv", "tsv", "xlsx") and not columns:
             frame["choices"] = frame["choices"].map(json.dumps)
-        match kind:
-            case "csv" | "tsv":
-                frame.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
-            case "xlsx":
-                frame.to_excel(path, index=False)
-            case "parquet":
-                frame.to_parquet(path)
-            case _:
-                frame.to_json(path, orient="records", lines=kind == "jsonl")
+        write_frame(frame, path)
         return Table(str(path), **settings)
 
     return table_of

@@ -3,7 +3,10 @@
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
+
+import pandas as pd
 
 from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
@@ -88,3 +91,16 @@ def zipped(content: bytes, *names: str) -> bytes:
         for name in names:
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a frame in the format of the path's suffix."""
+    match path.suffix:
+        case ".csv" | ".tsv":
+            frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+        case ".xlsx":
+            frame.to_excel(path, index=False)
+        case ".parquet":
+            frame.to_parquet(path)
+        case _:
+            frame.to_json(path, orient="records", lines=path.suffix == ".jsonl")

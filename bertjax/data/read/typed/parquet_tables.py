@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from bertjax.batch import UNLABELLED
 from bertjax.data.read.content import Content, check_names, frame_of_columns
 from bertjax.data.read.notes import Note
 from bertjax.errors import DataError
 
 NO_CLASS = -1
-IGNORED = -100
-"""What torch's losses leave out; it is no class, and stays what it is."""
 
 
 def read_parquet(content: Content) -> Iterable[pd.DataFrame]:
@@ -82,8 +81,8 @@ def _named(frame: pd.DataFrame, names: Mapping[str, Sequence[str]], source: str)
             return [name_of(item, column) for item in cell]
         if pd.isna(cell) or cell == NO_CLASS:
             return None
-        if cell == IGNORED:
-            return IGNORED
+        if cell == UNLABELLED:
+            return cell
         if not 0 <= cell < len(names[column]):
             known = len(names[column])
             raise DataError(f"{source}: column {column!r} holds {cell}, but the schema names classes 0 to {known - 1}")
