@@ -79,7 +79,7 @@ def test_epochs_and_steps_set_the_schedule():
     def events(step, **settings):
         evaluation = Evaluation(**{key: value for key, value in settings.items() if key.startswith("evaluate")})
         checkpointing = Checkpointing(**{key: value for key, value in settings.items() if key.startswith("save")})
-        schedule = eval_schedule(evaluation, checkpointing, steps_per_epoch=6, total_steps=20)
+        schedule = eval_schedule(evaluation, checkpointing, steps_per_epoch=6, planned_steps=20)
         return schedule.ends_epoch(step), schedule.evaluates(step), schedule.saves(step)
 
     assert events(6) == (True, True, True)

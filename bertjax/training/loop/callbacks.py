@@ -80,13 +80,12 @@ class LogTrainMetrics:
         else:
             train_metrics.count_loss(values["loss"], info.packed_batch.num_examples)
         self.tracker.log_metrics({f"train/{name}": value for name, value in values.items()}, info.step)
-        steps_per_epoch, total_steps, *_ = self.schedule
         self.progress.show(
             StepProgress(
                 step=info.step,
-                total_steps=total_steps,
-                epoch=(info.step - 1) // steps_per_epoch + 1,
-                epochs=total_steps // steps_per_epoch,
+                total_steps=self.schedule.total_steps,
+                epoch=int(self.schedule.epochs_done(info.step - 1)) + 1,
+                epochs=self.schedule.epochs,
                 loss=values.get("loss", math.nan),
                 examples_per_second=train_metrics.examples_per_second,
                 tokens_per_second=train_metrics.tokens_per_second,
@@ -123,13 +122,13 @@ class Evaluate(_AtReports):
     def __call__(self, info: StepInfo) -> None:
         """Adds the row, tracks it, and logs it."""
         self.flush()
-        row = {"epoch": info.step / self.schedule.steps_per_epoch}
+        row = {"epoch": self.schedule.epochs_done(info.step)}
         if self.schedule.ends_epoch(info.step):
             row["epoch/train_loss"] = self.train_metrics.end_epoch()
             row["epoch/examples_per_second"] = self.train_metrics.examples_per_second
         if self.schedule.evaluates(info.step) and self.validate is not None:
             row |= self.validate(evaluation_params(info.state()))
-        self.train_metrics.history.append(row)
+        self.train_metrics.add_row(info.step, row)
         self.tracker.log_metrics(row, info.step)
         shown = {name.split("/", 1)[-1]: value for name, value in row.items() if "/class/" not in name}
         self.log("%s", ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))

@@ -9,22 +9,34 @@ class EvalSchedule(NamedTuple):
     """The steps after which something happens, counted from 1.
 
     Attributes:
-      steps_per_epoch, total_steps: of the run.
+      steps_per_epoch: of the run, from where it was resumed on.
+      total_steps: number of the last step.
       evaluate_every, save_every: steps from one to the next; the last step of the run has both.
+      step_offset: see `TrainMetrics`.
     """
 
     steps_per_epoch: int
     total_steps: int
     evaluate_every: int
     save_every: int
+    step_offset: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the run."""
+        return (self.total_steps - self.step_offset) // self.steps_per_epoch
+
+    def epochs_done(self, step: int) -> float:
+        """Epochs, and share of the next one, that are done after this step."""
+        return (step - self.step_offset) / self.steps_per_epoch
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch ends with this step."""
-        return step % self.steps_per_epoch == 0
+        return (step - self.step_offset) % self.steps_per_epoch == 0
 
     def evaluates(self, step: int) -> bool:
         """Whether validation rows are evaluated after this step."""
-        return step == self.total_steps or step % self.evaluate_every == 0
+        return step == self.total_steps or (step - self.step_offset) % self.evaluate_every == 0
 
     def reports(self, step: int) -> bool:
         """Whether the history gets a row after this step.
@@ -37,20 +49,21 @@ class EvalSchedule(NamedTuple):
 
     def saves(self, step: int) -> bool:
         """Whether the state is saved after this step, best or not."""
-        return step == self.total_steps or step % self.save_every == 0
+        return step == self.total_steps or (step - self.step_offset) % self.save_every == 0
 
 
 def eval_schedule(
-    evaluation: Evaluation, checkpointing: Checkpointing, steps_per_epoch: int, total_steps: int
+    evaluation: Evaluation, checkpointing: Checkpointing, steps_per_epoch: int, planned_steps: int, step_offset: int = 0
 ) -> EvalSchedule:
-    """The schedule that the settings of a run ask for."""
+    """The schedule that the settings of a run ask for; `planned_steps` are those of the run without an interruption."""
 
     def steps(every: int, unit: Unit) -> int:
         return every * steps_per_epoch if unit == "epochs" else every
 
     return EvalSchedule(
         steps_per_epoch,
-        total_steps,
+        planned_steps + step_offset,
         steps(evaluation.evaluate_every, evaluation.evaluate_unit),
         steps(checkpointing.save_every, checkpointing.save_unit),
+        step_offset,
     )

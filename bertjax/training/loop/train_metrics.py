@@ -24,10 +24,14 @@ class TrainMetrics:
       wait_seconds: the part of it in which no batch was ready.
       epoch_loss_sum, epoch_examples: sum of the losses of the current epoch's examples, and their number.
       history: a row of metrics for each finished epoch and each evaluation.
+      history_steps: the step after which each row was added.
       skipped_steps: steps that changed nothing because their loss or gradient was not finite.
       skipped_in_a_row: the number of them at the end.
       best_so_far: the best evaluation.
       stopped_early: whether the patience ran out.
+      steps_per_epoch: of the run's plan; 0 in checkpoints of versions that did not record it.
+      step_offset: steps of the run beyond those of its plan: not 0 where a run was resumed with epochs of another
+        length, since its steps count the updates that were done, and its plan counts those of the present epochs.
     """
 
     examples: int = 0
@@ -39,10 +43,13 @@ class TrainMetrics:
     epoch_loss_sum: float = 0.0
     epoch_examples: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    history_steps: list[int] = field(default_factory=list)
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     best_so_far: BestSoFar = field(default_factory=BestSoFar)
     stopped_early: bool = False
+    steps_per_epoch: int = 0
+    step_offset: int = 0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainMetrics":
@@ -88,9 +95,14 @@ class TrainMetrics:
         finished = [row["epoch/train_loss"] for row in self.history if "epoch/train_loss" in row]
         return finished[-1] if finished else self.epoch_loss_sum / max(self.epoch_examples, 1)
 
-    def validation_at(self, step: int, steps_per_epoch: int) -> dict[str, float]:
+    def add_row(self, step: int, row: dict[str, float]) -> None:
+        """Adds a row to the history."""
+        self.history.append(row)
+        self.history_steps.append(step)
+
+    def validation_at(self, step: int) -> dict[str, float]:
         """The validation metrics after that step; empty where there was no evaluation."""
-        rows = (row for row in self.history if row["epoch"] == step / steps_per_epoch)
+        rows = (row for at, row in zip(self.history_steps, self.history, strict=True) if at == step)
         return {name: value for row in rows for name, value in row.items() if name.startswith(f"{VALIDATION}/")}
 
     @property

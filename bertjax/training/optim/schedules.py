@@ -1,10 +1,13 @@
 """Learning rate schedules, and `reduce_on_plateau`, which follows the evaluations of a run."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from optax.contrib import ScheduleFreeState
 
 from bertjax.errors import ConfigError
 from bertjax.training.optim.optimizer_state import LearningRateState, find, replaced
@@ -74,6 +77,34 @@ def after_evaluation(config: Optimizer, state: TrainState, value: float) -> Trai
     placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), plateau, rate.plateau)
     opt_state = replaced(state.opt_state, LearningRateState, rate._replace(plateau=placed))
     return state._replace(opt_state=opt_state)
+
+
+def rescaled(opt_state: Any, share: float) -> Any:
+    """The optimizer's host state at the same place of its schedule, where the schedule has `share` times the steps."""
+    for kind, count in ((LearningRateState, "updates"), (ScheduleFreeState, "step_count")):
+        if (state := find(opt_state, kind)) is not None:
+            done = np.asarray(getattr(state, count))
+            moved = np.asarray(round(int(done) * share), done.dtype)
+            opt_state = replaced(opt_state, kind, state._replace(**{count: moved}))
+    return opt_state
+
+
+def with_plateau_of(config: Optimizer, opt_state: Any, fresh: Any, costs: Iterable[float]) -> Any:
+    """The optimizer's host state with the learning rate of `reduce_on_plateau` after these evaluations.
+
+    Args:
+      config: the optimizer settings of the run.
+      opt_state: the state to change.
+      fresh: the state before the first step.
+      costs: of each evaluation so far; see `after_evaluation`.
+    """
+    rate, start = find(opt_state, LearningRateState), find(fresh, LearningRateState)
+    if rate is None or start is None or config.schedule != "reduce_on_plateau":
+        return opt_state
+    plateau = jax.device_get(start.plateau)
+    for cost in costs:
+        _, plateau = _plateau(config).update((), plateau, value=cost)
+    return replaced(opt_state, LearningRateState, rate._replace(plateau=jax.device_get(plateau)))
 
 
 def _plateau(config: Optimizer) -> optax.GradientTransformationExtraArgs:

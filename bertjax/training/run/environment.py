@@ -9,6 +9,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -38,6 +39,21 @@ def describe_environment() -> dict[str, str]:
         "process_count": str(jax.process_count()),
         **_variables(),
         **_commit(),
+    }
+
+
+def computing_facts() -> dict[str, str]:
+    """What the bits of a run depend on besides its settings, rows and weights, by name."""
+    devices = jax.devices()
+    kinds = sorted({device.device_kind for device in devices})
+    config: Any = jax.config
+    partitionable = ", partitionable" if config.jax_threefry_partitionable else ""
+    return {
+        "devices": f"{len(devices)} x {' and '.join(kinds)}",
+        "prng": config.jax_default_prng_impl + partitionable,
+        "matmul_precision": str(config.jax_default_matmul_precision or "default"),
+        "bertjax": bertjax.__version__,
+        "jax": jax.__version__,
     }
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 
 from bertjax.batch import Batch
+from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
+from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.errors import ConfigError
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
@@ -24,9 +26,12 @@ from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run import run_folder
+from bertjax.training.run.environment import computing_facts
 from bertjax.training.run.prepare import Prepared, prepare
+from bertjax.training.run.resume import continue_from
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.resume_rules import changes_between, check_changes
 from bertjax.training.step.train_step import TrainStep, make_train_step
 from bertjax.training.train_state import TrainState
 
@@ -41,7 +46,7 @@ class PreparedRun:
       config: the resolved settings.
       resumes: whether the folder holds the beginning of the run.
       prepared: the input; of the parameters only the shapes, since the values are in `state`.
-      fingerprints: flat settings and input hashes.
+      fingerprints: flat settings, input hashes, and what computes.
       state: the state to begin with, on the devices; the first step donates its buffers.
       train_metrics: counters and history up to this state.
       started: `time.perf_counter()` when the run was asked for.
@@ -67,8 +72,7 @@ class PreparedRun:
     @contextmanager
     def batches(self) -> Iterator[Iterator[PackedBatch]]:
         """The batches from the state's step on, made in a background thread, until the run stops early."""
-        source = self.prepared.train
-        with closing(prefetched(source.batches(source.plan.position(int(self.state.step))))) as batches:
+        with closing(prefetched(self.prepared.train.batches(self._position()))) as batches:
             yield takewhile(lambda _: not self.train_metrics.stopped_early, batches)
 
     def batch_shapes(self) -> list[Batch]:
@@ -77,9 +81,12 @@ class PreparedRun:
         shapes = list(source.plan.empty_batches)
         if len(shapes) == 1:
             return shapes
-        upcoming = next(iter(source.batches(source.plan.position(int(self.state.step)))), None)
+        upcoming = next(iter(source.batches(self._position())), None)
         first = None if upcoming is None else upcoming.batch.token_ids.shape
         return sorted(shapes, key=lambda batch: batch.token_ids.shape != first)
+
+    def _position(self) -> Position:
+        return self.prepared.train.plan.position(int(self.state.step) - self.train_metrics.step_offset)
 
 
 def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists: IfExists = "error") -> PreparedRun:
@@ -100,8 +107,9 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
     )
     state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
-    prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
-    run = PreparedRun(folder, config, resumes, devices, prepared, prints, step, state, TrainMetrics(), started)
+    facts, resumes = flatten(config) | input_hashes(prepared) | computing_facts(), if_exists in run_folder.RESUMES
+    metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)
+    run = PreparedRun(folder, config, resumes, devices, prepared, facts, step, state, metrics, started)
     del state  # or a resumed run would be in memory twice
     if resumes:
         run = _resumed(run, if_exists)
@@ -109,8 +117,14 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:
-    """Hashes of the rows of each side and of the pretrained weights."""
-    return {f"{rows.side}_rows": rows.digest for rows in prepared.datasets} | {"weights": prepared.weights}
+    """Hashes of the rows of each side, the pretrained weights and the tokenizer; and the scale of the targets."""
+    scale = prepared.target_scale
+    return {
+        **{f"{rows.side}_rows": rows.digest for rows in prepared.datasets},
+        "weights": prepared.weights,
+        "tokenizer": tokenizer_digest(prepared.tokenizer),
+        **({} if scale is None else {"target_scale": scale.text}),
+    }
 
 
 def model_identity(model: Model) -> Mapping[str, Any]:
@@ -152,5 +166,8 @@ def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
             logger.info("%s has no checkpoint yet: the run starts again from its first step", run.folder)
             return run
         restored = checkpoints.restore(run.state)
-    run_folder.check_unchanged(run.folder, restored.fingerprints, run.fingerprints, if_exists)
-    return replace(run, state=restored.state, train_metrics=TrainMetrics.from_json(restored.progress))
+    changes = changes_between(restored.fingerprints, run.fingerprints)
+    check_changes(run.folder, changes, if_exists == "resume_changed")
+    plan, validates = run.prepared.train.plan, run.prepared.validation is not None
+    state, metrics = continue_from(restored, changes, run.config, plan, run.state, validates)
+    return replace(run, state=state, train_metrics=metrics)

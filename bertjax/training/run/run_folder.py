@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
-from bertjax.settings import differences, flatten
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking import event_log
 from bertjax.training.run.environment import package_versions
 from bertjax.training.settings.finetune_config import FineTuneConfig, of_this_version
+from bertjax.training.settings.resume_rules import changes_between, check_changes
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists)
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} is a file; --out must be a folder")
     if if_exists in RESUMES:
-        check_unchanged(folder, stored_settings(folder), settings, if_exists)
+        check_changes(folder, changes_between(stored_settings(folder), settings), if_exists == "resume_changed")
     elif folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIG).is_file():
             raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
@@ -110,21 +110,3 @@ def stored_settings(folder: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
     return of_this_version(stored)
-
-
-def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[str, Any], if_exists: IfExists) -> None:
-    """Checks that a run is resumed with the settings and data that it was started with.
-
-    Raises:
-      RunFolderError: something has changed and `if_exists` is not "resume_changed"; the message names the keys.
-    """
-    # A setting that an earlier version did not have is at its default there.
-    defaults = {key: value for key, value in flatten(FineTuneConfig()).items() if key in present}
-    changes = differences({**defaults, **stored}, present)
-    if not changes:
-        return
-    if if_exists != "resume_changed":
-        raise RunFolderError(
-            f"{folder} was started with other settings or data: {'; '.join(changes)}; --allow-changed continues anyway"
-        )
-    logger.warning("continuing though something has changed: %s", "; ".join(changes))

@@ -33,6 +33,13 @@ class TargetScale(NamedTuple):
         deviation = values.std(axis=0)
         return cls(module, values.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
 
+    @property
+    def text(self) -> str:
+        """The scale in words, exact."""
+        return ", ".join(
+            f"{mean!r} +- {sd!r}" for mean, sd in zip(self.mean.tolist(), self.deviation.tolist(), strict=True)
+        )
+
     def standardized(self, targets: np.ndarray) -> np.ndarray:
         """[N, L] targets with mean 0 and standard deviation 1, float32."""
         return ((targets.astype(np.float64) - self.mean) / self.deviation).astype(np.float32)

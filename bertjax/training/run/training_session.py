@@ -120,7 +120,7 @@ class TrainingSession:
         params, last_step = run.devices.place(prepared.in_units(evaluation_params(final))), int(last.step)
         report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
         metrics = report.flat("test")
-        metrics |= train_metrics.validation_at(int(final.step), prepared.train.plan.steps_per_epoch)
+        metrics |= train_metrics.validation_at(int(final.step))
         metrics |= training_metrics(train_metrics, self.train_step, run.started) | prepared.data_report.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if is_first_process():
@@ -212,7 +212,9 @@ def _callbacks(
     best_metric: BestMetric | None,
 ) -> Iterator[Callback]:
     config, plan, metrics = run.config, run.prepared.train.plan, run.train_metrics
-    schedule = eval_schedule(config.evaluation, config.checkpointing, plan.steps_per_epoch, plan.total_steps)
+    schedule = eval_schedule(
+        config.evaluation, config.checkpointing, plan.steps_per_epoch, plan.total_steps, metrics.step_offset
+    )
     trainable = run.step.trainable(run.prepared.params)
     divergence = DivergenceCheck(config.early_stopping.max_skipped_steps, trainable, checkpoints)
     yield (reader := LogTrainMetrics(metrics, schedule, tracker, context.progress, train_step.mfu, divergence))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from bertjax.config import Execution
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
-from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, require
+from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, flatten, require
 from bertjax.training.settings.options import (
     Checkpointing,
     EarlyStopping,
@@ -27,7 +27,7 @@ _RENAMED_GROUPS = {
     "saving": "checkpointing",
 }
 
-# Settings that earlier versions did not have -> what they did.
+# Settings that earlier versions did not have -> what they did, where that is not today's default.
 _ADDED = {"standardize_targets": False}
 
 
@@ -157,8 +157,8 @@ def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_this_version(settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a run by dotted path, as an earlier version wrote them, with today's names, and with what that
-    version did in the place of settings that it did not have."""
-    return _ADDED | with_current_names(settings)
+    version did in the place of settings that it did not have. What else is among them stays."""
+    return flatten(FineTuneConfig()) | _ADDED | with_current_names(settings)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
