@@ -104,7 +104,7 @@ def test_a_second_stop_after_a_change_is_resumed_to_the_same_numbers(config, tmp
 
 def test_an_epoch_that_has_begun_ends_with_the_batch_size_it_has(config, tmp_path):
     run(config, tmp_path / "run", stop=4)
-    with pytest.raises(RunFolderError, match="4 steps into an epoch, .* between epochs: batch_size was 8, now 24"):
+    with pytest.raises(RunFolderError, match="is within epoch 1, .* between epochs: batch_size was 8, now 24"):
         run(replace(config, batch_size=24), tmp_path / "run", if_exists="resume_changed")
 
 
