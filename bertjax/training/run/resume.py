@@ -86,8 +86,8 @@ def _on_plan(
     place = Place(*divmod(step - metrics.step_offset, before or now))
     if place.steps and of_settings:
         raise RunFolderError(
-            f"the checkpoint of step {step} is within epoch {place.epochs + 1}, and this can only change between epochs: "
-            f"{of_settings[0]}; let the run end its epoch with the settings it has, or start again with --overwrite"
+            f"the checkpoint of step {step} is within epoch {place.epochs + 1}, and this can only change between "
+            f"epochs: {of_settings[0]}; let the run end its epoch with the settings it has, or start again with --overwrite"
         )
     begun = place.epochs + (place.steps > 0)
     if begun > plan.epochs:
