@@ -87,7 +87,8 @@ def _on_plan(
     if place.steps and of_settings:
         raise RunFolderError(
             f"the checkpoint of step {step} is within epoch {place.epochs + 1}, and this can only change between "
-            f"epochs: {of_settings[0]}; let the run end its epoch with the settings it has, or begin anew with --overwrite"
+            f"epochs: {of_settings[0]}; let the run end its epoch with the settings it has, or start again with "
+            f"--overwrite"
         )
     begun = place.epochs + (place.steps > 0)
     if begun > plan.epochs:
