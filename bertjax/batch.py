@@ -30,6 +30,8 @@ class Batch(NamedTuple):
       position_ids: [B, T] positions, restarting at 0 with each example.
       segment_ids: [B, T] 0 is padding; 1.. names the example in its row, so slot e of a row is segment e + 1.
       example_starts: [B, E] the token where each example of the row begins (its `[CLS]`); 0 in an empty slot.
+      example_numbers: [B, E] the number of each slot's example among those of its update, by which it has its dropout
+        masks, whatever row and device it is on; 0 in an empty slot.
       labels: [B, E] or as the task has them; 0 where the weight is 0. Positions of an answer count from the start of
         their example.
       example_weights: [B, E] or as the labels; 1 for what is learned, 0 for an empty slot or an unlabelled token.
@@ -40,6 +42,7 @@ class Batch(NamedTuple):
     position_ids: Array
     segment_ids: Array
     example_starts: Array
+    example_numbers: Array
     labels: Any
     example_weights: Any
 
@@ -119,6 +122,7 @@ def padded_batch(
         position_ids=positions.reshape(flat),
         segment_ids=segments.reshape(flat),
         example_starts=np.array(starts),
+        example_numbers=np.arange(rows * texts, dtype=np.int32).reshape(rows, texts),
         labels=label_array,
         example_weights=weights,
     )
@@ -139,6 +143,7 @@ def empty_batch(rows: int, row_length: int, slots: int, kind: LabelKind = CLASS_
         position_ids=np.zeros(tokens, np.int32),
         segment_ids=np.zeros(tokens, np.int32),
         example_starts=np.zeros(examples, np.int32),
+        example_numbers=np.zeros(examples, np.int32),
         labels=np.zeros((*labelled, *kind.shape), kind.dtype),
         example_weights=np.zeros(labelled, np.float32),
     )

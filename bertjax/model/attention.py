@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig
 from bertjax.errors import ConfigError
-from bertjax.model.dropout import maybe_dropout
+from bertjax.model.dropout import TokenPlaces, drop_weights
 from bertjax.model.layers import linear
 
 
@@ -37,6 +37,8 @@ class SelfAttention(hk.Module):
         queries_from: Float[Array, "B T D"],
         keys_from: Float[Array, "B S D"],
         mask: Bool[Array, "B T S"],
+        queries: TokenPlaces,
+        keys: TokenPlaces,
         deterministic: bool,
         return_weights: bool = False,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B H T S"] | None]:
@@ -49,7 +51,7 @@ class SelfAttention(hk.Module):
         if c.execution.attention == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
             context, weights = _fused(c, query, key, value, mask, deterministic), None
         else:
-            context, weights = _in_steps(c, query, key, value, mask, deterministic)
+            context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)
         output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
         return output, weights if return_weights else None
 
@@ -60,6 +62,8 @@ def _in_steps(
     key: Float[Array, "B H S K"],
     value: Float[Array, "B H S K"],
     mask: Bool[Array, "B T S"],
+    queries: TokenPlaces,
+    keys: TokenPlaces,
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
     """The weighted sum and its weights, compiled by XLA."""
@@ -69,7 +73,7 @@ def _in_steps(
     # The shift cancels in the quotient, so no gradient flows through it.
     exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
-    kept = maybe_dropout(config.attention_dropout_rate, exponentials, deterministic).astype(value.dtype)
+    kept = drop_weights(config.attention_dropout_rate, exponentials, queries, keys, deterministic).astype(value.dtype)
     mixed = jnp.einsum("BHTS,BHSK->BHTK", kept, value, preferred_element_type=jnp.float32)
     return (mixed / total).astype(value.dtype), exponentials / total
 

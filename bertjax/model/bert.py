@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.batch import Batch
 from bertjax.config import BertConfig
+from bertjax.model.dropout import token_places
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoded, encode
 
@@ -57,6 +58,7 @@ class Bert(hk.Module):
             self.config,
             hidden_states,
             batch.segment_ids,
+            token_places(batch),
             output_positions=output_positions,
             deterministic=options.deterministic,
             return_hidden_states=options.hidden_states,

@@ -4,16 +4,24 @@ JAX's own generator, Threefry, is a cryptographic cipher: masks drawn with it ad
 A mask needs no cipher. Here the bits of an element are an avalanche hash of its place and of the 64-bit key, the
 finaliser `triple32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
 nothing is kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from
-Threefry (`split`, `fold_in`), so two layers, steps or devices never share a mask. Places are counted without regard to
-the shape, so padding along any axis leaves the bits of the other elements unchanged.
+Threefry (`split`, `fold_in`), so two layers or steps never share a mask.
+
+The place of an element is that in its example: the example's number in the update, the token's position in it, the
+feature. So neither packing, nor the number of devices, nor the parts of an accumulated batch change a mask.
+
+    B rows   T tokens in a row   E example slots in a row   R positions read   H heads   D hidden size
 """
+
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
+
+from bertjax.batch import Batch
 
 # The place (.., k, j, i) counts i + j m + k m^2 + .., modulo 2**32. A multiplier that passes the spectral test (Knuth,
 # volume 2, section 3.3.4: nearest points 68,725, 1,708 and 260 apart in 2 to 4 dimensions) keeps the counts of a tensor
@@ -22,28 +30,85 @@ _MULTIPLIER = 0xADB4A92D
 _GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: consecutive counters land far apart
 
 
-def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+class TokenPlaces(NamedTuple):
+    """Where tokens are: the numbers of their examples, and their positions in these."""
+
+    examples: Int[Array, "B R"]
+    positions: Int[Array, "B R"]
+
+    def at(self, positions: Int[Array, "B R"] | None) -> "TokenPlaces":
+        """The places of the tokens at some positions of their rows, or at all."""
+        return self if positions is None else TokenPlaces(*(jnp.take_along_axis(of, positions, axis=1) for of in self))
+
+
+def token_places(batch: Batch) -> TokenPlaces:
+    """The place of each token, [B, T]; that of padding means nothing."""
+    slots = jnp.maximum(jnp.asarray(batch.segment_ids) - 1, 0)
+    return TokenPlaces(
+        jnp.take_along_axis(jnp.asarray(batch.example_numbers), slots, axis=1), jnp.asarray(batch.position_ids)
+    )
+
+
+def drop_features(
+    rate: float, x: Float[Array, "B R D"], places: TokenPlaces, deterministic: bool
+) -> Float[Array, "B R D"]:
+    """Dropout of the features of tokens."""
+    examples, positions = places
+    return _maybe_dropout(rate, x, deterministic, examples[:, :, None], positions[:, :, None], _axis(x, 2))
+
+
+def drop_pooled(
+    rate: float, x: Float[Array, "B E D"], example_numbers: Int[Array, "B E"], deterministic: bool
+) -> Float[Array, "B E D"]:
+    """Dropout of the features of whole examples."""
+    return _maybe_dropout(rate, x, deterministic, example_numbers[:, :, None], _axis(x, 2))
+
+
+def drop_weights(
+    rate: float, x: Float[Array, "B H R T"], queries: TokenPlaces, keys: TokenPlaces, deterministic: bool
+) -> Float[Array, "B H R T"]:
+    """Dropout of attention weights, from queries to keys of the same example."""
+    examples, positions = (of[:, None, :, None] for of in queries)
+    return _maybe_dropout(rate, x, deterministic, examples, _axis(x, 1), positions, keys.positions[:, None, None, :])
+
+
+def _axis(x: Array, axis: int) -> Array:
+    """The places of an array along an axis, broadcast against the others."""
+    return lax.broadcasted_iota(jnp.int32, tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim)), axis)
+
+
+def _maybe_dropout(rate: float, x: Array, deterministic: bool, *places: Array) -> Array:
+    """Dropout with the next key of the Haiku transform, or `x` itself when deterministic."""
+    return x if deterministic or rate == 0 else dropout(hk.next_rng_key(), rate, x, *places)
+
+
+def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"], *places: Array) -> Float[Array, "*shape"]:
     """Zeroes a share of `x` and scales the rest by 1 / (1 - rate), so that the expectation stays.
 
     Args:
       rng_key: a key of `jax.random`, consumed.
       rate: share to drop, in [0, 1).
       x: any shape.
+      places: see `random_bits`.
     """
-    keep = random_bits(rng_key, x.shape) >= jnp.uint32(round(rate * 2**32))
+    keep = random_bits(rng_key, *places) >= jnp.uint32(round(rate * 2**32))
     return jnp.where(keep, x / (1.0 - rate), 0)
 
 
-def random_bits(rng_key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """32 uniform bits for each element of `shape`, a pure function of the key and the element's place."""
+def random_bits(rng_key: Array, *places: Array) -> UInt32[Array, "..."]:
+    """32 uniform bits for each place, a pure function of the key and the place.
+
+    Args:
+      rng_key: a key of `jax.random`.
+      places: its coordinates, integers that broadcast against each other.
+    """
     words = jax.random.key_data(rng_key) if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else rng_key
     # Two scalars that differ everywhere between neighbouring keys: where the counter starts, and what joins it halfway.
     start = _avalanche(words[0] + _avalanche(words[1] + _GOLDEN))
     halfway = _avalanche(words[1] + start)
-    # Built from one iota an axis and not from one reshaped: fusion stays elementwise.
-    counter = jnp.zeros(shape, jnp.uint32)
-    for power, axis in enumerate(reversed(range(len(shape)))):
-        counter += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
+    counter = jnp.uint32(0)
+    for power, place in enumerate(reversed(places)):
+        counter += place.astype(jnp.uint32) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
     return _avalanche(counter * _GOLDEN + start, halfway)
 
 
@@ -59,10 +124,3 @@ def _avalanche(bits: Array, halfway: Array | int = 0) -> Array:
     bits = bits * jnp.uint32(0xAC4C1B51)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x31848BAB)
     return bits ^ (bits >> 14)
-
-
-def maybe_dropout(rate: float, x: Float[Array, "*shape"], deterministic: bool) -> Float[Array, "*shape"]:
-    """Dropout with the next key of the Haiku transform, or `x` itself when deterministic."""
-    if deterministic or rate == 0:
-        return x
-    return dropout(hk.next_rng_key(), rate, x)

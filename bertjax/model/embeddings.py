@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from bertjax.batch import Batch
 from bertjax.config import BertConfig
-from bertjax.model.dropout import maybe_dropout
+from bertjax.model.dropout import drop_features, token_places
 from bertjax.model.layers import embedding, layer_norm, look_up
 
 
@@ -27,4 +27,4 @@ class Embeddings(hk.Module):
         positions = look_up(embedding(c, c.max_position_embeddings, "position"), batch.position_ids)
         token_types = look_up(embedding(c, c.type_vocab_size, "token_type"), batch.token_type_ids)
         hidden_states = layer_norm(c, "norm")(words + token_types + positions)
-        return maybe_dropout(c.hidden_dropout_rate, hidden_states, deterministic), table
+        return drop_features(c.hidden_dropout_rate, hidden_states, token_places(batch), deterministic), table

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
-from bertjax.model.dropout import maybe_dropout
+from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
 
@@ -62,17 +62,21 @@ class EncoderLayer(hk.Module):
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
         mask: Bool[Array, "B R T"],
+        queries: TokenPlaces,
+        keys: TokenPlaces,
         deterministic: bool,
         return_attentions: bool,
     ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
         c = self.config
-        attended, weights = SelfAttention(c)(queries_from, keys_from, mask, deterministic, return_attentions)
-        attended = maybe_dropout(c.hidden_dropout_rate, attended, deterministic)
+        attended, weights = SelfAttention(c)(
+            queries_from, keys_from, mask, queries, keys, deterministic, return_attentions
+        )
+        attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
         attended = layer_norm(c, "attention_norm")(queries_from + attended)
 
         intermediate = linear(c, c.intermediate_size, "intermediate")(attended)  # [B, R, F]
         output = linear(c, c.hidden_size, "output")(activation(c.hidden_act)(intermediate))  # [B, R, D]
-        output = maybe_dropout(c.hidden_dropout_rate, output, deterministic)
+        output = drop_features(c.hidden_dropout_rate, output, queries, deterministic)
         return layer_norm(c, "output_norm")(attended + output), weights
 
 
@@ -80,6 +84,7 @@ def encode(
     config: BertConfig,
     embedded: Float[Array, "B T D"],
     segment_ids: Int[Array, "B T"],
+    places: TokenPlaces,
     output_positions: Int[Array, "B R"] | None,
     deterministic: bool,
     return_hidden_states: bool = False,
@@ -91,6 +96,7 @@ def encode(
       config: the architecture, and how to run it.
       embedded: the embeddings.
       segment_ids: which example each token belongs to; 0 is padding.
+      places: of the tokens, for dropout.
       output_positions: positions at which the result is needed, or None for all of them (R = T). Only
         without the two below.
       deterministic: without dropout.
@@ -100,17 +106,19 @@ def encode(
     mask = attention_mask(segment_ids, segment_ids)
     last = config.num_layers - 1
 
-    def run_layer(name: str, queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
+    def run_layer(
+        name: str, queries_from: Array, keys_from: Array, mask: Array, queries: TokenPlaces
+    ) -> tuple[Array, Array | None]:
         layer = EncoderLayer(config, name)
 
         def run(queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
-            return layer(queries_from, keys_from, mask, deterministic, return_attentions)
+            return layer(queries_from, keys_from, mask, queries, places, deterministic, return_attentions)
 
         return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
 
     def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
         """A layer at every position: its output, and the requested part of it."""
-        output, weights = run_layer(name, hidden_states, hidden_states, mask)
+        output, weights = run_layer(name, hidden_states, hidden_states, mask, places)
         return output, LayerOutputs(output if return_hidden_states else None, weights)
 
     run_all = _stacked if config.execution.layers == "stacked" else _unrolled
@@ -120,7 +128,7 @@ def encode(
     if output_positions is not None:
         queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
         last_mask = jnp.take_along_axis(mask, output_positions[:, :, None], axis=1)  # [B, R, T]
-    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask)
+    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask, places.at(output_positions))
 
     return Encoded(
         output,

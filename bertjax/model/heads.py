@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from bertjax.batch import Batch, Pretraining
 from bertjax.config import BertConfig
 from bertjax.model.bert import Bert, ForwardOptions
-from bertjax.model.dropout import maybe_dropout
+from bertjax.model.dropout import drop_features, drop_pooled, token_places
 from bertjax.model.encoder import Encoded
 from bertjax.model.layers import activation, layer_norm, linear, read_positions
 
@@ -114,7 +114,8 @@ def _classifier_input(
 ) -> tuple[Encoded, Float[Array, "B E D"], Float[Array, "B E D"]]:
     """The encoder's output, the pooled one, and that after dropout."""
     encoded, pooled = _pooled(head_config, batch, options)
-    return encoded, pooled, maybe_dropout(_classifier_dropout(head_config.config), pooled, options.deterministic)
+    rate = _classifier_dropout(head_config.config)
+    return encoded, pooled, drop_pooled(rate, pooled, batch.example_numbers, options.deterministic)
 
 
 def multiple_choice(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
@@ -137,7 +138,8 @@ def next_sentence(head_config: HeadConfig, batch: Batch, options: ForwardOptions
 def token_classification(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
     encoded, _ = Bert(head_config.config)(batch, options)
-    features = maybe_dropout(_classifier_dropout(head_config.config), encoded.last_hidden_states, options.deterministic)
+    rate = _classifier_dropout(head_config.config)
+    features = drop_features(rate, encoded.last_hidden_states, token_places(batch), options.deterministic)
     return _of_tokens(encoded, linear(head_config.config, head_config.num_labels, "classifier")(features))
 
 

@@ -26,6 +26,10 @@ def check_batch(config: BertConfig, batch: Batch) -> None:
             raise BatchError(f"{name} has shape {list(getattr(batch, name).shape)}, token_ids {list(shape)}")
     if len(starts) != 2 or starts[0] != shape[0] or starts[1] == 0:
         raise BatchError(f"example_starts has shape {list(starts)}, expected one slot or more in {shape[0]} rows")
+    if batch.example_numbers.shape != starts:
+        raise BatchError(
+            f"example_numbers has shape {list(batch.example_numbers.shape)}, example_starts {list(starts)}"
+        )
     limits = {
         "token_ids": (config.vocab_size, "word pieces of the vocabulary"),
         "token_type_ids": (config.type_vocab_size, "segment types"),

@@ -5,14 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.model.dropout import dropout, random_bits
+from bertjax.data.batching.collate import collate
+from bertjax.data.batching.packing import Layout
+from bertjax.model.dropout import dropout
+from bertjax.model.dropout import random_bits as bits_at
+from bertjax.tasks import make_model
+from tests.support.batches import make_examples
+from tests.support.models import TINY
 
 SIDE = 1000
 COUNT = SIDE * SIDE
 
 
+def places(shape):
+    """The coordinates of every element."""
+    return [jnp.asarray(axis) for axis in np.indices(shape, np.int32, sparse=True)]
+
+
+def random_bits(key, shape):
+    return bits_at(key, *places(shape))
+
+
 def keep(key, rate=0.1):
-    return np.asarray(dropout(key, rate, jnp.ones((SIDE, SIDE)))) > 0
+    return np.asarray(dropout(key, rate, jnp.ones((SIDE, SIDE)), *places((SIDE, SIDE)))) > 0
 
 
 def correlation(a, b):
@@ -21,7 +36,7 @@ def correlation(a, b):
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
 def test_rate_and_expectation(rate):
-    x = np.asarray(dropout(jax.random.PRNGKey(0), rate, jnp.ones((SIDE, SIDE))))
+    x = np.asarray(dropout(jax.random.PRNGKey(0), rate, jnp.ones((SIDE, SIDE)), *places((SIDE, SIDE))))
     four_deviations = 4 * (rate * (1 - rate) / COUNT) ** 0.5
     assert abs((x == 0).mean() - rate) <= four_deviations
     assert abs(x.mean() - 1) <= four_deviations / (1 - rate) + 1e-6
@@ -59,3 +74,26 @@ def test_no_two_places_share_their_bits(shape):
 def test_typed_and_raw_keys_give_the_same_bits():
     raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
     np.testing.assert_array_equal(random_bits(raw, (5, 3)), random_bits(typed, (5, 3)))
+
+
+@pytest.mark.parametrize("rows", [[[0, 1], [2, 3]], [[2], [3, 0], [1]], [[3, 2, 1, 0]]], ids=["two", "three", "one"])
+@pytest.mark.parametrize("task", ["classification", "token_classification"])
+def test_masks_follow_examples_into_any_layout(task, rows):
+    """However examples share rows, each has the masks that it has alone in one."""
+    model = make_model(TINY, task, ("a", "b", "c"))
+    params = model.init(jax.random.PRNGKey(0))
+    examples = make_examples(4, lengths=(3, 10))
+
+    def outputs(rows):
+        """The output of each example, or of each of its tokens."""
+        layout = Layout(len(rows), 40, 4)
+        packed = collate(examples, np.arange(4), rows, layout)
+        logits = np.asarray(model.apply(params, jax.random.PRNGKey(1), packed.batch, deterministic=False).logits)
+        of_tokens = task == "token_classification"
+        ids = packed.token_sources(examples.offsets) if of_tokens else packed.example_ids
+        return logits[ids >= 0][np.argsort(ids[ids >= 0])]
+
+    alone = [[0], [1], [2], [3]]
+    # float32 sums over other numbers of terms
+    np.testing.assert_allclose(outputs(rows), outputs(alone), rtol=1e-5, atol=1e-6)
+    assert np.abs(outputs(alone) - outputs([[1], [0], [2], [3]])).max() < 1e-6, "rows in another order, too"

@@ -71,7 +71,8 @@ def packed(examples, length=24, slots=5) -> Batch:
         ids[0, start:end], positions[0, start:end], segments[0, start:end] = example, range(len(example)), i + 1
         starts[0, i], weights[0, i] = start, 1
         start = end
-    return Batch(ids, np.zeros_like(ids), positions, segments, starts, np.zeros_like(starts), weights)
+    numbers = np.arange(slots, dtype=np.int32)[None]
+    return Batch(ids, np.zeros_like(ids), positions, segments, starts, numbers, np.zeros_like(starts), weights)
 
 
 def test_parameter_tree_is_the_golden_one():

@@ -36,10 +36,13 @@ def test_a_run_of_an_earlier_version_is_resumed(stopped_run):
     changed = replace(config, early_stopping=replace(config.early_stopping, patience=5))
     with pytest.raises(RunFolderError, match=r"early_stopping\.patience was 20, now 5; --allow-changed"):
         finetune(changed, stopped_run, if_exists="resume", tracker=MemoryTracker())
+    # Dropout masks are other ones since.
+    with pytest.raises(RunFolderError, match=r"bertjax was '0\.1\.0', now .*; --allow-changed continues anyway"):
+        finetune(config, stopped_run, if_exists="resume", tracker=MemoryTracker())
     tracker = MemoryTracker()
-    result = finetune(config, stopped_run, if_exists="resume", tracker=tracker)
+    result = finetune(config, stopped_run, if_exists="resume_changed", tracker=tracker)
     assert [step for step, row in tracker.metrics if "train/grad_norm" in row] == list(range(14, 21))
     assert result.metrics["train/steps"] == 20
-    # What the earlier version reached without a stop; float32 on another processor may round otherwise.
-    assert result.metrics["train/loss"] == pytest.approx(LOSS, rel=1e-3)
+    # What the earlier version reached without a stop, but for the masks of the last steps.
+    assert result.metrics["train/loss"] == pytest.approx(LOSS, rel=5e-3)
     assert "early_stopping.patience" in json.loads((stopped_run / "config.json").read_text())

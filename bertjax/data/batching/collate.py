@@ -84,7 +84,8 @@ def collate(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
     texts = examples.kind.texts
     example_ids = np.full((layout.rows, layout.slots // texts), -1, np.int64)
     # Examples in the order of the rows; then their texts, and their tokens.
-    taken = indices[[i for row in rows for i in row]]
+    numbers = np.array([i for row in rows for i in row])
+    taken = indices[numbers]
     in_row = np.array([len(row) for row in rows])
     row = np.repeat(np.arange(len(rows)), in_row)
     place = np.arange(len(taken)) - np.repeat(np.cumsum(in_row) - in_row, in_row)
@@ -106,6 +107,7 @@ def collate(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
     )
     batch.segment_ids.reshape(-1)[target] = np.repeat(slots.ravel() + 1, text_lengths.ravel())
     batch.example_starts[row[:, None], slots] = in_row_first[:, None] + text_first
+    batch.example_numbers[row[:, None], slots] = numbers[:, None] * texts + np.arange(texts)
     weights = np.ones(len(taken), np.float32) if examples.weights is None else examples.weights[taken]
     if examples.labels_of == "tokens":
         labelled = token_labels != UNLABELLED

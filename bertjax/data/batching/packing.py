@@ -133,6 +133,7 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
         position_ids=of_tokens(batch.position_ids),
         segment_ids=np.where(segments, segments + place_at * old_slots, 0).astype(np.int32),
         example_starts=((of_slots(starts) + first_of.repeat(old_slots, axis=1)) * of_slots(filled)).astype(np.int32),
+        example_numbers=of_slots(batch.example_numbers),
         labels=jax.tree.map(of_either, batch.labels),
         example_weights=jax.tree.map(of_either, batch.example_weights),
     )

@@ -31,7 +31,7 @@ from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.resume import continue_from
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.settings.resume_rules import changes_between, check_changes
+from bertjax.training.settings.resume_rules import BEFORE_FACTS, changes_between, check_changes
 from bertjax.training.step.train_step import TrainStep, make_train_step
 from bertjax.training.train_state import TrainState
 
@@ -166,7 +166,7 @@ def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
             logger.info("%s has no checkpoint yet: the run starts again from its first step", run.folder)
             return run
         restored = checkpoints.restore(run.state)
-    changes = changes_between(restored.fingerprints, run.fingerprints)
+    changes = changes_between(BEFORE_FACTS | restored.fingerprints, run.fingerprints)
     check_changes(run.folder, changes, if_exists == "resume_changed")
     plan, validates = run.prepared.train.plan, run.prepared.validation is not None
     state, metrics = continue_from(restored, changes, run.config, plan, run.state, validates)

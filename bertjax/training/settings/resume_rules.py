@@ -102,6 +102,10 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+# What is known of a checkpoint of the version that recorded none of this.
+BEFORE_FACTS = {"bertjax": "0.1.0"}
+
+
 def rule_of(key: str) -> Rule:
     """The rule for a setting, by its dotted path, or for another fact of a run.
 

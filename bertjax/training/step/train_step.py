@@ -100,9 +100,6 @@ def make_train_step(
 
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
         rng_key = jax.random.fold_in(state.rng_key, state.step)
-        if axis_name is not None:
-            # One key on every device would draw one dropout mask on every device.
-            rng_key = jax.random.fold_in(rng_key, lax.axis_index(axis_name))
         moving, frozen = split(state.params)
         totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
 
@@ -118,7 +115,7 @@ def make_train_step(
         if accumulate == 1:
             share = share_and_grads(moving, rng_key, batch)
         else:
-            share = _accumulated(lambda key, part: share_and_grads(moving, key, part), rng_key, batch, accumulate)
+            share = _accumulated(lambda part: share_and_grads(moving, rng_key, part), batch, accumulate)
         mean_loss, grads = _sum_over(axis_name, share)
         return grads, {"loss": mean_loss}
 
@@ -151,17 +148,16 @@ def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list
     return [path for path, bad in zip(paths, np.asarray(metrics["not_finite"]), strict=True) if bad]
 
 
-def _accumulated(function: Callable[[Array, Batch], Any], rng_key: Array, batch: Batch, parts: int) -> Any:
-    """The sum of (rng_key, part) -> pytree over the parts of a batch, in the memory of one part."""
+def _accumulated(function: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
+    """The sum of part -> pytree over the parts of a batch, in the memory of one part."""
     split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
 
-    def add(sums: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
-        number, part = numbered
-        return jax.tree.map(jnp.add, sums, function(jax.random.fold_in(rng_key, number), part)), None
+    def add(sums: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, function(part)), None
 
-    shapes = jax.eval_shape(function, rng_key, jax.tree.map(lambda leaf: leaf[0], split))
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], split))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return lax.scan(add, zeros, (jnp.arange(parts), split))[0]
+    return lax.scan(add, zeros, split)[0]
 
 
 def _weighted_mean(losses: Array, weights: Array | np.ndarray, total: Array) -> Array:
