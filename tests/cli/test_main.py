@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bertjax
 from bertjax.cli.main import COMMANDS, main, run
 
 
@@ -66,7 +67,7 @@ def test_finetune_has_the_flags_that_scripts_rely_on(capsys, monkeypatch):
 def test_exit_status_of_no_command_and_version(capsys):
     assert main([]) == 2
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.endswith("0.1.0\n")
+    assert capsys.readouterr().out.endswith(f"{bertjax.__version__}\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

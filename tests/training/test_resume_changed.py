@@ -32,7 +32,7 @@ from bertjax.training.settings.options import EarlyStopping, Evaluation, Optimiz
 from bertjax.training.settings.resume_rules import RULES, changes_between, check_changes, rule_of
 from bertjax.training.train_state import TrainState
 from tests.support.models import network
-from tests.support.tracking import stop_after
+from tests.support.tracking import logged_losses, stop_after
 
 ROOT = Path(__file__).parents[2]
 INPUT = ("train_rows", "validation_rows", "test_rows", "weights", "tokenizer", "target_scale")
@@ -283,20 +283,31 @@ def test_numbers_are_learned_in_the_unit_they_began_with(tiny_model, tmp_path):
         run(config, tmp_path / "run", if_exists="resume_changed")
 
 
-def test_other_devices_are_named(config, tmp_path):
-    """Dropout masks and sums are other ones there."""
+def test_on_other_devices_a_run_goes_on_when_told_to_with_the_same_numbers(config, tmp_path):
+    """With dropout, whose masks belong to examples; sums are taken in another order, so it is named first."""
+    config = replace(config, epochs=2)
+    expected = dict(losses(run(config, tmp_path / "undisturbed")))
     run(config, tmp_path / "run", stop=6)
     words = [
         *("--model", config.model, "--train", config.data.train, "--validation", config.data.train),
-        *("--text-columns", "title", "body", "--label-column", "stars", "--leaks", "report", "--epochs", "4"),
+        *("--text-columns", "title", "body", "--label-column", "stars", "--leaks", "report", "--epochs", "2"),
         *("--max-length", "48", "--batch-size", "8", "--learning-rate", "1e-3", "--warmup", "0"),
         *("--out", str(tmp_path / "run"), "--resume"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "bertjax", "finetune", *words],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 2
+
+    def on_one_device(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bertjax", "finetune", *words, *more],
+            env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+
+    refused = on_one_device()
+    assert refused.returncode == 2
     line = r".* other settings or data: devices was '2 x cpu', now '1 x cpu'; --allow-changed continues anyway"
-    assert re.fullmatch(line, done.stderr.splitlines()[-1])
+    assert re.fullmatch(line, refused.stderr.splitlines()[-1])
+    assert on_one_device("--allow-changed").returncode == 0
+    found = dict(logged_losses(tmp_path / "run"))
+    assert list(found) == list(range(7, 13))
+    for step, loss in found.items():
+        assert loss == pytest.approx(expected[step], abs=1e-5)  # float32 sums in another order, over 6 steps of AdamW
