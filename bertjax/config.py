@@ -4,14 +4,13 @@ Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 201
 Only what changes the numbers is kept. A value that this network would compute differently is an error, never ignored.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import ConfigError
-from bertjax.storage.file_faults import file_fault
+from bertjax.storage.small_files import read_object
 
 # By transformers' names, some of which are second names of one formula.
 ACTIVATIONS = (
@@ -160,13 +159,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     Raises:
       ConfigError: the file is missing or is not a JSON object.
     """
-    path = Path(folder) / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} {file_fault(path) or f'is not valid JSON: {error}'}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a JSON object, got {type(values).__name__}")
+    values = read_object(Path(folder) / "config.json", "fetch it again", ConfigError)
+    if values is None:
+        raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout")
     return values

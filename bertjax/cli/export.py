@@ -1,6 +1,5 @@
 """`bertjax export`: a checkpoint as a folder that transformers loads."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from bertjax.cli.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import Seed
+from bertjax.storage.small_files import read_numbers
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _scores(folder: Path) -> dict[str, float]:
     """The test scores of the run that the model folder belongs to, if any."""
-    path = folder.parent / "metrics.json"
-    if folder.name != "model" or not path.is_file():
-        return {}
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = None
+    if folder.name == "model":
+        remedy = "move it away: the card then has no scores"
+        metrics = read_numbers(folder.parent / "metrics.json", remedy)
+    metrics = metrics or {}
     return {name: value for name, value in metrics.items() if name.startswith("test/")}

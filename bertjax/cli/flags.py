@@ -13,6 +13,7 @@ import tyro
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import check_ranges
+from bertjax.storage.folder_lock import check_is_folder
 
 T = TypeVar("T")
 
@@ -68,8 +69,7 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
     Raises:
       RunFolderError: it is a file, or not empty and `overwrite` is false.
     """
-    if out.exists() and not out.is_dir():
-        raise RunFolderError(f"--out {out} is a file; give a folder")
+    check_is_folder(out)
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
 

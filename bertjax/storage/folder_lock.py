@@ -6,11 +6,11 @@
 Both are removed when the lock is released. The kernel releases the lock of a process however that ends, so what a
 killed process leaves locks nothing.
 
-Between machines it holds where the file system carries `flock` to its server: NFS (version 4, or 3 with lockd), CephFS,
-GPFS, and Lustre mounted with `flock`; the server releases the lock of a machine that is gone after its lease, 90 seconds
-by default on NFS. Mounted with `nolock`, `local_lock` or `localflock`, and on most mounts of object stores, it holds
-among the processes of one machine. Where there is no `flock` at all, `filelock` makes do with the existence of the file,
-and says so.
+Between machines it holds where the file system carries `flock` to its server: NFS (version 4, or 3 with lockd),
+CephFS, GPFS, and Lustre mounted with `flock`; the server releases the lock of a machine that is gone after its lease,
+90 seconds by default on NFS. Mounted with `nolock`, `local_lock` or `localflock`, and on most mounts of object stores,
+it holds among the processes of one machine. Where there is no `flock` at all, `filelock` makes do with the existence of
+the file, and says so.
 """
 
 import json
@@ -53,7 +53,9 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
-            raise FolderInUse(f"{folder} is in use{_holder(folder)}; wait for its end, or choose another one") from None
+            raise FolderInUse(
+                f"{folder} is in use{_holder(folder)}; wait for its end, or choose another folder"
+            ) from None
         is_outermost = lock.lock_counter == 1
         if is_outermost:
             write_json(place / HOLDER, _this_process())
@@ -76,9 +78,9 @@ def check_is_folder(folder: Path) -> None:
       RunFolderError: it is a file, or a link to nothing.
     """
     if folder.is_symlink() and not folder.exists():
-        raise RunFolderError(f"{folder} is a link to {os.readlink(folder)}, which does not exist; make that folder")
+        raise RunFolderError(f"{folder} is a link to {folder.readlink()}, which does not exist; make that folder")
     if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file; --out must be a folder")
+        raise RunFolderError(f"{folder} is a file; give a folder")
 
 
 def contents(folder: Path) -> list[Path]:

@@ -139,8 +139,9 @@ def _finetune_seeds(
     finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
     if resumes:
         run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
-    diverged = _known_divergences(folder, seeds) if if_exists == "resume" else {}
-    missing = [seed for seed in seeds if seed not in finished and seed not in diverged]
+    unfinished = [seed for seed in seeds if seed not in finished]
+    diverged = _known_divergences(folder, unfinished) if if_exists == "resume" else {}
+    missing = [seed for seed in unfinished if seed not in diverged]
     new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
@@ -167,10 +168,7 @@ def _finetune_seeds(
                 context(seed, new_progress() if seed == missing[0] else NoProgress(), f"seed {seed}")
                 for seed in missing
             ]
-            with ExitStack() as held:
-                for seed in missing:
-                    held.enter_context(held_folder(seed_folder(folder, seed)))
-                outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
+            outcomes = _side_by_side(prepared, contexts)
         else:
             outcomes = _one_by_one(missing, run)
         beginning.commit()  # where every seed had ended before
@@ -201,6 +199,16 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
             logger.warning("seed %d: %s", seed, error)
             outcomes[seed] = error
     return outcomes
+
+
+def _side_by_side(
+    runs: Mapping[int, PreparedRun], contexts: Sequence[RunContext]
+) -> dict[int, FineTuneResult | Diverged]:
+    """Seed -> the result of its run, or how it diverged, for the prepared runs of seeds that are stacked."""
+    with ExitStack() as held:
+        for run in runs.values():
+            held.enter_context(held_folder(run.folder))
+        return dict(zip(runs, train_stacked(list(runs.values()), contexts), strict=True))
 
 
 def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | Diverged]) -> dict[int, str]:

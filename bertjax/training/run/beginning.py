@@ -8,9 +8,9 @@
             beginning.commit()                         the old contents go
             ...                                        train
 
-Runs, several seeds, comparisons and sweeps all begin so. A block that fails before `commit` leaves the folder as it was.
-After a kill the old contents are in the folder or in `previous/` in it (see `PreviousContents`), from where the next
-start puts them back.
+Runs, several seeds, comparisons and sweeps all begin so. A block that fails before `commit` leaves the folder as it
+was. After a kill the old contents are in the folder or in `previous/` in it (see `PreviousContents`), from where the
+next start puts them back.
 """
 
 import logging
