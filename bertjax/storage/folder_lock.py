@@ -53,9 +53,7 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
-            raise FolderInUse(
-                f"{folder} is in use{_holder(folder)}; wait for its end, or choose another folder"
-            ) from None
+            raise FolderInUse(f"{folder} is in use by {_holder(place)}; wait for its end, or choose another") from None
         is_outermost = lock.lock_counter == 1
         if is_outermost:
             write_json(place / HOLDER, _this_process())
@@ -96,6 +94,6 @@ def _holder(folder: Path) -> str:
     """Who holds the lock, where it has been written down by now."""
     try:
         holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f" by process {holder['pid']} on {holder['host']} since {holder['since']}"
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return " by another process"
+        return "another process"

@@ -37,9 +37,8 @@ CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
 _FILES = (CONFIG, METRICS, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE)
 _PARTS = {*_FILES, MODEL, CHECKPOINTS}
 _SEED = re.compile(r"seed-\d+")
-_SCRATCH = re.compile(
-    rf"\.{MODEL}-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp"
-)  # of a write that was killed
+# What a write that was killed leaves.
+_SCRATCH = re.compile(rf"\.{MODEL}-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp")
 
 IfExists = Literal["error", "resume", "resume_changed", "overwrite"]
 """What to do with a run that is in the folder; "resume_changed" continues it with other settings, rows or weights."""
