@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
     check_replaceable(parsed.out, parsed.overwrite)
-    tokenizer, stored = load_tokenizer(folder), read_config_json(folder)
-    architecture = BertConfig.from_hugging_face(stored)
+    stored = read_config_json(folder)
+    architecture, tokenizer = BertConfig.from_hugging_face(stored), load_tokenizer(folder)
     check_tokenizer(tokenizer, folder, architecture, parsed.resize_embeddings)
     model, params = from_pretrained(
         folder,

@@ -130,9 +130,7 @@ def test_a_metric_that_the_run_does_not_report_is_told_before_the_old_run_goes(c
     write(tmp_path / "old", OLD)
     misspelt = replace(config, evaluation=replace(config.evaluation, best_metric="validation/acuracy"))
     with pytest.raises(ConfigError, match="does not report 'validation/acuracy'"):
-        finetune_seeds(
-            misspelt, (0, 1), tmp_path / "old", if_exists="overwrite", new_tracker=lambda _: MemoryTracker()
-        )
+        finetune_seeds(misspelt, (0, 1), tmp_path / "old", if_exists="overwrite", new_tracker=lambda _: MemoryTracker())
     assert files_in(tmp_path / "old") == OLD
 
 
