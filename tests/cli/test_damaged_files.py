@@ -93,12 +93,8 @@ def commands(in_folder, tiny_model, reviews) -> dict[str, list[str]]:
            "--label-column", "stars", "--validation-size", "0.2", "--max-length", "48"]  # fmt: skip
     settings = flatten(parse_job(RunFlags, job, "bertjax finetune")[0].resolved())
     without_seed = {path: value for path, value in settings.items() if path != "seed"}
-    sweep = Sweep(
-        FineTuneConfig(
-            str(tiny_model), Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.2)
-        ),
-        {"optimizer.learning_rate": LogUniform(1e-4, 1e-1)},
-    )
+    table = Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.2)
+    sweep = Sweep(FineTuneConfig(str(tiny_model), table), {"optimizer.learning_rate": LogUniform(1e-4, 1e-1)})
     trial = {"number": 0, "drawn": {}, "values": {}, "status": "finished"}
     for name, values in {
         "run/config.json": settings,

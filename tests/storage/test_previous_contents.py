@@ -1,4 +1,4 @@
-"""Old contents of a folder are whole until the new ones have begun, wherever the process that replaces them is killed."""
+"""Old contents of a folder are whole until the new ones have begun, wherever their process is killed."""
 
 import itertools
 import os
