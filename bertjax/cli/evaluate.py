@@ -1,6 +1,7 @@
 """`bertjax evaluate`: a model on a labelled table."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -108,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the scores."""
     parsed = parse(Arguments, arguments, "bertjax evaluate")
     if parsed.out is not None:
-        check_replaceable(parsed.out, parsed.overwrite)
+        check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     from bertjax.evaluation.run_report import console_table
     from bertjax.inference.evaluate_table import evaluate
     from bertjax.report_pages.text_table import print_table

@@ -1,5 +1,6 @@
 """`bertjax export`: a checkpoint as a folder that transformers loads."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import Seed
 from bertjax.storage.small_files import read_numbers
+
+_WRITTEN = re.compile(r"README\.md|vocab\.txt|.+\.(json|safetensors)")  # a tokenizer has several files
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = resolve_model(parsed.model)
     if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
-    check_replaceable(parsed.out, parsed.overwrite)
+    check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     stored = read_config_json(folder)
     architecture, tokenizer = BertConfig.from_hugging_face(stored), load_tokenizer(folder)
     check_tokenizer(tokenizer, folder, architecture, parsed.resize_embeddings)

@@ -73,12 +73,17 @@ def check_is_folder(folder: Path) -> None:
     """Checks that a path is a folder, or free for one.
 
     Raises:
-      RunFolderError: it is a file, or a link to nothing.
+      RunFolderError: it, or a folder that it would be in, is a file, or a link to nothing.
+      DiskError: the operating system refuses the name.
     """
-    if folder.is_symlink() and not folder.exists():
-        raise RunFolderError(f"{folder} is a link to {folder.readlink()}, which does not exist; make that folder")
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file; give a folder")
+    with writing(folder, "choose another folder"):
+        for path in (folder, *folder.parents):
+            if path.is_dir():
+                return
+            if path.exists():
+                raise RunFolderError(f"{path} is a file; give a folder")
+            if path.is_symlink():
+                raise RunFolderError(f"{path} is a link to {path.readlink()}, which does not exist; make that folder")
 
 
 def contents(folder: Path) -> list[Path]:

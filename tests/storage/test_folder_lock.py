@@ -79,6 +79,10 @@ def _a_link_to_nothing(path: Path) -> None:
     path.symlink_to(path.parent / "gone")
 
 
+def _too_long(path: Path) -> None:
+    path.symlink_to("x" * 300)
+
+
 def _below_a_file(path: Path) -> None:
     path.parent.rmdir()
     path.parent.write_text("")
@@ -89,7 +93,8 @@ def _below_a_file(path: Path) -> None:
     [
         (_a_file, RunFolderError, "run is a file; give a folder"),
         (_a_link_to_nothing, RunFolderError, "run is a link to .*gone, which does not exist; make that folder"),
-        (_below_a_file, DiskError, "run cannot be written: Not a directory; choose another folder"),
+        (_below_a_file, RunFolderError, "in is a file; give a folder"),
+        (_too_long, DiskError, "cannot be written: File name too long; choose another folder"),
     ],
 )
 def test_what_is_no_folder(tmp_path, make, error, message):
