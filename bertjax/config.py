@@ -89,6 +89,9 @@ class BertConfig:
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown; this network has {', '.join(ACTIVATIONS)}")
+        for name in ("vocab_size", "hidden_size", "num_heads", "intermediate_size", "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_HUGGING_FACE_KEYS.get(name, name)} must be 1 or more, got {getattr(self, name)}")
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
         for name in ("hidden_dropout_rate", "attention_dropout_rate", "classifier_dropout_rate"):

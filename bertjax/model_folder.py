@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -118,6 +118,8 @@ def load_checkpoint(
     if labels is None:
         labels = stored_labels if num_labels in (None, len(stored_labels)) else _numbered_labels(num_labels)
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
+    if pooling not in (None, *get_args(Pooling)):
+        raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
     tensors = without_prefix(read_tensors(folder), drop)
     problems = _vocabulary_problems(folder, config) if vocab_size is None else []
     if vocab_size is not None and vocab_size > config.vocab_size:
@@ -279,8 +281,8 @@ def stored_max_length(stored: Mapping[str, Any]) -> int:
     Where it is not known, as many as the network has positions.
     """
     length = _settings_in(stored).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
-    if isinstance(length, bool) or not isinstance(length, int):
-        raise ConfigError(f"config.json: bertjax.max_length must be a whole number, got {length!r}")
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ConfigError(f"config.json: bertjax.max_length must be a number of tokens, got {length!r}")
     return length
 
 
@@ -312,7 +314,10 @@ def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
     """
     by_index = stored.get("id2label")
     if not by_index:
-        return _numbered_labels(stored.get("num_labels") or 2)
+        count = stored.get("num_labels") or 2
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ConfigError(f"config.json: num_labels must be a whole number, got {count!r}")
+        return _numbered_labels(count)
     try:
         indices = sorted(map(int, by_index))
         if indices != list(range(len(indices))):

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.pretrained.files import resolve_model
 
     folder = resolve_model(parsed.model)
-    if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
+    if parsed.out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
     check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     stored = read_config_json(folder)

@@ -147,3 +147,40 @@ def test_a_damaged_file_is_one_line(commands, in_folder, capsys, command, name, 
     assert path.name in said
     assert any(part in said for part in message.split("|"))
     assert names_in(in_folder) == before
+
+
+SETTINGS = {
+    "bertjax": ({"bertjax": [1]}, "bertjax must hold an object, got [1]"),
+    "task": ({"bertjax": {"task": ["a"]}}, "is unknown; there are encoder, classification"),
+    "pooling": (
+        {"bertjax": {"task": "encoder", "pooling": "maen"}},
+        "pooling 'maen' is unknown; there are pooler",
+    ),
+    "max_length": ({"bertjax": {"max_length": "abc"}}, "bertjax.max_length must be a number of tokens, got 'abc'"),
+    "negative max_length": ({"bertjax": {"max_length": -3}}, "bertjax.max_length must be a number of tokens, got -3"),
+    "reading": ({"bertjax": {"reading": [1]}}, "bertjax.reading must hold an object, got [1]"),
+    "num_labels": ({"bertjax": {"task": "classification"}, "num_labels": "2"}, "num_labels must be a whole number"),
+    "heads": ({"num_attention_heads": 0}, "num_attention_heads must be 1 or more, got 0"),
+    "width": ({"hidden_size": 0}, "hidden_size must be 1 or more, got 0"),
+    "positions": ({"max_position_embeddings": -1}, "max_position_embeddings must be 1 or more, got -1"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_a_model_with_settings_of_the_wrong_kind(commands, in_folder, capsys, changes, message):
+    path = in_folder / "finished" / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert main(commands["export"]) == 2
+    assert message in complaint(capsys.readouterr().err)
+    assert not (in_folder / "exported").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("damage", [_folder, _link_to_itself, lambda path: path.symlink_to("blobs/gone")])
+def test_a_file_of_the_tokenizer_that_cannot_be_read_is_not_left_out(commands, in_folder, capsys, name, damage):
+    path = in_folder / "finished" / "model" / name
+    path.unlink()
+    damage(path)
+    assert main(commands["export"]) == 2
+    said = complaint(capsys.readouterr().err)
+    assert f"{name} cannot be read: " in said or (name == "tokenizer.json" and "has no tokenizer that bertjax" in said)
