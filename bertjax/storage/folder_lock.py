@@ -9,11 +9,13 @@ killed process leaves locks nothing.
 Between machines it holds where the file system carries `flock` to its server: NFS (version 4, or 3 with lockd),
 CephFS, GPFS, and Lustre mounted with `flock`; the server releases the lock of a machine that is gone after its lease,
 90 seconds by default on NFS. Mounted with `nolock`, `local_lock` or `localflock`, and on most mounts of object stores,
-it holds among the processes of one machine. Where there is no `flock` at all, `filelock` makes do with the existence of
-the file, and says so.
+it holds among the processes of one machine. Where the system has no `flock`, `filelock` makes do with the existence of
+the file, and says so; where a mount refuses locks, the work goes on without one, and a warning says that.
 """
 
+import errno
 import json
+import logging
 import os
 import platform
 import time
@@ -21,12 +23,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from bertjax.errors import FolderInUse, RunFolderError, writing
 from bertjax.storage.atomic_write import write_json
 
+logger = logging.getLogger(__name__)
+
 LOCK, HOLDER = ".lock", ".lock.json"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # of a file system, or of how it is mounted
 
 
 @contextmanager
@@ -49,24 +54,36 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
         place = folder.resolve()  # blocks of one folder share its lock, whatever they call it
         missing = [path for path in (place, *place.parents) if not path.exists()]
         place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / LOCK, is_singleton=True)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise FolderInUse(f"{folder} is in use by {_holder(place)}; wait for its end, or choose another") from None
-        is_outermost = lock.lock_counter == 1
-        if is_outermost:
-            write_json(place / HOLDER, _this_process())
+        lock = _acquired(folder, FileLock(place / LOCK, is_singleton=True), wait)
+    is_outermost = lock.lock_counter <= 1
     try:
+        if is_outermost:
+            with suppress(OSError):  # on a full disk nobody is told who holds it
+                write_json(place / HOLDER, _this_process())
         yield
     finally:
-        if is_outermost:
-            for name in (HOLDER, LOCK):  # under the lock; who waits for a file that is gone opens the next one
-                (place / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            if is_outermost:
+                for name in (HOLDER, LOCK):  # under the lock; who waits for a file that is gone opens the next one
+                    (place / name).unlink(missing_ok=True)
         lock.release()
         with suppress(OSError):  # not empty: the work has begun
             for path in missing:
                 path.rmdir()
+
+
+def _acquired(folder: Path, lock: BaseFileLock, wait: bool) -> BaseFileLock:
+    """The lock once it is held; errors as `locked_folder`."""
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        holder = _holder(Path(lock.lock_file).parent)
+        raise FolderInUse(f"{folder} is in use by {holder}; wait for its end, or choose another") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s cannot be locked (%s): nothing keeps a second process out", folder, error.strerror)
+    return lock
 
 
 def check_is_folder(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The lock of a folder: among processes and threads, after a kill, in a copy, and what is left of it: nothing."""
 
+import errno
+import fcntl
 import os
 import shutil
 import threading
@@ -69,6 +71,17 @@ def test_what_was_made_goes_if_nothing_was_written(tmp_path, written):
     with locked_folder(tmp_path / "mine"):
         pass
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_mount_that_refuses_locks_is_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked_folder(tmp_path / "run"), locked_folder(tmp_path / "run"):
+        (tmp_path / "run" / "config.json").write_text("{}")
+    assert "run cannot be locked (No locks available): nothing keeps a second process out" in caplog.text
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
 def _a_file(path: Path) -> None:

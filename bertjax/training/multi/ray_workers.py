@@ -66,7 +66,10 @@ def finetune_on_workers(
     folder = Path(out).absolute()
     command = command or f"bertjax.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     with held_folder(folder):  # for all workers: one that dies gives nothing away
-        return _finetune_on_workers(config, folder, workers, if_exists, command)
+        try:
+            return _finetune_on_workers(config, folder, workers, if_exists, command)
+        finally:
+            recover(folder)  # where the last worker died before the run had begun
 
 
 def _finetune_on_workers(
