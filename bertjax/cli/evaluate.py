@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from bertjax.cli.flags import check_replaceable, parse
 from bertjax.cli.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
+from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
@@ -109,6 +111,11 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the scores."""
     parsed = parse(Arguments, arguments, "bertjax evaluate")
+    with nullcontext() if parsed.out is None else locked_folder(parsed.out):
+        return _evaluate(parsed)
+
+
+def _evaluate(parsed: Arguments) -> int:
     if parsed.out is not None:
         check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     from bertjax.evaluation.run_report import console_table

@@ -10,6 +10,7 @@ from bertjax.cli.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import Seed
+from bertjax.storage.folder_lock import locked_folder
 from bertjax.storage.small_files import read_numbers
 
 _WRITTEN = re.compile(r"README\.md|vocab\.txt|.+\.(json|safetensors)")  # a tokenizer has several files
@@ -49,6 +50,11 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the folder and the class that loads it."""
     parsed = parse(Arguments, arguments, "bertjax export")
+    with locked_folder(parsed.out):
+        return _export(parsed)
+
+
+def _export(parsed: Arguments) -> int:
     from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer, num_entries
     from bertjax.model_card import auto_class, model_card
     from bertjax.model_folder import (

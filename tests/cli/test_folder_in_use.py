@@ -27,6 +27,9 @@ COMMANDS = {
     "sweep": ["sweep", "--config", "SWEEP", "--out", "x/run"],
     "sweep --resume": ["sweep", "--config", "SWEEP", "--resume", "x/run"],
     "sync": ["sync", "x/run"],
+    "evaluate": ["evaluate", "ROWS", "MODEL", "--out", "x/run"],
+    "evaluate --overwrite": ["evaluate", "ROWS", "MODEL", "--out", "x/run", "--overwrite"],
+    "export": ["export", "MODEL", "--out", "x/run"],
 }
 
 
@@ -38,6 +41,7 @@ def words_of(tmp_path_factory, tiny_model, reviews):
     text = ["--model", str(tiny_model), "--train", str(reviews), "--text-columns", "title"]
     job = [*text, "body", "--label-column", "stars", "--validation-size", "0.2"]
     parts = {"JOB": job, "TEXT": text, "SWEEP": [str(sweep)]}
+    parts |= {"MODEL": ["--model", str(tiny_model)], "ROWS": ["--data", str(reviews)]}
     return lambda command: [word for part in command for word in parts.get(part, [part])]
 
 
