@@ -4,14 +4,13 @@ Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 201
 Only what changes the numbers is kept. A value that this network would compute differently is an error, never ignored.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import ConfigError
-from bertjax.storage.file_faults import file_fault
+from bertjax.storage.small_files import read_object
 
 # By transformers' names, some of which are second names of one formula.
 ACTIVATIONS = (
@@ -90,6 +89,9 @@ class BertConfig:
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown; this network has {', '.join(ACTIVATIONS)}")
+        for name in ("vocab_size", "hidden_size", "num_heads", "intermediate_size", "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_HUGGING_FACE_KEYS.get(name, name)} must be 1 or more, got {getattr(self, name)}")
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
         for name in ("hidden_dropout_rate", "attention_dropout_rate", "classifier_dropout_rate"):
@@ -160,13 +162,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     Raises:
       ConfigError: the file is missing or is not a JSON object.
     """
-    path = Path(folder) / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} {file_fault(path) or f'is not valid JSON: {error}'}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a JSON object, got {type(values).__name__}")
+    values = read_object(Path(folder) / "config.json", "fetch it again", ConfigError)
+    if values is None:
+        raise ConfigError(f"{folder} has no config.json; a model is a folder in Hugging Face's layout")
     return values

@@ -33,6 +33,10 @@ class RunFolderError(UserError):
     """An output folder that already holds a run, or does not hold the one to resume."""
 
 
+class FolderInUse(RunFolderError):
+    """An output folder that another process is writing."""
+
+
 class BatchError(UserError):
     """A batch that the network cannot take: an index out of range, or no tokens."""
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -107,7 +107,7 @@ def load_checkpoint(
     """`from_pretrained`, with the names of the modules that were initialised."""
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
-    saved = stored.get("bertjax", {})
+    saved = _settings_in(stored)
     task = task or stored_task(stored)
     config = replace(BertConfig.from_hugging_face(stored), execution=execution or Execution())
     row = find_task(task)
@@ -118,6 +118,8 @@ def load_checkpoint(
     if labels is None:
         labels = stored_labels if num_labels in (None, len(stored_labels)) else _numbered_labels(num_labels)
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
+    if pooling not in (None, *get_args(Pooling)):
+        raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
     tensors = without_prefix(read_tensors(folder), drop)
     problems = _vocabulary_problems(folder, config) if vocab_size is None else []
     if vocab_size is not None and vocab_size > config.vocab_size:
@@ -251,8 +253,8 @@ def _zero_pooler(config: BertConfig) -> dict[str, np.ndarray]:
 
 def stored_task(stored: Mapping[str, Any]) -> str:
     """The task that a `config.json` was saved for: as bertjax wrote it, or by transformers' class."""
-    if "task" in stored.get("bertjax", {}):
-        return str(stored["bertjax"]["task"])
+    if "task" in _settings_in(stored):
+        return str(_settings_in(stored)["task"])
     architectures = stored.get("architectures") or ["BertModel"]
     problem = stored.get("problem_type")
     if problem is None:  # transformers decides by the number of outputs
@@ -269,9 +271,7 @@ def stored_preprocessing(stored: Mapping[str, Any]) -> Preprocessing:
     Raises:
       ConfigError: the entry is no preprocessing, or has a step that bertjax lacks.
     """
-    saved = stored.get("bertjax", {})
-    if not isinstance(saved, Mapping):
-        raise ConfigError(f"config.json: bertjax must hold an object, got {saved!r}")
+    saved = _settings_in(stored)
     return Preprocessing.from_json(saved["preprocessing"]) if "preprocessing" in saved else Preprocessing()
 
 
@@ -280,14 +280,30 @@ def stored_max_length(stored: Mapping[str, Any]) -> int:
 
     Where it is not known, as many as the network has positions.
     """
-    return int(
-        stored.get("bertjax", {}).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
-    )
+    length = _settings_in(stored).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ConfigError(f"config.json: bertjax.max_length must be a number of tokens, got {length!r}")
+    return length
 
 
 def stored_reading(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by which the rows of a `config.json`'s model were read; none where it was saved without."""
-    return dict(stored.get("bertjax", {}).get("reading", {}))
+    reading = _settings_in(stored).get("reading", {})
+    if not isinstance(reading, Mapping):
+        raise ConfigError(f"config.json: bertjax.reading must hold an object, got {reading!r}")
+    return dict(reading)
+
+
+def _settings_in(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of bertjax in a `config.json`; none where another program wrote it.
+
+    Raises:
+      ConfigError: the entry is no object.
+    """
+    saved = stored.get("bertjax", {})
+    if not isinstance(saved, Mapping):
+        raise ConfigError(f"config.json: bertjax must hold an object, got {saved!r}")
+    return saved
 
 
 def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
@@ -298,7 +314,10 @@ def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
     """
     by_index = stored.get("id2label")
     if not by_index:
-        return _numbered_labels(stored.get("num_labels") or 2)
+        count = stored.get("num_labels") or 2
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ConfigError(f"config.json: num_labels must be a whole number, got {count!r}")
+        return _numbered_labels(count)
     try:
         indices = sorted(map(int, by_index))
         if indices != list(range(len(indices))):

@@ -1,7 +1,9 @@
 """`bertjax evaluate`: a model on a labelled table."""
 
 import json
+import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +12,13 @@ from bertjax.cli.flags import check_replaceable, parse
 from bertjax.cli.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
+from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.inference.evaluate_table import EvaluationResult
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -107,8 +111,13 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the scores."""
     parsed = parse(Arguments, arguments, "bertjax evaluate")
+    with nullcontext() if parsed.out is None else locked_folder(parsed.out):
+        return _evaluate(parsed)
+
+
+def _evaluate(parsed: Arguments) -> int:
     if parsed.out is not None:
-        check_replaceable(parsed.out, parsed.overwrite)
+        check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     from bertjax.evaluation.run_report import console_table
     from bertjax.inference.evaluate_table import evaluate
     from bertjax.report_pages.text_table import print_table

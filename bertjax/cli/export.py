@@ -1,6 +1,6 @@
 """`bertjax export`: a checkpoint as a folder that transformers loads."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,10 @@ from bertjax.cli.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import Seed
+from bertjax.storage.folder_lock import locked_folder
+from bertjax.storage.small_files import read_numbers
+
+_WRITTEN = re.compile(r"README\.md|vocab\.txt|.+\.(json|safetensors)")  # a tokenizer has several files
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the folder and the class that loads it."""
     parsed = parse(Arguments, arguments, "bertjax export")
+    with locked_folder(parsed.out):
+        return _export(parsed)
+
+
+def _export(parsed: Arguments) -> int:
     from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer, num_entries
     from bertjax.model_card import auto_class, model_card
     from bertjax.model_folder import (
@@ -59,11 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.pretrained.files import resolve_model
 
     folder = resolve_model(parsed.model)
-    if parsed.out.exists() and parsed.out.resolve() == folder.resolve():
+    if parsed.out.resolve() == folder.resolve():
         raise RunFolderError(f"--out {parsed.out} is the checkpoint itself; give another folder")
-    check_replaceable(parsed.out, parsed.overwrite)
-    tokenizer, stored = load_tokenizer(folder), read_config_json(folder)
-    architecture = BertConfig.from_hugging_face(stored)
+    check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
+    stored = read_config_json(folder)
+    architecture, tokenizer = BertConfig.from_hugging_face(stored), load_tokenizer(folder)
     check_tokenizer(tokenizer, folder, architecture, parsed.resize_embeddings)
     model, params = from_pretrained(
         folder,
@@ -92,8 +101,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _scores(folder: Path) -> dict[str, float]:
     """The test scores of the run that the model folder belongs to, if any."""
-    path = folder.parent / "metrics.json"
-    if folder.name != "model" or not path.is_file():
-        return {}
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = None
+    if folder.name == "model":
+        remedy = "move it away: the card then has no scores"
+        metrics = read_numbers(folder.parent / "metrics.json", remedy)
+    metrics = metrics or {}
     return {name: value for name, value in metrics.items() if name.startswith("test/")}

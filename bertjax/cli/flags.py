@@ -13,6 +13,7 @@ import tyro
 from bertjax.cli.exit_codes import ExitCode
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import check_ranges
+from bertjax.storage.folder_lock import check_is_folder, contents
 
 T = TypeVar("T")
 
@@ -62,16 +63,28 @@ def is_given(flag: str, words: Sequence[str]) -> bool:
     return any(word == f"--{flag}" or word.startswith(f"--{flag}=") for word in words)
 
 
-def check_replaceable(out: Path, overwrite: bool) -> None:
+def check_replaceable(out: Path, overwrite: bool, written: re.Pattern[str]) -> None:
     """Checks that a folder may be written, in place of the one there.
 
+    Args:
+      out: the folder.
+      overwrite: whether one that is not empty gives way.
+      written: matches the names of the files that the command writes; a folder with others is not the command's.
+
     Raises:
-      RunFolderError: it is a file, or not empty and `overwrite` is false.
+      RunFolderError: it is a file, not empty and `overwrite` is false, or holds something else.
+      DiskError: the operating system refuses the name.
     """
-    if out.exists() and not out.is_dir():
-        raise RunFolderError(f"--out {out} is a file; give a folder")
-    if out.exists() and any(out.iterdir()) and not overwrite:
+    check_is_folder(out)
+    present = contents(out)
+    if present and not overwrite:
         raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
+    foreign = [path.name for path in present if path.is_dir() or not written.fullmatch(path.name)]
+    if foreign:
+        raise RunFolderError(
+            f"--out {out} holds {min(foreign)}, which --overwrite would delete and this command does not write; choose "
+            f"another --out"
+        )
 
 
 def _one_line(boxed: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import tyro
 
+from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
-from bertjax.cli.messages import say
-from bertjax.errors import ConfigError
+from bertjax.cli.messages import complain, say
+from bertjax.errors import ConfigError, FolderInUse
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,20 @@ def main(arguments: Sequence[str]) -> int:
     folders = parse(Arguments, arguments, "bertjax sync").folders
     if not folders:
         raise ConfigError("give the folders of the runs to send (see bertjax sync --help)")
+    from bertjax.storage.folder_lock import locked_folder
     from bertjax.tracking import event_log
     from bertjax.tracking.mlflow_tracker import upload_pending
 
+    in_use = False
     for folder in folders:
-        uploaded = upload_pending(folder)
+        try:
+            with locked_folder(folder):  # a run that goes on sends its own records, from the same log
+                uploaded = upload_pending(folder)
+        except FolderInUse as error:
+            complain(str(error))
+            in_use = True
+            continue
         say(f"{folder}: {uploaded.events} records sent")
         for record, reason in uploaded.refused.items():
             say(f"{folder}: MLflow refuses {record} ({reason}); it stays in {folder / event_log.FILE}")
-    return 0
+    return ExitCode.USAGE if in_use else ExitCode.OK

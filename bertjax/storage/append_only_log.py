@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bertjax.errors import RunFolderError
+
 Entry = Mapping[str, Any]
 
 
@@ -23,17 +25,24 @@ class AppendOnlyLog:
         self._is_writable = False  # whether the file ends with a newline
 
     def lines(self, start: int = 0) -> Iterator[tuple[Entry, int]]:
-        """The complete entries from an offset in bytes to the present end, each with the offset of the next line."""
-        if not self.path.exists():
-            return
+        """The complete entries from an offset in bytes to the present end, each with the offset of the next line.
+
+        Raises:
+          RunFolderError: a line is no JSON object, or the file cannot be read.
+        """
         end = start
-        with self.path.open("rb") as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                end += len(line)
-                yield json.loads(line), end
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    end += len(line)
+                    yield self._entry(line, end), end
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RunFolderError(f"{self.path} cannot be read: {error.strerror or error}; mend or remove it") from None
 
     def entries(self) -> Iterator[Entry]:
         """Every complete entry."""
@@ -50,6 +59,18 @@ class AppendOnlyLog:
             if self._fsync:
                 os.fsync(file.fileno())
         self._is_writable = True
+
+    def _entry(self, line: bytes, end: int) -> Entry:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            fault = f"is not valid JSON ({error})"
+        else:
+            if isinstance(entry, dict):
+                return entry
+            fault = "must be a JSON object"
+        number = self.path.read_bytes()[:end].count(b"\n")
+        raise RunFolderError(f"{self.path}, line {number}: {fault}; restore the file, or remove that line")
 
     def _cut_torn_tail(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

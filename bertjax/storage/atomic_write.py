@@ -27,19 +27,35 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """Yields a scratch folder that replaces `folder` when the block ends, and is removed if the block fails.
 
+    A process that is killed leaves the old folder or the new one; in the moment between two renames, the old one beside
+    its place, under the name of the scratch folder with `old` at its end.
+
     Raises:
       DiskError: the operating system refuses to write.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # a link stays, and its target is replaced
     with writing(folder, "free some space, or choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         try:
             yield scratch
             scratch.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
+            _replace(folder, scratch)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+def _replace(folder: Path, scratch: Path) -> None:
+    """Puts a scratch folder in the place of another one, where there is one."""
+    if not folder.exists():
+        scratch.rename(folder)
+        return
+    old = scratch.with_name(f"{scratch.name}-old")
+    folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

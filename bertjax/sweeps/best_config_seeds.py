@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bertjax.errors import UserError
-from bertjax.sweeps.ledger import Ledger, Trial, run_lock
+from bertjax.storage.folder_lock import locked_folder
+from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import enter_driver_settings
 from bertjax.tracking.mlflow_store import tracking_address
@@ -48,7 +49,7 @@ def _finetune_seeds(folder: str, number: int, parent_run_id: str, cwd: str, stor
     ledger = Ledger(Path(folder))
     sweep, out = ledger.sweep(), ledger.seeds_folder(number)
     config = sweep.trial_config(ledger.trials()[number].values)
-    with run_lock(out):
+    with locked_folder(out, wait=True):  # the process of a killed driver may still be at work
         return finetune_seeds(
             config,
             sweep.seeds,

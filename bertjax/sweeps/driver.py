@@ -14,8 +14,9 @@ from typing import Any, Literal
 from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_text
+from bertjax.storage.folder_lock import check_is_folder, contents, locked_folder
 from bertjax.sweeps.best_config_seeds import train_seeds
-from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial, run_lock
+from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial, belongs_to_sweep
 from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_results
 from bertjax.sweeps.sweep_config import Sweep, to_json
 from bertjax.tracking import event_log
@@ -24,6 +25,7 @@ from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
 from bertjax.tracking.tracker import tracked_run
 from bertjax.training.multi import ray_cluster
+from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL
 
 logger = logging.getLogger(__name__)
@@ -64,14 +66,23 @@ def run_sweep(
       SweepStopped: the sweep was interrupted.
     """
     folder = Path(out).absolute()
+    with held_folder(folder, belongs_to_sweep):
+        return _run_sweep(sweep, folder, if_exists == "resume", address)
+
+
+def _run_sweep(sweep: Sweep, folder: Path, resumes: bool, address: str | None) -> Results:
+    """`run_sweep` in a folder that this process holds."""
     ledger = Ledger(folder)
-    resumes = if_exists == "resume"
     check_folder(folder, sweep, resumes)
     tracker = MlflowTracker(sweep.base.experiment)
     tracker.check(folder if resumes else None)
-    with tracked_run(tracker) as tracked, _ray_session(address, _environment(sweep)):
+    with (
+        Beginning(folder, resumes, belongs_to_sweep) as beginning,
+        tracked_run(tracker) as tracked,
+        _ray_session(address, _environment(sweep)),
+    ):
         check_resources(sweep)
-        ledger.open(sweep)
+        beginning.open(partial(ledger.open, sweep))
         if sweep.total_trials < sweep.asked_trials:
             logger.info(
                 "the space has %d points, so there are as many trials and not %d (repeat_points draws a point again)",
@@ -79,6 +90,7 @@ def run_sweep(
                 sweep.asked_trials,
             )
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
+        beginning.commit()
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)
         best = read_results(folder).best
@@ -112,7 +124,8 @@ def check_folder(folder: Path, sweep: Sweep, resume: bool) -> None:
       RunFolderError: the folder holds something else, another sweep, or nothing to resume.
     """
     if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        check_is_folder(folder)
+        if contents(folder):
             holds = "already holds a sweep; continue it with --resume" if (folder / SWEEP).exists() else "is not empty"
             raise RunFolderError(f"{folder} {holds}, or choose another --out")
         return
@@ -204,7 +217,7 @@ def _close_run(run: Path, trial: Trial) -> None:
     process is, so the lock makes this the last record.
     """
     path = run / event_log.FILE
-    with run_lock(run):
+    with locked_folder(run, wait=True):
         if not path.exists():
             return
         log = EventLog(path)

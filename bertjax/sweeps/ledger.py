@@ -10,19 +10,18 @@ Ray only schedules. A driver that is killed leaves a folder from which the next 
 report their scores again, the others resume from their own checkpoints.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import RunFolderError
 from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.atomic_write import write_json, write_text
+from bertjax.storage.small_files import read_object, read_text
 from bertjax.sweeps.sweep_config import Sweep, from_json, to_json
+from bertjax.tracking import event_log
 
 SWEEP, TRIALS, FOLDERS, SEEDS = "sweep.json", "trials.jsonl", "trials", "seeds"
 SCHEDULER = "scheduler"  # Ray's own files, removed when the sweep ends
@@ -73,12 +72,14 @@ class Ledger:
         Raises:
           RunFolderError: the folder holds no sweep, or one that this version cannot run.
         """
+        remedy = "restore it, or start the sweep again in another --out"
+        stored = read_object(self.folder / SWEEP, remedy)
+        if stored is None:
+            raise RunFolderError(f"{self.folder} holds no sweep (it has no {SWEEP})")
         try:
-            return from_json(json.loads((self.folder / SWEEP).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise RunFolderError(f"{self.folder} holds no sweep (it has no {SWEEP})") from None
-        except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
-            raise RunFolderError(f"{self.folder / SWEEP} cannot be read: {error}") from None
+            return from_json(stored)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunFolderError(f"{self.folder / SWEEP} cannot be read: {error}; {remedy}") from None
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
@@ -101,8 +102,7 @@ class Ledger:
 
     def final_failure(self, number: int) -> str | None:
         """Why a trial ended in a way that starting it again would repeat; None where it did not."""
-        note = _failure_note(self.run_folder(number))
-        return note.read_text(encoding="utf-8") if note.is_file() else None
+        return read_text(_failure_note(self.run_folder(number)), "remove it, and --resume tries the trial again")
 
     def write_final_failure(self, number: int, cause: str) -> None:
         """Called by the process of a trial."""
@@ -116,7 +116,12 @@ class Ledger:
     def _trials(self) -> dict[int, Trial]:
         trials: dict[int, Trial] = {}
         for event in self._log.entries():
-            trials[event["number"]] = _applied(trials.get(event["number"]), event)
+            try:
+                trials[event["number"]] = _applied(trials.get(event["number"]), event)
+            except (KeyError, TypeError) as error:
+                raise RunFolderError(
+                    f"{self._log.path} has a line that is no event of a trial ({error}): {dict(event)}; remove it"
+                ) from None
         return trials
 
 
@@ -124,13 +129,10 @@ def _applied(trial: Trial | None, event: Mapping[str, Any]) -> Trial:
     return Trial(**event) if trial is None else replace(trial, **event)
 
 
+def belongs_to_sweep(name: str) -> bool:
+    """Whether an entry of a sweep's folder is part of the sweep as it begins; all else there is the user's."""
+    return name in (SWEEP, TRIALS, FOLDERS, SEEDS, SCHEDULER, event_log.FILE, f".{SWEEP}.tmp")
+
+
 def _failure_note(run: Path) -> Path:
     return run.with_suffix(".failure")
-
-
-def run_lock(run: Path) -> FileLock:
-    """The lock that a process holds while it writes to a run folder.
-
-    The process of a trial may outlive its killed driver for a while, so the next driver's process waits for the lock.
-    """
-    return FileLock(run.with_suffix(".lock"))

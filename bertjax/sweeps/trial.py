@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import AssetError, DiskError, Diverged, Stopped, UserError
+from bertjax.errors import AssetError, DiskError, Diverged, FolderInUse, Stopped, UserError
 from bertjax.storage.append_only_log import AppendOnlyLog
-from bertjax.sweeps.ledger import Ledger, Trial, run_lock
+from bertjax.storage.folder_lock import locked_folder
+from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
@@ -26,7 +27,7 @@ COST, METRIC, SCORE = "cost", "metric", "score"
 WORST_COST = 1e30  # of a trial without an evaluation; infinity would make NaN of a scheduler's percentiles
 
 _SECONDS_TO_CLOSE = 600
-_MACHINE_TROUBLE = (Stopped, DiskError, AssetError)  # what may go better in the next attempt
+_MACHINE_TROUBLE = (Stopped, DiskError, AssetError, FolderInUse)  # what may go better in the next attempt
 _REPORTED = "reported.json"  # in Ray's checkpoint of a trial: the number of evaluations that Ray has received
 
 
@@ -43,7 +44,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(_SECONDS_TO_CLOSE)
     ledger, number = Ledger(Path(folder)), suggestion["number"]
     sweep, run = ledger.sweep(), ledger.run_folder(number)
-    with run_lock(run):
+    with locked_folder(run, wait=True):  # the process of a killed driver may still be at work
         reporter = TuneReporter(sweep.best_metric, sweep.evaluations_per_trial, _count_in_checkpoint())
         for step, metrics in read_evaluations(run, sweep.best_metric):
             reporter.add(step, metrics)

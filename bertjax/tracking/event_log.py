@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
+from bertjax.errors import RunFolderError
 from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.append_only_log import Entry as Event
 
@@ -31,7 +32,11 @@ class EventLog:
     """
 
     def __init__(self, path: Path):
-        """Reads the log in a file, or begins one."""
+        """Reads the log in a file, or begins one.
+
+        Raises:
+          RunFolderError: the file is damaged.
+        """
         self.path = path
         self.identity: dict[str, str] = {}
         self.status: str | None = None
@@ -41,7 +46,13 @@ class EventLog:
         self._sent_bytes = 0
         self._last_steps: dict[str, int] = {}
         for entry in self._log.entries():
-            self._apply(entry)
+            try:
+                self._apply(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                raise RunFolderError(
+                    f"{path} has a line that is no event of a run ({type(error).__name__}: {error}): {dict(entry)}; "
+                    f"restore the file, or remove that line"
+                ) from None
 
     def record(self, event: Event) -> None:
         """Appends an event."""

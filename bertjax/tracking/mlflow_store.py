@@ -6,7 +6,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -124,7 +124,13 @@ class MlflowStore:
             experiment_id = existing.experiment_id if existing else self.client.create_experiment(experiment)
             runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
             run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
-            self._describe(run, params, tags)
+            try:
+                self._describe(run, params, tags)
+            except Exception:
+                if not runs:  # or it would be shown as running for ever
+                    with suppress(Exception):
+                        self.client.delete_run(run.info.run_id)
+                raise
             return run.info.run_id
 
     def update_run(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:

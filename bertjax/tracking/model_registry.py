@@ -70,8 +70,11 @@ def _alternatives(client: Any, name: str) -> str:
     models = {model.name: model for model in client.search_registered_models()}
     if name not in models:
         return f"which has {', '.join(sorted(models)) or 'no models'}"
+    versions = [int(each.version) for each in client.search_model_versions(f"name = '{name}'")]
+    if not versions:
+        return f"where {name} has no version yet; a run with --register {name} makes one"
     aliases = ", ".join(f"@{alias} (version {version})" for alias, version in sorted(models[name].aliases.items()))
-    return f"where {name} has {aliases or 'no aliases'} and versions up to {models[name].latest_versions[-1].version}"
+    return f"where {name} has {aliases or 'no aliases'} and versions up to {max(versions)}"
 
 
 def _download(store: MlflowStore, version: Any) -> Path:

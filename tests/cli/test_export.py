@@ -93,6 +93,22 @@ def test_pooling_that_transformers_lacks(tiny_model, tmp_path, capsys):
 def test_overwrite_replaces_a_folder(tiny_model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old").write_text("")
+    (out / "old.json").write_text("")
     assert main(["export", "--model", str(tiny_model), "--out", str(out), "--overwrite"]) == 0
-    assert not (out / "old").exists()
+    assert not (out / "old.json").exists()
+
+
+@pytest.mark.parametrize("out", [".", "run", "run/"])
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_overwrite_deletes_nothing_that_the_command_does_not_write(
+    tiny_model, reviews, in_folder, capsys, command, out
+):
+    """A run, a project, a home directory."""
+    for folder in (in_folder, in_folder / "run"):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "metrics.json").write_text("{}")
+    rows = ["--data", str(reviews)] if command == "evaluate" else []
+    before = sorted(in_folder.rglob("*"))
+    assert main([command, "--model", str(tiny_model), *rows, "--out", out, "--overwrite"]) == 2
+    assert "holds checkpoints, which --overwrite would delete" in complaint(capsys.readouterr().err)
+    assert sorted(in_folder.rglob("*")) == before

@@ -4,7 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,22 @@ def printed(code: str, env: Mapping[str, str] | None = None) -> str:
     done = run_python("-c", code, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that writes a folder, as far as its lock tells; it is killed at the end."""
+    code = (
+        "import sys, time; from pathlib import Path; from bertjax.storage.folder_lock import locked_folder\n"
+        "with locked_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def complaint(stderr: str) -> str:

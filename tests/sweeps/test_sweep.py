@@ -16,8 +16,9 @@ import pytest
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.storage.folder_lock import locked_folder
 from bertjax.sweeps.driver import _close_run, check_folder, run_sweep
-from bertjax.sweeps.ledger import Ledger, Trial, run_lock
+from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.results.sweep_results import read_results
 from bertjax.sweeps.search_space import Choice, Grid, LogUniform
 from bertjax.sweeps.sweep_config import Sweep
@@ -132,7 +133,7 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     began = threading.Event()
 
     def process():
-        with run_lock(run):
+        with locked_folder(run):
             began.set()
             time.sleep(0.3)
             EventLog(run / event_log.FILE).record({"status": "FAILED", "time_ms": 0})

@@ -14,8 +14,10 @@ from mlflow import MlflowClient
 
 from bertjax.cli.main import main
 from bertjax.errors import ConfigError
+from bertjax.tracking.mlflow_store import MlflowStore
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Dataset
+from tests.support.tracking import runs_of
 
 
 def started(folder, params=None, **options):
@@ -199,3 +201,15 @@ def test_a_store_that_does_not_answer(in_folder, monkeypatch):
             with pytest.raises(ConfigError, match=r"MLflow at http://127.0.0.1:\d+ does not answer; start it, or set "):
                 MlflowTracker("questions").connect()
     assert list(in_folder.iterdir()) == []
+
+
+def test_a_run_that_is_refused_as_it_begins_is_not_shown_as_running(in_store, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise ConfigError("MLflow refuses")
+
+    store = MlflowStore(f"sqlite:///{in_store}/mlflow.db")
+    store.connect()
+    monkeypatch.setattr(store, "_describe", refuse)
+    with pytest.raises(ConfigError, match="MLflow refuses"):
+        store.find_or_create_run("bertjax", "run", "key", {}, {})
+    assert runs_of(in_store)[1] == []

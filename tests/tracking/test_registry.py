@@ -157,3 +157,10 @@ def test_mlflow_serves_every_kind_of_answer(tiny_model, tmp_path, task, row):
     served = mlflow.pyfunc.load_model(str(tmp_path / "served")).predict(pd.DataFrame([row]))
     plain = row["text"] if len(row) == 1 else tuple(row.values())
     assert served.to_dict("records") == Predictor.load(folder)([plain])
+
+
+def test_a_registered_model_without_a_version_is_told_so(in_store):
+    MlflowClient(f"sqlite:///{in_store}/mlflow.db").create_registered_model("empty")
+    for address in ("models:/empty@champion", "models:/empty/1"):
+        with pytest.raises(AssetError, match=r"where empty has no version yet; a run with --register empty makes one"):
+            resolve_model(address)

@@ -81,7 +81,7 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
 
     def one_diverges(run, context):
         if run.config.seed == 0:
-            run.folder.mkdir()
+            (run.folder / "config.json").write_text("{}")
             raise Diverged("too high a rate")
         return train_and_evaluate(run, context)
 

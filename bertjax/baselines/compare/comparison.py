@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bertjax.baselines.compare.comparison_report import render_comparison
@@ -27,12 +28,20 @@ from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
-from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
+from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.prepare import prepare
-from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, RESUMES, IfExists, check_folder
+from bertjax.training.run.run_folder import (
+    CONFIG,
+    METRICS,
+    REPORT,
+    RESUMES,
+    IfExists,
+    belongs_to_run,
+    check_folder,
+)
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -67,6 +76,20 @@ def compare(
     require(bool(seeds) and len(set(seeds)) == len(seeds), "seeds must be distinct, one or more", list(seeds))
     config, out = replace(config.resolved(), seed=0), Path(out)
     _check_names(config, out)
+    with held_folder(out, _belongs):
+        return _compare(config, frameworks, seeds, out, if_exists, keep_models, new_tracker)
+
+
+def _compare(
+    config: FineTuneConfig,
+    frameworks: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    if_exists: IfExists,
+    keep_models: bool,
+    new_tracker: Callable[[str | None], Tracker] | None,
+) -> Summary:
+    """`compare` in a folder that this process holds."""
     check_folder(out, flatten(config), if_exists)
     new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
     tracker = new_tracker(None)
@@ -77,9 +100,10 @@ def compare(
         _check_labels(out, runs, labels)
 
     settings = {**flatten(config), "frameworks": list(frameworks), "seeds": list(seeds)}
-    with tracked_run(tracker) as tracked:
-        _open(out, config, resumes=if_exists in RESUMES)
+    with Beginning(out, if_exists in RESUMES, _belongs) as beginning, tracked_run(tracker) as tracked:
+        beginning.open(partial(_write_config, out, config, if_exists))
         parent = tracked.tracker.start(out.name, settings, out, describe_environment())
+        beginning.commit()
         results: list[RunResult] = []
         failures: list[Failure] = []
         for framework, seed in runs:
@@ -126,17 +150,15 @@ def _check_labels(out: Path, runs: Sequence[tuple[str, int]], labels: tuple[str,
             )
 
 
-def _open(out: Path, config: FineTuneConfig, resumes: bool) -> None:
-    """Makes the folder ready; deletes the files of a comparison that is overwritten."""
-    out.mkdir(parents=True, exist_ok=True)
-    if resumes:
-        return
-    for path in out.iterdir():
-        if path.name.rsplit("-", 1)[0] in FRAMEWORKS:
-            shutil.rmtree(path)
-    for name in (METRICS, REPORT, event_log.FILE, CONFIG):
-        (out / name).unlink(missing_ok=True)
-    write_json(out / CONFIG, flatten(config))
+def _belongs(name: str) -> bool:
+    """Whether an entry of the folder is part of a comparison, or of a run that one may replace."""
+    return belongs_to_run(name) or name.rsplit("-", 1)[0] in FRAMEWORKS
+
+
+def _write_config(out: Path, config: FineTuneConfig, if_exists: IfExists) -> None:
+    """Writes the settings of a new comparison; one that is resumed keeps its own."""
+    if if_exists not in RESUMES:
+        write_json(out / CONFIG, flatten(config))
 
 
 def _run(out: Path, framework: str, seed: int, keep_model: bool) -> RunResult | Failure:

@@ -24,6 +24,7 @@ from bertjax.model_folder import save_pretrained
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import predict
 from bertjax.settings import override
+from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_evaluator
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.run_folder import stored_settings
@@ -41,7 +42,8 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("bertjax").setLevel(logging.INFO)
     try:
         config = replace(override(FineTuneConfig(), stored_settings(out)), seed=seed)
-        run(out, framework, config, keep_model="--keep-model" in arguments)
+        with locked_folder(run_folder(out, framework, seed)):  # it may outlive a comparison that is killed
+            run(out, framework, config, keep_model="--keep-model" in arguments)
     except Exception as error:
         write_error(run_folder(out, framework, seed), f"{type(error).__name__}: {' '.join(str(error).split())}")
         if isinstance(error, UserError):

@@ -7,16 +7,18 @@ log.txt       output of the process
 model/        the trained model, with `keep_models`
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
-from bertjax.errors import RunFolderError
+from bertjax.errors import RunFolderError, first_line
 from bertjax.storage.atomic_write import write_json, write_text
+from bertjax.storage.small_files import read_object, read_text
 
 _ARRAYS = ("losses", "answers", "offsets")
+_REMEDY = "delete the folder, and --resume runs it again"
 RESULT, ARRAYS, ERROR, LOG, MODEL = "result.json", "arrays.npz", "error.txt", "log.txt", "model"
 
 
@@ -90,7 +92,8 @@ def write_error(folder: Path, line: str) -> None:
 
 def read_error(folder: Path) -> str | None:
     """Why a run failed; None where it did not."""
-    return (folder / ERROR).read_text(encoding="utf-8").strip() if (folder / ERROR).is_file() else None
+    line = read_text(folder / ERROR, _REMEDY)
+    return None if line is None else line.strip()
 
 
 def read_result(folder: Path) -> RunResult | None:
@@ -99,14 +102,11 @@ def read_result(folder: Path) -> RunResult | None:
     Raises:
       RunFolderError: files that cannot be read.
     """
-    if not (folder / RESULT).is_file():
+    values = read_object(folder / RESULT, _REMEDY)
+    if values is None:
         return None
     try:
-        values = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         with np.load(folder / ARRAYS) as arrays:
             return RunResult(**values | {"labels": tuple(values["labels"])}, **{name: arrays[name] for name in _ARRAYS})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(
-            f"{folder} holds a result that cannot be read ({str(error).splitlines()[0]}); delete the folder, and "
-            f"--resume runs it again"
-        ) from None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+        raise RunFolderError(f"{folder} holds a result that cannot be read ({first_line(error)}); {_REMEDY}") from None

@@ -135,20 +135,24 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: Be
 
 def _stored(folder: Path) -> dict[str, Any]:
     """The content of a tokenizer's files, by name."""
-    return {name: _read(folder / name) for name in _FILES if (folder / name).is_file()}
+    paths = {name: folder / name for name in _FILES}
+    # A link to nothing is a file that was lost, as a hub's cache has them where it was cleaned.
+    return {name: _read(path) for name, path in paths.items() if path.exists() or path.is_symlink()}
 
 
 def _read(path: Path) -> Any:
     """The content of a file: of JSON, or the lines of a vocabulary."""
-    fault = file_fault(path)
-    if fault:
-        raise CheckpointError(f"{path} {fault}")
     try:
+        fault = file_fault(path)
+        if fault:
+            raise CheckpointError(f"{path} {fault}")
         text = path.read_bytes().decode("utf-8")
         if path.suffix != ".json":
             return [line.rstrip() for line in text.split("\n")]  # as the tokenizers library reads them
         content = json.loads(text)
-    except ValueError as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}; fetch it again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is no file of a tokenizer: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no file of a tokenizer: it must hold a JSON object")

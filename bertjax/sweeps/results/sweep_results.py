@@ -1,6 +1,5 @@
 """The results of a sweep, read from its folder alone: while it runs, after it was killed, or when it is done."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,7 @@ from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import read_evaluations
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.multi.multi_seed import read_scores
-from bertjax.training.run.run_folder import METRICS
+from bertjax.training.run.run_folder import read_metrics
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 _TREES = 200
@@ -94,8 +93,7 @@ def _result(
     curve = tuple((step, metrics[best_metric.metric_of(metrics) or ""]) for step, metrics in evaluations)
     costs = [best_metric.cost(metrics) for _, metrics in evaluations]
     finite_costs = [cost if cost is not None and np.isfinite(cost) else np.inf for cost in costs]
-    path = ledger.run_folder(trial.number) / METRICS
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    metrics = read_metrics(ledger.run_folder(trial.number)) or {}
     cost = min(finite_costs, default=np.inf)
     best = curve[finite_costs.index(cost)][1] if np.isfinite(cost) else None
     return TrialResult(trial, curve, best, cost, metrics)

@@ -6,9 +6,9 @@ OUT/seed-0/diverged.txt  why a seed has no result, and would have none in anothe
 OUT/metrics.json    mean and standard deviation over the seeds, written last
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,14 @@ from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
+from bertjax.storage.small_files import read_text
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
+from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
@@ -107,6 +109,22 @@ def finetune_seeds(
     if several_processes():
         raise ConfigError("several processes share one run, and several seeds are several; start each seed by itself")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
+    with held_folder(folder):
+        return _finetune_seeds(config, seeds, folder, stack, if_exists, command, new_tracker, new_progress, should_stop)
+
+
+def _finetune_seeds(
+    config: FineTuneConfig,
+    seeds: Sequence[int],
+    folder: Path,
+    stack: bool,
+    if_exists: IfExists,
+    command: str | None,
+    new_tracker: Callable[[str | None], Tracker] | None,
+    new_progress: Callable[[], Progress],
+    should_stop: Callable[[], bool],
+) -> SeedsResult:
+    """`finetune_seeds` in a folder that the caller holds."""
     settings = flatten(config) | {"seeds": list(seeds)}
     del settings["seed"]
     resumes = if_exists in run_folder.RESUMES
@@ -119,36 +137,41 @@ def finetune_seeds(
         return prepare_run(replace(config, seed=seed), own, "error" if is_new else if_exists)
 
     finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
-    diverged = _known_divergences(folder, seeds) if if_exists == "resume" else {}
-    missing = [seed for seed in seeds if seed not in finished and seed not in diverged]
+    if resumes:
+        run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
+    unfinished = [seed for seed in seeds if seed not in finished]
+    diverged = _known_divergences(folder, unfinished) if if_exists == "resume" else {}
+    missing = [seed for seed in unfinished if seed not in diverged]
     new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
     prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
-    with tracked_run(tracker) as tracked:
+    with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
         environment = describe_environment() | {"command": with_variables(repeat)}
-        run_folder.open_folder(folder, settings, resumes, environment)
+        beginning.open(partial(run_folder.write_start, folder, settings, environment))
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
 
         def context(seed: int, progress: Progress, name: str = "") -> RunContext:
             repeat = f"{command} --seed {seed}" if command else None
-            return RunContext(repeat, new_tracker(parent), progress, should_stop, name)
+            return RunContext(repeat, new_tracker(parent), progress, should_stop, name, beginning.commit)
 
         def run(seed: int) -> FineTuneResult:
             logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
-            run = prepared.pop(seed) if seed in prepared else prepare_seed(seed)
-            return train_and_evaluate(run, context(seed, new_progress()))
+            with held_folder(seed_folder(folder, seed)):
+                run = prepared.pop(seed) if seed in prepared else prepare_seed(seed)
+                return train_and_evaluate(run, context(seed, new_progress()))
 
         if stack and missing:
             contexts = [
                 context(seed, new_progress() if seed == missing[0] else NoProgress(), f"seed {seed}")
                 for seed in missing
             ]
-            outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
+            outcomes = _side_by_side(prepared, contexts)
         else:
             outcomes = _one_by_one(missing, run)
+        beginning.commit()  # where every seed had ended before
         failures = diverged | _recorded_divergences(folder, outcomes)
         ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
         runs = {seed: ended[seed] for seed in seeds if seed in ended}
@@ -178,6 +201,16 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
     return outcomes
 
 
+def _side_by_side(
+    runs: Mapping[int, PreparedRun], contexts: Sequence[RunContext]
+) -> dict[int, FineTuneResult | Diverged]:
+    """Seed -> the result of its run, or how it diverged, for the prepared runs of seeds that are stacked."""
+    with ExitStack() as held:
+        for run in runs.values():
+            held.enter_context(held_folder(run.folder))
+        return dict(zip(runs, train_stacked(list(runs.values()), contexts), strict=True))
+
+
 def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | Diverged]) -> dict[int, str]:
     """Seed -> how it diverged, after a note of that in the folder of its run."""
     diverged = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
@@ -188,8 +221,9 @@ def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | 
 
 def _known_divergences(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
     """Seed -> how it diverged in an earlier start."""
-    notes = {seed: seed_folder(folder, seed) / _DIVERGED for seed in seeds}
-    diverged = {seed: note.read_text(encoding="utf-8") for seed, note in notes.items() if note.is_file()}
+    remedy = "remove it, and --resume tries the seed again"
+    notes = {seed: read_text(seed_folder(folder, seed) / _DIVERGED, remedy) for seed in seeds}
+    diverged = {seed: note for seed, note in notes.items() if note is not None}
     for seed, cause in diverged.items():
         logger.warning("seed %d diverged in an earlier start and is not tried again: %s", seed, cause)
     return diverged
@@ -213,8 +247,10 @@ def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float
 
 def _finished(folder: Path) -> Mapping[str, float] | None:
     """The metrics of a run that has ended; None where it has not."""
-    path = folder / run_folder.METRICS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    metrics = run_folder.read_metrics(folder)
+    if metrics is not None and "train/seconds" not in metrics:
+        raise RunFolderError(f"{folder / run_folder.METRICS} has no train/seconds; move it away and --resume the runs")
+    return metrics
 
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:

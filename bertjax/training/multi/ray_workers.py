@@ -19,13 +19,14 @@ from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run import run_folder
-from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.beginning import held_folder, recover
+from bertjax.training.run.finetuning import finetune_in
 from bertjax.training.run.run_folder import IfExists
-from bertjax.training.run.training_session import FineTuneResult
+from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
 
-_MISTAKE, _STARTED = "mistake", "begun"
+_MISTAKE, _STARTED, _BEGUN = "mistake", "started", "begun"  # notes: of a user's mistake, the workers, the run
 
 
 class _Job(NamedTuple):
@@ -62,16 +63,29 @@ def finetune_on_workers(
       ConfigError: no cluster at the address, or more workers than this machine has room for.
       WorkerError: workers died more often than `workers.max_failures` allows.
     """
+    folder = Path(out).absolute()
+    command = command or f"bertjax.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
+    with held_folder(folder):  # for all workers: one that dies gives nothing away
+        try:
+            return _finetune_on_workers(config, folder, workers, if_exists, command)
+        finally:
+            recover(folder)  # where the last worker died before the run had begun
+
+
+def _finetune_on_workers(
+    config: FineTuneConfig, folder: Path, workers: Workers, if_exists: IfExists, command: str
+) -> FineTuneResult:
+    """`finetune_on_workers` in a folder that this process holds."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.v2.jax import JaxTrainer
 
-    folder = Path(out).absolute()
     run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
+    if if_exists in run_folder.RESUMES:
+        run_folder.check_resumable(folder)
     MlflowTracker(config.experiment).check(folder if if_exists in run_folder.RESUMES else None)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
-    command = command or f"bertjax.finetune_on_workers({config!r}, {str(out)!r}, {workers!r})"
     variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Ray may still write into it when the run is over.
@@ -138,7 +152,7 @@ def _work(settings: dict[str, Any]) -> FineTuneResult | None:
     logging.getLogger("bertjax").setLevel(logging.INFO if rank == 0 else logging.ERROR)
     is_restart = _join_workers(job, rank, count)
     try:
-        result = _run(job, is_restart)
+        result = _run(job, rank, is_restart)
     except UserError as mistake:
         (job.notes / _MISTAKE).write_text(str(mistake), encoding="utf-8")
         raise
@@ -164,14 +178,18 @@ def _join_workers(job: _Job, rank: int, count: int) -> bool:
     return bool(is_restart)
 
 
-def _run(job: _Job, is_restart: bool) -> FineTuneResult:
+def _run(job: _Job, rank: int, is_restart: bool) -> FineTuneResult:
     """The run; after a failure from its last checkpoint, or from its beginning where there is none."""
     from bertjax.training.loop.progress import LineProgress
 
-    if_exists = job.if_exists
+    if_exists, begun = job.if_exists, job.notes / _BEGUN
     if is_restart and if_exists not in run_folder.RESUMES:
-        if_exists = "resume" if run_folder.has_checkpoint(job.folder) else "overwrite"
-    return finetune(job.config, job.folder, if_exists=if_exists, command=job.command, progress=LineProgress())
+        # Before it had begun, a checkpoint in the folder is that of a run which it was to replace.
+        if_exists = "resume" if begun.exists() and run_folder.has_checkpoint(job.folder) else "overwrite"
+    if rank == 0:
+        recover(job.folder)
+    context = RunContext(job.command, progress=LineProgress(), begun=begun.touch)
+    return finetune_in(job.folder, job.config, if_exists, context)
 
 
 def _free_port() -> int:

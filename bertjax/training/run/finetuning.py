@@ -1,17 +1,19 @@
 """Fine-tuning: prepare the run, compile the step, train, evaluate the test rows, write the results."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
+from bertjax.errors import ConfigError
 from bertjax.prediction.devices import is_first_process
 from bertjax.prediction.predict import Forward
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.fit import fit
 from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.run.beginning import held_folder
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
-from bertjax.training.run.run_folder import RESUMES, IfExists
+from bertjax.training.run.run_folder import RESUMES, IfExists, default_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.step.compiled_step import CompiledTrainStep
@@ -44,19 +46,29 @@ def finetune(
       The folder, its metrics and its report.
 
     Raises:
-      UserError: a mistake in the input or the folder; nothing has been written then.
+      UserError: a mistake in the input or the folder, or another process has the folder; nothing has been written then,
+        and nothing of the run that was to be replaced is lost.
       Interrupted: `should_stop` returned True.
       Diverged: too many steps in a row were not finite.
     """
-    tracker = tracker or MlflowTracker(config.experiment)
-    if is_first_process():
-        tracker.check(Path(out) if out is not None and if_exists in RESUMES else None)
+    if if_exists in RESUMES and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    folder = Path(out) if out is not None else default_folder(config)
     context = RunContext(command, tracker, progress or NoProgress(), should_stop)
-    return train_and_evaluate(prepare_run(config, out, if_exists), context)
+    with held_folder(folder) if is_first_process() else nullcontext():
+        return finetune_in(folder, config, if_exists, context)
+
+
+def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, context: RunContext) -> FineTuneResult:
+    """`finetune` in a folder that the caller holds."""
+    tracker = context.tracker or MlflowTracker(config.experiment)
+    if is_first_process():
+        tracker.check(folder if if_exists in RESUMES else None)
+    return train_and_evaluate(prepare_run(config, folder, if_exists), context._replace(tracker=tracker))
 
 
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
-    """Trains a prepared run and evaluates it; arguments and errors are those of `finetune`."""
+    """Trains a prepared run, whose folder the caller holds; other arguments and errors are those of `finetune`."""
     model = run.prepared.model
     # It compiles while the tracker connects.
     train_step = CompiledTrainStep(run.devices, model, run.step, run.state, run.batch_shapes())

@@ -156,6 +156,8 @@ def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: I
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     if is_first_process():
         run_folder.check_folder(folder, flatten(config), if_exists)
+        if if_exists in run_folder.RESUMES:
+            run_folder.check_resumable(folder)
     return folder
 
 
@@ -163,7 +165,9 @@ def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
     """The run at its newest checkpoint; at its first step where it was killed before it had one."""
     with run.open_checkpoints() as checkpoints:
         if checkpoints.latest_step is None and not several_processes():
-            logger.info("%s has no checkpoint yet: the run starts again from its first step", run.folder)
+            trained = run_folder.trained_steps(run.folder)
+            found = f"no checkpoint, though it has trained {trained} steps" if trained else "no checkpoint yet"
+            logger.info("%s has %s: the run starts again from its first step", run.folder, found)
             return run
         restored = checkpoints.restore(run.state)
     changes = changes_between(BEFORE_FACTS | restored.fingerprints, run.fingerprints)

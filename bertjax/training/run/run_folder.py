@@ -12,9 +12,8 @@ report.html     the same as a page
 Several seeds have a folder each, `seed-0/` and so on; the folder around them has their mean and standard deviation.
 """
 
-import json
 import logging
-import shutil
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +21,10 @@ from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
 from bertjax.storage.atomic_write import write_json
+from bertjax.storage.folder_lock import check_is_folder, contents
+from bertjax.storage.small_files import read_numbers, read_object
 from bertjax.tracking import event_log
+from bertjax.tracking.event_log import EventLog
 from bertjax.training.run.environment import package_versions
 from bertjax.training.settings.finetune_config import FineTuneConfig, of_this_version
 from bertjax.training.settings.resume_rules import changes_between, check_changes
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
 CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
+
+_FILES = (CONFIG, METRICS, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE)
+_PARTS = {*_FILES, MODEL, CHECKPOINTS}
+_SEED = re.compile(r"seed-\d+")
+# What a write that was killed leaves.
+_SCRATCH = re.compile(rf"\.{MODEL}-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp")
 
 IfExists = Literal["error", "resume", "resume_changed", "overwrite"]
 """What to do with a run that is in the folder; "resume_changed" continues it with other settings, rows or weights."""
@@ -56,11 +64,10 @@ def check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists)
     Raises:
       RunFolderError: the folder holds another run, files that are no run, or nothing to resume.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file; --out must be a folder")
+    check_is_folder(folder)
     if if_exists in RESUMES:
         check_changes(folder, changes_between(stored_settings(folder), settings), if_exists == "resume_changed")
-    elif folder.exists() and any(folder.iterdir()):
+    elif contents(folder):
         if not (folder / CONFIG).is_file():
             raise RunFolderError(f"{folder} holds files that are no run; choose another --out")
         if if_exists != "overwrite":
@@ -80,33 +87,72 @@ def seed_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-def open_folder(folder: Path, settings: Mapping[str, Any], resumes: bool, environment: Mapping[str, Any]) -> None:
-    """Prepares the folder of a run that `check_folder` allowed; the files of an overwritten run go.
+def belongs_to_run(name: str) -> bool:
+    """Whether an entry of a run folder is part of the run, or of several seeds' runs; all else there is the user's.
 
-    The environment of this start, and its package versions, are added to those of earlier starts.
+    >>> belongs_to_run("seed-12"), belongs_to_run("seed-words.txt"), belongs_to_run(".model-x1y2")
+    (True, False, True)
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resumes:
-        for name in (METRICS, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE, CONFIG):
-            (folder / name).unlink(missing_ok=True)
-        for path in (folder / CHECKPOINTS, folder / MODEL, *folder.glob("seed-*")):
-            shutil.rmtree(path, ignore_errors=True)
+    return name in _PARTS or any(pattern.fullmatch(name) for pattern in (_SEED, _SCRATCH))
+
+
+def write_start(folder: Path, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+    """Writes the settings of a run, and adds the environment of this start to those of earlier ones."""
+    starts = earlier_starts(folder)
     write_json(folder / CONFIG, settings)
-    earlier = folder / ENVIRONMENT
-    starts = json.loads(earlier.read_text(encoding="utf-8"))["starts"] if earlier.is_file() else []
-    write_json(earlier, {"starts": [*starts, {**environment, "packages": package_versions()}]})
+    write_json(folder / ENVIRONMENT, {"starts": [*starts, {**environment, "packages": package_versions()}]})
+
+
+def earlier_starts(folder: Path) -> list[dict[str, Any]]:
+    """The environment of each earlier start of the run in a folder.
+
+    Raises:
+      RunFolderError: the file of them is damaged.
+    """
+    path = folder / ENVIRONMENT
+    remedy = "move it away: the run goes on, and the record of what its earlier starts ran on begins anew"
+    stored = read_object(path, remedy)
+    starts = [] if stored is None else stored.get("starts")
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise RunFolderError(f"{path} must hold a list of starts; {remedy}")
+    return starts
+
+
+def read_metrics(folder: Path) -> dict[str, float] | None:
+    """The metrics of the finished run in a folder; None where it has not finished.
+
+    Raises:
+      RunFolderError: they are damaged.
+    """
+    return read_numbers(folder / METRICS, "restore it, or move it away and --resume the run, which writes it again")
+
+
+def check_resumable(folder: Path) -> None:
+    """Checks that all files of a run that its next start reads can be read, and that it has not lost its checkpoints.
+
+    Raises:
+      RunFolderError: one is damaged, or a finished run has no checkpoint, from which alone it could go on.
+    """
+    earlier_starts(folder)
+    if read_metrics(folder) is not None and not has_checkpoint(folder):
+        raise RunFolderError(
+            f"{folder} holds a finished run without a checkpoint to go on from; replace it with --overwrite, or choose "
+            f"another --out"
+        )
+
+
+def trained_steps(folder: Path) -> int:
+    """The steps that the run in a folder has trained by its event log; 0 where it has none."""
+    return max(0, EventLog(folder / event_log.FILE).last_step("train/loss"))
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:
     """The flat settings of the run in a folder.
 
     Raises:
-      RunFolderError: it holds none.
+      RunFolderError: it holds none, or they are damaged.
     """
-    try:
-        stored: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})") from None
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{folder / CONFIG} is not valid JSON: {error}") from None
+    stored = read_object(folder / CONFIG, "restore it, or choose another --out")
+    if stored is None:
+        raise RunFolderError(f"{folder} holds no run to resume (it has no {CONFIG})")
     return of_this_version(stored)

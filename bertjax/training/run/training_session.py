@@ -39,6 +39,7 @@ from bertjax.training.loop.fit import Callback
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.run import run_folder
+from bertjax.training.run.beginning import Beginning
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun, input_hashes
@@ -58,6 +59,7 @@ class RunContext(NamedTuple):
       progress: shows the steps.
       should_stop: asked after each step.
       name: of the run in the log, where several train at a time.
+      begun: called when nothing can refuse the run any more, before its first step.
     """
 
     command: str | None = None
@@ -65,6 +67,7 @@ class RunContext(NamedTuple):
     progress: Progress = NoProgress()
     should_stop: Callable[[], bool] = lambda: False
     name: str = ""
+    begun: Callable[[], None] = lambda: None
 
     def log(self, text: str, *values: object) -> None:
         """Writes a line of the log."""
@@ -152,6 +155,8 @@ def training_session(
 ) -> Iterator[TrainingSession]:
     """Connects the tracker, opens the run's folder and checkpoints, and closes them with the run's status.
 
+    Where this fails, the folder is left as it was.
+
     Args:
       first_state: () -> the state before the first step; default: `run.state`.
 
@@ -161,14 +166,14 @@ def training_session(
     """
     config, prepared = run.config, run.prepared
     tracker = (context.tracker or MlflowTracker(config.experiment)) if is_first_process() else NullTracker()
-    with tracked_run(tracker):
+    with Beginning(run.folder, run.resumes) as beginning, tracked_run(tracker):
         validate = None if prepared.validation is None else partial(_validate, forward, prepared)
         state = run.state if first_state is None else first_state()
         best_metric = _best_metric(run, validate, state.params)
         command = with_variables(context.command or f"bertjax.finetune({config!r})")
         environment = describe_environment() | {"command": command, "seed": str(config.seed)} | input_hashes(prepared)
         if is_first_process():
-            run_folder.open_folder(run.folder, flatten(config), run.resumes, environment)
+            beginning.open(partial(run_folder.write_start, run.folder, flatten(config), environment))
         run_id = tracker.start(run.folder.name, flatten(config), run.folder, environment)
         for dataset in prepared.datasets:
             tracker.log_dataset(dataset)
@@ -177,6 +182,8 @@ def training_session(
                 # Another process may die before the first epoch ends.
                 checkpoints.save(state, run.train_metrics.to_json())
             callbacks = list(_callbacks(run, context, train_step, tracker, checkpoints, validate, best_metric))
+            beginning.commit()
+            context.begun()
             yield TrainingSession(run, train_step, forward, tracker, run_id, checkpoints, command, callbacks)
 
 
