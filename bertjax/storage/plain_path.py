@@ -5,14 +5,15 @@ A folder may be called `bert [final]`, `50%` or `file:x`. Python's own functions
 `%20`. None of them has a way to escape all of these, so they see a symbolic link with a plain name.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PLAIN = re.compile(r"[\w./-]([\w./ -]*[\w./-])?")  # letters of any language; a space anywhere but at the ends
-_BUCKETS = ("gs", "s3", "az", "hf")  # folders of the root that epath takes for a store of that name
+_PLAIN = re.compile(r"[\w.-]([\w. -]*[\w.-])?")  # of a part: letters of any language; a space, but not at the ends
+_BUCKETS = (("gs",), ("s3",), ("az",), ("hf",))  # folders of the root that epath takes for a store of that name
 _SHARED_SCRATCH = "/tmp"  # where the scratch folder of this process has such a name itself
 
 
@@ -22,9 +23,18 @@ def is_plain(path: Path) -> bool:
     >>> [is_plain(Path(path)) for path in ("/home/me/bert 2", "/home/me/[1]", "a%20b", "/s3/me")]
     [True, False, False, False]
     """
-    text = str(path)
-    is_bucket = len(path.parts) > 1 and path.parts[0] == "/" and path.parts[1] in _BUCKETS
-    return _PLAIN.fullmatch(text) is not None and text.isprintable() and not is_bucket
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    is_bucket = path.is_absolute() and parts[:1] in _BUCKETS
+    return all(map(_PLAIN.fullmatch, parts)) and str(path).isprintable() and not is_bucket
+
+
+def at_home(path: str) -> Path:
+    """The absolute path that a user means, who may write `~` for a home folder; nobody's `~name` is a name.
+
+    >>> at_home("/data/~nobody")
+    PosixPath('/data/~nobody')
+    """
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111  pathlib raises an error where there is no home
 
 
 @contextmanager

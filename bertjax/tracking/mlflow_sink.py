@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -136,12 +137,10 @@ class MlflowSink:
         return [Refusal(METRIC_NAMES, reason, {"names": names}) for _, reason in refused]
 
     def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
-        from mlflow.data.dataset_source_registry import resolve_dataset_source
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
-            source = resolve_dataset_source(dataset["source"])
+        source = _dataset_source(dataset["source"])
         name = (PurePosixPath(dataset["source"]).name or dataset["source"])[:_LONGEST_DATASET_NAME]
         meta = MetaDataset(source, name=name, digest=dataset["digest"])
         entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
@@ -164,6 +163,21 @@ class MlflowSink:
         if name is not None:
             artifacts = self._store.client.get_run(self._run_id).info.artifact_uri
             register(self._store.client, name, self._run_id, f"{artifacts}/{path.name}")
+
+
+def _dataset_source(source: str) -> Any:
+    """MLflow's object for a file, an address or the name of a data set."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.sources import CodeDatasetSource, LocalArtifactDatasetSource
+    from mlflow.exceptions import MlflowException
+
+    if re.match(r"\w[\w+.-]*://", source) is None:  # MLflow takes `2026:05/train.csv` for an address
+        return LocalArtifactDatasetSource(source)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
+            return resolve_dataset_source(source)
+    except MlflowException:  # a store that MLflow does not know, though fsspec does
+        return CodeDatasetSource({"mlflow.source.name": source})
 
 
 def _described(event: Event) -> str:

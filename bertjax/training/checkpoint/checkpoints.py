@@ -213,7 +213,6 @@ class _Sealed(ocp.CheckpointHandler):
         seal = {str(path.relative_to(item)): [path.stat().st_size, _crc32(path)] for path in files}
         (item / SEAL).write_text(json.dumps(seal), encoding="utf-8")
 
-
     @abstractmethod
     def read_back(self, directory: Any) -> None:
         """Reads the item as `restore` does, or raises what that would raise."""
