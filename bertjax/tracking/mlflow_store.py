@@ -20,7 +20,7 @@ from bertjax.storage.plain_path import is_plain
 
 _ANSWER_SECONDS = 5.0
 _PARAMS_A_REQUEST = 100  # MLflow's own limit
-_RUN_KEY = "bertjax.run_key"
+RUN_KEY = "bertjax.run_key"
 _ACTIVE = "active"  # stage of an experiment or a run that was not deleted
 # HTTP statuses of requests that can never succeed; a login may be renewed, and a run may be restored.
 _FINAL_STATUSES = (400, 413, 414, 422, 431)
@@ -137,10 +137,8 @@ class MlflowStore:
             else:
                 self._find_run(run_id)
 
-    def find_or_create_run(
-        self, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> str:
-        """The id of the run with this key, with missing params and all tags added; created where there is none.
+    def find_or_create_run(self, experiment: str, name: str, key: str) -> str:
+        """The id of the run with this key; created where there is none.
 
         Args:
           experiment: MLflow's name of the experiment, created where there is none.
@@ -153,13 +151,26 @@ class MlflowStore:
         with self._refusals():
             existing = self._find_experiment(experiment)
             experiment_id = existing.experiment_id if existing else self._create_experiment(experiment)
-            runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
-            run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
-            self._describe(run, params, tags)
-            return run.info.run_id
+            runs = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'")
+            run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={RUN_KEY: key})
+            return str(run.info.run_id)
 
-    def update_run(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Adds the missing params and all tags to a run.
+    def find_run(self, run_id: str) -> Any:
+        """MLflow's record of a run.
+
+        Raises:
+          ConfigError: MLflow does not know the run, or it was deleted.
+        """
+        with self._refusals():
+            return self._find_run(run_id)
+
+    def experiment_of(self, run_id: str) -> str:
+        """The name of a run's experiment; errors as `find_run`."""
+        with self._refusals():
+            return str(self.client.get_experiment(self._find_run(run_id).info.experiment_id).name)
+
+    def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Adds the missing params and all tags to a run; a param that is there cannot change.
 
         Raises:
           ConfigError: MLflow does not know the run, or it was deleted.

@@ -64,6 +64,13 @@ class Tracker(Protocol):
         """
         ...
 
+    def adopt(self, folder: Path) -> None:
+        """Records a run below this one that ended before its folder was copied with this one's, as a run of its own.
+
+        Does nothing where the folder is no copy, or holds no run. Call it after `start`.
+        """
+        return
+
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Records metrics after `step` updates; steps come in order, and one that was recorded before is ignored.
 

@@ -131,6 +131,8 @@ def finetune_seeds(
         environment = describe_environment() | {"command": with_variables(repeat)}
         run_folder.open_folder(folder, settings, resumes, environment)
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
+        for seed in seeds:
+            tracked.tracker.adopt(seed_folder(folder, seed))
 
         def context(seed: int, progress: Progress, name: str = "") -> RunContext:
             repeat = f"{command} --seed {seed}" if command else None
