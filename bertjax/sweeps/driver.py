@@ -79,8 +79,7 @@ def run_sweep(
                 sweep.asked_trials,
             )
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
-        for trial in ledger.trials():
-            tracked.tracker.adopt(ledger.run_folder(trial.number))
+        tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)
         best = read_results(folder).best

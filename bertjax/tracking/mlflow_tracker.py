@@ -15,7 +15,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,11 +131,14 @@ class MlflowTracker(Tracker):
                 self._open_log.path.parent,
             )  # fmt: skip
 
-    def adopt(self, folder: Path) -> None:
-        log = EventLog(folder / event_log.FILE)
-        if not log.is_copy():
-            return
+    def adopt(self, folders: Iterable[Path]) -> None:
+        for log in (EventLog(folder / event_log.FILE) for folder in folders):
+            if log.is_copy():
+                self._adopt(log)
+
+    def _adopt(self, log: EventLog) -> None:
         assert self._run_id is not None, "start comes first"
+        folder = log.path.parent
         _find_or_begin(self._store, log, self._experiment, folder.name, {_PARENT: self._run_id})
         uploader = Uploader(log, _sink_of(self._store, log, registers=False), seconds_between_uploads=0)
         if not uploader.drain(self._patience_seconds, self._store.answers):

@@ -1,6 +1,6 @@
 """The tracker protocol: the calls by which a run records itself, trackers that need no store, and a run's frame."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +64,10 @@ class Tracker(Protocol):
         """
         ...
 
-    def adopt(self, folder: Path) -> None:
-        """Records a run below this one that ended before its folder was copied with this one's, as a run of its own.
+    def adopt(self, folders: Iterable[Path]) -> None:
+        """Records the runs below this one as runs of their own, where their folders were copied with this one's.
 
-        Does nothing where the folder is no copy, or holds no run. Call it after `start`.
+        Call it after `start`; folders that are no copy, or hold no run, stay as they are.
         """
         return
 
