@@ -1,4 +1,4 @@
-"""Each run folder has a run of its own in MLflow: a copy begins one with the whole history, a moved folder keeps its."""
+"""Each run folder has a run of its own in MLflow: a copy begins one with the whole history, a moved one keeps its."""
 
 import json
 import shutil
@@ -88,10 +88,8 @@ def named_through_a_link(run):
 
 def from_before_folders_were_noted(run):
     log = run / "tracking.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for line in lines:
-        line.get("identity", {}).pop("folder", None)
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines if "claim" not in line))
+    # Keys that say nothing, of the same length: the log counts bytes.
+    log.write_text(log.read_text().replace('"folder"', '"nobody"').replace('"claim"', '"empty"'))
     MlflowClient(f"sqlite:///{run.parent}/mlflow.db").delete_tag(run_id_of(run), "bertjax.claim")
     return copied(run)
 
@@ -151,9 +149,10 @@ def test_a_copy_on_another_machine_and_its_original_part(run, client, monkeypatc
 
 
 def test_a_start_that_was_killed_before_it_left_its_claim_goes_on(run, client, monkeypatch):
-    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patched:
         patched.setattr("bertjax.tracking.mlflow_store.MlflowStore.describe", lambda *_: 1 / 0)
-        start(run, 5, 5)
+        with pytest.raises(ZeroDivisionError):
+            start(run, 5, 5)
     assert start(run, 5, 5) == EventLog(run / "tracking.jsonl").identity["run_id"]
     assert steps(client, run_id_of(run)) == losses(5)
 

@@ -313,4 +313,5 @@ def _descriptions(state: TrainState) -> dict[str, str]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    message = str(error).partition(" [tensorstore_spec")[0]  # TensorStore adds a page of its settings
+    return (message.strip() or type(error).__name__).splitlines()[0]
