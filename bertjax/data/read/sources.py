@@ -133,8 +133,10 @@ def _local_files(source: str) -> list[File]:
 
 def _pattern(source: str) -> str:
     """A pattern of files, in which the folders that exist as they are written mean themselves."""
-    folder = next(parent for parent in (*Path(source).parents, Path()) if parent.is_dir())
-    return str(Path(escape(str(folder))) / Path(source).relative_to(folder))
+    parts = source.split("/")
+    heads = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    folder = next((head for head in heads if head and Path(head).is_dir()), "")
+    return escape(folder) + source.removeprefix(folder)
 
 
 def _stored_files(address: str) -> list[File]:
