@@ -23,7 +23,7 @@ def test_a_run_from_end_to_end(tmp_path, monkeypatch, database, tiny_model, revi
         return [
             "finetune", "--model", model, "--train", train, "--text-columns", "title", "body",
             "--label-column", "stars",
-            "--batch-size", "8", "--epochs", "3", "--max-length", "20", "--optimizer.learning-rate", "3e-2",
+            "--batch-size", "8", "--epochs", "3", "--max-length", "20", "--learning-rate", "3e-2",
             "--best-metric", "epoch/train_loss", "--final-weights", "best", "--out", out,
         ]  # fmt: skip
 
