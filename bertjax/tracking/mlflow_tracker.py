@@ -255,7 +255,7 @@ def _record_start(log: EventLog, run: Any, params: Mapping[str, Any], tags: Mapp
     number, shown, tags_before = log.num_starts + 1, run.data.params, run.data.tags
     present = {key: str(value)[:_LONGEST_PARAM] for key, value in params.items()}
     before = {**shown, **log.settings}
-    if not log.settings:  # the start before this one, whose tags go now
+    if shown and not log.settings:  # the start before this one, whose tags go now
         kept = {key: tags_before[key] for key in tags if key in tags_before}
         log.record({"start": number - 1, "params": shown, "tags": kept, "time_ms": run.info.start_time})
     log.record({"start": number, "params": present, "tags": dict(tags), "time_ms": _now_ms()})
