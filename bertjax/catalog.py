@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from bertjax.errors import AssetError, DiskError, writing
+from bertjax.storage.plain_path import at_home
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def names(kind: str | None = None) -> tuple[str, ...]:
 def cache_folder() -> Path:
     """The folder of assets: `$BERTJAX_CACHE`, else `bertjax` in the user's cache folder."""
     if os.environ.get("BERTJAX_CACHE"):
-        return Path(os.environ["BERTJAX_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bertjax"
+        return at_home(os.environ["BERTJAX_CACHE"])
+    return at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bertjax"
 
 
 def fetch(name: str) -> Path:

@@ -133,18 +133,23 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is not one of Orbax's about an error that it raises too: bertjax reports that in one line."""
+    is_raised = record.exc_info is not None or str(record.msg).startswith("Metadata file does not exist")
+    return not (record.name.startswith(("absl", "orbax")) and is_raised)
+
+
 def _configure_logging(debug: bool) -> None:
     """bertjax's own messages as plain lines; other libraries only when something is wrong."""
     handler = _StderrHandler()
     handler.setFormatter(_LineFormatter())
+    if not debug:
+        handler.addFilter(_is_news)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("bertjax").setLevel(logging.DEBUG if debug else logging.INFO)
     # They log normal events at WARNING or INFO: no TPU, a new database, a finished save, a repeated request.
     for chatty in ("jax", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    # bertjax itself reports a checkpoint that cannot be saved or read, in one line.
-    for chatty in ("absl", "orbax"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     # These two set their levels at import: no messages about new tables, nor about a missing PyTorch.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

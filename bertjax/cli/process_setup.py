@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 from bertjax.catalog import cache_folder
+from bertjax.cli.messages import complain
+from bertjax.storage.plain_path import is_plain
 
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLES = {
@@ -56,6 +58,9 @@ def keep_compiled_programs() -> None:
     if _COMPILED in os.environ:
         return
     folder = compiled_folder()
+    if not is_plain(folder):
+        complain(f"compiled programs are not kept: JAX would take {folder} for a pattern; BERTJAX_CACHE names another")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -15,6 +15,7 @@ from bertjax import catalog
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.torch_files import read_torch_file
 from bertjax.storage.file_faults import file_fault
+from bertjax.storage.plain_path import at_home
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
@@ -47,9 +48,9 @@ def resolve_model(name: str) -> Path:
     for scheme, fetch in _REGISTRIES.items():
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
+    for folder in (Path(name), at_home(name)):
+        if folder.is_dir():
+            return folder
     if name in catalog.names("model"):
         return catalog.fetch(name)
     # A hub id is `name` or `owner/name`; anything else is a path.

@@ -91,6 +91,7 @@ def _run_sweep(sweep: Sweep, folder: Path, resumes: bool, address: str | None) -
             )
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         beginning.commit()
+        tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
         budget_is_spent = _run_trials(sweep, ledger, run_id)
         _end_trials(ledger, budget_is_spent)
         best = read_results(folder).best

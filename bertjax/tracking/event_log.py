@@ -5,7 +5,8 @@ killed loses no event: the next one uploads the rest, and recognises the steps t
 
 Each line is a JSON object: an event of `bertjax.tracking.mlflow_tracker`; or `{"sent": N}`, the store has all events in
 the first N bytes; or `{"refused": EVENT, "record": NAME, "reason": R}`, the store never takes this part of them; or
-`{"identity": {...}}`, which run of which store this is.
+`{"identity": {...}}`, which run of which store this is, in which folder; or `{"claim": C}`, a start of the run, which
+the store knows as C; or `{"copy_of": RUN_ID}`, this is a copy of that run's folder, and what precedes its history.
 """
 
 import threading
@@ -18,7 +19,7 @@ from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.append_only_log import Entry as Event
 
 FILE = "tracking.jsonl"  # in a run folder
-_FACTS = {"sent", "refused", "identity"}  # keys of lines that are no events
+_FACTS = {"sent", "refused", "identity", "claim", "copy_of"}  # keys of lines that are no events
 
 
 class EventLog:
@@ -27,6 +28,10 @@ class EventLog:
     Attributes:
       path: of the file.
       identity: which run of which store this is; empty before `record_identity`.
+      claims: of the starts of the run.
+      copy_of: the run of whose folder this is a copy, once `record_copy` has said so; None where it has no id.
+      num_starts: how often the run was started, in this folder and in those that it is a copy of.
+      settings: of the newest start, where it was not the first.
       status: of the newest status event; None before the first.
       refused: record -> the reason for which the store never takes it.
     """
@@ -39,6 +44,10 @@ class EventLog:
         """
         self.path = path
         self.identity: dict[str, str] = {}
+        self.claims: set[str] = set()
+        self.copy_of: str | None = None
+        self.num_starts = 0
+        self.settings: dict[str, str] = {}
         self.status: str | None = None
         self.refused: dict[str, str] = {}
         self._log = AppendOnlyLog(path)
@@ -63,6 +72,27 @@ class EventLog:
     def record_identity(self, **identity: str) -> None:
         """Adds to the facts in `identity`."""
         self.record({"identity": identity})
+
+    def record_claim(self, claim: str) -> None:
+        """Adds to `claims`."""
+        self.record({"claim": claim})
+
+    def record_copy(self) -> None:
+        """Makes the log that of a new run without an identity, which has all events and none of them sent."""
+        self.record({"copy_of": self.identity.get("run_id")})
+
+    def is_copy(self) -> bool:
+        """Whether the run is still in the folder where it was last started, and that is another one.
+
+        A run whose folder was moved, or brought back from a backup, is in this folder only.
+        """
+        original = Path(self.identity.get("folder", self.path.parent)) / FILE
+        try:
+            if not original.is_file() or original.samefile(self.path):
+                return False
+            return EventLog(original).identity.get("run_key") == self.identity["run_key"]
+        except (OSError, ValueError):  # what is there cannot be read, and is no run that could go on
+            return False
 
     def record_refusal(self, record: str, reason: str, event: Event) -> None:
         """Sets an event aside that the store never takes."""
@@ -100,7 +130,16 @@ class EventLog:
     def _apply(self, entry: Event) -> None:
         """Updates the state in memory with a line of the file."""
         self._sent_bytes = max(self._sent_bytes, entry.get("sent", 0))
+        if "copy_of" in entry:
+            self.copy_of, self.identity = entry["copy_of"], {}
+            self.claims, self.refused, self._sent_bytes = set(), {}, 0
+        if "claim" in entry:
+            self.claims.add(entry["claim"])
         self.identity |= entry.get("identity", {})
+        if entry.get("status") == "RUNNING" or (self.num_starts == 0 and "run_id" in self.identity):
+            self.num_starts += 1
+        if "start" in entry:
+            self.settings = dict(entry["params"])
         self.status = entry.get("status", self.status)
         if "refused" in entry:
             self.refused[entry["record"]] = entry["reason"]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+STARTS = "starts"  # artifacts of a run that was started several times: the settings of each start
 METRIC_NAMES = "metric_names.json"  # artifact of a run: key or class -> the name that MLflow takes in its place
 _METRICS_A_REQUEST = 1000  # MLflow's own limit
 _LONGEST_DATASET_NAME = 500  # MLflow's own limit
@@ -29,7 +31,14 @@ _LONGEST_DATASET_NAME = 500  # MLflow's own limit
 class MlflowSink:
     """The sink of an `Uploader` that writes to one MLflow run."""
 
-    def __init__(self, store: MlflowStore, run_id: str, folder: Path, known_metrics: Sequence[str] = ()):
+    def __init__(
+        self,
+        store: MlflowStore,
+        run_id: str,
+        folder: Path,
+        known_metrics: Sequence[str] = (),
+        registers: bool = True,
+    ):
         """A sink.
 
         Args:
@@ -37,8 +46,9 @@ class MlflowSink:
           run_id: of the run.
           folder: where relative paths in events are.
           known_metrics: the keys in the run's log, in their order: they keep the names that an earlier process gave.
+          registers: whether models become versions of a registered one, if the run wants that.
         """
-        self._store, self._run_id, self._folder = store, run_id, folder
+        self._store, self._run_id, self._folder, self._registers = store, run_id, folder, registers
         self._names = MetricNames()
         self._names.add(known_metrics)
         self._stored_names: Mapping[str, str] = {}
@@ -85,6 +95,8 @@ class MlflowSink:
                 self._copy(self._folder / path)
             case {"model": path, "register": name}:
                 self._save_model(self._folder / path, name)
+            case {"start": number, **settings}:
+                self._store.client.log_dict(self._run_id, settings, f"{STARTS}/{number}.json")
             case {"status": "RUNNING"}:
                 self._store.client.update_run(self._run_id, status="RUNNING")
             case {"status": status, "time_ms": time_ms}:
@@ -136,12 +148,10 @@ class MlflowSink:
         return [Refusal(METRIC_NAMES, reason, {"names": names}) for _, reason in refused]
 
     def _log_dataset(self, dataset: Mapping[str, Any]) -> None:
-        from mlflow.data.dataset_source_registry import resolve_dataset_source
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
-            source = resolve_dataset_source(dataset["source"])
+        source = _dataset_source(dataset["source"])
         name = (PurePosixPath(dataset["source"]).name or dataset["source"])[:_LONGEST_DATASET_NAME]
         meta = MetaDataset(source, name=name, digest=dataset["digest"])
         entity = Dataset(**{**meta.to_dict(), "profile": json.dumps({"num_rows": dataset["num_rows"]})})
@@ -161,9 +171,24 @@ class MlflowSink:
         with tempfile.TemporaryDirectory() as scratch:
             runnable = Path(scratch) / path.name
             self._copy(runnable if path.is_dir() and save_pyfunc(path, runnable) else path)
-        if name is not None:
+        if name is not None and self._registers:
             artifacts = self._store.client.get_run(self._run_id).info.artifact_uri
             register(self._store.client, name, self._run_id, f"{artifacts}/{path.name}")
+
+
+def _dataset_source(source: str) -> Any:
+    """MLflow's object for a file, an address or the name of a data set."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.sources import CodeDatasetSource, LocalArtifactDatasetSource
+    from mlflow.exceptions import MlflowException
+
+    if re.match(r"\w[\w+.-]*://", source) is None:  # MLflow takes `2026:05/train.csv` for an address
+        return LocalArtifactDatasetSource(source)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a source that several of MLflow's classes could represent
+            return resolve_dataset_source(source)
+    except MlflowException:  # a store that MLflow does not know, though fsspec does
+        return CodeDatasetSource({"mlflow.source.name": source})
 
 
 def _described(event: Event) -> str:
@@ -173,10 +198,10 @@ def _described(event: Event) -> str:
             return f"data set {dataset['source']!r}"
         case {"artifact": path}:
             return f"artifact {path!r}"
-        case {"model": path, "register": None}:
-            return f"model {path!r}"
         case {"model": path, "register": name}:
-            return f"model {path!r}, to be registered as {name!r}"
+            return f"model {path!r}" + ("" if name is None else f", to be registered as {name!r}")
+        case {"start": number}:
+            return f"settings of start {number}"
         case {"status": status}:
             return f"status {status}"
         case _:

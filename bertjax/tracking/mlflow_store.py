@@ -1,21 +1,26 @@
 """An MLflow store: a tracking server, or a database that MLflow opens itself."""
 
+import http.client
 import os
+import re
 import socket
+import sqlite3
 import ssl
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from bertjax.errors import ConfigError, first_line
+from bertjax.storage.plain_path import is_plain
 
 _ANSWER_SECONDS = 5.0
 _PARAMS_A_REQUEST = 100  # MLflow's own limit
-_RUN_KEY = "bertjax.run_key"
+RUN_KEY = "bertjax.run_key"
 _ACTIVE = "active"  # stage of an experiment or a run that was not deleted
 # HTTP statuses of requests that can never succeed; a login may be renewed, and a run may be restored.
 _FINAL_STATUSES = (400, 413, 414, 422, 431)
@@ -24,7 +29,27 @@ _FINAL_STATUSES = (400, 413, 414, 422, 431)
 def tracking_address() -> str:
     """The address in `MLFLOW_TRACKING_URI`, else a database in the current folder."""
     # Absolute: MLflow caches stores by address, so a relative one would keep pointing at an earlier current folder.
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _database_address(Path.cwd() / "mlflow.db")
+
+
+def _database_address(file: Path) -> str:
+    """The address of a database in a file, as SQLAlchemy reads it: `%` and `?` in the path are no part of its syntax.
+
+    Raises:
+      ConfigError: this version of SQLAlchemy has no way to write the path.
+    """
+    if is_plain(file):
+        return f"sqlite:///{file}"
+    from sqlalchemy.engine import URL, make_url
+
+    try:
+        # With the driver's name: MLflow would take what follows `sqlite:///` for a path as it is, and make its folder.
+        address = URL.create("sqlite+pysqlite", database=str(file)).render_as_string()
+        if make_url(address).database == str(file):
+            return address
+    except UnicodeEncodeError:  # bytes that are no text
+        pass
+    raise ConfigError(f"MLflow cannot open {file}: SQLAlchemy has no address for such a path; work in another folder")
 
 
 class MlflowStore:
@@ -42,8 +67,7 @@ class MlflowStore:
     @property
     def name(self) -> str:
         """The address without user and password."""
-        parts = urlsplit(self.address)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else self.address
+        return re.sub(r"(?<=://)[^/?#]*@", "", self.address, count=1)
 
     def connect(self) -> None:
         """Opens the store; a missing database is created.
@@ -59,10 +83,17 @@ class MlflowStore:
         # The uploader retries, so MLflow need not do so for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
-        with self._refusals():
-            self.client = MlflowClient(tracking_uri=self.address)
-            self.client.search_experiments(max_results=1)
+        try:
+            self._open_file()
+            with self._refusals():
+                self.client = MlflowClient(tracking_uri=self.address)
+                self.client.search_experiments(max_results=1)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"MLflow cannot open {self.name}: {first_line(error)}; set MLFLOW_TRACKING_URI to another address"
+            ) from None
 
     @property
     def no_answer(self) -> str:
@@ -71,8 +102,8 @@ class MlflowStore:
 
     def answers(self) -> bool:
         """Whether a server answers at the address; true for a database in a file."""
-        parts = urlsplit(self.address)
         try:
+            parts = urlsplit(self.address)
             if parts.scheme in ("http", "https"):
                 with urllib.request.urlopen(f"{self.name.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
                     pass
@@ -83,7 +114,7 @@ class MlflowStore:
             return True  # some gateways reject this request
         except urllib.error.URLError as error:
             return isinstance(error.reason, ssl.SSLError)  # MLflow has settings of its own for certificates
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):  # the latter for a port that is no number
             return False
         return True
 
@@ -97,7 +128,7 @@ class MlflowStore:
         Raises:
           ConfigError: the store does not answer, or the experiment or the run was deleted.
         """
-        if self._is_missing_database:
+        if (file := self._database_file) is not None and not file.exists():
             return
         self.connect()
         with self._refusals():
@@ -106,10 +137,8 @@ class MlflowStore:
             else:
                 self._find_run(run_id)
 
-    def find_or_create_run(
-        self, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]
-    ) -> str:
-        """The id of the run with this key, with missing params and all tags added; created where there is none.
+    def find_or_create_run(self, experiment: str, name: str, key: str) -> str:
+        """The id of the run with this key; created where there is none.
 
         Args:
           experiment: MLflow's name of the experiment, created where there is none.
@@ -121,20 +150,32 @@ class MlflowStore:
         """
         with self._refusals():
             existing = self._find_experiment(experiment)
-            experiment_id = existing.experiment_id if existing else self.client.create_experiment(experiment)
-            runs = self.client.search_runs([experiment_id], f"tags.`{_RUN_KEY}` = '{key}'")
-            run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={_RUN_KEY: key})
-            try:
-                self._describe(run, params, tags)
-            except Exception:
-                if not runs:  # or it would be shown as running for ever
-                    with suppress(Exception):
-                        self.client.delete_run(run.info.run_id)
-                raise
-            return run.info.run_id
+            experiment_id = existing.experiment_id if existing else self._create_experiment(experiment)
+            runs = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'")
+            run = runs[0] if runs else self.client.create_run(experiment_id, run_name=name, tags={RUN_KEY: key})
+            return str(run.info.run_id)
 
-    def update_run(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Adds the missing params and all tags to a run.
+    def discard_run(self, run_id: str) -> None:
+        """Deletes a run that could not begin, or it would be shown as running for ever; silent where that fails."""
+        with suppress(Exception):
+            self.client.delete_run(run_id)
+
+    def find_run(self, run_id: str) -> Any:
+        """MLflow's record of a run.
+
+        Raises:
+          ConfigError: MLflow does not know the run, or it was deleted.
+        """
+        with self._refusals():
+            return self._find_run(run_id)
+
+    def experiment_of(self, run_id: str) -> str:
+        """The name of a run's experiment; errors as `find_run`."""
+        with self._refusals():
+            return str(self.client.get_experiment(self._find_run(run_id).info.experiment_id).name)
+
+    def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Adds the missing params and all tags to a run; a param that is there cannot change.
 
         Raises:
           ConfigError: MLflow does not know the run, or it was deleted.
@@ -169,6 +210,14 @@ class MlflowStore:
             _check_experiment(experiment)
         return experiment
 
+    def _create_experiment(self, name: str) -> str:
+        """Makes an experiment, whose artifacts a database keeps in `mlruns` of the current folder."""
+        folder = Path.cwd()
+        # MLflow decodes that path as if it were an address.
+        is_decoded = urllib.request.url2pathname(str(folder)) != str(folder)
+        location = (folder / "mlruns" / uuid.uuid4().hex).as_uri() if self._database_file and is_decoded else None
+        return str(self.client.create_experiment(name, artifact_location=location))
+
     def _find_run(self, run_id: str) -> Any:
         """A run that is there and was not deleted."""
         run = self.client.get_run(run_id)
@@ -180,10 +229,25 @@ class MlflowStore:
         return run
 
     @property
-    def _is_missing_database(self) -> bool:
-        """Whether the store is a database in a file that does not exist."""
-        parts = urlsplit(self.address)
-        return parts.scheme == "sqlite" and len(parts.path) > 1 and not Path(parts.path[1:]).exists()
+    def _database_file(self) -> Path | None:
+        """The file of a store that is a database in a file."""
+        from sqlalchemy.engine import make_url
+
+        if re.match(r"sqlite(\+\w+)?:///", self.address) is None:
+            return None
+        database = make_url(self.address).database
+        return None if database in (None, "", ":memory:") else Path(database)
+
+    def _open_file(self) -> None:
+        """Opens the file of a database, where MLflow itself would try again for minutes.
+
+        Raises:
+          sqlite3.Error: it is no database, or cannot be read or made.
+        """
+        file = self._database_file
+        if file is not None and file.parent.is_dir():  # MLflow makes a folder that is missing
+            with closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA schema_version")
 
     def _describe(self, run: Any, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag

@@ -7,6 +7,8 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from bertjax.catalog import cache_folder
 from bertjax.errors import AssetError
@@ -87,9 +89,10 @@ def _download(store: MlflowStore, version: Any) -> Path:
     cached = cache_folder() / "registry" / f"{version.name}-{version.version}-{digest}"
     if cached.is_dir():
         return cached
+    local = Path(url2pathname(urlsplit(source).path) if source.startswith("file://") else source)
     try:
-        if Path(source.removeprefix("file://")).is_dir():
-            return Path(source.removeprefix("file://"))
+        if local.is_dir():
+            return local
         with replaced_folder(cached) as scratch:
             download_artifacts(artifact_uri=source, dst_path=str(scratch), tracking_uri=store.address)
             (downloaded,) = scratch.iterdir()  # MLflow adds a level

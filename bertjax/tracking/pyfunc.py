@@ -11,6 +11,7 @@ from typing import Any
 
 from bertjax.config import read_config_json
 from bertjax.model_folder import stored_preprocessing, stored_reading, stored_task
+from bertjax.storage.plain_path import is_plain
 from bertjax.tasks import find_task
 
 _EXAMPLE = "what a film"
@@ -58,7 +59,7 @@ def _save(model_dir: Path, target: Path) -> bool:
     mlflow.pyfunc.save_model(
         target,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={"model": str(model_dir)},
+        artifacts={"model": _artifact(model_dir)},
         signature=ModelSignature(
             inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
             outputs=Schema([ColSpec(types[kind], name) for name, kind in postprocess.columns.items()]),
@@ -67,3 +68,9 @@ def _save(model_dir: Path, target: Path) -> bool:
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
     )
     return True
+
+
+def _artifact(folder: Path) -> str:
+    """A folder as MLflow wants it: where it would decode `%20` in the path, or take `s3:/run` for a bucket, encoded."""
+    parent = folder.absolute().parent
+    return str(folder) if is_plain(parent) else f"{parent.as_uri()}/{folder.name}"

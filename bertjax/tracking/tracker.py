@@ -1,6 +1,6 @@
 """The tracker protocol: the calls by which a run records itself, trackers that need no store, and a run's frame."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,13 @@ class Tracker(Protocol):
           The run's id.
         """
         ...
+
+    def adopt(self, folders: Iterable[Path]) -> None:
+        """Records the runs below this one as runs of their own, where their folders were copied with this one's.
+
+        Call it after `start`; folders that are no copy, or hold no run, stay as they are.
+        """
+        return
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Records metrics after `step` updates; steps come in order, and one that was recorded before is ignored.

@@ -1,5 +1,6 @@
 """The command `bertjax`: help, version, exit statuses, errors of the system."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -86,3 +87,27 @@ def test_fetch_lists_and_fetches(catalog_assets, capsys):
     shown = capsys.readouterr().out
     assert "minilm-l6    model  Apache-2.0" in shown
     assert shown.splitlines()[-1].endswith("trec")
+
+
+RECORDS = {
+    "what Orbax does not find": ("absl", logging.WARNING, "Skipping merge of OCDBT checkpoints", False, True),
+    "an error that it does not raise": ("absl", logging.ERROR, "a checkpoint was not deleted", False, True),
+    "an error that it raises": ("absl", logging.ERROR, "raised an exception", True, False),
+    "a lost file, which the damage of the checkpoint says": (
+        "absl", logging.WARNING, "Metadata file does not exist: %s", False, False,
+    ),
+    "an event": ("absl", logging.INFO, "Finished saving", False, False),
+    "another library's error": ("mlflow", logging.ERROR, "raised an exception", True, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "level", "text", "has_exception", "is_shown"), RECORDS.values(), ids=RECORDS)
+def test_messages_of_libraries(capsys, name, level, text, has_exception, is_shown):
+    """Orbax's are muted where bertjax says the same in one line, and nowhere else."""
+
+    def job():
+        logging.getLogger(name).log(level, text, exc_info=ValueError("no") if has_exception else None)
+        return 0
+
+    assert run(job) == 0
+    assert bool(capsys.readouterr().err) == is_shown

@@ -99,3 +99,14 @@ def test_command_restarts_itself_with_huge_pages(environment):
     own = {**variables, "GLIBC_TUNABLES": "glibc.malloc.check=0"}
     done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "glibc.malloc.check=0"
+
+
+def test_a_folder_that_jax_would_take_for_a_pattern_is_not_used(monkeypatch, tmp_path, capsys):
+    """JAX finds nothing to remove from such a folder, which would grow without a bound."""
+    monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "cache [1]"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    keep_compiled_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bertjax: compiled programs are not kept: JAX would take ")
+    assert line.endswith("cache [1]/compiled for a pattern; BERTJAX_CACHE names another")

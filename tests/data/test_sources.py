@@ -15,6 +15,7 @@ from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
 from bertjax.errors import DataError
 from tests.support.compressors import COMPRESSORS, zstd
+from tests.support.paths import ODD_NAMES
 from tests.support.tables import columns_of, zipped
 
 HEADER = "text,label\n"
@@ -42,6 +43,28 @@ def test_a_pattern_reads_files_in_the_order_of_their_names(save, tmp_path):
 def test_a_file_whose_name_looks_like_a_pattern(save):
     save("t1.csv", "text,label\nother,x\n")
     assert columns_of(save("t[1].csv", "text,label\nown,x\n"))["text"] == ["own"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_files_and_patterns_below_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for folder, row in ((Path(name), "right"), (Path("bert f"), "wrong"), (Path("axb"), "wrong"), (Path("!"), "wrong")):
+        folder.mkdir()
+        for file in (f"{name}.csv", "2.csv"):
+            (folder / file).write_text(f"{HEADER}{row},x\n")
+    for source in (Path(name) / f"{name}.csv", tmp_path / name / f"{name}.csv", Path(name) / "2.csv"):
+        assert columns_of(str(source))["text"] == ["right"]
+    for pattern in (Path(name) / "*.csv", tmp_path / name / "*.csv", Path(name) / "[2].csv"):
+        assert set(columns_of(str(pattern))["text"]) == {"right"}
+
+
+def test_a_pattern_of_folders(tmp_path, save):
+    for folder in ("a [1]/2025", "a [1]/2026", "a 1/2026"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "t.csv").write_text(f"{HEADER}{folder},x\n")
+    assert columns_of(f"{tmp_path}/a [1]/*/t.csv")["text"] == ["a [1]/2025", "a [1]/2026"]
+    assert columns_of(f"{tmp_path}/a [1]/**/t.csv")["text"] == ["a [1]/2025", "a [1]/2026"]
+    assert columns_of(f"{tmp_path}/a*/2026/t.csv")["text"] == ["a 1/2026", "a [1]/2026"]
 
 
 def test_stores_and_their_patterns():

@@ -1,8 +1,10 @@
 """Model folders: where names lead, and what a broken file says."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.files import read_tensors, resolve_model
+from tests.support.paths import ODD_NAMES
 from tests.support.processes import hub_snapshot
 
 
@@ -173,3 +176,12 @@ def test_every_float_that_torch_writes(tmp_path, dtype):
         [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
     ).stdout
     assert printed.strip() == f"{dtype} (3, 4) {values.view(torch.uint8).numpy().tobytes().hex()}"
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_a_model_in_a_folder_of_any_name(tiny_model, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model, name)
+    for folder in (name, str(tmp_path / name)):
+        assert resolve_model(folder) == Path(folder)
+        assert read_tensors(resolve_model(folder)).keys() == read_tensors(tiny_model).keys()

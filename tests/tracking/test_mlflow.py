@@ -207,9 +207,9 @@ def test_a_run_that_is_refused_as_it_begins_is_not_shown_as_running(in_store, mo
     def refuse(*_: object) -> None:
         raise ConfigError("MLflow refuses")
 
-    store = MlflowStore(f"sqlite:///{in_store}/mlflow.db")
-    store.connect()
-    monkeypatch.setattr(store, "_describe", refuse)
+    monkeypatch.setattr(MlflowStore, "describe", refuse)
+    tracker = MlflowTracker("bertjax")
+    tracker.connect()
     with pytest.raises(ConfigError, match="MLflow refuses"):
-        store.find_or_create_run("bertjax", "run", "key", {}, {})
+        tracker.start("run", {}, in_store / "run")
     assert runs_of(in_store)[1] == []

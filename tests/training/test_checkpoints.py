@@ -3,7 +3,7 @@
 import logging
 import resource
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import chex
 import jax
@@ -14,6 +14,7 @@ from bertjax.errors import CheckpointError
 from bertjax.training.checkpoint import checkpoints as module
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.train_state import TrainState
+from tests.support.paths import ODD_NAMES
 
 OWNER = {"task": "classification", "labels": ["bad", "good"]}
 
@@ -49,6 +50,47 @@ def assert_is_step(restored, step):
 def test_the_newest_comes_back_to_the_bit(tmp_path):
     save(tmp_path, 1, 2)
     assert_is_step(restore(tmp_path), 2)
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES.values(), "n" * 255, "-x"], ids=[*ODD_NAMES, "a long name", "a flag"])
+def test_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / name / "checkpoints"
+    save(folder, 1, 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]  # there, and in no place of another name
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert_is_step(restore(folder), 2)
+
+
+@pytest.mark.parametrize("folder", ["run/../a [b]/checkpoints", "link/checkpoints"])
+def test_a_folder_by_another_way(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "c*").mkdir()
+    (tmp_path / "link").symlink_to("c*")
+    save(folder, 1)
+    assert_is_step(restore((tmp_path / folder).resolve()), 1)
+
+
+def test_a_run_is_not_mixed_with_one_that_its_name_matches(tmp_path):
+    """Orbax looks for what its processes have written, and `a?b` matches the files of `axb`, which is saving too."""
+    save(tmp_path / "axb", 2)
+    being_saved = tmp_path / "axb" / "1.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "axb" / "2" / "state", being_saved / "ocdbt.process_9")
+    save(tmp_path / "a?b", 1)
+    assert_is_step(restore(tmp_path / "a?b"), 1)
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # see below
+@pytest.mark.parametrize("name", ["bert [final]", "back\\slash"])
+def test_what_cannot_be_read_is_not_sealed(tmp_path, monkeypatch, caplog, name):
+    """Where Orbax does not find again what it has written, the save has failed, and the checkpoint before it stays."""
+    save(tmp_path / name, 1, keep=1)
+    monkeypatch.setattr(module, "plain_path", nullcontext)
+    save(tmp_path / name, 2, keep=1)
+    monkeypatch.undo()
+    assert "step 2 could not be saved (" in caplog.text
+    assert "the newest checkpoint is that of step 1" in caplog.text
+    assert_is_step(restore(tmp_path / name), 1)
 
 
 def test_the_newest_and_the_best_stay(tmp_path):

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from glob import glob
+from glob import escape, glob
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.error import URLError
@@ -127,8 +127,16 @@ def _local_files(source: str) -> list[File]:
     if not _is_pattern(source):
         raise FileNotFoundError
     # Path.glob would find hidden files too, such as those that macOS puts beside its archives.
-    names = sorted(name for name in glob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207
+    names = sorted(name for name in glob(_pattern(source), recursive=True) if Path(name).is_file())  # noqa: PTH207
     return [File(name, partial(Path(name).open, "rb")) for name in _not_empty(names, source)]
+
+
+def _pattern(source: str) -> str:
+    """A pattern of files, in which the folders that exist as they are written mean themselves."""
+    parts = source.split("/")
+    heads = ("/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    folder = next((head for head in heads if head and Path(head).is_dir()), "")
+    return escape(folder) + source.removeprefix(folder)
 
 
 def _stored_files(address: str) -> list[File]:

@@ -2,8 +2,9 @@
 
 A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the version of the format, the identity of
 the model (`belongs_to`), the fingerprints of the run (`made_from`), the shape of every array, and the metrics so far.
-Each item is sealed with the sizes and checksums of its files. Orbax makes a checkpoint visible in one step, so a run
-that is killed while it saves still has the checkpoint before.
+Each item is sealed with the sizes and checksums of its files, once Orbax has found in them what it had saved. Orbax
+makes a checkpoint visible in one step, so a run that is killed while it saves still has the checkpoint before, and so
+has one whose save cannot be read.
 """
 
 import errno
@@ -12,8 +13,10 @@ import logging
 import os
 import shutil
 import zlib
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +28,7 @@ from orbax.checkpoint.options import MultiprocessingOptions
 
 from bertjax.errors import CheckpointError
 from bertjax.settings import differences
+from bertjax.storage.plain_path import plain_path
 from bertjax.training.settings.finetune_config import of_this_version
 from bertjax.training.train_state import TrainState
 
@@ -71,8 +75,9 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._open = ExitStack()
         self._manager = ocp.CheckpointManager(
-            self._folder,
+            self._open.enter_context(plain_path(self._folder)),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
@@ -91,6 +96,7 @@ class Checkpoints:
         self.wait()
         self._writer.shutdown()
         self._manager.close()
+        self._open.close()
 
     @property
     def steps(self) -> list[int]:
@@ -197,20 +203,29 @@ class _Damaged(CheckpointError):
 
 
 class _Sealed(ocp.CheckpointHandler):
-    """Seals an item when all of its files are written, which is before Orbax makes it visible."""
+    """Seals an item when all of its files are written and can be read, which is before Orbax makes it visible."""
 
     def finalize(self, directory: Any) -> None:
         super().finalize(directory)
+        self.read_back(directory)
         item = Path(directory)
         files = sorted(path for path in item.rglob("*") if path.is_file())
         seal = {str(path.relative_to(item)): [path.stat().st_size, _crc32(path)] for path in files}
         (item / SEAL).write_text(json.dumps(seal), encoding="utf-8")
 
+    @abstractmethod
+    def read_back(self, directory: Any) -> None:
+        """Reads the item as `restore` does, or raises what that would raise."""
 
-class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler): ...
+
+class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler):
+    def read_back(self, directory: Any) -> None:
+        self.metadata(directory)  # opens each array, and reads none of its values: the seal has their checksums
 
 
-class _SealedJson(_Sealed, ocp.JsonCheckpointHandler): ...
+class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):
+    def read_back(self, directory: Any) -> None:
+        self.restore(directory, ocp.args.JsonRestore())
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
@@ -298,4 +313,5 @@ def _descriptions(state: TrainState) -> dict[str, str]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    message = str(error).partition(" [tensorstore_spec")[0]  # TensorStore adds a page of its settings
+    return (message.strip() or type(error).__name__).splitlines()[0]

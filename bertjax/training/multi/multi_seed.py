@@ -147,11 +147,13 @@ def _finetune_seeds(
     tracker.check(folder if resumes else None)
     prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
     with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
-        repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
-        repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-        environment = describe_environment() | {"command": with_variables(repeat)}
+        call = f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
+        environment = describe_environment() | {
+            "command": with_variables(f"{command} --seeds {' '.join(map(str, seeds))}" if command else call)
+        }
         beginning.open(partial(run_folder.write_start, folder, settings, environment))
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
+        tracked.tracker.adopt(seed_folder(folder, seed) for seed in seeds)
 
         def context(seed: int, progress: Progress, name: str = "") -> RunContext:
             repeat = f"{command} --seed {seed}" if command else None
