@@ -4,9 +4,9 @@ OUT/config.json     the settings and the seeds, written first
 OUT/seed-0/         the run of a seed, a run folder like any other, tracked under the run of all seeds
 OUT/seed-0/diverged.txt  why a seed has no result, and would have none in another start either
 OUT/metrics.json    mean and standard deviation over the seeds, written last
+OUT/made_from.json  what all of these seeds were made from
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +23,18 @@ from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.multi.earlier_seeds import (
+    DIVERGED,
+    check_alike,
+    finished_alike,
+    first_to_prepare,
+    read_earlier,
+)
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
+from bertjax.training.run.made_from import is_input, write_made_from
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
@@ -34,7 +42,6 @@ from bertjax.training.settings.finetune_config import FineTuneConfig, check_seed
 
 logger = logging.getLogger(__name__)
 
-_DIVERGED = "diverged.txt"
 _SCORES = ("test/", f"{VALIDATION}/")
 
 
@@ -90,6 +97,8 @@ def finetune_seeds(
       stack: train all seeds in one program: their states are in the devices' memory together.
       if_exists: as for `finetune`; "resume" keeps the runs in `out` that have ended, continues the one that has not,
         and runs the seeds that are missing. A seed that diverged would do so again: only "resume_changed" tries it.
+        "resume_changed" continues the runs that were made from other settings, too, ended or not, and begins those of
+        other rows or weights again: there is no mean of runs that were made from different things.
       command: the command that does the same, without its seeds, for the records.
       new_tracker: id of the parent run, if any -> a tracker; default: MLflow.
       new_progress: makes what shows the steps of a run.
@@ -112,23 +121,29 @@ def finetune_seeds(
     resumes = if_exists in run_folder.RESUMES
     _check_folder(folder, settings, if_exists)
 
-    def prepare_seed(seed: int) -> PreparedRun:
-        own = seed_folder(folder, seed)
-        is_new = resumes and not (own / run_folder.CONFIG).exists()
-        # An overwritten run goes with the folder around it.
-        return prepare_run(replace(config, seed=seed), own, "error" if is_new else if_exists)
-
-    finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
-    diverged = _known_divergences(folder, seeds) if if_exists == "resume" else {}
-    missing = [seed for seed in seeds if seed not in finished and seed not in diverged]
     new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
-    prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
+
+    def prepare_seed(seed: int, policy: IfExists) -> PreparedRun:
+        return prepare_run(replace(config, seed=seed), seed_folder(folder, seed), policy)
+
+    # Before anything is written. One run tells what all of them are made from.
+    first = first_to_prepare(folder, seeds, if_exists)
+    first_run = prepare_run(config) if first is None else prepare_seed(*first)
+    present = first_run.fingerprints
+    finished, diverged, missing = read_earlier(folder, seeds, present, if_exists)
+    prepared = {} if first is None else {first[0]: first_run}
+    del first_run
+    if stack:
+        prepared = {seed: prepared.get(seed) or prepare_seed(seed, policy) for seed, policy in missing.items()}
+        check_alike(folder, present, prepared)
+
     with tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-        environment = describe_environment() | {"command": with_variables(repeat)}
+        hashes = {key: value for key, value in present.items() if is_input(key)}
+        environment = describe_environment() | {"command": with_variables(repeat)} | hashes
         run_folder.open_folder(folder, settings, resumes, environment)
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
 
@@ -138,17 +153,18 @@ def finetune_seeds(
 
         def run(seed: int) -> FineTuneResult:
             logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
-            run = prepared.pop(seed) if seed in prepared else prepare_seed(seed)
+            run = prepared.pop(seed, None) or prepare_seed(seed, missing[seed])
+            check_alike(folder, present, {seed: run})
             return train_and_evaluate(run, context(seed, new_progress()))
 
         if stack and missing:
+            shown = next(iter(missing))
             contexts = [
-                context(seed, new_progress() if seed == missing[0] else NoProgress(), f"seed {seed}")
-                for seed in missing
+                context(seed, new_progress() if seed == shown else NoProgress(), f"seed {seed}") for seed in missing
             ]
             outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
         else:
-            outcomes = _one_by_one(missing, run)
+            outcomes = _one_by_one(list(missing), run)
         failures = diverged | _recorded_divergences(folder, outcomes)
         ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
         runs = {seed: ended[seed] for seed in seeds if seed in ended}
@@ -158,6 +174,7 @@ def finetune_seeds(
         scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
         metrics = flat(scores) | {"seeds": len(runs), "train/seconds": seconds}
         write_json(folder / run_folder.METRICS, metrics)
+        write_made_from(folder, {**present, "seed": None, "seeds": list(runs)})
         tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)
@@ -181,17 +198,12 @@ def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> d
 def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | Diverged]) -> dict[int, str]:
     """Seed -> how it diverged, after a note of that in the folder of its run."""
     diverged = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
-    for seed, cause in diverged.items():
-        write_text(seed_folder(folder, seed) / _DIVERGED, cause)
-    return diverged
-
-
-def _known_divergences(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
-    """Seed -> how it diverged in an earlier start."""
-    notes = {seed: seed_folder(folder, seed) / _DIVERGED for seed in seeds}
-    diverged = {seed: note.read_text(encoding="utf-8") for seed, note in notes.items() if note.is_file()}
-    for seed, cause in diverged.items():
-        logger.warning("seed %d diverged in an earlier start and is not tried again: %s", seed, cause)
+    for seed in outcomes:
+        note = seed_folder(folder, seed) / DIVERGED
+        if seed in diverged:
+            write_text(note, diverged[seed])
+        else:
+            note.unlink(missing_ok=True)
     return diverged
 
 
@@ -206,15 +218,11 @@ def _check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists
 
 
 def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float]]:
-    """Seed -> its metrics on test and validation rows, for the seeds that have ended in a folder of several."""
-    finished = {seed: _finished(seed_folder(folder, seed)) for seed in seeds}
-    return {seed: _scores_of(metrics) for seed, metrics in finished.items() if metrics}
+    """Seed -> its metrics on test and validation rows, for the seeds in a folder of several that have ended.
 
-
-def _finished(folder: Path) -> Mapping[str, float] | None:
-    """The metrics of a run that has ended; None where it has not."""
-    path = folder / run_folder.METRICS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    A seed that the last start of all is about to make anew has none.
+    """
+    return {seed: _scores_of(metrics) for seed, metrics in finished_alike(folder, seeds).items()}
 
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -100,12 +100,17 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
     )
     state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
-    prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
+    prints, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     run = PreparedRun(folder, config, resumes, devices, prepared, prints, step, state, TrainMetrics(), started)
     del state  # or a resumed run would be in memory twice
     if resumes:
         run = _resumed(run, if_exists)
     return replace(run, state=devices.place(run.state))
+
+
+def fingerprints(config: FineTuneConfig, prepared: Prepared) -> dict[str, Any]:
+    """What determines the numbers of a run, as flat JSON values that can be compared: settings and input hashes."""
+    return flatten(config) | input_hashes(prepared)
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:

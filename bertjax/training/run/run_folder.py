@@ -7,6 +7,7 @@ model/          the fine-tuned model, self-contained
 contract.json   the findings of the data contract, where the run has one
 tracking.jsonl  the tracked events, and how many of them the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
+made_from.json  the fingerprints of that run, see `made_from`
 report.html     the same as a page
 
 Several seeds have a folder each, `seed-0/` and so on; the folder around them has their mean and standard deviation.
@@ -118,9 +119,7 @@ def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[st
     Raises:
       RunFolderError: something has changed and `if_exists` is not "resume_changed"; the message names the keys.
     """
-    # A setting that an earlier version did not have is at its default there.
-    defaults = {key: value for key, value in flatten(FineTuneConfig()).items() if key in present}
-    changes = differences({**defaults, **stored}, present)
+    changes = changed(stored, present)
     if not changes:
         return
     if if_exists != "resume_changed":
@@ -128,3 +127,11 @@ def check_unchanged(folder: Path, stored: Mapping[str, Any], present: Mapping[st
             f"{folder} was started with other settings or data: {'; '.join(changes)}; --allow-changed continues anyway"
         )
     logger.warning("continuing though something has changed: %s", "; ".join(changes))
+
+
+def changed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """What is not the same in the fingerprints of a run as it was made and as it would be made now, a clause each."""
+    # A setting that an earlier version did not have is at its default there; another fingerprint is not known.
+    defaults = {key: value for key, value in flatten(FineTuneConfig()).items() if key in present}
+    known = {**defaults, **stored}
+    return differences(known, {key: value for key, value in present.items() if key in known})

@@ -1,0 +1,69 @@
+"""What the results in a folder were made from: the fingerprints of their run, beside them in a small file.
+
+A result is kept where the run that would make it now has the same fingerprints, and for no other reason: neither its
+name nor its place say so. The checkpoints of a run have them, too, but may be gone when it has finished.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bertjax.errors import RunFolderError
+from bertjax.storage.atomic_write import write_json
+from bertjax.training.run.run_folder import ENVIRONMENT, METRICS, stored_settings
+from bertjax.training.settings.finetune_config import of_this_version
+
+MADE_FROM = "made_from.json"
+
+
+def is_input(fingerprint: str) -> bool:
+    """Whether a fingerprint is a hash of rows or weights. Results with another one are results of something else.
+
+    >>> is_input("train_rows"), is_input("weights"), is_input("epochs")
+    (True, True, False)
+    """
+    return fingerprint == "weights" or fingerprint.endswith("_rows")
+
+
+def other_inputs(stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
+    """Whether rows or weights are others, as far as it is known."""
+    return any(stored[key] != present.get(key) for key in stored if is_input(key))
+
+
+def write_made_from(folder: Path, fingerprints: Mapping[str, Any]) -> None:
+    """Writes what the results in a folder were made from, after these: a process that dies in between leaves new
+    results that are taken for older ones, and never the other way round."""
+    write_json(folder / MADE_FROM, fingerprints)
+
+
+def read_made_from(folder: Path) -> dict[str, Any]:
+    """The fingerprints of the results in a folder; where it has none, those of its last start.
+
+    Raises:
+      RunFolderError: the folder holds no run.
+    """
+    if (folder / METRICS).is_file() and (folder / MADE_FROM).is_file():
+        return of_this_version(_read(folder / MADE_FROM))
+    return of_last_start(folder)
+
+
+def of_last_start(folder: Path) -> dict[str, Any]:
+    """The settings of the last start in a folder and its hashes of rows and weights.
+
+    They are all that is known of the results of earlier versions, which wrote no fingerprints beside them.
+
+    Raises:
+      RunFolderError: the folder holds no run.
+    """
+    settings = stored_settings(folder)
+    starts = _read(folder / ENVIRONMENT)["starts"] if (folder / ENVIRONMENT).is_file() else []
+    hashes = {key: value for key, value in starts[-1].items() if is_input(key)} if starts else {}
+    return hashes | settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is not valid JSON: {error}; delete it, and the runs start again") from None
