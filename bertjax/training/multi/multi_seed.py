@@ -9,7 +9,7 @@ OUT/made_from.json  what all of these seeds were made from
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,12 @@ from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
-from bertjax.training.multi.earlier_seeds import (
-    DIVERGED,
-    check_alike,
-    finished_alike,
-    first_to_prepare,
-    read_earlier,
-)
+from bertjax.training.multi.seed_plan import DIVERGED, finished_alike, plan_seeds
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
 from bertjax.training.run.made_from import is_input, write_made_from
-from bertjax.training.run.prepared_run import PreparedRun, prepare_run
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
@@ -125,24 +118,12 @@ def finetune_seeds(
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
 
-    def prepare_seed(seed: int, policy: IfExists) -> PreparedRun:
-        return prepare_run(replace(config, seed=seed), seed_folder(folder, seed), policy)
-
-    # Before anything is written. One run tells what all of them are made from.
-    first = first_to_prepare(folder, seeds, if_exists)
-    first_run = prepare_run(config) if first is None else prepare_seed(*first)
-    present = first_run.fingerprints
-    finished, diverged, missing = read_earlier(folder, seeds, present, if_exists)
-    prepared = {} if first is None else {first[0]: first_run}
-    del first_run
-    if stack:
-        prepared = {seed: prepared.get(seed) or prepare_seed(seed, policy) for seed, policy in missing.items()}
-        check_alike(folder, present, prepared)
-
+    plan = plan_seeds(config, folder, seeds, if_exists)  # before anything is written, and so is what is stacked
+    stacked = {seed: plan.prepare(seed) for seed in plan.missing} if stack else {}
     with tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-        hashes = {key: value for key, value in present.items() if is_input(key)}
+        hashes = {key: value for key, value in plan.fingerprints.items() if is_input(key)}
         environment = describe_environment() | {"command": with_variables(repeat)} | hashes
         run_folder.open_folder(folder, settings, resumes, environment)
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
@@ -153,34 +134,36 @@ def finetune_seeds(
 
         def run(seed: int) -> FineTuneResult:
             logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
-            run = prepared.pop(seed, None) or prepare_seed(seed, missing[seed])
-            check_alike(folder, present, {seed: run})
-            return train_and_evaluate(run, context(seed, new_progress()))
+            return train_and_evaluate(plan.prepare(seed), context(seed, new_progress()))
 
-        if stack and missing:
-            shown = next(iter(missing))
+        if stacked:
+            shown = next(iter(stacked))
             contexts = [
-                context(seed, new_progress() if seed == shown else NoProgress(), f"seed {seed}") for seed in missing
+                context(seed, new_progress() if seed == shown else NoProgress(), f"seed {seed}") for seed in stacked
             ]
-            outcomes = dict(zip(missing, train_stacked(list(prepared.values()), contexts), strict=True))
+            outcomes = dict(zip(stacked, train_stacked(list(stacked.values()), contexts), strict=True))
         else:
-            outcomes = _one_by_one(list(missing), run)
-        failures = diverged | _recorded_divergences(folder, outcomes)
-        ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
-        runs = {seed: ended[seed] for seed in seeds if seed in ended}
-        if not runs:
+            outcomes = _one_by_one(list(plan.missing), run)
+        failures = plan.diverged | _recorded_divergences(folder, outcomes)
+        ended = plan.finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
+        if not ended:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
-        seconds = sum(metrics["train/seconds"] for metrics in runs.values())
-        scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
-        metrics = flat(scores) | {"seeds": len(runs), "train/seconds": seconds}
+        runs = {seed: ended[seed] for seed in seeds if seed in ended}
+        metrics = _mean_metrics(runs)
         write_json(folder / run_folder.METRICS, metrics)
-        write_made_from(folder, {**present, "seed": None, "seeds": list(runs)})
+        write_made_from(folder, {**plan.fingerprints, "seed": None, "seeds": list(runs)})
         tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)
         if failures:
             tracked.status = "FAILED"
     return SeedsResult(folder, runs, failures, metrics, parent)
+
+
+def _mean_metrics(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """The flat metrics of several runs by seed."""
+    scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
+    return flat(scores) | {"seeds": len(runs), "train/seconds": sum(run["train/seconds"] for run in runs.values())}
 
 
 def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> dict[int, FineTuneResult | Diverged]:
