@@ -13,15 +13,8 @@ from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.made_from import read_made_from
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
+from tests.support.tables import flip_labels
 from tests.support.tracking import Trackers
-
-
-def flip(path: Path) -> None:
-    """Gives each row the other label."""
-    lines = path.read_text().splitlines()
-    other = {"good": "bad", "bad": "good"}
-    rows = (line.rsplit(",", 1) for line in lines[1:])
-    path.write_text("\n".join([lines[0], *(f"{text},{other[label]}" for text, label in rows)]) + "\n")
 
 
 @pytest.fixture
@@ -49,7 +42,7 @@ def scores(metrics):
 
 CHANGES = {
     "rows": (
-        lambda config: flip(Path(config.data.train)),
+        lambda config: flip_labels(Path(config.data.train)),
         {},
         r"seed 0 was made from .*: test_rows was .*train_rows was",
     ),

@@ -46,8 +46,9 @@ def read_kept(
     if others and if_exists != "resume_changed":
         names = ", ".join(run_folder(out, run.framework, run.seed).name for run in others)
         raise RunFolderError(
-            f"{out}: {names} made from other settings or data than the present ones: {'; '.join(changes[others[0]])}; "
-            f"put them back or choose another --out, or --allow-changed runs them again"
+            f"{out}: {names} {'was' if len(others) == 1 else 'were'} made from other settings or data than the present "
+            f"ones: {'; '.join(changes[others[0]])}; put them back or choose another --out, or --allow-changed runs "
+            f"them again"
         )
     for run in others:
         logger.warning("%s was made from something else (%s): it runs again", run.title, "; ".join(changes[run]))

@@ -18,12 +18,12 @@ MADE_FROM = "made_from.json"
 
 
 def is_input(fingerprint: str) -> bool:
-    """Whether a fingerprint is a hash of rows or weights. Results with another one are results of something else.
+    """Whether a fingerprint is a hash of what a run reads. Results with another one are results of something else.
 
     >>> is_input("train_rows"), is_input("weights"), is_input("epochs")
     (True, True, False)
     """
-    return fingerprint == "weights" or fingerprint.endswith("_rows")
+    return fingerprint in ("weights", "tokenizer") or fingerprint.endswith("_rows")
 
 
 def other_inputs(stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
