@@ -19,13 +19,13 @@ def run_in_worker(sweep: Sweep, function: Callable[..., Any], *arguments: Any) -
     import ray
     from ray.exceptions import RayTaskError
 
-    task = ray.remote(_run).options(
+    task = ray.remote(
         num_cpus=sweep.cpus,
         num_gpus=sweep.gpus,
         resources=dict(sweep.resources),
         max_retries=sweep.retries,
         max_calls=1,
-    )
+    )(_run)
     try:
         return ray.get(task.remote(function, arguments, str(Path.cwd()), tracking_address()))
     except RayTaskError as error:
