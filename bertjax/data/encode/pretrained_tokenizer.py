@@ -4,6 +4,7 @@ What is checked is the tokenizer that was built: transformers assembles it from 
 disagree it takes a side without a word.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -33,6 +34,14 @@ class UnsupportedTokenizer(CheckpointError):
 def has_tokenizer(folder: Path) -> bool:
     """Whether a model folder has the files of a tokenizer."""
     return any((Path(folder) / name).is_file() for name in (_JSON, _VOCABULARY))
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """16 hexadecimal digits that change with the vocabulary of a tokenizer and with how it cuts texts."""
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    # These two are of the last call, not of the tokenizer.
+    lasting = {name: part for name, part in parts.items() if name not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
