@@ -21,6 +21,8 @@ from bertjax.sweeps.same_inputs import check_trials
 from bertjax.sweeps.search_space import Grid
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import TuneReporter
+from bertjax.tracking import event_log
+from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -45,9 +47,14 @@ def begun(tiny_model, reviews, tmp_path_factory) -> Path:
     ledger.open(sweep)
     for number, rate in enumerate((1e-3, 1e-2)):
         ledger.record(number, drawn={}, values={"optimizer.learning_rate": rate}, ray_id=str(number))
+    tracker, run = MemoryTracker(), ledger.run_folder(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        finetune(sweep.trial_config(ledger.trials()[0].values), ledger.run_folder(0), tracker=MemoryTracker())
+        finetune(sweep.trial_config(ledger.trials()[0].values), run, tracker=tracker)
+    log = EventLog(run / event_log.FILE)
+    for step, metrics in tracker.metrics:
+        log.record({"metrics": metrics, "step": step, "time_ms": 0})
+    log.record({"status": "FINISHED", "time_ms": 0})
     ledger.record(0, status="finished")
     return folder
 
