@@ -52,7 +52,8 @@ class RunFlags:
     """Processes that share the run."""
 
     allow_changed: bool = False
-    """Resume though settings, rows or weights are no longer those that the run was started with."""
+    """Resume though settings, rows or weights are no longer those that the run was started with. Of several seeds, each
+    becomes what it would be now, and one of other rows or weights begins again."""
 
     deterministic: bool = False
     """Set the XLA flags that a GPU needs to compute the same bits each time; it is slower then. On CPU and TPU the same

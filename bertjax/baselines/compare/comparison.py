@@ -35,7 +35,7 @@ from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.environment import describe_environment
-from bertjax.training.run.made_from import is_input, write_made_from
+from bertjax.training.run.made_from import is_input, without_seed, write_made_from
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.prepared_run import fingerprints
 from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, RESUMES, IfExists, check_folder, stored_settings
@@ -104,7 +104,7 @@ def compare(
         assert metric is not None, "every task that trains has a metric"
         summary = summarise(results, failures, frameworks, metric, dropout=config.dropout_rate != 0)
         write_json(out / METRICS, summary.flat())
-        write_made_from(out, {**present, "seed": None, "frameworks": list(frameworks), "seeds": list(seeds)})
+        write_made_from(out, without_seed(present) | {"frameworks": list(frameworks), "seeds": list(seeds)})
         title = f"{config.model} on {config.data.train}"
         write_text(out / REPORT, render_comparison(title, summary, results, hashes | settings))
         tracked.tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them

@@ -28,7 +28,7 @@ from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
-from bertjax.training.run.made_from import is_input, write_made_from
+from bertjax.training.run.made_from import is_input, without_seed, write_made_from
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
@@ -151,7 +151,7 @@ def finetune_seeds(
         runs = {seed: ended[seed] for seed in seeds if seed in ended}
         metrics = _mean_metrics(runs)
         write_json(folder / run_folder.METRICS, metrics)
-        write_made_from(folder, {**plan.fingerprints, "seed": None, "seeds": list(runs)})
+        write_made_from(folder, without_seed(plan.fingerprints) | {"seeds": list(runs)})
         tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)

@@ -31,6 +31,11 @@ def other_inputs(stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
     return any(stored[key] != present.get(key) for key in stored if is_input(key))
 
 
+def without_seed(fingerprints: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs with several seeds have in common."""
+    return {key: value for key, value in fingerprints.items() if key != "seed"}
+
+
 def write_made_from(folder: Path, fingerprints: Mapping[str, Any]) -> None:
     """Writes what the results in a folder were made from, after these: a process that dies in between leaves new
     results that are taken for older ones, and never the other way round."""
