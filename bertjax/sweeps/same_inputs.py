@@ -15,7 +15,7 @@ from bertjax.settings import flatten
 from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.worker_task import run_in_worker
-from bertjax.training.run.made_from import is_input, other_inputs, read_made_from
+from bertjax.training.run.made_from import inputs_of, other_inputs, read_made_from
 from bertjax.training.run.run_folder import CONFIG, METRICS, changed, has_checkpoint
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -59,15 +59,14 @@ def check_same_inputs(sweep: Sweep, ledger: Ledger, number: int, fingerprints: M
     Raises:
       RunFolderError: they have changed while the sweep runs.
     """
-    inputs = {key: value for key, value in fingerprints.items() if is_input(key)}
+    inputs = inputs_of(fingerprints)
     config = sweep.trial_config(ledger.trials()[number].values)
     for trial in ledger.trials():
         if trial.number == number or not _has_results(ledger, trial):
             continue
         if _source_of(sweep.trial_config(trial.values)) != _source_of(config):
             continue
-        stored = read_made_from(ledger.run_folder(trial.number))
-        if changes := changed({key: value for key, value in stored.items() if key in inputs}, inputs):
+        if changes := changed(inputs_of(read_made_from(ledger.run_folder(trial.number))), inputs):
             raise RunFolderError(
                 f"{ledger.folder}: something has changed since trial {trial.number}: {'; '.join(changes)}; put it "
                 f"back, and --resume continues the sweep"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.baselines.compare.comparison_report import render_comparison
-from bertjax.baselines.compare.earlier_runs import Run, changes_of, read_kept
+from bertjax.baselines.compare.earlier_runs import Run, read_kept
 from bertjax.baselines.compare.summary import Failure, Summary, summarise
 from bertjax.baselines.runners.frameworks import FRAMEWORKS, check_frameworks, check_job
 from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, read_result, run_folder, write_error
@@ -35,10 +35,19 @@ from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.environment import describe_environment
-from bertjax.training.run.made_from import is_input, without_seed, write_made_from
+from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.prepared_run import fingerprints
-from bertjax.training.run.run_folder import CONFIG, METRICS, REPORT, RESUMES, IfExists, check_folder, stored_settings
+from bertjax.training.run.run_folder import (
+    CONFIG,
+    METRICS,
+    REPORT,
+    RESUMES,
+    IfExists,
+    changed,
+    check_folder,
+    stored_settings,
+)
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -88,16 +97,16 @@ def compare(
     kept = read_kept(out, runs, present, stored_settings(out), if_exists) if resumes else {}
 
     settings = {**flatten(config), "frameworks": list(frameworks), "seeds": list(seeds)}
-    hashes = {key: value for key, value in present.items() if is_input(key)}
+    inputs = inputs_of(present)
     with tracked_run(tracker) as tracked:
         _open(out, config, resumes)
         if resumes:  # the processes of the runs read it
             write_json(out / CONFIG, flatten(config))
-        parent = tracked.tracker.start(out.name, settings, out, describe_environment() | hashes)
+        parent = tracked.tracker.start(out.name, settings, out, describe_environment() | inputs)
         results: list[RunResult] = []
         failures: list[Failure] = []
         for run in runs:
-            outcome = kept[run] if run in kept else _run(out, run, present)
+            outcome = kept[run] if run in kept else _run(out, run, inputs)
             (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
             _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
         metric = find_task(config.task).metric
@@ -106,7 +115,7 @@ def compare(
         write_json(out / METRICS, summary.flat())
         write_made_from(out, without_seed(present) | {"frameworks": list(frameworks), "seeds": list(seeds)})
         title = f"{config.model} on {config.data.train}"
-        write_text(out / REPORT, render_comparison(title, summary, results, hashes | settings))
+        write_text(out / REPORT, render_comparison(title, summary, results, inputs | settings))
         tracked.tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them
         for name in (CONFIG, METRICS, REPORT):
             tracked.tracker.log_artifact(out / name)
@@ -144,7 +153,7 @@ def _open(out: Path, config: FineTuneConfig, resumes: bool) -> None:
     write_json(out / CONFIG, flatten(config))
 
 
-def _run(out: Path, run: Run, present: Mapping[str, Any]) -> RunResult | Failure:
+def _run(out: Path, run: Run, inputs: Mapping[str, Any]) -> RunResult | Failure:
     """The result of a new process; it fails where that read other rows or weights than the comparison began with."""
     framework, seed, keeps_model = run
     folder = run_folder(out, framework, seed)
@@ -154,7 +163,7 @@ def _run(out: Path, run: Run, present: Mapping[str, Any]) -> RunResult | Failure
     command = [sys.executable, "-m", "bertjax.baselines.runners.runner_process", str(out), framework, str(seed)]
     status = _process([*command, *(["--keep-model"] if keeps_model else [])], folder / LOG)
     result = read_result(folder)
-    changes = [] if result is None else changes_of(result, present, {})
+    changes = [] if result is None else changed(inputs, inputs_of(result.made_from))
     if result is not None and not changes:
         return result
     error = read_error(folder) or _reason(status)

@@ -41,7 +41,7 @@ def read_kept(
       RunFolderError: one was made from something else, and `if_exists` is not "resume_changed".
     """
     found = {run: result for run in runs if (result := read_result(run_folder(out, run.framework, run.seed)))}
-    changes = {run: changes_of(result, present, stored) for run, result in found.items()}
+    changes = {run: _changes_of(result, present, stored) for run, result in found.items()}
     others = [run for run in found if changes[run]]
     if others and if_exists != "resume_changed":
         names = ", ".join(run_folder(out, run.framework, run.seed).name for run in others)
@@ -60,7 +60,7 @@ def read_kept(
     return kept
 
 
-def changes_of(result: RunResult, present: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+def _changes_of(result: RunResult, present: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
     """What a result was made from and would not be now, a clause each; the arguments are those of `read_kept`."""
     made_from = of_this_version(result.made_from) if result.made_from else {**stored, "seed": result.seed}
     then = {**made_from, "labels": list(result.labels), **result.versions}

@@ -28,7 +28,7 @@ from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
-from bertjax.training.run.made_from import is_input, without_seed, write_made_from
+from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
@@ -123,8 +123,7 @@ def finetune_seeds(
     with tracked_run(tracker) as tracked:
         repeat = f"{command} --seeds {' '.join(map(str, seeds))}" if command else None
         repeat = repeat or f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-        hashes = {key: value for key, value in plan.fingerprints.items() if is_input(key)}
-        environment = describe_environment() | {"command": with_variables(repeat)} | hashes
+        environment = describe_environment() | {"command": with_variables(repeat)} | inputs_of(plan.fingerprints)
         run_folder.open_folder(folder, settings, resumes, environment)
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
 

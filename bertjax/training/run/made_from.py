@@ -11,24 +11,24 @@ from typing import Any
 
 from bertjax.errors import RunFolderError
 from bertjax.storage.atomic_write import write_json
-from bertjax.training.run.run_folder import ENVIRONMENT, METRICS, stored_settings
+from bertjax.training.run.run_folder import ENVIRONMENT, MADE_FROM, METRICS, stored_settings
 from bertjax.training.settings.finetune_config import of_this_version
 
-MADE_FROM = "made_from.json"
 
+def inputs_of(fingerprints: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashes of what a run reads. Results with another one are results of something else.
 
-def is_input(fingerprint: str) -> bool:
-    """Whether a fingerprint is a hash of what a run reads. Results with another one are results of something else.
-
-    >>> is_input("train_rows"), is_input("weights"), is_input("epochs")
-    (True, True, False)
+    >>> inputs_of({"epochs": 3, "train_rows": "8e19f4f7d771b284", "weights": "2a524f1702f6a4b6"})
+    {'train_rows': '8e19f4f7d771b284', 'weights': '2a524f1702f6a4b6'}
     """
-    return fingerprint in ("weights", "tokenizer") or fingerprint.endswith("_rows")
+    return {
+        key: value for key, value in fingerprints.items() if key in ("weights", "tokenizer") or key.endswith("_rows")
+    }
 
 
 def other_inputs(stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
     """Whether rows or weights are others, as far as it is known."""
-    return any(stored[key] != present.get(key) for key in stored if is_input(key))
+    return any(value != present.get(key) for key, value in inputs_of(stored).items())
 
 
 def without_seed(fingerprints: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +63,7 @@ def of_last_start(folder: Path) -> dict[str, Any]:
     """
     settings = stored_settings(folder)
     starts = _read(folder / ENVIRONMENT)["starts"] if (folder / ENVIRONMENT).is_file() else []
-    hashes = {key: value for key, value in starts[-1].items() if is_input(key)} if starts else {}
-    return hashes | settings
+    return (inputs_of(starts[-1]) if starts else {}) | settings
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig, of_this_ve
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
-CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
+CONTRACT, ENVIRONMENT, MADE_FROM = "contract.json", "environment.json", "made_from.json"
 
 IfExists = Literal["error", "resume", "resume_changed", "overwrite"]
 """What to do with a run that is in the folder; "resume_changed" continues it with other settings, rows or weights."""
