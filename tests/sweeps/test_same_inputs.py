@@ -53,7 +53,7 @@ def begun(tiny_model, reviews, tmp_path_factory) -> Path:
         finetune(sweep.trial_config(ledger.trials()[0].values), run, tracker=tracker)
     log = EventLog(run / event_log.FILE)
     for step, metrics in tracker.metrics:
-        log.record({"metrics": metrics, "step": step, "time_ms": 0})
+        log.record_metrics(metrics, step, 0)
     log.record({"status": "FINISHED", "time_ms": 0})
     ledger.record(0, status="finished")
     return folder

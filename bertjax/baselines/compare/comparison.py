@@ -116,7 +116,7 @@ def compare(
         write_made_from(out, without_seed(present) | {"frameworks": list(frameworks), "seeds": list(seeds)})
         title = f"{config.model} on {config.data.train}"
         write_text(out / REPORT, render_comparison(title, summary, results, inputs | settings))
-        tracked.tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them
+        tracked.tracker.log_metrics(summary.flat(), event_log.next_step(out, len(results)))
         for name in (CONFIG, METRICS, REPORT):
             tracked.tracker.log_artifact(out / name)
         if failures:

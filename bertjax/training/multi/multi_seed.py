@@ -19,6 +19,7 @@ from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
+from bertjax.tracking.event_log import next_step
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
@@ -151,7 +152,7 @@ def finetune_seeds(
         metrics = _mean_metrics(runs)
         write_json(folder / run_folder.METRICS, metrics)
         write_made_from(folder, without_seed(plan.fingerprints) | {"seeds": list(runs)})
-        tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
+        tracked.tracker.log_metrics(metrics, next_step(folder, len(runs)))
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)
         if failures:
