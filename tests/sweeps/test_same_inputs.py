@@ -144,7 +144,7 @@ def test_trials_of_other_tables_are_not_compared_with_them(ledger):
         varied.record(number, drawn={}, values={"data.train": name}, ray_id=str(number))
     same_inputs.check_same_inputs(sweep, varied, 1, {"train_rows": "another", "weights": "another"})
     varied.record(1, values={"data.train": "reviews.csv"})
-    with pytest.raises(RunFolderError, match="something has changed since trial 0: train_rows was"):
+    with pytest.raises(RunFolderError, match=r"something has changed since trial 0: .*train_rows was"):
         same_inputs.check_same_inputs(sweep, varied, 1, {"train_rows": "another"})
 
 
