@@ -39,6 +39,9 @@ class CompareFlags:
     overwrite: bool = False
     """Replace the comparison in --out."""
 
+    allow_changed: bool = False
+    """Resume though settings, rows, weights or versions have changed: the runs that were made from others run again."""
+
     keep_models: bool = False
     """Leave each trained model in the folder of its run."""
 
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
             flags.frameworks,
             flags.seeds,
             out,
-            if_exists=if_exists(flags.resume, flags.overwrite),
+            if_exists=if_exists(flags.resume, flags.overwrite, flags.allow_changed),
             keep_models=flags.keep_models,
         )
     print_table(console_table(summary), width_of_a_log=140)

@@ -9,6 +9,7 @@ from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.flags import parse
 from bertjax.cli.job_flags import if_exists
 from bertjax.cli.main import run
+from bertjax.cli.messages import complain
 from bertjax.cli.process_setup import prepare_process
 from bertjax.settings import Count, Seed
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -46,6 +47,9 @@ class Arguments:
     overwrite: bool = False
     """Replace runs that are there."""
 
+    allow_changed: bool = False
+    """Resume though settings, rows or weights have changed: every seed becomes what it would be now."""
+
 
 def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore) -> None:
     """Runs an experiment with the flags of the process's command line, prints a table, and ends the process.
@@ -79,9 +83,11 @@ def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arg
         config,
         arguments.seeds,
         arguments.out or Path("runs") / name,
-        if_exists=if_exists(arguments.resume, arguments.overwrite),
+        if_exists=if_exists(arguments.resume, arguments.overwrite, arguments.allow_changed),
         new_progress=progress_for_stderr,
     )
     title = f"{name}, published: {published.source}"
     print_table(aggregate_table(title, result.scores, {"published": published.metrics}))
-    return ExitCode.OK
+    for seed, error in result.failures.items():
+        complain(f"seed {seed} failed: {error}")
+    return ExitCode.FAILED if result.failures else ExitCode.OK

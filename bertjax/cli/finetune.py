@@ -53,7 +53,8 @@ class RunFlags:
 
     allow_changed: bool = False
     """Resume though settings, rows, devices or versions are no longer those that the run was started with;
-    docs/resume.md has what each change does."""
+    docs/resume.md has what each change does. Of several seeds, each becomes what it would be now, and one of other rows
+    begins again."""
 
     deterministic: bool = False
     """Set the XLA flags that a GPU needs to compute the same bits each time; it is slower then. On CPU and TPU the same

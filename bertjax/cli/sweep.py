@@ -39,6 +39,10 @@ class Arguments:
     resume: Path | None = None
     """Folder of a sweep to continue; trials that have ended stay as they are."""
 
+    allow_changed: bool = False
+    """Resume though versions or devices are no longer those of the trials that are there; other rows or weights are
+    never compared."""
+
     show: Path | None = None
     """Folder of a sweep to look at, also while it runs; nothing is started."""
 
@@ -88,13 +92,16 @@ def main(arguments: Sequence[str]) -> int:
             results = run_sweep(
                 replace(sweep, **changes),
                 out,
-                if_exists="resume" if parsed.resume is not None else "error",
+                if_exists="error" if parsed.resume is None else "resume_changed" if parsed.allow_changed else "resume",
                 address=parsed.address,
             )
         except SweepStopped as stop:
             complain(str(stop))
             return TERMINATED if sigterm.received else ExitCode.INTERRUPTED
     _show(results)
+    failed = [result.trial for result in results.trials if result.trial.status == "failed"]
+    if failed:
+        complain(f"{len(failed)} of {len(results.trials)} trials failed; the first: {failed[0].cause}")
     return 0
 
 

@@ -18,6 +18,7 @@ from bertjax.storage.folder_lock import check_is_folder, contents, locked_folder
 from bertjax.sweeps.best_config_seeds import train_seeds
 from bertjax.sweeps.ledger import SCHEDULER, SEEDS, SWEEP, Ledger, Trial, belongs_to_sweep
 from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_results
+from bertjax.sweeps.same_inputs import check_trials
 from bertjax.sweeps.sweep_config import Sweep, to_json
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
@@ -26,7 +27,7 @@ from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
 from bertjax.tracking.tracker import tracked_run
 from bertjax.training.multi import ray_cluster
 from bertjax.training.run.beginning import Beginning, held_folder
-from bertjax.training.run.run_folder import CHECKPOINTS, MODEL
+from bertjax.training.run.run_folder import CHECKPOINTS, MODEL, RESUMES, IfExists
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,11 @@ class SweepStopped(Stopped):
 
 
 def run_sweep(
-    sweep: Sweep, out: str | Path, *, if_exists: Literal["error", "resume"] = "error", address: str | None = None
+    sweep: Sweep,
+    out: str | Path,
+    *,
+    if_exists: Literal["error", "resume", "resume_changed"] = "error",
+    address: str | None = None,
 ) -> Results:
     """Runs a sweep, or the rest of one.
 
@@ -54,7 +59,8 @@ def run_sweep(
       sweep: its settings.
       out: folder of the sweep.
       if_exists: what to do with a sweep that is in `out`: refuse ("error"), or continue it ("resume"): trials that have
-        ended stay, the others continue.
+        ended stay, the others continue. They must have been made from the rows and weights at hand, and by the present
+        versions and devices unless it is "resume_changed".
       address: of a Ray cluster, see `ray_cluster.join`.
 
     Returns:
@@ -67,12 +73,13 @@ def run_sweep(
     """
     folder = Path(out).absolute()
     with held_folder(folder, belongs_to_sweep):
-        return _run_sweep(sweep, folder, if_exists == "resume", address)
+        return _run_sweep(sweep, folder, if_exists, address)
 
 
-def _run_sweep(sweep: Sweep, folder: Path, resumes: bool, address: str | None) -> Results:
+def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | None) -> Results:
     """`run_sweep` in a folder that this process holds."""
     ledger = Ledger(folder)
+    resumes, allow_changed = if_exists in RESUMES, if_exists == "resume_changed"
     check_folder(folder, sweep, resumes)
     tracker = MlflowTracker(sweep.base.experiment)
     tracker.check(folder if resumes else None)
@@ -82,6 +89,8 @@ def _run_sweep(sweep: Sweep, folder: Path, resumes: bool, address: str | None) -
         _ray_session(address, _environment(sweep)),
     ):
         check_resources(sweep)
+        if resumes:
+            check_trials(sweep, ledger, allow_changed)
         beginning.open(partial(ledger.open, sweep))
         if sweep.total_trials < sweep.asked_trials:
             logger.info(
@@ -92,12 +101,12 @@ def _run_sweep(sweep: Sweep, folder: Path, resumes: bool, address: str | None) -
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         beginning.commit()
         tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
-        budget_is_spent = _run_trials(sweep, ledger, run_id)
+        budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed)
         _end_trials(ledger, budget_is_spent)
         best = read_results(folder).best
         if best is not None and sweep.seeds:
             try:
-                train_seeds(sweep, ledger, best.trial, run_id)
+                train_seeds(sweep, ledger, best.trial, run_id, allow_changed)
             except KeyboardInterrupt:
                 raise SweepStopped(folder) from None
     results = read_results(folder)
@@ -152,8 +161,12 @@ def check_resources(sweep: Sweep) -> None:
             )
 
 
-def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str) -> bool:
-    """Runs the trials that have not ended; returns whether the sweep's budget is spent."""
+def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) -> bool:
+    """Runs the trials that have not ended; returns whether the sweep's budget is spent.
+
+    Raises:
+      RunFolderError: a trial was refused, though not for its settings.
+    """
     from ray import tune
 
     from bertjax.sweeps.schedulers import MaxEpochsStopper, make_scheduler
@@ -164,8 +177,14 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str) -> bool:
     scratch = ledger.folder / SCHEDULER
     shutil.rmtree(scratch, ignore_errors=True)  # an earlier driver's; the ledger has all that counts
     trainable = partial(
-        run_trial, folder=str(ledger.folder), parent_run_id=run_id, cwd=str(Path.cwd()), store=tracking_address()
+        run_trial,
+        folder=str(ledger.folder),
+        parent_run_id=run_id,
+        allow_changed=allow_changed,
+        cwd=str(Path.cwd()),
+        store=tracking_address(),
     )
+    callback = TuneCallback(sweep, ledger)
     stopper = MaxEpochsStopper(sweep.max_epochs, sweep.base.evaluation.evaluate_every)
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
     tuner = tune.Tuner(
@@ -186,12 +205,14 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str) -> bool:
             storage_path=str(ledger.folder),
             failure_config=tune.FailureConfig(max_failures=sweep.retries),
             stop=stopper,
-            callbacks=[TuneCallback(sweep, ledger)],
+            callbacks=[callback],
             verbose=0,
         ),
     )
     tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
+    if callback.refusal is not None:
+        raise RunFolderError(callback.refusal)
     return stopper.stop_all() or time.monotonic() > deadline
 
 

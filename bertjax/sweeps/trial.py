@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertjax.errors import AssetError, DiskError, Diverged, FolderInUse, Stopped, UserError
+from bertjax.errors import AssetError, DiskError, Diverged, RunFolderError, Stopped, UserError
 from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.sweeps.ledger import Ledger, Trial
+from bertjax.sweeps.same_inputs import check_same_inputs
 from bertjax.sweeps.sweep_config import Sweep
+from bertjax.sweeps.worker_task import enter_driver_settings
 from bertjax.tracking import event_log
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.loop.early_stopping import BestMetric
@@ -27,17 +29,21 @@ COST, METRIC, SCORE = "cost", "metric", "score"
 WORST_COST = 1e30  # of a trial without an evaluation; infinity would make NaN of a scheduler's percentiles
 
 _SECONDS_TO_CLOSE = 600
-_MACHINE_TROUBLE = (Stopped, DiskError, AssetError, FolderInUse)  # what may go better in the next attempt
+# What is no fault of the trial's settings: it may go better in the next attempt, or of the sweep.
+_MACHINE_TROUBLE = (Stopped, DiskError, AssetError, RunFolderError)
 _REPORTED = "reported.json"  # in Ray's checkpoint of a trial: the number of evaluations that Ray has received
 
 
-def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cwd: str, store: str) -> None:
+def run_trial(
+    suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cwd: str, store: str, allow_changed: bool = False
+) -> None:
     """Runs a trial to its end. Ray calls this in a new process, or in that of a trial that has ended.
 
     Args:
       suggestion: of the searcher; `number` identifies the trial, whose values are in the ledger.
       folder, parent_run_id: of the sweep; the latter in MLflow.
       cwd, store: see `enter_driver_settings`.
+      allow_changed: whether the trial goes on though versions or devices have changed.
     """
     enter_driver_settings(cwd, store)
     # Ray gives the process to another trial when this one has closed its run, and fails that one if it takes longer.
@@ -52,7 +58,7 @@ def run_trial(suggestion: Mapping[str, Any], folder: str, parent_run_id: str, cw
         has_ended = (run / METRICS).exists() or ledger.final_failure(number) is not None
         if trial.status == "running" and not has_ended:
             try:
-                _train(sweep, trial, run, parent_run_id, reporter)
+                _train(sweep, ledger, trial, reporter, parent_run_id, allow_changed)
             except UserError as error:
                 if isinstance(error, _MACHINE_TROUBLE):
                     raise
@@ -69,13 +75,6 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, Diverged):
         return f"diverged: {text}"
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-
-
-def enter_driver_settings(cwd: str, store: str) -> None:
-    """Gives a Ray worker process, which is shared with no other work, the driver's folder and MLflow address."""
-    if Path(cwd).is_dir():
-        os.chdir(cwd)
-    os.environ["MLFLOW_TRACKING_URI"] = store
 
 
 def read_evaluations(run: Path, best_metric: BestMetric) -> list[tuple[int, dict[str, float]]]:
@@ -157,12 +156,21 @@ class TrialTracker(MlflowTracker):
         self._reporter.add(step, metrics)
 
 
-def _train(sweep: Sweep, trial: Trial, run: Path, parent_run_id: str, reporter: TuneReporter) -> None:
+def _train(
+    sweep: Sweep, ledger: Ledger, trial: Trial, reporter: TuneReporter, parent_run_id: str, allow_changed: bool
+) -> None:
     import jax
 
-    from bertjax.training.run.finetuning import finetune
+    from bertjax.training.run.finetuning import train_and_evaluate
+    from bertjax.training.run.prepared_run import prepare_run
+    from bertjax.training.run.training_session import RunContext
 
     jax.clear_caches()  # an earlier trial of this process left programs that nothing uses any more
-    config = sweep.trial_config(trial.values)
-    if_exists: IfExists = "resume" if (run / CONFIG).exists() else "error"
-    finetune(config, run, if_exists=if_exists, tracker=TrialTracker(config.experiment, parent_run_id, reporter))
+    folder, config = ledger.run_folder(trial.number), sweep.trial_config(trial.values)
+    resumes = (folder / CONFIG).exists()
+    if_exists: IfExists = "error" if not resumes else "resume_changed" if allow_changed else "resume"
+    tracker = TrialTracker(config.experiment, parent_run_id, reporter)
+    tracker.check(folder if resumes else None)
+    run = prepare_run(config, folder, if_exists)
+    check_same_inputs(sweep, ledger, trial.number, run.fingerprints)
+    train_and_evaluate(run, RunContext(tracker=tracker))

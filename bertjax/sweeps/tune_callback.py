@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune import Callback
 
+from bertjax.errors import RunFolderError
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
@@ -17,10 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class TuneCallback(Callback):
-    """Records in the ledger how trials end, and logs a line an event; Ray calls the methods by these names."""
+    """Records in the ledger how trials end, and logs a line an event; Ray calls the methods by these names.
+
+    Attributes:
+      refusal: why a trial was refused though not for its settings, which the next driver may run; None where none was.
+    """
 
     def __init__(self, sweep: Sweep, ledger: Ledger):
         self._sweep, self._ledger = sweep, ledger
+        self.refusal: str | None = None
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
@@ -43,6 +49,9 @@ class TuneCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has crashed for the last time."""
+        if isinstance(error := _error_of(trial), RunFolderError):
+            self.refusal = self.refusal or str(error)
+            return
         record, cause = self._ledger.trial_of(trial.trial_id), describe_failure(trial)
         self._ledger.record(record.number, status="failed", cause=cause)
         logger.warning("trial %d failed: %s", record.number, cause)
@@ -64,15 +73,32 @@ class TuneCallback(Callback):
 
 def describe_failure(trial: Any) -> str:
     """Why a Ray trial crashed, in one line."""
-    from ray import cloudpickle
-    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+    from ray.exceptions import OutOfMemoryError, RayActorError
 
-    path = trial.pickled_error_file  # Ray's copy of the exception
-    if path is None or not Path(path).exists():
+    error = _pickled_error(trial)
+    if error is None:
         return "it ended without a reason"
-    error = cloudpickle.loads(Path(path).read_bytes())
-    cause = error.cause if isinstance(error, RayTaskError) else error
+    cause = _cause(error)
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return f"out of memory: {text}"
     return "its process was killed or crashed" if isinstance(error, RayActorError) else cause_of(cause)
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What the process of a Ray trial raised, as far as Ray knows it."""
+    error = _pickled_error(trial)
+    return None if error is None else _cause(error)
+
+
+def _pickled_error(trial: Any) -> BaseException | None:
+    from ray import cloudpickle
+
+    path = trial.pickled_error_file  # Ray's copy of the exception
+    return cloudpickle.loads(Path(path).read_bytes()) if path is not None and Path(path).exists() else None
+
+
+def _cause(error: BaseException) -> BaseException:
+    from ray.exceptions import RayTaskError
+
+    return error.cause if isinstance(error, RayTaskError) else error

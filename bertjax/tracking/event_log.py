@@ -145,3 +145,9 @@ class EventLog:
             self.refused[entry["record"]] = entry["reason"]
         for name in entry.get("metrics", {}):
             self._last_steps[name] = max(entry["step"], self.last_step(name))
+
+
+def next_step(folder: Path, least: int) -> int:
+    """The step for numbers that sum up the runs below a folder: above those of the sums of earlier starts."""
+    log = EventLog(folder / FILE)
+    return max(least, *(log.last_step(metric) + 1 for metric in log.metrics), 0)

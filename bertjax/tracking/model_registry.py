@@ -85,7 +85,7 @@ def _download(store: MlflowStore, version: Any) -> Path:
     from mlflow.exceptions import MlflowException
 
     source = store.client.get_model_version_download_uri(version.name, version.version)
-    digest = hashlib.sha256(f"{store.name} {source}".encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{store.name} {source} {_last_upload(store, version)}".encode()).hexdigest()[:12]
     cached = cache_folder() / "registry" / f"{version.name}-{version.version}-{digest}"
     if cached.is_dir():
         return cached
@@ -103,3 +103,14 @@ def _download(store: MlflowStore, version: Any) -> Path:
         reason = str(error).splitlines()[0]
         raise AssetError(f"models:/{version.name}/{version.version} cannot be fetched: {reason}") from None
     return cached
+
+
+def _last_upload(store: MlflowStore, version: Any) -> int | None:
+    """When the run of a version ended last: one that was resumed has uploaded another model to the same place."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        end_time: int | None = store.client.get_run(version.run_id).info.end_time
+    except MlflowException:  # a version that was registered without a run
+        return None
+    return end_time

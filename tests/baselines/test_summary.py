@@ -25,8 +25,8 @@ def result(framework, seed, score=0.9, seconds=10.0, answers=ANSWERS, losses=(1.
     }  # fmt: skip
     metrics = {"test/f1_macro": score, "test/accuracy": score + 0.01, "test/class/a/f1": 0.1}
     return RunResult(
-        framework, seed, task, ("a", "b"), metrics, measured, "cpu", {"jax": "1"}, np.asarray(losses, float),
-        np.asarray(answers, np.float32), np.arange(5),
+        framework, seed, task, ("a", "b"), metrics, measured, "cpu", {"jax": "1"}, {},
+        np.asarray(losses, float), np.asarray(answers, np.float32), np.arange(5),
     )  # fmt: skip
 
 

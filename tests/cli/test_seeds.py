@@ -43,3 +43,16 @@ def test_seeds_are_child_runs_and_scores_are_aggregated(command, in_folder, caps
     assert main([*command, "--resume"]) == 0  # there is nothing left to do
     assert len(client.search_runs([parent.info.experiment_id])) == 3
     assert json.loads((in_folder / "out" / "metrics.json").read_text()) == metrics
+
+
+def test_the_mean_of_a_second_start_takes_the_place_of_the_first(command, in_folder):
+    """In MLflow, which shows the newest step of a metric."""
+    command = command[:-1]  # a single seed
+    assert main(command) == 0
+    assert main([*command, "--epochs", "2", "--resume", "--allow-changed"]) == 0
+    _, runs = runs_of(in_folder)
+    (parent,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "seeds"]
+    assert (
+        parent.data.metrics["train/seconds"]
+        == json.loads((in_folder / "out" / "metrics.json").read_text())["train/seconds"]
+    )

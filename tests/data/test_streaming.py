@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from transformers import BertTokenizer
 
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
@@ -20,6 +21,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format
+from tests.support.models import WORDS as MODEL_WORDS
 from tests.support.tables import COLUMNS, QUESTIONS, TABLES, squad
 
 pytestmark = pytest.mark.ray
@@ -90,6 +92,17 @@ def test_streamed_classification_equals_memory(table, tiny_model):
     assert stream.vocabulary == ("10", "3", "x")
     assert stream.data_report.duplicates > 0
     assert stream.data_report.leaks_removed > 0
+
+
+def test_a_worker_of_an_earlier_job_reads_the_tokenizer_that_is_in_the_folder_now(table, tiny_model, tmp_path):
+    """Workers keep a tokenizer, and Ray keeps workers: the folder's name does not say what is in it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    before, _ = assert_same(table, folder).train.examples.take(np.arange(1)).tokens_of(0, 0)
+    special, words = MODEL_WORDS[:5], MODEL_WORDS[5:]
+    (tmp_path / "vocab.txt").write_text("\n".join([*special, *reversed(words)]) + "\n")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(folder)
+    after, _ = assert_same(table, folder).train.examples.take(np.arange(1)).tokens_of(0, 0)
+    assert before.tolist() != after.tolist()
 
 
 def test_streaming_preprocessing_pairs_and_formats(table, tiny_model, tmp_path):

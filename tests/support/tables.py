@@ -104,3 +104,11 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
             frame.to_parquet(path)
         case _:
             frame.to_json(path, orient="records", lines=path.suffix == ".jsonl")
+
+
+def flip_labels(path: Path) -> None:
+    """Gives each row of a csv file with the labels good and bad in its last column the other one."""
+    header, *lines = path.read_text().splitlines()
+    other = {"good": "bad", "bad": "good"}
+    rows = (line.rsplit(",", 1) for line in lines)
+    path.write_text("\n".join([header, *(f"{text},{other[label]}" for text, label in rows)]) + "\n")

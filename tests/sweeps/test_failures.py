@@ -135,5 +135,6 @@ def test_a_sweep_with_a_diverging_trial_that_sigterm_ends(tiny_model, reviews, i
     again = run_python("-m", "bertjax", "sweep", "--resume", "s", env=user_environment())
     assert again.returncode == 0, again.stderr
     assert "3 of 3 trials (1 failed, 2 finished)" in again.stdout
+    assert again.stderr.splitlines()[-1].startswith("bertjax: 1 of 3 trials failed; the first: diverged: 10 steps in a")
     assert "trial 0" not in again.stderr
     assert "Traceback" not in again.stderr

@@ -3,9 +3,11 @@
     OUT/config.json           the settings, written first
     OUT/FRAMEWORK-SEED/       one run, see `runner_result`
     OUT/metrics.json          the summary
+    OUT/made_from.json        what all of its runs were made from
     OUT/report.html           the same as a page
 
-A run that crashes leaves the others as they are; a second start with `if_exists="resume"` runs what is missing.
+A run that crashes leaves the others as they are; a second start with `if_exists="resume"` runs what is missing. A
+result is kept for what it was made from: settings, rows, weights, and the versions of its packages.
 """
 
 import logging
@@ -14,12 +16,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bertjax.baselines.compare.comparison_report import render_comparison
+from bertjax.baselines.compare.earlier_runs import Run, read_kept
 from bertjax.baselines.compare.summary import Failure, Summary, summarise
 from bertjax.baselines.runners.frameworks import FRAMEWORKS, check_frameworks, check_job
 from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, read_result, run_folder, write_error
@@ -28,11 +32,14 @@ from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
+from bertjax.tracking.event_log import next_step
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment
+from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
 from bertjax.training.run.prepare import prepare
+from bertjax.training.run.prepared_run import fingerprints
 from bertjax.training.run.run_folder import (
     CONFIG,
     METRICS,
@@ -41,8 +48,10 @@ from bertjax.training.run.run_folder import (
     IfExists,
     belongs_to_run,
     check_folder,
+    stored_settings,
 )
 from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.resume_rules import changes_between, listed
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +74,8 @@ def compare(
       seeds: distinct; of head, order and dropout, the same for all frameworks.
       out: folder of the comparison.
       if_exists: what happens to a comparison in `out`: "error", "resume" (keep its runs, and run those that are
-        missing), "resume_changed" (the same, whatever settings have changed), or "overwrite".
+        missing), "resume_changed" (the same, and again those that were made from other settings, rows, weights or
+        versions), or "overwrite".
       keep_models: keep each trained model in the folder of its run.
       new_tracker: id of the parent run, or None for the comparison's own -> a tracker; default: MLflow.
 
@@ -90,33 +100,40 @@ def _compare(
     new_tracker: Callable[[str | None], Tracker] | None,
 ) -> Summary:
     """`compare` in a folder that this process holds."""
-    check_folder(out, flatten(config), if_exists)
+    if if_exists != "resume_changed":  # where results of other settings are made again, whatever these are
+        check_folder(out, flatten(config), if_exists)
     new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
     tracker = new_tracker(None)
     tracker.check(out if if_exists in RESUMES else None)
-    labels = _check_input(config, frameworks, seeds[0])
-    runs = [(framework, seed) for seed in seeds for framework in frameworks]  # taking turns
-    if if_exists in RESUMES:
-        _check_labels(out, runs, labels)
+    present = _check_input(config, frameworks, seeds[0])
+    runs = [  # taking turns
+        Run(framework, seed, keep_models or (framework == "jax" and "onnx" in frameworks))
+        for seed in seeds
+        for framework in frameworks
+    ]
+    resumes = if_exists in RESUMES
+    kept = read_kept(out, runs, present, stored_settings(out), if_exists) if resumes else {}
 
     settings = {**flatten(config), "frameworks": list(frameworks), "seeds": list(seeds)}
-    with Beginning(out, if_exists in RESUMES, _belongs) as beginning, tracked_run(tracker) as tracked:
-        beginning.open(partial(_write_config, out, config, if_exists))
-        parent = tracked.tracker.start(out.name, settings, out, describe_environment())
+    inputs = inputs_of(present)
+    with Beginning(out, resumes, _belongs) as beginning, tracked_run(tracker) as tracked:
+        beginning.open(partial(write_json, out / CONFIG, flatten(config)))  # the processes of the runs read it
+        parent = tracked.tracker.start(out.name, settings, out, describe_environment() | inputs)
         beginning.commit()
         results: list[RunResult] = []
         failures: list[Failure] = []
-        for framework, seed in runs:
-            outcome = _run(out, framework, seed, keep_models or (framework == "jax" and "onnx" in frameworks))
+        for run in runs:
+            outcome = kept[run] if run in kept else _run(out, run, inputs)
             (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
-            _record(new_tracker(parent), run_folder(out, framework, seed), outcome)
+            _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
         metric = find_task(config.task).metric
         assert metric is not None, "every task that trains has a metric"
         summary = summarise(results, failures, frameworks, metric, dropout=config.dropout_rate != 0)
         write_json(out / METRICS, summary.flat())
+        write_made_from(out, without_seed(present) | {"frameworks": list(frameworks), "seeds": list(seeds)})
         title = f"{config.model} on {config.data.train}"
-        write_text(out / REPORT, render_comparison(title, summary, results, settings))
-        tracked.tracker.log_metrics(summary.flat(), len(results))  # a second start has more of them
+        write_text(out / REPORT, render_comparison(title, summary, results, inputs | settings))
+        tracked.tracker.log_metrics(summary.flat(), next_step(out, len(results)))
         for name in (CONFIG, METRICS, REPORT):
             tracked.tracker.log_artifact(out / name)
         if failures:
@@ -133,21 +150,11 @@ def _check_names(config: FineTuneConfig, out: Path) -> None:
         raise RunFolderError(f"--out {out} is the name of the model or of a table as well; choose another --out")
 
 
-def _check_input(config: FineTuneConfig, frameworks: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Checks table, model and settings before the first process starts; returns the label names."""
+def _check_input(config: FineTuneConfig, frameworks: Sequence[str], seed: int) -> dict[str, Any]:
+    """Checks table, model and settings before the first process starts; returns what a run is made from now."""
     prepared = prepare(replace(config, seed=seed), all_devices(config.engine).count)
     check_job(frameworks, config, prepared.model)
-    return prepared.model.labels
-
-
-def _check_labels(out: Path, runs: Sequence[tuple[str, int]], labels: tuple[str, ...]) -> None:
-    for framework, seed in runs:
-        result = read_result(run_folder(out, framework, seed))
-        if result is not None and result.labels != labels:
-            raise RunFolderError(
-                f"{run_folder(out, framework, seed)} was trained on other labels ({', '.join(result.labels)}) than the "
-                f"table has now ({', '.join(labels)}); choose another --out"
-            )
+    return {**fingerprints(config, prepared), "labels": list(prepared.model.labels)}
 
 
 def _belongs(name: str) -> bool:
@@ -155,27 +162,24 @@ def _belongs(name: str) -> bool:
     return belongs_to_run(name) or name.rsplit("-", 1)[0] in FRAMEWORKS
 
 
-def _write_config(out: Path, config: FineTuneConfig, if_exists: IfExists) -> None:
-    """Writes the settings of a new comparison; one that is resumed keeps its own."""
-    if if_exists not in RESUMES:
-        write_json(out / CONFIG, flatten(config))
-
-
-def _run(out: Path, framework: str, seed: int, keep_model: bool) -> RunResult | Failure:
-    """The result of an earlier start, or that of a new process."""
+def _run(out: Path, run: Run, inputs: Mapping[str, Any]) -> RunResult | Failure:
+    """The result of a new process; it fails where that read other rows or weights than the comparison began with."""
+    framework, seed, keeps_model = run
     folder = run_folder(out, framework, seed)
-    if (result := read_result(folder)) is not None:
-        return result
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    logger.info("%s, seed %d", FRAMEWORKS[framework].title, seed)
+    logger.info("%s", run.title)
     command = [sys.executable, "-m", "bertjax.baselines.runners.runner_process", str(out), framework, str(seed)]
-    status = _process([*command, *(["--keep-model"] if keep_model else [])], folder / LOG)
-    if (result := read_result(folder)) is not None:
+    status = _process([*command, *(["--keep-model"] if keeps_model else [])], folder / LOG)
+    result = read_result(folder)
+    changes = [] if result is None else changes_between(inputs, inputs_of(result.made_from))
+    if result is not None and not changes:
         return result
     error = read_error(folder) or _reason(status)
+    if changes:
+        error = f"something has changed since the comparison began: {listed(changes)}"
     write_error(folder, error)
-    logger.warning("%s, seed %d failed: %s (see %s)", framework, seed, error, folder / LOG)
+    logger.warning("%s failed: %s (see %s)", run.title, error, folder / LOG)
     return Failure(framework, seed, error)
 
 

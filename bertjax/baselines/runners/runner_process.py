@@ -27,6 +27,7 @@ from bertjax.settings import override
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_evaluator
 from bertjax.training.run.prepare import prepare
+from bertjax.training.run.prepared_run import fingerprints
 from bertjax.training.run.run_folder import stored_settings
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
 def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> None:
     """Prepares the input, trains, evaluates on the test rows, and writes the result."""
-    row = FRAMEWORKS[framework]
+    row, settings = FRAMEWORKS[framework], config
     if not row.packed:
         config = replace(config, packing="off")
     prepared = prepare(config, all_devices(config.engine).count if row.packed else 1)
@@ -93,6 +94,7 @@ def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> 
         measured=measured,
         device=output.device,
         versions={name: version(name) for name in _PACKAGES if name in sys.modules},
+        made_from=fingerprints(settings, prepared),
         losses=np.asarray(output.losses, np.float64),
         answers=answers,
         offsets=prepared.test.offsets,

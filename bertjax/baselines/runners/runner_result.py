@@ -1,6 +1,7 @@
 """The files of one run of a comparison, written and read.
 
-result.json   framework, seed, metrics, speed, memory, versions; written last: a folder that has it holds a finished run
+result.json   framework, seed, metrics, speed, memory, versions, what it was made from; written last: a folder that has
+              it holds a finished run
 arrays.npz    losses of every update, scores of each test row
 error.txt     one line, where the run failed
 log.txt       output of the process
@@ -33,6 +34,7 @@ class RunResult(NamedTuple):
       measured: seconds, counts and bytes, by name.
       device: name of the device.
       versions: of the packages that were used.
+      made_from: the fingerprints of the run, see `prepared_run`; none in files of earlier versions.
       losses: [updates] float64; empty where nothing was trained.
       answers: scores of the test rows, [N, ...] or one a token (`Task.scores`).
       offsets: [N + 1], where the tokens of each test row begin.
@@ -46,6 +48,7 @@ class RunResult(NamedTuple):
     measured: dict[str, float]
     device: str
     versions: dict[str, str]
+    made_from: dict[str, Any]
     losses: np.ndarray
     answers: np.ndarray
     offsets: np.ndarray
@@ -107,6 +110,7 @@ def read_result(folder: Path) -> RunResult | None:
         return None
     try:
         with np.load(folder / ARRAYS) as arrays:
-            return RunResult(**values | {"labels": tuple(values["labels"])}, **{name: arrays[name] for name in _ARRAYS})
+            values = {"made_from": {}} | values | {"labels": tuple(values["labels"])}
+            return RunResult(**values, **{name: arrays[name] for name in _ARRAYS})
     except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
         raise RunFolderError(f"{folder} holds a result that cannot be read ({first_line(error)}); {_REMEDY}") from None

@@ -31,6 +31,7 @@ class Recipe(NamedTuple):
     table: Table  # settings, with the columns that were found
     columns: tuple[str, ...]  # columns that the task reads
     tokenizer: Path  # the model folder, which every worker can read
+    tokenizer_digest: str  # of what is in it now; a worker may have lived through an earlier job
     max_length: int  # longest example, in tokens
     masking: Masking  # how words are masked
     seed: int  # seed of the masking
@@ -73,7 +74,7 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
     preprocessed = preprocess(parsed.rows, preprocessing_of(table))
     rows, keys, examples = preprocessed.rows, RowKeys.of(preprocessed, task_format), None
     if rows.texts:
-        tokenizer = _tokenizer(recipe.tokenizer)
+        tokenizer = _tokenizer(recipe.tokenizer, recipe.tokenizer_digest)
         encoding = Encoding(tokenizer, keys.labels.names, recipe.max_length, table, recipe.masking, recipe.seed)
         # The reference holds texts.
         examples = task_format.encode(rows, source, encoding)._replace(reference=None)
@@ -97,7 +98,7 @@ def encode_block(frame: pd.DataFrame, source: str, recipe: Recipe) -> EncodedBlo
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def _tokenizer(folder: Path, digest: str) -> PreTrainedTokenizerFast:
     # There is a worker a core, so more threads would only compete.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     return load_tokenizer(folder)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bertjax import catalog
 from bertjax.data.encode.examples import Examples
-from bertjax.data.encode.pretrained_tokenizer import num_entries
+from bertjax.data.encode.pretrained_tokenizer import num_entries, tokenizer_digest
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.content import Reading
 from bertjax.data.read.notes import logged_notes
@@ -71,8 +71,9 @@ def stream_splits(
 
     needed = (*task_format.columns(table), *(name for name in task_format.optional if name in columns))
     recipe = Recipe(
-        task_format, table, needed, tokenizer, encoding.max_length, encoding.masking, encoding.seed, contract
-    )
+        task_format, table, needed, tokenizer, tokenizer_digest(encoding.tokenizer), encoding.max_length,
+        encoding.masking, encoding.seed, contract,
+    )  # fmt: skip
     store = DiskStore(catalog.cache_folder() / "streams")
     token_dtype = np.min_scalar_type(num_entries(encoding.tokenizer) - 1)
     statistics = StreamStatistics(table, task_format, store, token_dtype, contract)

@@ -4,12 +4,13 @@ OUT/config.json     the settings and the seeds, written first
 OUT/seed-0/         the run of a seed, a run folder like any other, tracked under the run of all seeds
 OUT/seed-0/diverged.txt  why a seed has no result, and would have none in another start either
 OUT/metrics.json    mean and standard deviation over the seeds, written last
+OUT/made_from.json  what all of these seeds were made from
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,24 @@ from bertjax.evaluation.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
-from bertjax.storage.small_files import read_text
+from bertjax.tracking.event_log import next_step
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.multi.seed_plan import DIVERGED, finished_alike, plan_seeds
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.run import run_folder
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
-from bertjax.training.run.prepared_run import PreparedRun, prepare_run
+from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
 
 logger = logging.getLogger(__name__)
 
-_DIVERGED = "diverged.txt"
 _SCORES = ("test/", f"{VALIDATION}/")
 
 
@@ -92,6 +93,8 @@ def finetune_seeds(
       stack: train all seeds in one program: their states are in the devices' memory together.
       if_exists: as for `finetune`; "resume" keeps the runs in `out` that have ended, continues the one that has not,
         and runs the seeds that are missing. A seed that diverged would do so again: only "resume_changed" tries it.
+        "resume_changed" continues the runs that were made from other settings, too, ended or not, and begins those of
+        other rows or weights again: there is no mean of runs that were made from different things.
       command: the command that does the same, without its seeds, for the records.
       new_tracker: id of the parent run, if any -> a tracker; default: MLflow.
       new_progress: makes what shows the steps of a run.
@@ -130,27 +133,18 @@ def _finetune_seeds(
     resumes = if_exists in run_folder.RESUMES
     _check_folder(folder, settings, if_exists)
 
-    def prepare_seed(seed: int) -> PreparedRun:
-        own = seed_folder(folder, seed)
-        is_new = resumes and not (own / run_folder.CONFIG).exists()
-        # An overwritten run goes with the folder around it.
-        return prepare_run(replace(config, seed=seed), own, "error" if is_new else if_exists)
-
-    finished = {seed: metrics for seed in seeds if resumes and (metrics := _finished(seed_folder(folder, seed)))}
-    if resumes:
-        run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
-    unfinished = [seed for seed in seeds if seed not in finished]
-    diverged = _known_divergences(folder, unfinished) if if_exists == "resume" else {}
-    missing = [seed for seed in unfinished if seed not in diverged]
     new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
-    prepared = {seed: prepare_seed(seed) for seed in (missing if stack else missing[:1])}  # before anything is written
+    if resumes:
+        run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
+
+    plan = plan_seeds(config, folder, seeds, if_exists)  # before anything is written, and so is what is stacked
+    stacked = {seed: plan.prepare(seed) for seed in plan.missing} if stack else {}
     with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
         call = f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
-        environment = describe_environment() | {
-            "command": with_variables(f"{command} --seeds {' '.join(map(str, seeds))}" if command else call)
-        }
+        command_of_all = with_variables(f"{command} --seeds {' '.join(map(str, seeds))}" if command else call)
+        environment = describe_environment() | {"command": command_of_all} | inputs_of(plan.fingerprints)
         beginning.open(partial(run_folder.write_start, folder, settings, environment))
         parent = tracked.tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "seeds"})
         tracked.tracker.adopt(seed_folder(folder, seed) for seed in seeds)
@@ -162,33 +156,37 @@ def _finetune_seeds(
         def run(seed: int) -> FineTuneResult:
             logger.info("seed %d, number %d of %d", seed, seeds.index(seed) + 1, len(seeds))
             with held_folder(seed_folder(folder, seed)):
-                run = prepared.pop(seed) if seed in prepared else prepare_seed(seed)
-                return train_and_evaluate(run, context(seed, new_progress()))
+                return train_and_evaluate(plan.prepare(seed), context(seed, new_progress()))
 
-        if stack and missing:
+        if stacked:
+            shown = next(iter(stacked))
             contexts = [
-                context(seed, new_progress() if seed == missing[0] else NoProgress(), f"seed {seed}")
-                for seed in missing
+                context(seed, new_progress() if seed == shown else NoProgress(), f"seed {seed}") for seed in stacked
             ]
-            outcomes = _side_by_side(prepared, contexts)
+            outcomes = _side_by_side(stacked, contexts)
         else:
-            outcomes = _one_by_one(missing, run)
+            outcomes = _one_by_one(list(plan.missing), run)
         beginning.commit()  # where every seed had ended before
-        failures = diverged | _recorded_divergences(folder, outcomes)
-        ended = finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
-        runs = {seed: ended[seed] for seed in seeds if seed in ended}
-        if not runs:
+        failures = plan.diverged | _recorded_divergences(folder, outcomes)
+        ended = plan.finished | {seed: run.metrics for seed, run in outcomes.items() if isinstance(run, FineTuneResult)}
+        if not ended:
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
-        seconds = sum(metrics["train/seconds"] for metrics in runs.values())
-        scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
-        metrics = flat(scores) | {"seeds": len(runs), "train/seconds": seconds}
+        runs = {seed: ended[seed] for seed in seeds if seed in ended}
+        metrics = _mean_metrics(runs)
         write_json(folder / run_folder.METRICS, metrics)
-        tracked.tracker.log_metrics(metrics, len(runs))  # a second start has more of them
+        write_made_from(folder, without_seed(plan.fingerprints) | {"seeds": list(runs)})
+        tracked.tracker.log_metrics(metrics, next_step(folder, len(runs)))
         for name in (run_folder.CONFIG, run_folder.METRICS):
             tracked.tracker.log_artifact(folder / name)
         if failures:
             tracked.status = "FAILED"
     return SeedsResult(folder, runs, failures, metrics, parent)
+
+
+def _mean_metrics(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """The flat metrics of several runs by seed."""
+    scores = aggregates([_scores_of(metrics) for metrics in runs.values()])
+    return flat(scores) | {"seeds": len(runs), "train/seconds": sum(run["train/seconds"] for run in runs.values())}
 
 
 def _one_by_one(seeds: Sequence[int], run: Callable[[int], FineTuneResult]) -> dict[int, FineTuneResult | Diverged]:
@@ -216,18 +214,12 @@ def _side_by_side(
 def _recorded_divergences(folder: Path, outcomes: Mapping[int, FineTuneResult | Diverged]) -> dict[int, str]:
     """Seed -> how it diverged, after a note of that in the folder of its run."""
     diverged = {seed: str(outcome) for seed, outcome in outcomes.items() if isinstance(outcome, Diverged)}
-    for seed, cause in diverged.items():
-        write_text(seed_folder(folder, seed) / _DIVERGED, cause)
-    return diverged
-
-
-def _known_divergences(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
-    """Seed -> how it diverged in an earlier start."""
-    remedy = "remove it, and --resume tries the seed again"
-    notes = {seed: read_text(seed_folder(folder, seed) / _DIVERGED, remedy) for seed in seeds}
-    diverged = {seed: note for seed, note in notes.items() if note is not None}
-    for seed, cause in diverged.items():
-        logger.warning("seed %d diverged in an earlier start and is not tried again: %s", seed, cause)
+    for seed in outcomes:
+        note = seed_folder(folder, seed) / DIVERGED
+        if seed in diverged:
+            write_text(note, diverged[seed])
+        else:
+            note.unlink(missing_ok=True)
     return diverged
 
 
@@ -242,17 +234,11 @@ def _check_folder(folder: Path, settings: Mapping[str, Any], if_exists: IfExists
 
 
 def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float]]:
-    """Seed -> its metrics on test and validation rows, for the seeds that have ended in a folder of several."""
-    finished = {seed: _finished(seed_folder(folder, seed)) for seed in seeds}
-    return {seed: _scores_of(metrics) for seed, metrics in finished.items() if metrics}
+    """Seed -> its metrics on test and validation rows, for the seeds in a folder of several that have ended.
 
-
-def _finished(folder: Path) -> Mapping[str, float] | None:
-    """The metrics of a run that has ended; None where it has not."""
-    metrics = run_folder.read_metrics(folder)
-    if metrics is not None and "train/seconds" not in metrics:
-        raise RunFolderError(f"{folder / run_folder.METRICS} has no train/seconds; move it away and --resume the runs")
-    return metrics
+    A seed that the last start of all is about to make anew has none.
+    """
+    return {seed: _scores_of(metrics) for seed, metrics in finished_alike(folder, seeds).items()}
 
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -107,13 +107,19 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
     )
     state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
-    facts, resumes = flatten(config) | input_hashes(prepared) | computing_facts(), if_exists in run_folder.RESUMES
+    facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)
     run = PreparedRun(folder, config, resumes, devices, prepared, facts, step, state, metrics, started)
     del state  # or a resumed run would be in memory twice
     if resumes:
         run = _resumed(run, if_exists)
     return replace(run, state=devices.place(run.state))
+
+
+def fingerprints(config: FineTuneConfig, prepared: Prepared) -> dict[str, Any]:
+    """What determines the numbers of a run, as flat JSON values that can be compared: settings, input hashes, and what
+    computes."""
+    return flatten(config) | input_hashes(prepared) | computing_facts()
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:

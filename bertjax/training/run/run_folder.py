@@ -7,6 +7,7 @@ model/          the fine-tuned model, self-contained
 contract.json   the findings of the data contract, where the run has one
 tracking.jsonl  the tracked events, and how many of them the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
+made_from.json  the fingerprints of that run, see `made_from`
 report.html     the same as a page
 
 Several seeds have a folder each, `seed-0/` and so on; the folder around them has their mean and standard deviation.
@@ -32,9 +33,9 @@ from bertjax.training.settings.resume_rules import changes_between, check_change
 logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
-CONTRACT, ENVIRONMENT = "contract.json", "environment.json"
+CONTRACT, ENVIRONMENT, MADE_FROM = "contract.json", "environment.json", "made_from.json"
 
-_FILES = (CONFIG, METRICS, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE)
+_FILES = (CONFIG, METRICS, MADE_FROM, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE)
 _PARTS = {*_FILES, MODEL, CHECKPOINTS}
 _SEED = re.compile(r"seed-\d+")
 # What a write that was killed leaves.

@@ -12,6 +12,7 @@ from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.run import run_folder
+from bertjax.training.run.made_from import write_made_from
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.settings.data_config import reading_of
@@ -63,6 +64,7 @@ def write_results(
         write_json(folder / run_folder.CONTRACT, findings)
         artifacts.append(run_folder.CONTRACT)
     write_json(folder / run_folder.METRICS, metrics)
+    write_made_from(folder, run.fingerprints)
     tracker.log_metrics(metrics, int(metrics["train/steps"]))
     for name in artifacts:
         tracker.log_artifact(folder / name)

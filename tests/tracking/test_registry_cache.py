@@ -1,0 +1,33 @@
+"""A downloaded model is kept for the upload that it came from: a resumed run uploads to the same place again."""
+
+import shutil
+
+import jax
+import numpy as np
+
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.pretrained.files import read_tensors, resolve_model
+from bertjax.tracking.mlflow_tracker import MlflowTracker
+
+
+def upload(model, run) -> None:
+    tracker = MlflowTracker("models")
+    tracker.connect()
+    tracker.start("run", {}, run)
+    tracker.log_model(model, "reviews")
+    tracker.finish("FINISHED")
+
+
+def test_a_model_that_its_run_has_uploaded_again(server, finished_run, in_folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setenv("BERTJAX_CACHE", str(in_folder / "cache"))
+    model = shutil.copytree(finished_run.model_dir, in_folder / "model")
+    upload(model, in_folder / "run")
+    first = resolve_model("models:/reviews/1")
+    assert first == resolve_model("models:/reviews/1")  # the copy in the cache
+    network, params = from_pretrained(model)
+    save_pretrained(model, network, jax.tree.map(lambda leaf: leaf + 1, params), load_tokenizer(model))
+    upload(model, in_folder / "run")
+    found, uploaded = read_tensors(resolve_model("models:/reviews/1")), read_tensors(model)
+    assert all(np.array_equal(found[name], uploaded[name]) for name in uploaded)
