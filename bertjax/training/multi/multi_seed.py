@@ -32,6 +32,7 @@ from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import train_and_evaluate
 from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
+from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.run.run_folder import IfExists, seed_folder
 from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds

@@ -63,7 +63,5 @@ def of_last_start(folder: Path) -> dict[str, Any]:
       RunFolderError: the folder holds no run.
     """
     settings, starts = stored_settings(folder), earlier_starts(folder)
-    recorded = (
-        inputs_of(starts[-1]) | {key: starts[-1][key] for key in _VERSIONS if key in starts[-1]} if starts else {}
-    )
-    return recorded | settings
+    start = starts[-1] if starts else {}
+    return inputs_of(start) | {name: start[name] for name in _VERSIONS if name in start} | settings
