@@ -9,6 +9,7 @@ import numpy as np
 from bertjax.batch import Batch
 from bertjax.data.encode.examples import Examples
 from bertjax.model.inputs import check_batch
+from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
 from bertjax.prediction.devices import Devices
 from bertjax.tasks import Model, Params, find_task
@@ -35,7 +36,12 @@ class Forward:
 
 def _forward(model: Model) -> Callable[[Params, Batch], Any]:
     scores = find_task(model.task).scores
-    return lambda params, batch: scores(model.apply(params, None, batch, deterministic=True), batch)
+
+    @in_32_bits()
+    def forward(params: Params, batch: Batch) -> Any:
+        return scores(model.apply(params, None, batch, deterministic=True), batch)
+
+    return forward
 
 
 def predict(

@@ -17,7 +17,7 @@ from bertjax.errors import ConfigError
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig, Pooling
 from bertjax.model.inputs import check_batch
-from bertjax.model.precision import check_execution, matmul_precision, policy_of, to_compute
+from bertjax.model.precision import check_execution, in_32_bits, matmul_precision, policy_of, to_compute
 from bertjax.tasks.registry import find_task
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -68,11 +68,13 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     plain = transformed(head_config._replace(config=replace(config, execution=Execution())))
     network = transformed(head_config)
 
+    @in_32_bits()
     def init(rng_key: Array) -> Params:
         return plain.init(
             rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
         )
 
+    @in_32_bits()
     def apply(
         params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
         return_hidden_states: bool = False, return_attentions: bool = False,

@@ -27,7 +27,7 @@ from bertjax.training.run import run_folder
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.step.train_step import TrainStep, make_train_step
+from bertjax.training.step.train_step import TrainStep, make_train_step, seed_key
 from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
         accumulate=config.accumulate,
         regularization=config.regularization,
     )
-    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
+    state = step.init(prepared.params, seed_key(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
     prints, resumes = flatten(config) | input_hashes(prepared), if_exists in run_folder.RESUMES
     run = PreparedRun(folder, config, resumes, devices, prepared, prints, step, state, TrainMetrics(), started)
