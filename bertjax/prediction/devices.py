@@ -96,16 +96,17 @@ def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | Non
 
 def _check_jax() -> None:
     """Checks that the user's settings of JAX let it compile ahead of time, and place numbers on a device."""
-    if jax.config.jax_disable_jit:
+    settings: Any = jax.config
+    if settings.jax_disable_jit:
         raise ConfigError(
             "JAX_DISABLE_JIT is set, and bertjax compiles its programs ahead of time; unset it (jax.debug.print and "
             "jax.debug.breakpoint work in compiled programs)"
         )
     for kind in ("", "_host_to_device", "_device_to_device", "_device_to_host"):
         guard = f"jax_transfer_guard{kind}"
-        if (getattr(jax.config, guard) or "").startswith("disallow"):
+        if (getattr(settings, guard) or "").startswith("disallow"):
             raise ConfigError(
-                f"{guard.upper()}={getattr(jax.config, guard)} forbids the transfers by which JAX itself makes a key "
+                f"{guard.upper()}={getattr(settings, guard)} forbids the transfers by which JAX itself makes a key "
                 f"of a seed; unset it, or set it to log"
             )
 
