@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, check_interpreter
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig, Pooling
 from bertjax.model.inputs import check_batch
@@ -52,8 +52,10 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
       pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table, a pooling that it does not have, or a device that cannot run it.
+      ConfigError: a task that is not in the table, a pooling that it does not have, or a device or an interpreter
+        that cannot run it.
     """
+    check_interpreter()
     entry = find_task(task)
     check_execution(config.execution)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling))

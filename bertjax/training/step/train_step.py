@@ -102,7 +102,7 @@ def make_train_step(
 
     @in_32_bits()
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
-        rng_key = jax.random.fold_in(state.rng_key, state.step)
+        rng_key = jax.random.fold_in(_typed(state.rng_key), state.step)
         if axis_name is not None:
             # One key on every device would draw one dropout mask on every device.
             rng_key = jax.random.fold_in(rng_key, lax.axis_index(axis_name))
@@ -151,8 +151,14 @@ def make_train_step(
 
 
 def seed_key(seed: int) -> Array:
-    """The key of a run: as words, which checkpoints can hold, whatever kind of key `JAX_ENABLE_CUSTOM_PRNG` has."""
+    """The key of a run, as the words that a checkpoint can hold."""
     return jax.random.key_data(jax.random.key(seed))
+
+
+def _typed(rng_key: Array) -> Array:
+    """A key of either kind as JAX's typed one; its settings `JAX_ENABLE_CUSTOM_PRNG` and `JAX_LEGACY_PRNG_KEY` may
+    forbid that words are one."""
+    return rng_key if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng_key)
 
 
 def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list[str]:
