@@ -52,11 +52,13 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
       pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table, a pooling that it does not have, or a device or an interpreter
-        that cannot run it.
+      ConfigError: a task that is not in the table, a pooling that it does not have, a single class to choose from, or
+        a device or an interpreter that cannot run it.
     """
     check_interpreter()
     entry = find_task(task)
+    if len(labels) == 1 and entry.problem_type == "single_label_classification":
+        raise ConfigError(f"task {task!r} needs two labels or more, got only {labels[0]!r}; see multi_label")
     check_execution(config.execution)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
     policy = policy_of(config.execution)
