@@ -25,6 +25,16 @@ class ConfigError(UserError):
     """A setting that is unknown, out of range, or contradicts another."""
 
 
+def check_interpreter() -> None:
+    """Checks that Python runs assert statements: Haiku makes the paths of parameters in one.
+
+    Raises:
+      ConfigError: it was started with -O, or PYTHONOPTIMIZE is set.
+    """
+    if not __debug__:
+        raise ConfigError("python -O (PYTHONOPTIMIZE) leaves out statements that Haiku needs; run without it")
+
+
 class AssetError(UserError):
     """A model or data set that cannot be fetched, or whose hash differs from the catalog's."""
 

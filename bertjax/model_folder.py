@@ -153,7 +153,7 @@ def _fill(
             params = model.init(rng_key)
             return [params[module][parameter] for module, parameter in missing]
 
-        for (module, parameter), value in zip(missing, initial(jax.random.PRNGKey(seed)), strict=True):
+        for (module, parameter), value in zip(missing, initial(jax.random.key(seed)), strict=True):
             params.setdefault(module, {})[parameter] = np.asarray(value)
     filled = {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
     return filled, frozenset(module for module, _ in missing)

@@ -27,14 +27,11 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import jax
-import optax
-import optax.contrib
 import pytest
 from filelock import FileLock
 
@@ -55,25 +52,6 @@ from tests.support.models import TINY, WORDS
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-
-def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def promoted(*arguments: Any, **named: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return function(*arguments, **named)
-
-    return promoted
-
-
-def _promoting_plateau(**settings: Any) -> optax.GradientTransformationExtraArgs:
-    init, update = _reduce_on_plateau(**settings)
-    return optax.GradientTransformationExtraArgs(init, _promoting(update))
-
-
-# The two functions of optax that mix integers with floats: one raises a float to the power of a count of steps.
-optax.tree.bias_correction = _promoting(optax.tree.bias_correction)
-_reduce_on_plateau = optax.contrib.reduce_on_plateau
-optax.contrib.reduce_on_plateau = _promoting_plateau
 
 # How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
 # a red test is the fault of a change.

@@ -19,7 +19,7 @@ from bertjax.cli.exit_codes import ExitCode
 from bertjax.cli.messages import complain
 from bertjax.cli.process_setup import compiled_folder, prepare_process
 from bertjax.cli.stop_signals import TERMINATED, Terminated
-from bertjax.errors import UserError
+from bertjax.errors import UserError, check_interpreter
 from bertjax.report_pages.literal_text import literal
 
 # Subcommand -> its one-line help. The module has the same name.
@@ -66,6 +66,7 @@ def run(job: Callable[[], int], debug: bool = False) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
     try:
+        check_interpreter()
         return job()
     except UserError as error:
         if debug:

@@ -73,7 +73,7 @@ def multi_label_report(labels: np.ndarray, predictions: np.ndarray, names: Seque
 def scores_by_label(
     labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], averages: Sequence[str]
 ) -> tuple[dict[str, Scores], list[Scores]]:
-    """The scores of each label, and scikit-learn's averages of those names; labels that do not occur are in none.
+    """The scores of each label, and scikit-learn's averages of those names; indices that do not occur are in none.
 
     Args:
       labels: [N] indices, or [N, L] booleans.
@@ -83,19 +83,24 @@ def scores_by_label(
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    single = labels.ndim == 1
+    indices = range(len(names))
+    if labels.ndim == 1:
+        present: Sequence[int] | np.ndarray = np.union1d(labels, predictions)
+    else:
+        present = indices
+        # Beside a column that is not counted: of a column alone, scikit-learn judges the rows without the label too.
+        labels, predictions = (np.pad(columns, ((0, 0), (0, 1))) for columns in (labels, predictions))
 
     def measured(restricted_to: Any, average: str | None = None) -> Any:
-        restricted_to = restricted_to if single else None
         return precision_recall_fscore_support(
             labels, predictions, labels=restricted_to, average=average, zero_division=0
         )
 
     by_label = {
         name: Scores(float(precision), float(recall), float(f1), int(support))
-        for name, precision, recall, f1, support in zip(names, *measured(range(len(names))), strict=True)
+        for name, precision, recall, f1, support in zip(names, *measured(indices), strict=True)
     }
-    present, total = np.union1d(labels, predictions), sum(scores.support for scores in by_label.values())
+    total = sum(scores.support for scores in by_label.values())
     means = [measured(present, kind)[:3] for kind in averages]
     return by_label, [Scores(float(precision), float(recall), float(f1), total) for precision, recall, f1 in means]
 

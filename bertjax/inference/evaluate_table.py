@@ -94,7 +94,7 @@ def evaluate(
 
     devices = all_devices()
     forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))
-    scores = predict(forward, devices.count, examples)
+    scores = predict(forward, devices.count, loaded.model.task, examples)
     report = find_evaluator(loaded.model.task)(scores, examples, loaded.model.labels)
     data_report = with_losses(DataReport((tables["train"].report,)), [examples])
     for what, count in data_report.losses().items():

@@ -102,7 +102,7 @@ class Predictor:
         return self._loaded.encode(rows, "the texts")
 
     def _scores(self, examples: Examples) -> np.ndarray:
-        return predict(self._forward, self._devices.count, examples, bucketed_batches)
+        return predict(self._forward, self._devices.count, self.model.task, examples, bucketed_batches)
 
     def _rows(self, texts: Sequence[Text] | pd.DataFrame) -> Rows:
         """Preprocessed texts as rows, each with a placeholder in the place of its label."""

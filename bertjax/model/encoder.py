@@ -130,10 +130,11 @@ def encode(
         last_mask = jnp.take_along_axis(mask, output_positions[:, :, None], axis=1)  # [B, R, T]
     output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask, places.at(output_positions))
 
+    last_kept = jax.tree.map(lambda leaf: leaf[None], LayerOutputs(output, weights))
     return Encoded(
         output,
-        _joined(embedded, kept.hidden_states, output) if return_hidden_states else None,
-        _joined(kept.attention_weights, weights) if return_attentions else None,
+        _joined(embedded[None], kept.hidden_states, last_kept.hidden_states) if return_hidden_states else None,
+        _joined(kept.attention_weights, last_kept.attention_weights) if return_attentions else None,
     )
 
 
@@ -170,8 +171,6 @@ class _LayerNames:
         return unstacked_module_name.replace(match.group(), _ANY_LAYER), int(match.group(1))
 
 
-def _joined(*parts: Array | None) -> Array:
-    """Single layers and stacks of layers as one stack."""
-    present = [part for part in parts if part is not None]
-    rank = max(part.ndim for part in present)
-    return jnp.concatenate([part if part.ndim == rank else part[None] for part in present])
+def _joined(*stacks: Array | None) -> Array:
+    """Stacks of layers as one; None is a stack of no layers."""
+    return jnp.concatenate([stack for stack in stacks if stack is not None])

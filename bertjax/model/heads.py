@@ -86,7 +86,8 @@ def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Arr
 def sentence_embedding(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Pooled and scaled to length 1, so that a dot product is a cosine (Reimers and Gurevych 2019)."""
     encoded, pooled = _pooled(head_config, batch, options)
-    squared = jnp.square(pooled.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    pooled = pooled.astype(jnp.float32)
+    squared = jnp.square(pooled).sum(axis=-1, keepdims=True)
     # The floor lies under the root: the norm of an empty slot's zeros has a gradient too.
     unit = pooled / jnp.sqrt(jnp.maximum(squared, _SMALLEST_NORM**2))
     return _of_examples(encoded, unit, logits=None)

@@ -5,10 +5,13 @@ the softmax go back to float32 on their own (`layers`, `attention`), so their pa
 
 The precision of a float32 matrix product is a separate setting: by default, JAX lets an NVIDIA GPU round them to
 10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
+
+JAX's own process-wide settings, which belong to the user, change none of this: what bertjax computes is traced under
+the contexts of this file.
 """
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -32,8 +35,27 @@ def policy_of(execution: Execution) -> jmp.Policy:
 
 def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
     """A context in which matrix products and their gradients have the precision of the execution."""
-    # bfloat16 has nothing left to round.
-    return nullcontext() if execution.precision == "bfloat16" else jax.default_matmul_precision(execution.precision)
+    # bfloat16 has nothing left to round; the default is named, or it would be the user's own.
+    return jax.default_matmul_precision("default" if execution.precision == "bfloat16" else execution.precision)
+
+
+@contextmanager
+def in_32_bits() -> Iterator[None]:
+    """A context, or a decorator, in which numbers have 32 bits at most: the same bits with `JAX_ENABLE_X64` as without.
+
+    A dtype beside each array would not do: Optax, Haiku and JAX's own functions make numbers of their own, such as the
+    power of a decay, or the uniform numbers behind a mask, and with 64 bits they are others.
+    """
+    with jax.enable_x64(False):
+        yield
+
+
+@contextmanager
+def under_standard_rules() -> Iterator[None]:
+    """`in_32_bits` with JAX's standard promotion, for Optax: it mixes integers with floats and ranks with each other,
+    which a user's `JAX_NUMPY_DTYPE_PROMOTION` or `JAX_NUMPY_RANK_PROMOTION` may forbid. Our own functions mix none."""
+    with in_32_bits(), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def to_compute(policy: jmp.Policy, params: Params, kept: Collection[str] = ()) -> Params:

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.batch import Batch
+from bertjax.errors import ConfigError
 
 AXIS = "device"
 
@@ -82,10 +83,32 @@ class Devices:
 
 
 def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | None = None) -> Devices:
-    """The devices of all processes, or those of `devices`."""
+    """The devices of all processes, or those of `devices`.
+
+    Raises:
+      ConfigError: a setting of JAX forbids what bertjax does with them.
+    """
+    _check_jax()
     # A process's devices side by side: it then has consecutive rows.
     ordered = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
+
+
+def _check_jax() -> None:
+    """Checks that the user's settings of JAX let it compile ahead of time, and place numbers on a device."""
+    settings: Any = jax.config
+    if settings.jax_disable_jit:
+        raise ConfigError(
+            "JAX_DISABLE_JIT is set, and bertjax compiles its programs ahead of time; unset it (jax.debug.print and "
+            "jax.debug.breakpoint work in compiled programs)"
+        )
+    for kind in ("", "_host_to_device", "_device_to_device", "_device_to_host"):
+        guard = f"jax_transfer_guard{kind}"
+        if (getattr(settings, guard) or "").startswith("disallow"):
+            raise ConfigError(
+                f"{guard.upper()}={getattr(settings, guard)} forbids the transfers by which JAX itself makes a key "
+                f"of a seed; unset it, or set it to log"
+            )
 
 
 def is_first_process() -> bool:

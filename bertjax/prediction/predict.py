@@ -9,6 +9,7 @@ import numpy as np
 from bertjax.batch import Batch
 from bertjax.data.encode.examples import Examples
 from bertjax.model.inputs import check_batch
+from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
 from bertjax.prediction.devices import Devices
 from bertjax.tasks import Model, Params, find_task
@@ -35,27 +36,37 @@ class Forward:
 
 def _forward(model: Model) -> Callable[[Params, Batch], Any]:
     scores = find_task(model.task).scores
-    return lambda params, batch: scores(model.apply(params, None, batch, deterministic=True), batch)
+
+    @in_32_bits()
+    def forward(params: Params, batch: Batch) -> Any:
+        return scores(model.apply(params, None, batch, deterministic=True), batch)
+
+    return forward
 
 
 def predict(
-    forward: Callable[[Batch], Any], num_devices: int, examples: Examples, batcher: Batcher = one_shape_batches
+    forward: Callable[[Batch], Any],
+    num_devices: int,
+    task: str,
+    examples: Examples,
+    batcher: Batcher = one_shape_batches,
 ) -> np.ndarray:
     """The scores of every example, in the order of `examples`.
 
     Args:
       forward: a batch -> its scores (`Task.scores`), such as [B, E, L].
       num_devices: the rows of a batch are a multiple of it.
+      task: says what the scores are of; their shape does not, as a row may have as many slots as tokens.
       examples: one or more.
       batcher: makes batches of them.
 
     Returns:
       [N, ...] float32 where scores are of examples, [total tokens, ...] where they are of tokens.
     """
+    of_tokens = find_task(task).scores_of == "tokens"
     scores: np.ndarray | None = None
     for packed_batch in batcher(examples, num_devices):
         computed = np.asarray(jax.device_get(forward(packed_batch.batch)))
-        of_tokens = computed.shape[1] == packed_batch.batch.token_ids.shape[1]
         ids = packed_batch.token_sources(examples.offsets) if of_tokens else packed_batch.example_ids
         if scores is None:
             total = examples.offsets[-1] if of_tokens else examples.num_examples

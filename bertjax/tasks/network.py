@@ -13,11 +13,11 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, check_interpreter
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig, Pooling
 from bertjax.model.inputs import check_batch
-from bertjax.model.precision import check_execution, matmul_precision, policy_of, to_compute
+from bertjax.model.precision import check_execution, in_32_bits, matmul_precision, policy_of, to_compute
 from bertjax.tasks.registry import find_task
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -52,9 +52,13 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
       pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table, a pooling that it does not have, or a device that cannot run it.
+      ConfigError: a task that is not in the table, a pooling that it does not have, a single class to choose from, or
+        a device or an interpreter that cannot run it.
     """
+    check_interpreter()
     entry = find_task(task)
+    if len(labels) == 1 and entry.problem_type == "single_label_classification":
+        raise ConfigError(f"task {task!r} needs two labels or more, got only {labels[0]!r}; see multi_label")
     check_execution(config.execution)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
     policy = policy_of(config.execution)
@@ -68,11 +72,13 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     plain = transformed(head_config._replace(config=replace(config, execution=Execution())))
     network = transformed(head_config)
 
+    @in_32_bits()
     def init(rng_key: Array) -> Params:
         return plain.init(
             rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
         )
 
+    @in_32_bits()
     def apply(
         params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
         return_hidden_states: bool = False, return_attentions: bool = False,

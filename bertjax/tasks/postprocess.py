@@ -54,7 +54,8 @@ def _class(logits: np.ndarray, names: Sequence[str]) -> Prediction:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits - logits.max())
+    with np.errstate(under="ignore"):  # a share of 0 is right, also where a user's np.seterr raises
+        odds = np.exp(logits - logits.max())
     return odds / odds.sum()
 
 

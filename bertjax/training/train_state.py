@@ -16,7 +16,7 @@ class TrainState(NamedTuple):
       params: the parameters.
       opt_state: the optimizer's state, of the parameters that are not frozen.
       step: [] int32 number of batches seen, skipped ones included.
-      rng_key: the key of dropout; it never changes, since each step folds its number in.
+      rng_key: the key of dropout, typed or as words; it never changes, since each step folds its number in.
     """
 
     params: Params

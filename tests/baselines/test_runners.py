@@ -94,14 +94,16 @@ def test_jax_and_torch_continue_from_each_others_weights(config, tmp_path, first
     trained = run(first, framework, config)
     folder = save_pretrained(tmp_path / "trained", prepared.model, trained.params, prepared.tokenizer)
     test = prepared.test
-    answers = predict(trained.predict, trained.num_devices, test)
+    answers = predict(trained.predict, trained.num_devices, prepared.model.task, test)
 
     resumed = replace(config, model=str(folder), seed=1, optimizer=Optimizer(learning_rate=1e-3))
     model, params = from_pretrained(folder)
     assert model.labels == prepared.model.labels
-    ours = predict(lambda batch: model.apply(params, None, batch).logits, 1, test)
+    ours = predict(lambda batch: model.apply(params, None, batch).logits, 1, model.task, test)
     module = BertForSequenceClassification.from_pretrained(folder)
-    theirs = predict(lambda batch: torch_model.predict(model, batch, partial(answer_with, module, model)), 1, test)
+    theirs = predict(
+        lambda batch: torch_model.predict(model, batch, partial(answer_with, module, model)), 1, model.task, test
+    )
     scores = [
         classification_report(test.labels, logits.argmax(axis=-1), model.labels).metrics["accuracy"]
         for logits in (answers, ours, theirs)

@@ -51,7 +51,7 @@ def test_packed_and_padded_agree_in_loss_and_gradient(task, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, count), min_size=ROWS - 1, max_size=ROWS - 1), label="cuts"))
     rows = [list(order[a:b]) for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
     layout = Layout(ROWS, SLOTS * texts * LONGEST, SLOTS * texts)
-    several_a_row = pack_batch(one_a_row, rows, layout)
+    several_a_row = pack_batch(one_a_row, rows, layout, TASKS[task].labels_of)
     rng = np.random.default_rng(count)
     noise = rng.integers(0, 64, several_a_row.token_ids.shape).astype(np.int32)
     several_a_row = several_a_row._replace(

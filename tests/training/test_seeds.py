@@ -11,6 +11,8 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
 from bertjax.evaluation.aggregate import Aggregate, aggregates
 from bertjax.model_folder import from_pretrained
+from bertjax.settings import flatten
+from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
@@ -81,7 +83,7 @@ def test_a_seed_that_diverges_leaves_the_others(config, tmp_path, monkeypatch):
 
     def one_diverges(run, context):
         if run.config.seed == 0:
-            (run.folder / "config.json").write_text("{}")
+            write_json(run.folder / "config.json", flatten(run.config))
             raise Diverged("too high a rate")
         return train_and_evaluate(run, context)
 

@@ -147,8 +147,8 @@ def test_frameworks_are_compared_in_the_units_of_the_table(config_of, runner):
         prepared = prepare(config, jax.device_count() if each is run_jax else 1)
         output = each.run(RunnerInput(framework, config, prepared, Path()))
         model, examples = prepared.model, prepared.test
-        answers.append(predict(output.predict, output.num_devices, examples))
-        folded = predict(partial(forward, model, output.params), 1, examples)
+        answers.append(predict(output.predict, output.num_devices, config.task, examples))
+        folded = predict(partial(forward, model, output.params), 1, config.task, examples)
         np.testing.assert_allclose(folded, answers[-1], atol=5.0)  # the parameters say the same: 1e-4 deviations
     np.testing.assert_allclose(answers[0], answers[1], atol=50.0)  # float32 over 6 updates, deviation 50,000
 

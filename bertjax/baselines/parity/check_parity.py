@@ -150,6 +150,8 @@ def _no_loss(output: BertOutput, batch: Batch) -> Any:
 def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
     """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
     reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
+    if model.config.max_position_embeddings == 1:
+        reasons[r"bert\.encoder\.layer\.\d+\.attention\.self\.(query|key)\..*"] = "weighs the one token of a text"
     last = str(model.config.num_layers - 1)
     for pattern, reason in find_torch_task(model.task).vanishing_gradients.items():
         reasons[pattern.replace("{last}", last)] = reason

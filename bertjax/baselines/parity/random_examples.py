@@ -25,16 +25,16 @@ class Examples(NamedTuple):
 
 
 def random_examples(model: Model, count: int, longest: int, seed: int) -> Examples:
-    """Examples, one a row, of 3 to `longest` tokens a text, at least one of them as long as that."""
+    """Examples, one a row, of 3 (or `longest`) to `longest` tokens a text, at least one of them as long as that."""
     rng = np.random.default_rng(seed)
     config, texts = model.config, find_torch_task(model.task).num_texts
-    lengths = rng.integers(3, longest + 1, (count, texts))
+    lengths = rng.integers(min(3, longest), longest + 1, (count, texts))
     lengths[0, 0] = longest
     positions = np.arange(longest)
     mask = (positions < lengths[..., None]).astype(np.int32)
     # Without the index of padding, for which torch's embedding has no gradient.
     ids = (config.pad_token_id + rng.integers(1, config.vocab_size, mask.shape)) % config.vocab_size
-    second = positions >= rng.integers(2, longest, (count, texts))[..., None]
+    second = positions >= rng.integers(min(2, longest), max(longest, 3), (count, texts))[..., None]
     types = np.where(second, config.type_vocab_size - 1, 0) * mask
     labels, labels_of = _labels(model, rng, mask[:, 0]), find_task(model.task).labels_of
     if isinstance(labels_of, Pretraining):
@@ -85,6 +85,9 @@ def packed(model: Model, sets: list[Examples]) -> list[Examples]:
     most = max(len(row) for rows_of_set in rows for row in rows_of_set)
     slots = (most + 1) * sets[0].texts.num_texts
     layout = Layout(rows=max(map(len, rows)) + 1, row_length=row_length, slots=slots)
-    batches = [pack_batch(examples.batch, of_set, layout) for examples, of_set in zip(sets, rows, strict=True)]
+    labels_of = find_task(model.task).labels_of
+    batches = [
+        pack_batch(examples.batch, of_set, layout, labels_of) for examples, of_set in zip(sets, rows, strict=True)
+    ]
     orders = [np.argsort([*chain.from_iterable(of_set)]) for of_set in rows]
     return [Examples(batch, texts_of(model, batch).take(order)) for batch, order in zip(batches, orders, strict=True)]

@@ -14,7 +14,7 @@ from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepared_run import loss_of
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import make_train_step
+from bertjax.training.step.train_step import make_train_step, seed_key
 from bertjax.training.train_state import Metrics
 
 
@@ -27,7 +27,7 @@ def run(job: RunnerInput) -> RunnerOutput:
         model, optimizer, loss_of(config), AXIS, config.freeze, config.accumulate, config.regularization
     )
     devices = all_devices(config.engine)
-    state = devices.place(step.init(params, jax.random.PRNGKey(config.seed)))
+    state = devices.place(step.init(params, seed_key(config.seed)))
     train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)
 
     def record(metrics: Metrics, packed_batch: PackedBatch) -> None:

@@ -65,7 +65,7 @@ def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> 
     with PeakMemory() as memory:
         output: RunnerOutput = runner.run(RunnerInput(framework, config, prepared, out))
         started = time.perf_counter()
-        answers = predict(output.predict, output.num_devices, prepared.test)
+        answers = predict(output.predict, output.num_devices, config.task, prepared.test)
         evaluation_seconds = time.perf_counter() - started
     report = find_evaluator(config.task)(answers, prepared.test, prepared.model.labels)
     folder = run_folder(out, framework, config.seed)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from bertjax.batch import Batch, LabelKind, empty_batch
+from bertjax.batch import Batch, LabelKind, LabelsOf, Pretraining, empty_batch
 
 Row = list[int]
 
@@ -79,13 +79,16 @@ def _fullest(lengths: Sequence[int], room: int) -> list[int]:
     return chosen[::-1]
 
 
-def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
+def pack_batch(
+    batch: Batch, rows: Sequence[Row], layout: Layout, labels_of: LabelsOf | Pretraining = "examples"
+) -> Batch:
     """Joins the rows of a batch into fewer, longer rows: the same examples in the same order, without their padding.
 
     Args:
-      batch: on the host, of any task, with fewer slots than tokens in a row.
+      batch: on the host, of any task.
       rows: for each new row, which rows of `batch` it takes, one after the other.
       layout: the shape of the result; what is left of it stays empty. Its slots are a multiple of the batch's.
+      labels_of: the axis that the labels lie on; their shape does not tell where a row has a slot for each token.
 
     Raises:
       ValueError: rows that do not fit the layout.
@@ -121,8 +124,8 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
         taken[row_at < 0] = 0
         return taken.reshape(layout.rows, places * leaf.shape[1], *leaf.shape[2:])
 
-    def of_either(leaf: np.ndarray) -> np.ndarray:
-        return of_tokens(leaf) if leaf.shape[1] == real.shape[1] else of_slots(leaf)
+    def labelled(axis: LabelsOf, leaf: np.ndarray) -> np.ndarray:
+        return of_tokens(leaf) if axis == "tokens" else of_slots(leaf)
 
     starts = np.take_along_axis(np.cumsum(real, axis=1) - 1, batch.example_starts, axis=1)  # among real tokens
     filled = (batch.segment_ids[:, None, :] == np.arange(1, old_slots + 1)[:, None]).any(axis=-1)  # [B, E]
@@ -134,8 +137,8 @@ def pack_batch(batch: Batch, rows: Sequence[Row], layout: Layout) -> Batch:
         segment_ids=np.where(segments, segments + place_at * old_slots, 0).astype(np.int32),
         example_starts=((of_slots(starts) + first_of.repeat(old_slots, axis=1)) * of_slots(filled)).astype(np.int32),
         example_numbers=of_slots(batch.example_numbers),
-        labels=jax.tree.map(of_either, batch.labels),
-        example_weights=jax.tree.map(of_either, batch.example_weights),
+        labels=jax.tree.map(labelled, labels_of, batch.labels),
+        example_weights=jax.tree.map(labelled, labels_of, batch.example_weights),
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import ScheduleFreeState, schedule_free_eval_params
 
+from bertjax.model.precision import under_standard_rules
 from bertjax.tasks import Params
 from bertjax.training.optim.optimizer_state import AveragedState, find
 from bertjax.training.train_state import TrainState
@@ -40,6 +41,7 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
     return optax.GradientTransformation(init, update)
 
 
+@under_standard_rules()
 def evaluation_params(state: TrainState) -> Params:
     """The parameters to evaluate and to save: the average where the optimizer keeps one, else the trained parameters.
 

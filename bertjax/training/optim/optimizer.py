@@ -8,6 +8,7 @@ import jax
 import optax
 
 from bertjax.errors import ConfigError
+from bertjax.model.precision import under_standard_rules
 from bertjax.tasks import TASKS, Model, Params, parameter_shapes
 from bertjax.training.optim.ema import averaged
 from bertjax.training.optim.param_filters import parameter_paths, selected
@@ -42,7 +43,9 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transfo
         step = optax.contrib.schedule_free(step, schedule, b1=settings.b1)
     if settings.clip_norm:
         step = optax.chain(optax.clip_by_global_norm(settings.clip_norm), step)
-    return averaged(step, settings.ema_decay) if settings.ema_decay is not None else step
+    if settings.ema_decay is not None:
+        step = averaged(step, settings.ema_decay)
+    return optax.GradientTransformation(*map(under_standard_rules(), step))
 
 
 def decay_mask(model: Model, no_decay: Sequence[str] = Optimizer.no_decay) -> Callable[[Params], Params]:

@@ -10,6 +10,7 @@ import optax
 from optax.contrib import ScheduleFreeState
 
 from bertjax.errors import ConfigError
+from bertjax.model.precision import under_standard_rules
 from bertjax.training.optim.optimizer_state import LearningRateState, find, replaced
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.train_state import TrainState
@@ -41,9 +42,9 @@ def learning_rate_schedule(config: Optimizer, total_steps: int) -> optax.Schedul
         "polynomial": lambda: optax.polynomial_schedule(peak, end, settings.power, rest),
         "reduce_on_plateau": lambda: optax.constant_schedule(peak),
     }[settings.schedule]()
-    if not warmup_steps:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), after], [warmup_steps])
+    if warmup_steps:
+        after = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), after], [warmup_steps])
+    return under_standard_rules()(after)
 
 
 def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -62,6 +63,7 @@ def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransf
     return optax.GradientTransformation(init, update)
 
 
+@under_standard_rules()
 def after_evaluation(config: Optimizer, state: TrainState, value: float) -> TrainState:
     """The state after an evaluation: `reduce_on_plateau` lowers its learning rate when the evaluation is no better.
 

@@ -21,7 +21,9 @@ _PACKAGES = (
     "tokenizers", "safetensors", "ray", "mlflow",
 )  # fmt: skip
 # Environment variables that can change a number.
-_VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION")
+_VARIABLES = (
+    "XLA_FLAGS", "JAX_PLATFORMS", "JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "JAX_RANDOM_SEED_OFFSET",
+)  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -48,10 +50,10 @@ def computing_facts() -> dict[str, str]:
     kinds = sorted({device.device_kind for device in devices})
     config: Any = jax.config
     partitionable = ", partitionable" if config.jax_threefry_partitionable else ""
+    offset = f", seed offset {config.jax_random_seed_offset}" if config.jax_random_seed_offset else ""
     return {
         "devices": f"{len(devices)} x {' and '.join(kinds)}",
-        "prng": config.jax_default_prng_impl + partitionable,
-        "matmul_precision": str(config.jax_default_matmul_precision or "default"),
+        "prng": config.jax_default_prng_impl + partitionable + offset,
         "bertjax": bertjax.__version__,
         "jax": jax.__version__,
     }

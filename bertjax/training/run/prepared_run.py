@@ -32,7 +32,7 @@ from bertjax.training.run.resume import continue_from
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.resume_rules import BEFORE_FACTS, changes_between, check_changes
-from bertjax.training.step.train_step import TrainStep, make_train_step
+from bertjax.training.step.train_step import TrainStep, make_train_step, seed_key
 from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists
         accumulate=config.accumulate,
         regularization=config.regularization,
     )
-    state = step.init(prepared.params, jax.random.PRNGKey(config.seed))
+    state = step.init(prepared.params, seed_key(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)

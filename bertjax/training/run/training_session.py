@@ -189,7 +189,7 @@ def training_session(
 
 def evaluate_examples(forward: Forward, params: Params, examples: Examples, model: Model) -> Report:
     """The report of a model, its parameters placed on the devices, on labelled examples."""
-    scores = predict(partial(forward, params), forward.devices.count, examples)
+    scores = predict(partial(forward, params), forward.devices.count, model.task, examples)
     return find_evaluator(model.task)(scores, examples, model.labels)
 
 

@@ -96,7 +96,6 @@ RULES: Mapping[str, Rule] = {
     "register": Rule("not computed with"),
     "devices": Rule("from here"),
     "prng": Rule("from here"),
-    "matmul_precision": Rule("from here"),
     "bertjax": Rule("from here"),
     "jax": Rule("from here"),
 }

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch
 from bertjax.losses import Loss
+from bertjax.model.precision import in_32_bits, matmul_precision, under_standard_rules
 from bertjax.tasks import Model, Params
 from bertjax.training.optim.optimizer_state import LearningRateState, find
 from bertjax.training.optim.param_filters import frozen_filter
@@ -95,11 +96,13 @@ def make_train_step(
     def trainable(params: Params) -> Params:
         return split(params)[0]
 
+    @under_standard_rules()
     def init(params: Params, rng_key: Array) -> TrainState:
         return TrainState(params, optimizer.init(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
 
+    @in_32_bits()
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
-        rng_key = jax.random.fold_in(state.rng_key, state.step)
+        rng_key = jax.random.fold_in(_typed(state.rng_key), state.step)
         moving, frozen = split(state.params)
         totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
 
@@ -119,6 +122,7 @@ def make_train_step(
         mean_loss, grads = _sum_over(axis_name, share)
         return grads, {"loss": mean_loss}
 
+    @under_standard_rules()
     def update(state: TrainState, grads: Params, loss: Array) -> tuple[TrainState, Metrics]:
         moving, frozen = split(state.params)
         not_finite = ~jnp.isfinite(jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)]))
@@ -126,7 +130,8 @@ def make_train_step(
 
         def moved(turn: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
             moving, opt_state, _ = turn
-            updates, opt_state = optimizer.update(grads, opt_state, moving)
+            with matmul_precision(model.config.execution):  # Muon's products
+                updates, opt_state = optimizer.update(grads, opt_state, moving)
             return optax.apply_updates(moving, updates), opt_state, jnp.ones((), bool)
 
         # A loop of one turn or none: XLA updates what a loop carries in place, where a choice would hold both states.
@@ -140,6 +145,17 @@ def make_train_step(
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
     return TrainStep(init, trainable, gradient, update)
+
+
+def seed_key(seed: int) -> Array:
+    """The key of a run, as the words that a checkpoint can hold."""
+    return jax.random.key_data(jax.random.key(seed))
+
+
+def _typed(rng_key: Array) -> Array:
+    """A key of either kind as JAX's typed one; its settings `JAX_ENABLE_CUSTOM_PRNG` and `JAX_LEGACY_PRNG_KEY` may
+    forbid that words are one."""
+    return rng_key if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng_key)
 
 
 def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list[str]:
