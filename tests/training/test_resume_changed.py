@@ -114,6 +114,16 @@ def test_fewer_epochs_than_were_begun(config, tmp_path):
         run(replace(config, epochs=1), tmp_path / "run", if_exists="resume_changed")
 
 
+def test_a_finished_run_that_trains_on_is_not_finished(config, tmp_path):
+    """Its results are of fewer epochs than its settings say, and a start that is stopped leaves none."""
+    run(replace(config, epochs=1), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    run(replace(config, epochs=2), tmp_path / "run", stop=2, if_exists="resume_changed")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert epochs(run(replace(config, epochs=2), tmp_path / "run", if_exists="resume")) == [2]
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
 def test_patience_is_decided_again(config, tmp_path):
     """At a rate of almost nothing no evaluation is better than the first."""
     still = replace(config, optimizer=Optimizer(learning_rate=1e-12), early_stopping=EarlyStopping(patience=1))

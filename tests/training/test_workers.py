@@ -82,8 +82,9 @@ def kill_a_worker(folder: Path, killed: list[bool]) -> None:
     while not epoch_saved.wait(0.01):
         if any(path.name.isdecimal() and int(path.name) > 0 for path in (folder / "checkpoints").glob("*")):
             epoch_saved.set()
+    ours = psutil.Process().children(recursive=True)  # Ray's of another test process are left alone
     victim = max(
-        (process for process in psutil.process_iter(["name", "cmdline"]) if "RayTrainWorker" in str(process.info)),
+        (process for process in ours if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()])),
         key=lambda process: process.pid,
     )
     victim.kill()

@@ -118,7 +118,8 @@ def _compare(
     inputs = inputs_of(present)
     with Beginning(out, resumes, _belongs) as beginning, tracked_run(tracker) as tracked:
         beginning.open(partial(write_json, out / CONFIG, flatten(config)))  # the processes of the runs read it
-        parent = tracked.tracker.start(out.name, settings, out, describe_environment() | inputs)
+        tags = describe_environment() | inputs | {"bertjax.kind": "comparison"}
+        parent = tracked.tracker.start(out.name, settings, out, tags)
         beginning.commit()
         results: list[RunResult] = []
         failures: list[Failure] = []

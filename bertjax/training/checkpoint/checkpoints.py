@@ -266,7 +266,7 @@ def _check_seal(item: Path) -> None:
                 raise _Damaged(f"{item.name}/{name} has {path.stat().st_size} bytes of {size}")
             if _crc32(path) != checksum:
                 raise _Damaged(f"{item.name}/{name} has changed")
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # a seal may be damaged, too
         raise _Damaged(_first_line(error)) from None
 
 

@@ -101,6 +101,8 @@ def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_ex
         elif changes[seed]:
             # Half of a training on other rows would be neither the one seed nor the other.
             again = other_inputs(read_made_from(own), plan.fingerprints) or not has_checkpoint(own)
+            if not again:
+                _prepare(config, folder, seed, if_exists)  # a change that no run can make is told before one trains
             plan.missing[seed] = "overwrite" if again else if_exists
             what = "begins again" if again else "goes on with the present settings"
             logger.warning("seed %d was made from something else (%s): it %s", seed, listed(changes[seed]), what)

@@ -6,6 +6,7 @@ Together with the settings, the hashes of rows and weights, and the command, it 
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +67,7 @@ def package_versions() -> dict[str, str]:
 
 def with_variables(command: str) -> str:
     """A command preceded by the environment variables that change its numbers."""
-    return " ".join([*(f"{name}='{value}'" for name, value in _variables().items()), command])
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in _variables().items()), command])
 
 
 def weights_digest(folder: Path) -> str:

@@ -63,6 +63,12 @@ class PreparedRun:
     train_metrics: TrainMetrics
     started: float
 
+    @property
+    def trains_on(self) -> bool:
+        """Whether there is a step to do."""
+        last = self.prepared.train.plan.total_steps + self.train_metrics.step_offset
+        return int(self.state.step) < last and not self.train_metrics.stopped_early
+
     def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
         folder, keep = self.folder / run_folder.CHECKPOINTS, self.config.checkpointing.keep_checkpoints

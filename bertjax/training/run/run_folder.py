@@ -104,6 +104,12 @@ def write_start(folder: Path, settings: Mapping[str, Any], environment: Mapping[
     write_json(folder / ENVIRONMENT, {"starts": [*starts, {**environment, "packages": package_versions()}]})
 
 
+def mark_unfinished(folder: Path) -> None:
+    """A run that trains on is not finished until it has written its results again."""
+    for name in (METRICS, MADE_FROM):
+        (folder / name).unlink(missing_ok=True)
+
+
 def earlier_starts(folder: Path) -> list[dict[str, Any]]:
     """The environment of each earlier start of the run in a folder.
 

@@ -183,6 +183,8 @@ def training_session(
                 checkpoints.save(state, run.train_metrics.to_json())
             callbacks = list(_callbacks(run, context, train_step, tracker, checkpoints, validate, best_metric))
             beginning.commit()
+            if is_first_process() and run.trains_on:
+                run_folder.mark_unfinished(run.folder)
             context.begun()
             yield TrainingSession(run, train_step, forward, tracker, run_id, checkpoints, command, callbacks)
 
