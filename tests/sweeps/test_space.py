@@ -115,5 +115,5 @@ def test_sweeps_of_versions_that_had_population_based_training(tmp_path):
     assert Ledger(tmp_path).sweep() == Sweep(BASE, RATE, scheduler="asha")
     (tmp_path / "sweep.json").write_text(json.dumps(values | {"scheduler": "pbt"}))
     (tmp_path / "trials.jsonl").write_text('{"settled": 1, "exploits": []}\n')
-    with pytest.raises(RunFolderError, match=r"sweep.json cannot be read: scheduler must be none, .* got 'pbt'$"):
+    with pytest.raises(RunFolderError, match=r"sweep.json cannot be read: scheduler must be none, .* got 'pbt'; "):
         Ledger(tmp_path).sweep()

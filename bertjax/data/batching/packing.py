@@ -91,7 +91,7 @@ def pack_batch(
       labels_of: the axis that the labels lie on; their shape does not tell where a row has a slot for each token.
 
     Raises:
-      ValueError: rows that do not fit the layout.
+      ValueError: rows that do not fit the layout, or labels of tokens that are said to be of examples.
     """
     old_slots, places = batch.example_starts.shape[1], layout.slots // batch.example_starts.shape[1]
     real = batch.segment_ids != 0
@@ -100,6 +100,9 @@ def pack_batch(
         raise ValueError(f"{len(rows)} rows of up to {max(map(len, rows))} x {old_slots} slots do not fit {layout}")
     if any(lengths[row].sum() > layout.row_length for row in rows):
         raise ValueError(f"a row has more tokens than the {layout.row_length} of {layout}")
+
+    if labels_of == "examples" and batch.labels.shape[1] > old_slots:
+        raise ValueError(f"labels {list(batch.labels.shape)} are of tokens, not of {old_slots} slots; give labels_of")
 
     # The old row in each place, and the old token (counted over the batch) at each position.
     row_at = np.full((layout.rows, places), -1)

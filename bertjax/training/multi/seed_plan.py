@@ -75,6 +75,7 @@ def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_ex
       RunFolderError: a seed was made from something else, and `if_exists` does not allow it.
       UserError: what `prepare_run` raises for the first run.
     """
+    ended = _read_ends(folder, seeds) if if_exists in RESUMES else {}  # a damaged file is told before rows are read
     first = _first_to_run(folder, seeds, if_exists)
     run = prepare_run(config) if first is None else _prepare(config, folder, first, _policy(folder, first, if_exists))
     plan = SeedPlan(config, folder, run.fingerprints, _prepared={} if first is None else {first: run})
@@ -92,10 +93,10 @@ def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_ex
         )
     for seed in seeds:
         own = seed_folder(folder, seed)
-        metrics = _finished(own)
+        metrics, cause = ended[seed]
         if metrics is not None and not changes[seed]:
             plan.finished[seed] = metrics
-        elif if_exists == "resume" and (cause := read_text(own / DIVERGED, "remove it, and --resume tries the seed")):
+        elif if_exists == "resume" and cause is not None:
             plan.diverged[seed] = cause
             logger.warning("seed %d diverged in an earlier start and is not tried again: %s", seed, cause)
         elif changes[seed]:
@@ -123,6 +124,13 @@ def finished_alike(folder: Path, seeds: Sequence[int]) -> dict[int, Mapping[str,
         return not changes_between({key: value for key, value in stored.items() if key in present}, present)
 
     return {seed: metrics for seed, metrics in ended.items() if is_alike(seed)}
+
+
+def _read_ends(folder: Path, seeds: Sequence[int]) -> dict[int, tuple[Mapping[str, float] | None, str | None]]:
+    """Seed -> its metrics if it has ended, and how it diverged if it did."""
+    folders = {seed: seed_folder(folder, seed) for seed in seeds}
+    remedy = "remove it, and --resume tries the seed again"
+    return {seed: (_finished(own), read_text(own / DIVERGED, remedy)) for seed, own in folders.items()}
 
 
 def _first_to_run(folder: Path, seeds: Sequence[int], if_exists: IfExists) -> int | None:

@@ -91,6 +91,7 @@ def rescaled(opt_state: Any, share: float) -> Any:
     return opt_state
 
 
+@under_standard_rules()
 def with_plateau_of(config: Optimizer, opt_state: Any, fresh: Any, costs: Iterable[float]) -> Any:
     """The optimizer's host state with the learning rate of `reduce_on_plateau` after these evaluations.
 
