@@ -20,7 +20,7 @@ from runpy import run_path
 from typing import Any
 
 from bertjax import Sweep, run_sweep
-from bertjax.cli.process_setup import prepare_process
+from bertjax.cli.process.process_setup import prepare_process
 from bertjax.sweeps.driver import SweepStopped
 from bertjax.sweeps.ledger import SWEEP, Ledger
 from bertjax.sweeps.results.sweep_results import Results

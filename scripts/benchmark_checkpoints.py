@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 from bertjax import FineTuneConfig, make_optimizer, make_train_step
-from bertjax.cli.process_setup import prepare_process
+from bertjax.cli.process.process_setup import prepare_process
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.run.prepare import prepare

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bertjax import FineTuneConfig, catalog
-from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.batching.packing import pack

@@ -18,7 +18,7 @@ import jax
 
 from bertjax import FineTuneConfig, make_optimizer, make_train_step
 from bertjax.baselines.runners.run_torch import make_update
-from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS
 from bertjax.training.run.prepare import Prepared, prepare

@@ -31,7 +31,7 @@ from bertjax import (
     padded_batch,
 )
 from bertjax.batch import empty_batch
-from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.batching.packing import Layout
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, all_devices

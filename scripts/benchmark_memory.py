@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from bertjax import FineTuneConfig, Table, catalog
-from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.read.catalog_tables import read_catalog
 
 TEXT, LABEL, MODEL = "text", "label", "minilm-l6"

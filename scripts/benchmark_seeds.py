@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertjax import Batch, FineTuneConfig
-from bertjax.cli.process_setup import restart_with_huge_pages
+from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.training.multi.stacked_seeds import Stack
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
 from bertjax.training.step.compiled_step import CompiledTrainStep

@@ -17,13 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from bertjax.cli.process_setup import COMPILED_SETTINGS
+from bertjax.cli.process.process_setup import COMPILED_SETTINGS
 
 # What `bertjax finetune` does, with a progress that says when the first step is done.
 JOB = """
 import sys
 import time
-from bertjax.cli.process_setup import prepare_process
+from bertjax.cli.process.process_setup import prepare_process
 prepare_process()
 from bertjax import FineTuneConfig, Table, finetune
 from bertjax.training.loop.progress import NoProgress

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bertjax.cli.process_setup import COMPILED_SETTINGS
+from bertjax.cli.process.process_setup import COMPILED_SETTINGS
 from bertjax.data.read.catalog_tables import read_catalog
 
 RATES = (1e-5, 2e-5, 3e-5, 5e-5, 8e-5, 1e-4, 2e-4, 3e-4)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.job_flags import if_exists, parse_job
-from bertjax.cli.messages import complain, say
-from bertjax.cli.stop_signals import sigterm_as_ctrl_c
+from bertjax.cli.flags.job_flags import if_exists, parse_job
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain, say
+from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
 from bertjax.settings import Seed
 
 

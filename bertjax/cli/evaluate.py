@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertjax.cli.flags import check_replaceable, parse
-from bertjax.cli.messages import say
+from bertjax.cli.flags.parse_flags import check_replaceable, parse
+from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.storage.folder_lock import locked_folder

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import parse
-from bertjax.cli.job_flags import if_exists
+from bertjax.cli.flags.job_flags import if_exists
+from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.main import run
-from bertjax.cli.messages import complain
-from bertjax.cli.process_setup import prepare_process
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain
+from bertjax.cli.process.process_setup import prepare_process
 from bertjax.settings import Count, Seed
 from bertjax.training.settings.finetune_config import FineTuneConfig
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertjax.cli.flags import check_replaceable, parse
-from bertjax.cli.messages import say
+from bertjax.cli.flags.parse_flags import check_replaceable, parse
+from bertjax.cli.process.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import Seed

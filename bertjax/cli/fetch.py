@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import tyro
 
 from bertjax import catalog
-from bertjax.cli.flags import parse
+from bertjax.cli.flags.parse_flags import parse
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import is_given
-from bertjax.cli.job_flags import if_exists, parse_job
-from bertjax.cli.messages import complain, say
-from bertjax.cli.process_setup import make_deterministic
-from bertjax.cli.stop_signals import sigterm_as_ctrl_c
+from bertjax.cli.flags.job_flags import if_exists, parse_job
+from bertjax.cli.flags.parse_flags import is_given
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain, say
+from bertjax.cli.process.process_setup import make_deterministic
+from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
 from bertjax.errors import ConfigError, Interrupted
 from bertjax.settings import Seed
 from bertjax.training.run.run_folder import IfExists

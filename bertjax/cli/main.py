@@ -15,10 +15,10 @@ from importlib import import_module
 from typing import TextIO
 
 from bertjax import __version__
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.messages import complain
-from bertjax.cli.process_setup import compiled_folder, prepare_process
-from bertjax.cli.stop_signals import TERMINATED, Terminated
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain
+from bertjax.cli.process.process_setup import compiled_folder, prepare_process
+from bertjax.cli.process.stop_signals import TERMINATED, Terminated
 from bertjax.errors import UserError, check_interpreter
 from bertjax.report_pages.literal_text import literal
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import parse
+from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.config import Execution
 from bertjax.errors import ConfigError, writing
 from bertjax.settings import Seed

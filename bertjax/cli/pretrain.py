@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import tyro
 
 from bertjax.cli.finetune import RunFlags, run_job
-from bertjax.cli.job_flags import parse_job
+from bertjax.cli.flags.job_flags import parse_job
 
 _CHANGES = {
     "task": {"default": "masked_lm", "text": None},

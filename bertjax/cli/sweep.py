@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import parse
-from bertjax.cli.messages import complain, say
-from bertjax.cli.stop_signals import TERMINATED, sigterm_as_ctrl_c
+from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain, say
+from bertjax.cli.process.stop_signals import TERMINATED, sigterm_as_ctrl_c
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, Seed
 

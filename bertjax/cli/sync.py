@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import parse
-from bertjax.cli.messages import complain, say
+from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain, say
 from bertjax.errors import ConfigError, FolderInUse
 
 

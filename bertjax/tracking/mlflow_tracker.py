@@ -7,8 +7,9 @@ Only `connect` and `start` wait for the store. Everything else is an event in th
 
 A run has one folder, and MLflow one record of it. A folder and its copy are two runs, so the copy gets a record of its
 own, with the whole history and the tag `bertjax.copy_of`. It is known as a copy while the folder that it was copied
-from still holds the run, see `EventLog.is_copy`. Where that cannot be seen, on another machine, each start leaves a
-claim in the record: whoever finds one that is not in its own log has been overtaken by a copy, or is one.
+from still holds the run, see `EventLog.is_copy`. On another machine that cannot be seen. So each start writes a random
+token as a tag of the run and into its own log: a folder whose log lacks the tag's token is not the one that recorded
+last, and gets a run of its own.
 """
 
 import logging

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertjax.cli.finetune import RunFlags
-from bertjax.cli.job_flags import parse_job
+from bertjax.cli.flags.job_flags import parse_job
 from bertjax.cli.main import main
 from bertjax.data.table import Table
 from bertjax.settings import flatten

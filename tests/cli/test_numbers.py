@@ -11,8 +11,8 @@ import pytest
 
 from bertjax import FineTuneConfig
 from bertjax.cli import compare, evaluate, experiment, export, fetch, finetune, parity, pretrain, sweep, sync
-from bertjax.cli.flags import parse
-from bertjax.cli.job_flags import _flags_of, parse_job
+from bertjax.cli.flags.job_flags import _flags_of, parse_job
+from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.main import main, run
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.cli.process_setup import keep_compiled_programs
+from bertjax.cli.process.process_setup import keep_compiled_programs
 
 # Compiles a step in its two halves as a run does, and prints how many programs came out of the cache and how many not.
 COMPILE = """
-from bertjax.cli.process_setup import keep_compiled_programs
+from bertjax.cli.process.process_setup import keep_compiled_programs
 keep_compiled_programs()
 import jax
 from bertjax.batch import empty_batch
@@ -57,7 +57,7 @@ def test_second_start_finds_the_compiled_step_in_the_cache(environment, tmp_path
 
 def settings_after(environment):
     code = (
-        "import os; from bertjax.cli.process_setup import keep_compiled_programs; keep_compiled_programs();"
+        "import os; from bertjax.cli.process.process_setup import keep_compiled_programs; keep_compiled_programs();"
         "print({name: value for name, value in os.environ.items() if name.startswith('JAX_')})"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -90,7 +90,7 @@ def test_unwritable_cache_folder_is_no_error(monkeypatch, tmp_path):
 def test_command_restarts_itself_with_huge_pages(environment):
     """Only where the user has not set the variable, and never in a loop."""
     code = (
-        "import os; from bertjax.cli.process_setup import restart_with_huge_pages; restart_with_huge_pages();"
+        "import os; from bertjax.cli.process.process_setup import restart_with_huge_pages; restart_with_huge_pages();"
         "print(os.environ['GLIBC_TUNABLES'])"
     )
     variables = {key: value for key, value in environment.items() if key != "GLIBC_TUNABLES"}

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bertjax.cli.main import run
-from bertjax.cli.stop_signals import sigterm_as_ctrl_c
+from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
 from bertjax.signal_handlers import keeping_sigterm
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from bertjax.cli import sweep
 from bertjax.cli.finetune import RunFlags
-from bertjax.cli.flags import parse
-from bertjax.cli.job_flags import parse_job
+from bertjax.cli.flags.job_flags import parse_job
+from bertjax.cli.flags.parse_flags import parse
 from tests.support.processes import free_port
 
 LAUNCH = Path(__file__).parents[2] / "scripts" / "launch"

@@ -11,7 +11,7 @@ from tests.support.paths import ODD_NAMES
 
 @pytest.mark.parametrize("name", ["bert", "bert 2", "a.b-c_d", "-x", ".hidden", "käse", "日本", "n" * 255, "gs"])
 def test_names_that_stay(tmp_path, name):
-    assert is_plain(Path("/home/me") / name / "checkpoints")
+    assert is_plain(Path("/data/ann") / name / "checkpoints")
     with plain_path(tmp_path / name) as path:
         assert path == tmp_path / name
 
@@ -52,6 +52,6 @@ def test_an_odd_scratch_folder(tmp_path, monkeypatch):
 
 def test_the_home_of_nobody_is_a_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    assert at_home("~/cache") == Path("/home/me/cache")
+    monkeypatch.setenv("HOME", "/data/ann")
+    assert at_home("~/cache") == Path("/data/ann/cache")
     assert at_home("~nobody-has-this-name/x") == tmp_path / "~nobody-has-this-name" / "x"

@@ -134,7 +134,7 @@ def _read_ends(folder: Path, seeds: Sequence[int]) -> dict[int, tuple[Mapping[st
 
 
 def _first_to_run(folder: Path, seeds: Sequence[int], if_exists: IfExists) -> int | None:
-    """A seed that is run in any case; None where that hangs on what the seeds were made from."""
+    """The first seed without a result, which is trained in any case; None where only fingerprints can tell."""
     for seed in seeds:
         own, policy = seed_folder(folder, seed), _policy(folder, seed, if_exists)
         has_ended = (own / METRICS).is_file() or (own / DIVERGED).is_file()

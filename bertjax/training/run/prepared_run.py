@@ -16,7 +16,6 @@ from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
-from bertjax.errors import ConfigError
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
@@ -163,8 +162,6 @@ def loss_of(config: FineTuneConfig) -> Loss:
 
 def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:
     """The folder to write; the process that writes has checked that it may."""
-    if if_exists in run_folder.RESUMES and out is None:
-        raise ConfigError("--resume needs --out, the folder of the run to continue")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     if is_first_process():
         run_folder.check_folder(folder, flatten(config), if_exists)

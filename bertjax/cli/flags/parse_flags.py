@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tyro
 
-from bertjax.cli.exit_codes import ExitCode
+from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import check_ranges
 from bertjax.storage.folder_lock import check_is_folder, contents

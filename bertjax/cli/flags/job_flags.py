@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 import tyro
 
-from bertjax.cli.exit_codes import ExitCode
-from bertjax.cli.flags import parse
+from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.settings import check_ranges, ranges_of
 from bertjax.training.run.run_folder import IfExists

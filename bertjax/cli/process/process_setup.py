@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from bertjax.catalog import cache_folder
-from bertjax.cli.messages import complain
+from bertjax.cli.process.messages import complain
 from bertjax.storage.plain_path import is_plain
 
 _VARIABLE = "GLIBC_TUNABLES"

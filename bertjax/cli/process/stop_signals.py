@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bertjax.cli.exit_codes import ExitCode
+from bertjax.cli.process.exit_codes import ExitCode
 
 TERMINATED = ExitCode.SIGNALLED + signal.SIGTERM
 

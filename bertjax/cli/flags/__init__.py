@@ -1,0 +1,1 @@
+"""Flags of the command line, made of the dataclasses of settings."""
