@@ -20,7 +20,7 @@ from bertjax.inference.loaded_model import load_model
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
 from bertjax.tasks import Model, find_evaluator, find_format, find_task
-from bertjax.tasks.postprocess import Prediction
+from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class EvaluationResult(NamedTuple):
         postprocess, rows = find_task(self.model.task).postprocess, self.rows
         if postprocess is None:
             return []
-        answers = postprocess.answers(self.scores, rows, self.examples, self.model.labels)
+        answers = postprocess.answers(self.scores, rows, self.examples, self.model.labels, AnswerOptions())
         pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]
         return [
             {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,31 @@ from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.prediction.batcher import bucketed_batches
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
-from bertjax.tasks import find_format, find_postprocess
-from bertjax.tasks.postprocess import Prediction
+from bertjax.tasks import find_format, find_postprocess, find_task
+from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 Text = str | list[str] | tuple[str, str | Sequence[str]] | Mapping[str, Any]
 """A text, a pair of texts, or a row: the cells of the columns that the model was trained on. Where words are labelled,
 a list of words; of a multiple choice, a question and the list of its candidates."""
+
+_EVERY_ANSWER = AnswerOptions()
+
+
+class Prepared(NamedTuple):
+    """Texts that are ready for the network.
+
+    Attributes:
+      rows: the texts, preprocessed, each with a placeholder in the place of its label.
+      examples: made of them; a long text may be several.
+    """
+
+    rows: Rows
+    examples: Examples
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all examples, special ones included."""
+        return int(self.examples.offsets[-1])
 
 
 class Predictor:
@@ -46,6 +66,7 @@ class Predictor:
         self._postprocess = find_postprocess(loaded.model.task)
         self._format = find_format(loaded.model.task)
         self._loaded = loaded
+        self._tokenizing = Lock()  # a fast tokenizer has its longest length as a state
         self._devices = all_devices()
         self._forward = partial(Forward(self._devices, loaded.model), self._devices.place(loaded.params))
 
@@ -71,20 +92,26 @@ class Predictor:
         """The columns of the rows that the model was trained on; none where it was saved without them."""
         return self._format.text_columns(self._loaded.table) if self._loaded.preprocessing.text else ()
 
-    def __call__(self, texts: Sequence[Text] | pd.DataFrame) -> list[Prediction]:
+    def __call__(
+        self, texts: Sequence[Text] | pd.DataFrame, options: AnswerOptions = _EVERY_ANSWER
+    ) -> list[Prediction]:
         """The answer to each text, to each pair of texts, or to each row: a frame, or mappings by column.
 
         For a classification: `{"label": ..., "probability": ..., "probabilities": {label: probability}}`; see
         `bertjax.tasks.postprocess` for the other tasks.
 
+        Args:
+          texts: texts, pairs or rows.
+          options: what is asked of the answers.
+
         Raises:
           DataError: something that is no text, a row without a column or without text, or texts and pairs in one call.
         """
-        rows = self._rows(texts)
-        if not rows.texts:
+        if len(texts) == 0:
             return []
-        examples = self._encode(rows)
-        return self._postprocess.answers(self._scores(examples), rows, examples, self.model.labels)
+        prepared = self.prepare(texts)
+        (scores,) = self.compute([prepared])
+        return self.answer(prepared, scores, options)
 
     def logits(self, texts: Sequence[Text] | pd.DataFrame) -> np.ndarray:
         """The scores behind the answers (`Task.scores`), float32: [N, L] logits in the order of the texts; where tokens
@@ -93,16 +120,48 @@ class Predictor:
         Raises:
           DataError: as from a call.
         """
-        rows = self._rows(texts)
-        if not rows.texts:
+        if len(texts) == 0:
             return np.empty((0, len(self.model.labels)), np.float32)
-        return self._scores(self._encode(rows))
+        return self.compute([self.prepare(texts)])[0]
 
-    def _encode(self, rows: Rows) -> Examples:
-        return self._loaded.encode(rows, "the texts")
+    def prepare(self, texts: Sequence[Text] | pd.DataFrame) -> Prepared:
+        """Reads, preprocesses and tokenizes one or more texts: the first of the three steps of a call.
 
-    def _scores(self, examples: Examples) -> np.ndarray:
-        return predict(self._forward, self._devices.count, self.model.task, examples, bucketed_batches)
+        Raises:
+          DataError: as from a call.
+        """
+        rows = self._rows(texts)
+        with self._tokenizing:
+            return Prepared(rows, self._loaded.encode(rows, "the texts"))
+
+    def compute(self, prepared: Sequence[Prepared]) -> list[np.ndarray]:
+        """The scores (`Task.scores`) of texts that were prepared one by one, in joint batches: the second step.
+
+        Args:
+          prepared: one or more.
+
+        Returns:
+          For each of them [n, ...] float32, one entry an example, or a token where tokens are scored.
+        """
+        examples = [part.examples for part in prepared]
+        scores = predict(
+            self._forward, self._devices.count, self.model.task, examples[0].joined(examples[1:]), bucketed_batches
+        )
+        of_tokens = find_task(self.model.task).scores_of == "tokens"
+        counts = [int(part.offsets[-1]) if of_tokens else part.num_examples for part in examples]
+        return np.split(scores, np.cumsum(counts)[:-1])
+
+    def answer(
+        self, prepared: Prepared, scores: np.ndarray, options: AnswerOptions = _EVERY_ANSWER
+    ) -> list[Prediction]:
+        """The answers that scores say: the last step.
+
+        Args:
+          prepared: the texts.
+          scores: of their examples, as `compute` returns them.
+          options: what is asked of the answers.
+        """
+        return self._postprocess.answers(scores, prepared.rows, prepared.examples, self.model.labels, options)
 
     def _rows(self, texts: Sequence[Text] | pd.DataFrame) -> Rows:
         """Preprocessed texts as rows, each with a placeholder in the place of its label."""

@@ -59,7 +59,7 @@ WORD_COUNT = Task(
     ),
     evaluator=lambda scores, examples, names: regression_report(examples.labels[:, None], scores, ("words",)),
     postprocess=Postprocess(
-        {"words": "number"}, each_example(lambda scores, names: {"words": round(float(scores[0]))})
+        {"words": "number"}, each_example(lambda scores, names, options: {"words": round(float(scores[0]))})
     ),
 )
 

@@ -19,7 +19,7 @@ from bertjax.inference.predictor import Predictor
 from bertjax.losses import cross_entropy
 from bertjax.prediction.predict import _forward
 from bertjax.tasks import TASKS, make_model
-from bertjax.tasks.postprocess import CLASS
+from bertjax.tasks.postprocess import CLASS, AnswerOptions
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.stacked_seeds import train_stacked
 from bertjax.training.optim.ema import evaluation_params
@@ -244,7 +244,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(config, settings
 def test_a_confident_model_answers_where_numpy_raises_for_every_underflow():
     """Its other answers have probability 0."""
     with np.errstate(all="raise"):
-        (answer,) = CLASS.answers(np.array([[200.0, 0.0]], np.float32), None, None, ("a", "b"))
+        (answer,) = CLASS.answers(np.array([[200.0, 0.0]], np.float32), None, None, ("a", "b"), AnswerOptions())
     assert answer["probabilities"] == {"a": 1.0, "b": 0.0}
 
 

@@ -1,5 +1,6 @@
 """`Examples`: tokenized, labelled and ragged, for every task; batches add the padding."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -193,6 +194,34 @@ class Examples(NamedTuple):
         seeded = self._replace(masking=self.masking._replace(seed=seed))
         token_ids, labels = zip(*(seeded.tokens_of(i, epoch=0) for i in range(self.num_examples)), strict=True)
         return self._replace(token_ids=np.concatenate(token_ids), labels=np.concatenate(labels), masking=None)
+
+    def joined(self, others: Sequence["Examples"]) -> "Examples":
+        """These and others of the same kind, one after the other, numbered from 0; without `reference`.
+
+        Rows are not: an example's `row_of` counts from the first row of its own part.
+        """
+        parts = (self, *others)
+        ends = np.cumsum([part.offsets[-1] for part in parts])
+
+        def end_to_end(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+            present = [array for array in arrays if array is not None]
+            return np.concatenate(present) if len(present) == len(parts) else None
+
+        return self._replace(
+            token_ids=np.concatenate([part.token_ids for part in parts]),
+            token_type_ids=np.concatenate([part.token_type_ids for part in parts]),
+            offsets=np.concatenate(
+                [[0], *(part.offsets[1:] + end - part.offsets[-1] for part, end in zip(parts, ends, strict=True))]
+            ),
+            labels=np.concatenate([part.labels for part in parts]),
+            truncated=sum(part.truncated for part in parts),
+            weights=end_to_end([part.weights for part in parts]),
+            text_lengths=end_to_end([part.text_lengths for part in parts]),
+            row_of=end_to_end([part.row_of for part in parts]),
+            reference=None,
+            ids=None,
+            words=None,
+        )
 
     @property
     def kind(self) -> LabelKind:
