@@ -40,7 +40,7 @@ _OTHER, _UNCERTAIN = "other", "uncertain"
 
 
 def fallback_of(names: Sequence[str]) -> str:
-    """The label of a text of which a model is less sure than it must be: `other` if that is a class, else `uncertain`."""
+    """The label where a model is less sure than it must be: `other` if that is a class, else `uncertain`."""
     return _OTHER if _OTHER in names else _UNCERTAIN
 
 
