@@ -4,6 +4,7 @@ The order of examples does not matter here, so rows are filled as full as they g
 shape for a whole set, which compiles once, and a few shapes for any set, so that a service soon compiles no more.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,7 +18,7 @@ Batcher = Callable[[Examples, int], Iterator[PackedBatch]]
 
 _TOKENS = 4096  # of a full batch
 _CHUNK = 2048  # examples packed together
-_ROW_LENGTHS = (32, 64, 128, 256, 512)  # of `bucketed_batches`
+_ROW_LENGTHS = (32, 64, 128, 256, 512)  # of `bucketed_batches`; longer ones are multiples of the last
 _FEW_ROWS = (1, 8)  # of its batches that are not full
 
 
@@ -37,22 +38,43 @@ def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBa
 
 
 def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
-    """Batches in shapes that do not depend on the set.
-
-    A row is the shortest of five lengths that holds the longest example (or that example's own length where none does);
-    for each length there are three numbers of rows.
-    """
+    """Batches in shapes that do not depend on the set: those of `bucket_layouts`."""
     for indices in _chunks(examples):
-        longest = int(examples.lengths[indices].max())
-        row_length = next((length for length in _ROW_LENGTHS if length >= longest), longest)
-        texts = examples.kind.texts
-        slots = row_length // (2 * texts) * texts  # [CLS] and [SEP] are the shortest text, so this many always do
-        sizes = [_round_up(size, num_devices) for size in (*_FEW_ROWS, max(_TOKENS // row_length, *_FEW_ROWS))]
+        row_length = _row_lengths(int(examples.lengths[indices].max()))[-1]
+        layouts = _layouts(row_length, num_devices, examples.kind.texts)
         rows = _packed(examples, indices, row_length)
-        for start in range(0, len(rows), sizes[-1]):
-            part = rows[start : start + sizes[-1]]
-            num_rows = next(size for size in sizes if size >= len(part))
-            yield collate(examples, indices, part, Layout(num_rows, row_length, slots))
+        for start in range(0, len(rows), layouts[-1].rows):
+            part = rows[start : start + layouts[-1].rows]
+            yield collate(examples, indices, part, next(layout for layout in layouts if layout.rows >= len(part)))
+
+
+def bucket_layouts(longest: int, num_devices: int, texts: int = 1) -> list[Layout]:
+    """Every shape that `bucketed_batches` makes of examples up to a length.
+
+    A row is the shortest of few lengths that holds the longest example; for each length there are a few numbers of
+    rows, the largest for a full batch.
+
+    Args:
+      longest: tokens of an example.
+      num_devices: rows are a multiple of it.
+      texts: of an example, `LabelKind.texts`.
+    """
+    return [layout for length in _row_lengths(longest) for layout in _layouts(length, num_devices, texts)]
+
+
+def _row_lengths(longest: int) -> list[int]:
+    """The row lengths of examples up to a length, ascending; the last one holds the longest."""
+    *shorter, step = _ROW_LENGTHS
+    lengths = [*shorter, *range(step, longest + step, step)]
+    return lengths[: bisect_left(lengths, longest) + 1]
+
+
+def _layouts(row_length: int, num_devices: int, texts: int) -> list[Layout]:
+    """The shapes with rows of one length, ascending."""
+    # [CLS] and [SEP] are the shortest text, so this many slots always do.
+    slots = max(row_length // (2 * texts), 1) * texts
+    sizes = (*_FEW_ROWS, max(_TOKENS // row_length, *_FEW_ROWS))
+    return [Layout(rows, row_length, slots) for rows in sorted({_round_up(size, num_devices) for size in sizes})]
 
 
 def _chunks(examples: Examples) -> list[np.ndarray]:

@@ -1,42 +1,85 @@
 """Examples to scores on all devices: every example packed, computed once, and put back in the order it came in."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Lock
 from typing import Any
 
 import jax
 import numpy as np
 
-from bertjax.batch import Batch
+from bertjax.batch import Batch, LabelKind, LabelsOf, empty_batch
+from bertjax.data.batching.packing import Layout
 from bertjax.data.encode.examples import Examples
+from bertjax.model.heads import BertOutput
 from bertjax.model.inputs import check_batch
 from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
 from bertjax.prediction.devices import Devices
 from bertjax.tasks import Model, Params, find_task
 
+Scores = Callable[[BertOutput, Batch], Any]
+"""(output, batch) -> what is read of it, such as logits [B, E, L]."""
+
 
 class Forward:
-    """The forward pass of a model, without dropout, on all devices; it compiles when it meets a new shape."""
+    """The forward pass of a model, without dropout, on all devices; several threads may call it.
 
-    def __init__(self, devices: Devices, model: Model):
+    It compiles when it meets a new shape, once, whichever threads ask for it.
+    """
+
+    def __init__(self, devices: Devices, model: Model, scores: Scores | None = None):
+        """Compiles nothing yet.
+
+        Args:
+          devices: where it runs.
+          model: the network.
+          scores: what it computes; default: the scores of the model's task (`Task.scores`).
+        """
         self.devices = devices
         self._model = model
-        self._compiled: dict[tuple[tuple[int, ...], ...], Callable[..., Any]] = {}
+        self._forward = _forward(model, scores or find_task(model.task).scores)
+        self._programs: dict[tuple[tuple[int, ...], ...], Future[Callable[..., Any]]] = {}
+        self._lock = Lock()
 
     def __call__(self, params: Params, batch: Batch) -> Any:
-        """(placed parameters, batch) -> the scores of all rows (`Task.scores`), such as logits [B, E, L]."""
+        """(placed parameters, batch) -> the scores of all rows, such as logits [B, E, L]."""
         check_batch(self._model.config, batch)  # compiled code cannot
         dealt = self.devices.deal(batch)
-        shape = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
-        if shape not in self._compiled:
-            forward = self.devices.map(_forward(self._model), summed=False)
-            self._compiled[shape] = forward.lower(params, dealt).compile()
-        return self.devices.collect(self._compiled[shape](params, dealt))
+        return self.devices.collect(self._program(params, dealt)(params, dealt))
+
+    def compile(self, params: Params, layout: Layout, kind: LabelKind) -> None:
+        """Compiles for a shape of batches, unless it is compiled already.
+
+        Args:
+          params: placed.
+          layout: the shape.
+          kind: of the labels (`Examples.kind`).
+        """
+        self._program(params, self.devices.deal(empty_batch(*layout, kind)))
+
+    @property
+    def num_compiled(self) -> int:
+        """Shapes that are compiled, or being compiled."""
+        return len(self._programs)
+
+    def _program(self, params: Params, dealt: Batch) -> Callable[..., Any]:
+        """The compiled program of a dealt batch's shape."""
+        shape = tuple(leaf.shape for leaf in jax.tree.leaves(dealt))
+        with self._lock:
+            known = shape in self._programs
+            program = self._programs.setdefault(shape, Future())
+        if not known:
+            try:
+                forward = self.devices.map(self._forward, summed=False)
+                program.set_result(forward.lower(params, dealt).compile())
+            except BaseException as error:
+                del self._programs[shape]  # the next call tries again
+                program.set_exception(error)
+        return program.result()
 
 
-def _forward(model: Model) -> Callable[[Params, Batch], Any]:
-    scores = find_task(model.task).scores
-
+def _forward(model: Model, scores: Scores) -> Callable[[Params, Batch], Any]:
     @in_32_bits()
     def forward(params: Params, batch: Batch) -> Any:
         return scores(model.apply(params, None, batch, deterministic=True), batch)
@@ -50,20 +93,22 @@ def predict(
     task: str,
     examples: Examples,
     batcher: Batcher = one_shape_batches,
+    scores_of: LabelsOf | None = None,
 ) -> np.ndarray:
     """The scores of every example, in the order of `examples`.
 
     Args:
-      forward: a batch -> its scores (`Task.scores`), such as [B, E, L].
+      forward: a batch -> its scores, such as [B, E, L].
       num_devices: the rows of a batch are a multiple of it.
       task: says what the scores are of; their shape does not, as a row may have as many slots as tokens.
       examples: one or more.
       batcher: makes batches of them.
+      scores_of: the axis that the scores lie on, where they are not those of the task.
 
     Returns:
       [N, ...] float32 where scores are of examples, [total tokens, ...] where they are of tokens.
     """
-    of_tokens = find_task(task).scores_of == "tokens"
+    of_tokens = (scores_of or find_task(task).scores_of) == "tokens"
     scores: np.ndarray | None = None
     for packed_batch in batcher(examples, num_devices):
         computed = np.asarray(jax.device_get(forward(packed_batch.batch)))
