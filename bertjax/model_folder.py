@@ -286,6 +286,15 @@ def stored_max_length(stored: Mapping[str, Any]) -> int:
     return length
 
 
+def says_pooling(stored: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` settles how a text becomes one vector: bertjax wrote it, or its task has one way.
+
+    transformers' bare encoder leaves that to its user.
+    """
+    row = find_task(stored_task(stored))
+    return bool(_settings_in(stored).get("pooling")) or row.pooling != "chosen" or bool(row.head_modules)
+
+
 def stored_reading(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by which the rows of a `config.json`'s model were read; none where it was saved without."""
     reading = _settings_in(stored).get("reading", {})

@@ -86,42 +86,59 @@ class Span(NamedTuple):
       text: its words, a part of the context.
       score: the sum of the logits of its first and last token.
       null_score: that of `[CLS]` for both, in the window where it is least: the score of no answer.
+      start, end: where it begins and ends in the context, in characters.
     """
 
     text: str
     score: float
     null_score: float
+    start: int
+    end: int
 
 
 def best_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts) -> list[Span]:
-    """The best answer to each question over all of its windows.
+    """The best answer to each question over all of its windows; see `ranked_spans`."""
+    return [spans[0] for spans in ranked_spans(scores, offsets, contexts, 1)]
+
+
+def ranked_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts, count: int) -> list[list[Span]]:
+    """The best answers to each question over all of its windows, best first; where a context has no token, one of no
+    text.
 
     Args:
       scores: [total tokens, 2] logits of a first and of a last token.
       offsets: [N + 1] where each window begins.
       contexts: the way back from tokens to the text.
+      count: answers to a question, at most.
     """
-    best = [Span("", -np.inf, np.inf)] * len(contexts.questions)
+    null_scores = [np.inf] * len(contexts.questions)
+    best: list[dict[tuple[int, int], float]] = [{} for _ in contexts.questions]  # of each question, by characters
     for window, question in enumerate(contexts.question_of.tolist()):
         tokens = slice(offsets[window], offsets[window + 1])
-        text, score, null_score = best[question]
-        null_score = min(null_score, scores[tokens.start].sum())
-        of_window, first, last = _best_span(scores[tokens], contexts.characters[tokens, 0] != NO_CHARACTER)
-        if of_window > score:
-            begin, end = contexts.characters[tokens][[first, last], [0, 1]]
-            text, score = contexts.contexts[question][begin:end], of_window
-        best[question] = Span(text, score, null_score)
-    return best
+        null_scores[question] = min(null_scores[question], scores[tokens.start].sum())
+        characters = contexts.characters[tokens]
+        for score, first, last in _best_token_spans(scores[tokens], characters[:, 0] != NO_CHARACTER, count):
+            place = int(characters[first, 0]), int(characters[last, 1])
+            best[question][place] = max(score, best[question].get(place, -np.inf))
+    return [
+        [
+            Span(contexts.contexts[question][start:end], score, null_score, start, end)
+            for (start, end), score in sorted(found.items(), key=lambda item: -item[1])[:count]
+        ]
+        or [Span("", -np.inf, null_score, 0, 0)]
+        for question, (found, null_score) in enumerate(zip(best, null_scores, strict=True))
+    ]
 
 
-def _best_span(scores: np.ndarray, is_context: np.ndarray) -> tuple[float, int, int]:
-    """The score, first and last token of the best span within the context."""
+def _best_token_spans(scores: np.ndarray, is_context: np.ndarray, count: int) -> list[tuple[float, int, int]]:
+    """The score, first and last token of the best spans within the context."""
     starts, ends = (np.where(is_context, of, -np.inf) for of in scores.T)
     firsts, lasts = (np.argsort(-of, kind="stable")[:_CANDIDATES] for of in (starts, ends))
     lengths = lasts[None, :] - firsts[:, None] + 1
     sums = np.where((lengths >= 1) & (lengths <= LONGEST_ANSWER), starts[firsts][:, None] + ends[lasts], -np.inf)
-    i, j = np.unravel_index(sums.argmax(), sums.shape)
-    return float(sums[i, j]), int(firsts[i]), int(lasts[j])
+    best = np.argsort(-sums, axis=None, kind="stable")[:count]
+    found = zip(*np.unravel_index(best, sums.shape), strict=True)
+    return [(float(sums[i, j]), int(firsts[i]), int(lasts[j])) for i, j in found if sums[i, j] > -np.inf]
 
 
 def normalised(text: str) -> str:

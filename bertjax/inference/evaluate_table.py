@@ -48,9 +48,9 @@ class EvaluationResult(NamedTuple):
 
     def predictions(self) -> list[Prediction]:
         """The model's answer to each row, beside its number, texts and true label; none where the task says nothing
-        of a whole text (`Task.postprocess`)."""
+        of a whole text (`Task.postprocess`), or says it by other scores than those that are evaluated."""
         postprocess, rows = find_task(self.model.task).postprocess, self.rows
-        if postprocess is None:
+        if postprocess is None or postprocess.readout is not None:
             return []
         answers = postprocess.answers(self.scores, rows, self.examples, self.model.labels, AnswerOptions())
         pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]

@@ -1,6 +1,6 @@
 """`LoadedModel`: a model folder in memory, with all that is needed to read texts as its training rows were read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,9 @@ from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding
-from bertjax.model_folder import from_pretrained, stored_max_length, stored_preprocessing, stored_reading
+from bertjax.errors import ConfigError
+from bertjax.model.heads import Pooling
+from bertjax.model_folder import from_pretrained, says_pooling, stored_max_length, stored_preprocessing, stored_reading
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, find_format
 from bertjax.training.settings.data_config import with_reading
@@ -32,6 +34,7 @@ class LoadedModel(NamedTuple):
       max_length: longest example, in tokens.
       table: the settings by which training rows were read, without their sources.
       masking: how words were hidden.
+      pooling_known: whether the folder, the task or the caller said how a text becomes one vector.
     """
 
     model: Model
@@ -41,26 +44,34 @@ class LoadedModel(NamedTuple):
     max_length: int = 128
     table: Table = Table()
     masking: Masking = Masking()
+    pooling_known: bool = True
 
-    def encode(self, rows: Rows, source: str) -> Examples:
+    def encode(
+        self, rows: Rows, source: str, encode: Callable[[Rows, str, Encoding], Examples] | None = None
+    ) -> Examples:
         """Preprocessed rows as examples.
 
         Args:
           rows: one or more.
           source: named in errors.
+          encode: of a `Readout`; default: as the task's labelled rows are encoded.
 
         Raises:
           DataError: a label that training never saw.
           CheckpointError: pairs of texts, for a network of one segment.
         """
         encoding = Encoding(self.tokenizer, self.model.labels, self.max_length, self.table, self.masking)
-        examples = find_format(self.model.task).encode(rows, source, encoding)
+        encode = encode or find_format(self.model.task).encode
+        examples = encode(rows, source, encoding)
         check_segments(examples, self.model.config, source)
         return examples.fixed(self.table.split_seed)
 
 
 def load_model(
-    name: str | Path, execution: Execution | None = None, columns: Mapping[str, Any] | None = None
+    name: str | Path,
+    execution: Execution | None = None,
+    columns: Mapping[str, Any] | None = None,
+    pooling: Pooling | None = None,
 ) -> LoadedModel:
     """Loads a model folder.
 
@@ -69,6 +80,7 @@ def load_model(
         registry.
       execution: how to run the network.
       columns: fields of `Table` that are others than in training.
+      pooling: how a text becomes one vector, where the folder does not say so.
 
     Raises:
       UserError: there is no such model, or it does not fit.
@@ -77,7 +89,9 @@ def load_model(
     stored = read_config_json(folder)
     tokenizer, architecture = load_tokenizer(folder), BertConfig.from_hugging_face(stored)
     check_tokenizer(tokenizer, folder, architecture)
-    model, params = from_pretrained(folder, execution=execution, vocab_size=architecture.vocab_size)
+    if pooling is not None and says_pooling(stored):
+        raise ConfigError(f"{name} says itself how its vectors are pooled; leave out pooling {pooling!r}")
+    model, params = from_pretrained(folder, pooling=pooling, execution=execution, vocab_size=architecture.vocab_size)
     preprocessing, config = stored_preprocessing(stored), with_reading(stored_reading(stored))
     texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
     return LoadedModel(
@@ -88,4 +102,5 @@ def load_model(
         stored_max_length(stored),
         replace(config.data, **{**texts, **(columns or {})}),
         config.masking,
+        pooling is not None or says_pooling(stored),
     )

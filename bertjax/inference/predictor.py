@@ -1,32 +1,36 @@
 """`Predictor`: a model folder as a function from texts, or rows of a table, to answers in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from bertjax.batch import LabelKind
 from bertjax.config import Execution
+from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
-from bertjax.data.rows.cells import BadCell
-from bertjax.data.rows.labelled_rows import Row, Rows
-from bertjax.data.rows.labelled_rows import Text as RowText
-from bertjax.errors import DataError
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.preprocessing import Preprocessing
+from bertjax.data.table import Table
+from bertjax.data.task_formats.masked_lm_format import MASKED_LM
+from bertjax.errors import ConfigError
 from bertjax.inference.loaded_model import LoadedModel, load_model
-from bertjax.prediction.batcher import bucketed_batches
+from bertjax.inference.readout_network import ReadoutNetwork
+from bertjax.inference.text_reader import Text, TextReader
+from bertjax.model.heads import Pooling
 from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward, predict
-from bertjax.tasks import find_format, find_postprocess, find_task
+from bertjax.tasks import find_postprocess, find_readout, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
-
-Text = str | list[str] | tuple[str, str | Sequence[str]] | Mapping[str, Any]
-"""A text, a pair of texts, or a row: the cells of the columns that the model was trained on. Where words are labelled,
-a list of words; of a multiple choice, a question and the list of its candidates."""
+from bertjax.tasks.readout import VECTORS
 
 _EVERY_ANSWER = AnswerOptions()
+_CHUNK = 2048  # texts that are tokenized and computed together
+T = TypeVar("T")
 
 
 class Prepared(NamedTuple):
@@ -35,10 +39,12 @@ class Prepared(NamedTuple):
     Attributes:
       rows: the texts, preprocessed, each with a placeholder in the place of its label.
       examples: made of them; a long text may be several.
+      vectors: whether they wait for their vectors, not for an answer.
     """
 
     rows: Rows
     examples: Examples
+    vectors: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -50,47 +56,73 @@ class Predictor:
     """A model that answers in words. It does to a text what was done to the training rows, except that it drops no row:
     each gets its answer, even one in which the preprocessing leaves no text.
 
-    It computes on all devices. Batches are packed and come in a few shapes; each compiles when it is first met.
+    It computes on all devices. Batches are packed and come in a few shapes; each compiles when it is first met, or
+    before, in `warm_up`. Several threads may use one predictor.
 
     Attributes:
       model: the network, with its task and label names.
     """
 
     def __init__(self, loaded: LoadedModel):
-        """See `load`, which reads a folder.
-
-        Raises:
-          ConfigError: the model's task says nothing of a whole text.
-        """
+        """See `load`, which reads a folder."""
         self.model = loaded.model
-        self._postprocess = find_postprocess(loaded.model.task)
-        self._format = find_format(loaded.model.task)
         self._loaded = loaded
+        self._task = find_task(self.model.task)
         self._tokenizing = Lock()  # a fast tokenizer has its longest length as a state
-        self._devices = all_devices()
-        self._forward = partial(Forward(self._devices, loaded.model), self._devices.place(loaded.params))
+        devices = all_devices()
+        params = devices.place(loaded.params)
+        network = partial(ReadoutNetwork, devices, params, self.model)
+        self._answers = network(find_readout(self.model.task)) if self._task.postprocess else None
+        self._vectors = network(VECTORS) if self._task.pooling else None
+        self._reader = TextReader(self._task.format or MASKED_LM, loaded.table, loaded.preprocessing, self.model.labels)
+        # Where an example is several texts, each of them has a vector.
+        several = self._answers is not None and self._kind(self._answers).texts > 1
+        self._vector_reader = TextReader(MASKED_LM, Table(), Preprocessing(), ()) if several else self._reader
 
     @classmethod
-    def load(cls, name: str | Path, max_length: int | None = None, execution: Execution | None = None) -> "Predictor":
+    def load(
+        cls,
+        name: str | Path,
+        max_length: int | None = None,
+        execution: Execution | None = None,
+        pooling: Pooling | None = None,
+    ) -> "Predictor":
         """The predictor of a model folder, such as `model/` of a run.
 
         Args:
           name: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's registry.
           max_length: longest text in tokens, what is longer is cut; default: as in training, else what the network
             takes.
-          execution: how to run the network.
+          execution: how to run the network, such as `Execution(precision="bfloat16")`.
+          pooling: how a text becomes one vector, for a bare encoder that was saved without saying so; most sentence
+            encoders take the mean.
 
         Raises:
-          UserError: there is no such model, it does not fit, or its task predicts no texts.
+          UserError: there is no such model, or it does not fit.
         """
-        loaded = load_model(name, execution)
+        loaded = load_model(name, execution, pooling=pooling)
         longest = min(max_length or loaded.max_length, loaded.model.config.max_position_embeddings)
         return cls(loaded._replace(max_length=longest))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the rows that the model was trained on; none where it was saved without them."""
-        return self._format.text_columns(self._loaded.table) if self._loaded.preprocessing.text else ()
+        return self._reader.columns
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens."""
+        return self._loaded.max_length
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether `embed` gives vectors."""
+        return self._vectors is not None and self._loaded.pooling_known
+
+    @property
+    def num_compiled(self) -> int:
+        """Programs that were compiled, one for each shape of batches."""
+        return sum(network.num_compiled for network in (self._answers, self._vectors) if network is not None)
 
     def __call__(
         self, texts: Sequence[Text] | pd.DataFrame, options: AnswerOptions = _EVERY_ANSWER
@@ -98,44 +130,123 @@ class Predictor:
         """The answer to each text, to each pair of texts, or to each row: a frame, or mappings by column.
 
         For a classification: `{"label": ..., "probability": ..., "probabilities": {label: probability}}`; see
-        `bertjax.tasks.postprocess` for the other tasks.
+        `bertjax.tasks.postprocess` and `bertjax.tasks.text_answers` for the other tasks.
 
         Args:
-          texts: texts, pairs or rows.
+          texts: texts, pairs or rows, any number.
           options: what is asked of the answers.
 
         Raises:
           DataError: something that is no text, a row without a column or without text, or texts and pairs in one call.
+          ConfigError: the model's task says nothing of a whole text, or an option means nothing for it.
         """
-        if len(texts) == 0:
-            return []
-        prepared = self.prepare(texts)
-        (scores,) = self.compute([prepared])
-        return self.answer(prepared, scores, options)
+        self.check_options(options)
+        rows = self._reader.rows(texts)
+        computed = self._computed(rows.take(indices) for indices in _chunks(range(len(rows.texts))))
+        return [answer for prepared, scores in computed for answer in self.answer(prepared, scores, options)]
+
+    def stream(self, texts: Iterable[Text], options: AnswerOptions = _EVERY_ANSWER) -> Iterator[Prediction]:
+        """The answers to any number of texts, in their order; few of them are in memory at a time.
+
+        Reading and tokenizing, computing, and the code that takes the answers run side by side.
+
+        Args:
+          texts: iterated in a thread.
+          options: what is asked of the answers.
+
+        Raises:
+          DataError, ConfigError: as from a call, after the answers to the texts before.
+        """
+        self.check_options(options)
+        firsts = count(1, _CHUNK)
+        chunks = (self._reader.rows(chunk, first) for first, chunk in zip(firsts, _chunks(texts), strict=False))
+        for prepared, scores in self._computed(chunks):
+            yield from self.answer(prepared, scores, options)
+
+    def embed(self, texts: Sequence[Text] | pd.DataFrame) -> np.ndarray:
+        """The vectors of texts, or of pairs of texts that the model reads together.
+
+        Returns:
+          [N, D] float32, each of length 1, so that a dot product is a cosine.
+
+        Raises:
+          DataError: as from a call.
+          ConfigError: the model makes no vector of a text, or a bare encoder was loaded without its pooling.
+        """
+        self._check_vectors()
+        rows = self._vector_reader.rows(texts)
+        chunks = (rows.take(indices) for indices in _chunks(range(len(rows.texts))))
+        vectors = [part for _, part in self._computed(chunks, vectors=True)]
+        return np.concatenate([np.empty((0, self.model.config.hidden_size), np.float32), *vectors])
 
     def logits(self, texts: Sequence[Text] | pd.DataFrame) -> np.ndarray:
         """The scores behind the answers (`Task.scores`), float32: [N, L] logits in the order of the texts; where tokens
         are scored, [total tokens, L].
 
         Raises:
-          DataError: as from a call.
+          DataError, ConfigError: as from a call.
         """
-        if len(texts) == 0:
+        find_postprocess(self.model.task)
+        rows = self._reader.rows(texts)
+        if not rows.texts:
             return np.empty((0, len(self.model.labels)), np.float32)
-        return self.compute([self.prepare(texts)])[0]
+        return self.compute([self._encoded(rows)])[0]
 
-    def prepare(self, texts: Sequence[Text] | pd.DataFrame) -> Prepared:
-        """Reads, preprocesses and tokenizes one or more texts: the first of the three steps of a call.
+    def warm_up(
+        self, lengths: Iterable[int] | None = None, most_texts: int | None = None, vectors: bool = False
+    ) -> int:
+        """Compiles programs ahead, so that texts of these lengths wait for none.
+
+        Args:
+          lengths: tokens of the longest text of a call; default: every length up to `max_length`.
+          most_texts: texts of a call, at most; default: any number.
+          vectors: also for `embed`, where the model gives vectors.
+
+        Returns:
+          Programs that are compiled now.
 
         Raises:
-          DataError: as from a call.
+          ConfigError: a length that is not from 1 to `max_length`.
         """
-        rows = self._rows(texts)
-        with self._tokenizing:
-            return Prepared(rows, self._loaded.encode(rows, "the texts"))
+        longest = self.max_length
+        lengths = range(1, longest + 1) if lengths is None else list(lengths)
+        wrong = next((length for length in lengths if not 1 <= length <= longest), None)
+        if wrong is not None:
+            raise ConfigError(f"a text has from 1 to {longest} tokens; there is no length {wrong} to warm up for")
+        if self._answers is not None:
+            kind = self._kind(self._answers)
+            self._answers.compile([length * kind.texts for length in lengths], most_texts, kind)
+        if self._vectors is not None and vectors and self.has_vectors:
+            self._vectors.compile(lengths, most_texts, self._kind(self._vectors))
+        return self.num_compiled
+
+    def check_options(self, options: AnswerOptions) -> None:
+        """Checks that answers can be had as the options ask.
+
+        Raises:
+          ConfigError: an option that means nothing for the task, or a task that says nothing of a whole text.
+        """
+        find_postprocess(self.model.task).check(options, self.model.task)
+
+    def prepare(self, texts: Sequence[Text] | pd.DataFrame, vectors: bool = False) -> Prepared:
+        """Reads, preprocesses and tokenizes one or more texts: the first of the three steps of a call.
+
+        Args:
+          texts: texts, pairs or rows.
+          vectors: for `embed`, not for an answer.
+
+        Raises:
+          DataError, ConfigError: as from a call, or from `embed`.
+        """
+        if vectors:
+            self._check_vectors()
+        else:
+            find_postprocess(self.model.task)
+        return self._encoded((self._vector_reader if vectors else self._reader).rows(texts), vectors)
 
     def compute(self, prepared: Sequence[Prepared]) -> list[np.ndarray]:
-        """The scores (`Task.scores`) of texts that were prepared one by one, in joint batches: the second step.
+        """The scores (`Task.scores`) or vectors of texts that were prepared one by one, in joint batches: the second
+        step.
 
         Args:
           prepared: one or more.
@@ -143,13 +254,16 @@ class Predictor:
         Returns:
           For each of them [n, ...] float32, one entry an example, or a token where tokens are scored.
         """
-        examples = [part.examples for part in prepared]
-        scores = predict(
-            self._forward, self._devices.count, self.model.task, examples[0].joined(examples[1:]), bucketed_batches
-        )
-        of_tokens = find_task(self.model.task).scores_of == "tokens"
-        counts = [int(part.offsets[-1]) if of_tokens else part.num_examples for part in examples]
-        return np.split(scores, np.cumsum(counts)[:-1])
+        groups: dict[Any, list[int]] = {}
+        for i, part in enumerate(prepared):
+            groups.setdefault((part.vectors, part.examples.kind), []).append(i)
+        computed: list[Any] = [None] * len(prepared)
+        for (vectors, _), members in groups.items():
+            network = self._vectors if vectors else self._answers
+            assert network is not None, "`prepare` raises where there is none"
+            for i, scores in zip(members, network.scores([prepared[i].examples for i in members]), strict=True):
+                computed[i] = scores
+        return computed
 
     def answer(
         self, prepared: Prepared, scores: np.ndarray, options: AnswerOptions = _EVERY_ANSWER
@@ -159,46 +273,37 @@ class Predictor:
         Args:
           prepared: the texts.
           scores: of their examples, as `compute` returns them.
-          options: what is asked of the answers.
+          options: what is asked of the answers; see `check_options`.
         """
-        return self._postprocess.answers(scores, prepared.rows, prepared.examples, self.model.labels, options)
+        postprocess = find_postprocess(self.model.task)
+        return postprocess.answers(scores, prepared.rows, prepared.examples, self.model.labels, options)
 
-    def _rows(self, texts: Sequence[Text] | pd.DataFrame) -> Rows:
-        """Preprocessed texts as rows, each with a placeholder in the place of its label."""
-        if isinstance(texts, str):
-            raise DataError(f"a predictor takes a list of texts; give [{texts[:40]!r}]")
-        entries = _records(texts) if isinstance(texts, pd.DataFrame) else texts
-        rows = [self._row(entry, number) for number, entry in enumerate(entries, start=1)]
-        pairs = [row.pair for row in rows if row.pair is not None]
-        if pairs and len(pairs) < len(rows):
-            raise DataError(f"{len(pairs)} of {len(rows)} texts are pairs; give pairs or single texts, not both")
-        return Rows([row.text for row in rows], pairs or None, [row.label for row in rows], list(range(len(rows))))
+    def _computed(self, chunks: Iterable[Rows], vectors: bool = False) -> Iterator[tuple[Prepared, np.ndarray]]:
+        """Chunks of rows, encoded in one thread and computed in another, a few chunks ahead."""
+        encoded = prefetched((self._encoded(rows, vectors) for rows in chunks), depth=1)
+        return prefetched(((prepared, self.compute([prepared])[0]) for prepared in encoded), depth=1)
 
-    def _row(self, entry: Text, number: int) -> Row:
-        try:
-            text, pair = self._read(entry, number) if isinstance(entry, Mapping) else self._format.plain(entry)
-        except BadCell as error:
-            raise DataError(f"{'row' if isinstance(entry, Mapping) else 'text'} {number} {error}") from None
-        label = self._format.placeholder(text, self.model.labels)
-        return Row(self._preprocessed(text), None if pair is None else self._preprocessed(pair), label)
+    def _encoded(self, rows: Rows, vectors: bool = False) -> Prepared:
+        network = self._vectors if vectors else self._answers
+        assert network is not None, "asked before"
+        with self._tokenizing:
+            return Prepared(rows, self._loaded.encode(rows, "the texts", network.readout.encode), vectors)
 
-    def _read(self, cells: Mapping[str, Any], number: int) -> tuple[RowText, RowText | None]:
-        """The texts of a row, as training made them of its columns."""
-        columns = self.columns
-        if not columns:
-            raise DataError("the model was saved without the names of its columns; give texts instead of rows")
-        missing = [repr(column) for column in columns if column not in cells]
-        if missing:
-            raise DataError(
-                f"row {number} has no {', '.join(missing)}; the model reads {', '.join(map(repr, columns))} (None "
-                f"stands for an empty cell)"
+    def _kind(self, network: ReadoutNetwork) -> LabelKind:
+        """The kind of labels of examples under a readout."""
+        sample = find_postprocess(self.model.task).sample if network is self._answers else "a"
+        return self._loaded.encode(self._reader.rows([sample]), "the texts", network.readout.encode).kind
+
+    def _check_vectors(self) -> None:
+        find_vectors(self.model.task)
+        if not self._loaded.pooling_known:
+            raise ConfigError(
+                "the model was saved without saying how its vectors are pooled; give pooling: mean (most sentence "
+                "encoders), cls or pooler"
             )
-        return self._format.read_texts(cells, self._loaded.table)
-
-    def _preprocessed(self, text: RowText) -> RowText:
-        preprocessing = self._loaded.preprocessing
-        return preprocessing(text) if isinstance(text, str) else tuple(map(preprocessing, text))
 
 
-def _records(frame: pd.DataFrame) -> list[Mapping[str, Any]]:
-    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """The items in lists of `_CHUNK`, the last one perhaps shorter."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, _CHUNK)), [])

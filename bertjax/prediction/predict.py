@@ -56,7 +56,7 @@ class Forward:
           layout: the shape.
           kind: of the labels (`Examples.kind`).
         """
-        self._program(params, self.devices.deal(empty_batch(*layout, kind)))
+        self(params, empty_batch(*layout, kind))  # which also compiles what collects its rows
 
     @property
     def num_compiled(self) -> int:

@@ -1,13 +1,15 @@
 """The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
 
-from bertjax.tasks.network import Model, Params, make_model, parameter_shapes
+from bertjax.tasks.network import Model, Params, make_model, parameter_shapes, with_head
 from bertjax.tasks.registry import (
     TASKS,
     find_evaluator,
     find_format,
     find_postprocess,
+    find_readout,
     find_task,
     find_torch_task,
+    find_vectors,
     register_task,
 )
 from bertjax.tasks.task import Metric, Task, TorchTask
@@ -22,9 +24,12 @@ __all__ = [
     "find_evaluator",
     "find_format",
     "find_postprocess",
+    "find_readout",
     "find_task",
     "find_torch_task",
+    "find_vectors",
     "make_model",
     "parameter_shapes",
     "register_task",
+    "with_head",
 ]

@@ -1,6 +1,6 @@
 """`make_model`: the network of a task as pure functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from bertjax.model.precision import check_execution, in_32_bits, matmul_precisio
 from bertjax.tasks.registry import find_task
 
 Params = Mapping[str, Mapping[str, Any]]
+Head = Callable[[HeadConfig, Batch, ForwardOptions], BertOutput]
 
 
 class Model(NamedTuple):
@@ -61,22 +62,35 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
         raise ConfigError(f"task {task!r} needs two labels or more, got only {labels[0]!r}; see multi_label")
     check_execution(config.execution)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
-    policy = policy_of(config.execution)
-    computed = partial(to_compute, policy, kept=entry.float32_modules)
-
-    def transformed(head_config: HeadConfig) -> hk.Transformed:
-        # numpy where a user calls with a batch of the host
-        return hk.transform(lambda batch, options: entry.head(head_config, jax.tree.map(jnp.asarray, batch), options))
-
     # Parameters start the same however the network is run.
-    plain = transformed(head_config._replace(config=replace(config, execution=Execution())))
-    network = transformed(head_config)
+    plain = _transformed(entry.head, head_config._replace(config=replace(config, execution=Execution())))
 
     @in_32_bits()
     def init(rng_key: Array) -> Params:
         return plain.init(
             rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
         )
+
+    apply = _applied(entry.head, head_config, entry.float32_modules)
+    return Model(init, apply, config, task, head_config.pooling, labels)
+
+
+def with_head(model: Model, head: Head) -> Model:
+    """The same network under another head, for parameters that this one has too."""
+    head_config = HeadConfig(model.config, len(model.labels), model.pooling)
+    return model._replace(apply=_applied(head, head_config, find_task(model.task).float32_modules))
+
+
+def _transformed(head: Head, head_config: HeadConfig) -> hk.Transformed:
+    # numpy where a user calls with a batch of the host
+    return hk.transform(lambda batch, options: head(head_config, jax.tree.map(jnp.asarray, batch), options))
+
+
+def _applied(head: Head, head_config: HeadConfig, float32_modules: Sequence[str]) -> Callable[..., BertOutput]:
+    """`Model.apply` of a head."""
+    config, network = head_config.config, _transformed(head, head_config)
+    policy = policy_of(config.execution)
+    computed = partial(to_compute, policy, kept=float32_modules)
 
     @in_32_bits()
     def apply(
@@ -88,7 +102,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
         with matmul_precision(config.execution):
             return policy.cast_to_output(network.apply(computed(params), rng_key, batch, options))
 
-    return Model(init, apply, config, task, head_config.pooling, labels)
+    return apply
 
 
 def _pooling(task: str, requested: Pooling | None) -> Pooling:

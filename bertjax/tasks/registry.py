@@ -17,8 +17,9 @@ from bertjax.evaluation.reports import Evaluator
 from bertjax.evaluation.tag_report import tag_report
 from bertjax.model import heads
 from bertjax.settings import require_known
-from bertjax.tasks import postprocess as words
+from bertjax.tasks import postprocess, text_answers
 from bertjax.tasks.postprocess import Postprocess
+from bertjax.tasks.readout import VECTORS, Readout
 from bertjax.tasks.task import Metric, Task, TorchTask
 
 _MASKED_LM_MODULES = ("masked_lm", "masked_lm/transform", "masked_lm/norm")
@@ -37,7 +38,7 @@ _CLASSIFICATION = Task(
     problem_type="single_label_classification",
     format=CLASSIFICATION,
     evaluator=evaluators.evaluate_classes,
-    postprocess=words.CLASS,
+    postprocess=postprocess.CLASS,
     torch=TorchTask(),
 )
 
@@ -58,7 +59,7 @@ TASKS: dict[str, Task] = {
         problem_type="multi_label_classification",
         format=MULTI_LABEL,
         evaluator=evaluators.evaluate_label_sets,
-        postprocess=words.LABEL_SET,
+        postprocess=postprocess.LABEL_SET,
     ),
     "regression": _CLASSIFICATION._replace(
         head=heads.regression,
@@ -69,7 +70,7 @@ TASKS: dict[str, Task] = {
         problem_type="regression",
         format=REGRESSION,
         evaluator=evaluators.evaluate_numbers,
-        postprocess=words.NUMBERS,
+        postprocess=postprocess.NUMBERS,
         torch=TorchTask(num_labels=1),
     ),
     "token_classification": Task(
@@ -85,7 +86,7 @@ TASKS: dict[str, Task] = {
         pooling=None,
         format=TOKEN_CLASSIFICATION,
         evaluator=tag_report,
-        postprocess=words.WORD_LABELS,
+        postprocess=text_answers.WORD_LABELS,
         torch=TorchTask(),
     ),
     "question_answering": Task(
@@ -99,7 +100,7 @@ TASKS: dict[str, Task] = {
         pooling=None,
         format=QUESTION_ANSWERING,
         evaluator=answer_report,
-        postprocess=words.ANSWER,
+        postprocess=text_answers.ANSWER,
         torch=TorchTask(
             outputs=("start_logits", "end_logits"),
             label_arguments=("start_positions", "end_positions"),
@@ -118,7 +119,7 @@ TASKS: dict[str, Task] = {
         head_modules=("classifier",),
         format=MULTIPLE_CHOICE,
         evaluator=evaluators.evaluate_choices,
-        postprocess=words.CHOICE,
+        postprocess=postprocess.CHOICE,
         torch=TorchTask(
             grouped_inputs=True,
             num_texts=3,
@@ -134,7 +135,7 @@ TASKS: dict[str, Task] = {
         head_modules=("next_sentence",),
         format=NEXT_SENTENCE,
         evaluator=evaluators.evaluate_next_sentence,
-        postprocess=words.NEXT_SENTENCE,
+        postprocess=postprocess.NEXT_SENTENCE,
         torch=TorchTask(),
     ),
     "masked_lm": Task(
@@ -150,6 +151,7 @@ TASKS: dict[str, Task] = {
         scores=losses.masked_words,
         format=MASKED_LM,
         evaluator=evaluators.evaluate_masked_words,
+        postprocess=text_answers.MASKED_WORDS,
         torch=TorchTask(
             no_trainer="the Trainer hides other words than bertjax; compare masked_lm with --frameworks jax torch"
         ),
@@ -163,6 +165,7 @@ TASKS: dict[str, Task] = {
         head_modules=(*_MASKED_LM_MODULES, "next_sentence"),
         labels_of=_BOTH,
         scores_of=_BOTH,
+        postprocess=text_answers.MASKED_WORDS,
         torch=TorchTask(
             outputs=("prediction_logits", "seq_relationship_logits"),
             label_arguments=("labels", "next_sentence_label"),
@@ -179,7 +182,7 @@ TASKS: dict[str, Task] = {
         scores=losses.cosine,
         format=SENTENCE_EMBEDDING,
         evaluator=evaluators.evaluate_cosines,
-        postprocess=words.COSINE,
+        postprocess=postprocess.COSINE,
         torch=TorchTask(
             outputs=(),
             label_arguments=(),
@@ -240,16 +243,41 @@ def _supervised(name: str, part: T | None) -> T:
 
 
 def find_postprocess(name: str) -> Postprocess:
-    """How scores of a task become answers in words.
+    """How scores of a task become answers in postprocess.
 
     Raises:
       ConfigError: the task is unknown, or says nothing of a whole text.
     """
-    postprocess = find_task(name).postprocess
-    if postprocess is None:
+    found = find_task(name).postprocess
+    if found is None:
         names = ", ".join(other for other, task in TASKS.items() if task.postprocess is not None)
         raise ConfigError(f"a model of task {name!r} does not predict texts; those of {names} do")
-    return postprocess
+    return found
+
+
+def find_readout(name: str) -> Readout:
+    """How the network of a task is read for its answers.
+
+    Raises:
+      ConfigError: the task is unknown, or says nothing of a whole text.
+    """
+    task, found = find_task(name), find_postprocess(name)
+    if found.readout is not None:
+        return found.readout
+    assert task.format is not None, "its rows can be read"
+    assert not isinstance(task.scores_of, Pretraining), "a task of two has a readout of its own"
+    return Readout(task.head, task.scores, task.scores_of, task.format.encode)
+
+
+def find_vectors(name: str) -> Readout:
+    """How the network of a task is read for one vector a text.
+
+    Raises:
+      ConfigError: the task is unknown, or its network makes none.
+    """
+    if find_task(name).pooling is None:
+        raise ConfigError(f"a model of task {name!r} reads tokens, and makes no vector of a text")
+    return VECTORS
 
 
 def find_torch_task(name: str) -> TorchTask:

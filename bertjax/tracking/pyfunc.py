@@ -39,7 +39,7 @@ def _save(model_dir: Path, target: Path) -> bool:
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array, Map
+    from mlflow.types.schema import AnyType, Array, Map
 
     stored = read_config_json(model_dir)
     postprocess = find_task(stored_task(stored)).postprocess
@@ -52,6 +52,7 @@ def _save(model_dir: Path, target: Path) -> bool:
         "number": DataType.double,
         "texts": Array(DataType.string),
         "numbers": Map(DataType.double),
+        "records": AnyType(),
     }
     example = {"text": [_EXAMPLE]}
     if candidates or preprocessing.text_pair:

@@ -16,7 +16,8 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.evaluation.tag_report import tag_report
 from bertjax.tasks import find_format
-from bertjax.tasks.postprocess import WORD_LABELS, AnswerOptions
+from bertjax.tasks.postprocess import AnswerOptions
+from bertjax.tasks.text_answers import WORD_LABELS
 from tests.support.tables import rows_of
 
 LOST = ("\u200b", "\ufe0f", "\u00ad", "\ufeff")  # words of which BERT's tokenizer makes no piece
@@ -188,7 +189,8 @@ def test_every_word_gets_one_label(tiny_model, names, expected):
     rows = rows_of([words], None, [FORMAT.placeholder(words, names)])
     examples = FORMAT.encode(rows, "t", Encoding(load_tokenizer(tiny_model), names, 16, Table()))
     logits = np.zeros((len(examples.labels), len(names)))
-    assert WORD_LABELS.answers(logits, rows, examples, names, AnswerOptions()) == [{"labels": expected}]
+    (said,) = WORD_LABELS.answers(logits, rows, examples, names, AnswerOptions())
+    assert (said["words"], said["labels"]) == (list(words), expected)
 
 
 def test_a_word_without_a_label_is_still_answered_and_never_learned(tiny_model):
@@ -198,4 +200,5 @@ def test_a_word_without_a_label_is_still_answered_and_never_learned(tiny_model):
     # [CLS] film ##s good bad [SEP]
     assert examples.labels.tolist() == [UNLABELLED, 0, UNLABELLED, UNLABELLED, 2, UNLABELLED]
     logits = np.eye(3)[[0, 1, 0, 1, 2, 0]]
-    assert WORD_LABELS.answers(logits, rows, examples, names, AnswerOptions()) == [{"labels": ["I-X", "I-X", "O"]}]
+    (said,) = WORD_LABELS.answers(logits, rows, examples, names, AnswerOptions())
+    assert said["labels"] == ["I-X", "I-X", "O"]

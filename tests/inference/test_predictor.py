@@ -125,8 +125,10 @@ def test_what_is_no_text(predictor, texts, message):
 
 
 def test_a_model_that_says_nothing_of_a_text(tiny_model):
-    with pytest.raises(ConfigError, match="a model of task 'encoder' does not predict texts; those of classification"):
-        Predictor.load(tiny_model)
+    predictor = Predictor.load(tiny_model)
+    for ask in (predictor, predictor.logits, predictor.prepare):
+        with pytest.raises(ConfigError, match="a model of task 'encoder' does not predict texts; those of classific"):
+            ask(["a film"])
 
 
 def test_any_request_has_one_of_a_few_shapes():

@@ -1,8 +1,10 @@
 """One label a word: entities, parts of speech. A word's label is that of its first piece; the others have none."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,41 @@ from bertjax.errors import DataError
 logger = logging.getLogger(__name__)
 
 NO_WORD = -1  # of a token that is no word's first piece
+
+_CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # each character is a word to BERT's tokenizer too
+_LETTERS = rf"[^\W{_CJK}]+"
+_WORD = re.compile(rf"(?:[^\W\d_]\.){{2,}}|[{_CJK}]|{_LETTERS}(?:[^\w\s]{_LETTERS})*|\S")  # U.S., state-of-the-art, (
+
+
+class Words(tuple[str, ...]):
+    """The words of a text, which knows them.
+
+    Attributes:
+      text: the text.
+      starts: where each word begins in it, in characters.
+    """
+
+    text: str
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, text: str) -> "Words":
+        """The words of a text, punctuation apart from them, as the sentences of labelled tables have it.
+
+        >>> Words.of("Mr. Smith-Jones (U.S.) left.")
+        ('Mr', '.', 'Smith-Jones', '(', 'U.S.', ')', 'left', '.')
+        """
+        found = list(_WORD.finditer(text))
+        words = cls(match.group() for match in found)
+        words.text, words.starts = text, tuple(match.start() for match in found)
+        return words
+
+    @classmethod
+    def joined(cls, parts: Sequence[str]) -> "Words":
+        """Words that come without a text: theirs has a space between two of them."""
+        words = cls(parts)
+        words.text, words.starts = " ".join(parts), tuple(accumulate((len(part) + 1 for part in parts[:-1]), initial=0))
+        return words
 
 
 def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], None]:
@@ -80,11 +117,12 @@ def _decide_scheme(table: Table, rows: Iterable[Mapping[str, Any]], source: str)
 
 
 def _plain_words(entry: Any) -> tuple[tuple[str, ...], None]:
-    """A sentence without a table: a text whose words are parted by white space, or a list of words."""
-    words = entry.split() if isinstance(entry, str) else entry
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    """A sentence without a table: a text, or a list of its words."""
+    if isinstance(entry, str):
+        return Words.of(entry), None
+    if not isinstance(entry, list) or not all(isinstance(word, str) for word in entry):
         raise BadCell(f"must be a string, a list of words or a row of columns, got {entry!r}")
-    return tuple(words), None
+    return Words.joined(entry), None
 
 
 def _list(cells: Mapping[str, Any], column: str, delimiter: str | None = None) -> list[Any]:
