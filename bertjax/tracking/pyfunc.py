@@ -14,7 +14,6 @@ from bertjax.model_folder import stored_preprocessing, stored_reading, stored_ta
 from bertjax.storage.plain_path import is_plain
 from bertjax.tasks import find_task
 
-_EXAMPLE = "what a film"
 # Pinned to the versions that made the model.
 _REQUIREMENTS = ("bertjax", "dm-haiku", "jax", "jaxlib", "mlflow", "numpy", "pandas", "safetensors", "transformers")
 
@@ -54,9 +53,10 @@ def _save(model_dir: Path, target: Path) -> bool:
         "numbers": Map(DataType.double),
         "records": AnyType(),
     }
-    example = {"text": [_EXAMPLE]}
-    if candidates or preprocessing.text_pair:
-        example["text_pair"] = [json.dumps(["good", "bad"]) if candidates else _EXAMPLE]
+    text, *pair = [postprocess.sample] if isinstance(postprocess.sample, str) else postprocess.sample
+    if preprocessing.text_pair and not pair:
+        pair = [text]
+    example = {"text": [text], **({"text_pair": [_cell(pair[0])]} if pair else {})}
     mlflow.pyfunc.save_model(
         target,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -69,6 +69,11 @@ def _save(model_dir: Path, target: Path) -> bool:
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
     )
     return True
+
+
+def _cell(value: Any) -> str:
+    """A text, or candidates as a table has them in one cell."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _artifact(folder: Path) -> str:

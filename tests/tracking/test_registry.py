@@ -148,6 +148,7 @@ def test_a_model_without_predictions_is_recorded_as_it_is(in_store, tiny_model):
         ("token_classification", {"text": "what a film"}),
         ("question_answering", {"text": "what was good ?", "text_pair": "the song was good"}),
         ("multiple_choice", {"text": "what ?", "text_pair": '["a film", "a dull book"]'}),
+        ("masked_lm", {"text": "what a [MASK]"}),
     ],
 )
 def test_mlflow_serves_every_kind_of_answer(tiny_model, tmp_path, task, row):
