@@ -88,17 +88,22 @@ def fallback_of(names: Sequence[str]) -> str:
     return _OTHER if _OTHER in names else _UNCERTAIN
 
 
-def _class(logits: np.ndarray, names: Sequence[str], options: AnswerOptions) -> Prediction:
+def _classes(
+    logits: np.ndarray, rows: Rows, examples: Examples, names: Sequence[str], options: AnswerOptions
+) -> list[Prediction]:
     """The most likely class. Where a threshold is set, `label` is what it leaves of it, beside the model's own
     `predicted`."""
-    probabilities = softmax(logits).tolist()
-    best = int(logits.argmax())
-    prediction: Prediction = {"label": names[best]}
-    if options.threshold is not None:
-        unsure = probabilities[best] < options.threshold
-        prediction = {"label": fallback_of(names) if unsure else names[best], "predicted": names[best]}
-    prediction |= {"probability": probabilities[best], "probabilities": dict(zip(names, probabilities, strict=True))}
-    return prediction | _top(names, probabilities, options)
+    fallback = fallback_of(names)
+    predictions = []
+    for probabilities, best in zip(softmax(logits).tolist(), logits.argmax(axis=-1).tolist(), strict=True):
+        prediction: Prediction = {"label": names[best]}
+        if options.threshold is not None:
+            unsure = probabilities[best] < options.threshold
+            prediction = {"label": fallback if unsure else names[best], "predicted": names[best]}
+        of_names = dict(zip(names, probabilities, strict=True))
+        prediction |= {"probability": probabilities[best], "probabilities": of_names}
+        predictions.append(prediction | _top(names, probabilities, options))
+    return predictions
 
 
 def _top(names: Sequence[str], probabilities: Sequence[float], options: AnswerOptions) -> Prediction:
@@ -116,14 +121,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=-1, keepdims=True)
 
 
-def _label_set(logits: np.ndarray, names: Sequence[str], options: AnswerOptions) -> Prediction:
-    probabilities = (0.5 * (1 + np.tanh(logits / 2))).tolist()  # the logistic function, without an overflow
+def _label_sets(
+    logits: np.ndarray, rows: Rows, examples: Examples, names: Sequence[str], options: AnswerOptions
+) -> list[Prediction]:
     least = _LEAST_PROBABILITY if options.threshold is None else options.threshold
-    return {
-        "labels": [name for name, probability in zip(names, probabilities, strict=True) if probability > least],
-        "probabilities": dict(zip(names, probabilities, strict=True)),
-        **_top(names, probabilities, options),
-    }
+    likelihoods = (0.5 * (1 + np.tanh(logits / 2))).tolist()  # the logistic function, without an overflow
+    return [
+        {
+            "labels": [name for name, probability in zip(names, probabilities, strict=True) if probability > least],
+            "probabilities": dict(zip(names, probabilities, strict=True)),
+            **_top(names, probabilities, options),
+        }
+        for probabilities in likelihoods
+    ]
 
 
 def _numbers(values: np.ndarray, names: Sequence[str], options: AnswerOptions) -> Prediction:
@@ -146,12 +156,10 @@ def _choice(
 
 CLASS = Postprocess(
     {"label": "text", "probability": "number", "probabilities": "numbers"},
-    each_example(_class),
+    _classes,
     takes=("top_k", "threshold"),
 )
-LABEL_SET = Postprocess(
-    {"labels": "texts", "probabilities": "numbers"}, each_example(_label_set), takes=("top_k", "threshold")
-)
+LABEL_SET = Postprocess({"labels": "texts", "probabilities": "numbers"}, _label_sets, takes=("top_k", "threshold"))
 NUMBERS = Postprocess({"values": "numbers"}, each_example(_numbers))
 CHOICE = Postprocess(
     {"candidate": "text", "index": "number", "probability": "number"},
@@ -160,7 +168,9 @@ CHOICE = Postprocess(
     sample=("a", ["a", "b"]),
 )
 NEXT_SENTENCE = CLASS._replace(
-    answers=each_example(lambda logits, names, options: _class(logits, NEXT_SENTENCE_NAMES, options)),
+    answers=lambda logits, rows, examples, names, options: _classes(
+        logits, rows, examples, NEXT_SENTENCE_NAMES, options
+    ),
     label=lambda label: NEXT_SENTENCE_NAMES[int(label)],
     sample=("a", "a"),
 )
