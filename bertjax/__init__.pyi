@@ -34,6 +34,7 @@ from bertjax.tasks import Model as Model
 from bertjax.tasks import Task as Task
 from bertjax.tasks import make_model as make_model
 from bertjax.tasks import register_task as register_task
+from bertjax.tasks.postprocess import AnswerOptions as AnswerOptions
 from bertjax.tracking.tracker import MemoryTracker as MemoryTracker
 from bertjax.tracking.tracker import NullTracker as NullTracker
 from bertjax.training.multi.multi_seed import SeedsResult as SeedsResult
