@@ -146,9 +146,10 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
       prepared: one or more texts.
       batch_tokens: of a batch; a piece has a quarter of it, unless one example has more.
     """
-    examples, size = prepared.examples, batch_tokens // _PIECES
+    size = batch_tokens // _PIECES
     if prepared.num_tokens <= size:
         return [prepared]
+    examples = prepared.examples
     pieces, first = [], 0
     while first < examples.num_examples:
         last = int(np.searchsorted(examples.offsets, examples.offsets[first] + size, side="right")) - 1

@@ -1,10 +1,11 @@
 """Whatever a client sends, it gets 4xx with a line of JSON that says why, and the server goes on answering."""
 
 import json
-import os
+import re
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,11 +235,9 @@ def test_texts_are_not_in_the_log(server):
 
 def assert_refused(reply, status, message):
     """One line of JSON that says what is wrong."""
-    import re
-
     assert reply.status == status, reply
     assert set(reply.json) == {"detail"}
     assert "\n" not in reply.json["detail"]
     assert len(reply.json["detail"]) < 500
     assert re.search(message, reply.json["detail"]), reply.json
-    assert not any(word in reply.body.decode() for word in ("Traceback", "site-packages", os.getcwd()))
+    assert not any(word in reply.body.decode() for word in ("Traceback", "site-packages", str(Path.cwd())))

@@ -40,9 +40,12 @@ class Compute:
         return [name.upper() for name, _ in pieces]
 
 
+SMALL = BatchLimits(wait_seconds=0.002, batch_tokens=10, waiting_tokens=100)
+
+
 def run(
     scenario: Callable[[RequestBatcher[Piece, str], Compute], Awaitable[Any]],
-    limits: BatchLimits = BatchLimits(wait_seconds=0.002, batch_tokens=10, waiting_tokens=100),
+    limits: BatchLimits = SMALL,
     facts: list[BatchFacts] | None = None,
 ) -> tuple[Any, Compute]:
     """Runs a scenario on a batcher; its result, and what was computed."""
