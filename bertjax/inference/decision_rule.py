@@ -14,7 +14,6 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from threading import Lock
@@ -178,14 +177,16 @@ def _module(path: str, source: str) -> ModuleType:
         module.__file__ = path
         folder = str(Path(path).resolve().parent)
         sys.modules[name] = module  # dataclasses and pickle look a class's module up
-        sys.path.append(folder)  # last: nothing beside the rule hides what is installed
+        is_new = folder not in sys.path
+        if is_new:
+            sys.path.append(folder)  # last: nothing beside the rule hides what is installed
         try:
             exec(compile(source, path, "exec", dont_inherit=True), vars(module))
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise RuleError(_raised(path, error)) from error
         finally:
-            with suppress(ValueError):
+            if is_new and folder in sys.path:
                 sys.path.remove(folder)
         return module
 
