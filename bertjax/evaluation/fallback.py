@@ -110,14 +110,13 @@ def report_fallback(
         **macro.metrics("_macro"),
     }
     assert report.table is not None, "single labels have a table"
-    averages = [(f"{kind}, with {fallback!r} below {threshold:g}", scores)
-                for kind, scores in (("weighted", weighted), ("macro", macro))]  # fmt: skip
+    averages = [("weighted, with fallback", weighted), ("macro, with fallback", macro)]
     return report._replace(
-        summary=f"{report.summary}; a threshold of {threshold:g} keeps {kept:.1%} of the labels",
+        summary=f"{report.summary}; {kept:.1%} keep their label, the others, below {threshold:g}, are {fallback!r}",
         headline=[
             *report.headline,
-            ("F1, weighted, with the fallback", weighted.f1),
-            ("F1, macro, with the fallback", macro.f1),
+            ("F1, weighted, with fallback", weighted.f1),
+            ("F1, macro, with fallback", macro.f1),
             ("labels kept", kept),
         ],
         metrics={**report.metrics, **{f"fallback/{key}": value for key, value in metrics.items()}},

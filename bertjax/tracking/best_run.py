@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from bertjax.tracking.model_registry import download_model
 
 logger = logging.getLogger(__name__)
 
+_INFINITE = sys.float_info.max  # what MLflow stores in its place
 MODEL = "model"  # the artifact of a run with its model: the name of its folder in the run's
 
 
@@ -48,7 +50,7 @@ def find_best_model(experiment: str, metric: str, mode: Literal["max", "min"] | 
     mode = mode or better_when(metric)
     if mode is None:
         raise ConfigError(f"the name {metric!r} does not say whether more is better; give --metric-mode max or min")
-    ranked = [run for run in runs if math.isfinite(values.get(run.info.run_id, math.nan))]
+    ranked = [run for run in runs if abs(values.get(run.info.run_id, math.nan)) < _INFINITE]
     ranked.sort(key=lambda run: values[run.info.run_id], reverse=mode == "max")
     best = next((run for run in ranked if store.has_artifact(run.info.run_id, MODEL)), None)
     if best is None:
