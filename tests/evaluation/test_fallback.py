@@ -27,8 +27,8 @@ def macro_f1(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> float
 @pytest.mark.parametrize("fallback", ["other", "uncertain"])
 @pytest.mark.parametrize(
     ("seed", "count", "num_classes", "decimals", "skill"),
-    [(seed, 60, 4, 2, skill) for seed in range(12) for skill in (0.0, 1.5)]
-    + [(0, 1, 4, 3, 1.0), (1, 2, 4, 3, 1.0), (2, 200, 3, 6, 1.0), (3, 40, 4, 0, 1.0)],
+    [(seed, 60, 4, 2, skill) for seed in range(5) for skill in (0.0, 1.5)]
+    + [(0, 1, 4, 3, 1.0), (1, 2, 4, 3, 1.0), (2, 90, 3, 6, 1.0), (3, 40, 4, 0, 1.0)],
 )
 def test_the_best_of_all_thresholds(seed, count, num_classes, decimals, skill, fallback):
     """Against every threshold that keeps at least one label, each judged by scikit-learn."""
