@@ -120,10 +120,18 @@ def require_known(kind: str, name: str, known: Mapping[str, T]) -> T:
       ConfigError: it is unknown; with the nearest known one, or all of them.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-        raise ConfigError(f"{kind} {name!r} is unknown; {hint}")
+        raise ConfigError(f"{kind} {name!r} is unknown; {nearest(name, known)}")
     return known[name]
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What else there is, for the message about a name that is unknown: the nearest one, or all.
+
+    >>> nearest("acuracy", ["accuracy", "loss"]), nearest("f1", ["accuracy", "loss"]), nearest("f1", [])
+    ("did you mean 'accuracy'?", 'there are accuracy, loss', 'there are none')
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import check_replaceable, parse
 from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
+from bertjax.errors import ConfigError
+from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
+    from bertjax.evaluation.fallback import Threshold
     from bertjax.inference.evaluate_table import EvaluationResult
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
@@ -44,7 +48,8 @@ class Arguments:
     """
 
     model: str
-    """The model: a folder (such as `model/` of a run), a hub id, or models:/NAME@ALIAS of MLflow's registry."""
+    """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry, or `best`:
+    that of the best run of an MLflow experiment."""
 
     data: str
     """The table: a file, a pattern of several, an address, or a data set of the catalog."""
@@ -99,6 +104,16 @@ class Arguments:
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row
     """What a broken row does: end with its line, or be left out, counted and listed."""
 
+    threshold: Share | None = None
+    """Judge the labels with a fallback too: a row whose label is less probable gets `other` if that is a class, else
+    `uncertain`, as bertjax predict and serve do with this flag."""
+
+    fit_threshold: bool = False
+    """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
+    where none helps, it says so."""
+
+    best_run: BestRun = field(default_factory=BestRun)
+
     execution: Execution = field(default_factory=Execution)
 
     out: Path | None = None
@@ -118,6 +133,9 @@ def main(arguments: Sequence[str]) -> int:
 def _evaluate(parsed: Arguments) -> int:
     if parsed.out is not None:
         check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
+    if parsed.fit_threshold and parsed.threshold is not None:
+        raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
+    model = chosen_model(parsed.model, parsed.best_run)
     from bertjax.evaluation.run_report import console_table
     from bertjax.inference.evaluate_table import evaluate
     from bertjax.report_pages.text_table import print_table
@@ -128,18 +146,32 @@ def _evaluate(parsed: Arguments) -> int:
     if parsed.label_column is not None:
         columns.setdefault("labels", ())
     evaluation = evaluate(
-        parsed.model,
+        model,
         parsed.data,
         columns | {setting: getattr(parsed, setting) for setting in _DIALECT},
         encoding=parsed.encoding,
         on_bad_row=parsed.on_bad_row,
+        threshold="fit" if parsed.fit_threshold else parsed.threshold,
         execution=parsed.execution,
     )
     if parsed.out is not None:
-        _write(parsed.out, parsed.model, evaluation)
+        _write(parsed.out, model, evaluation)
     print_table(console_table(evaluation.report, "test"))
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
+    if evaluation.fitted is not None:
+        say(_advice(evaluation.fitted))
     return 0
+
+
+def _advice(fitted: "Threshold") -> str:
+    """What a fit says, with the flag that uses it."""
+    if fitted.value is None:
+        return f"no threshold has a higher macro F1 than none ({fitted.plain_f1_macro:.4f}) on these rows"
+    return (
+        f"a threshold of {fitted.value:g} raises macro F1 from {fitted.plain_f1_macro:.4f} to {fitted.f1_macro:.4f} on "
+        f"these rows and keeps {fitted.kept:.1%} of the labels; use it: --threshold {fitted.value!r} of bertjax "
+        f"evaluate (on other rows), predict and serve"
+    )
 
 
 def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:

@@ -77,7 +77,7 @@ def scores_by_label(
 
     Args:
       labels: [N] indices, or [N, L] booleans.
-      predictions: of the same shape.
+      predictions: of the same shape; an index beyond the names is an answer of no class, which is in no average.
       names: of the labels, in index order.
       averages: such as "macro".
     """
@@ -85,7 +85,7 @@ def scores_by_label(
 
     indices = range(len(names))
     if labels.ndim == 1:
-        present: Sequence[int] | np.ndarray = np.union1d(labels, predictions)
+        present: Sequence[int] | np.ndarray = np.intersect1d(np.union1d(labels, predictions), indices)
     else:
         present = indices
         # Beside a column that is not counted: of a column alone, scikit-learn judges the rows without the label too.

@@ -1,7 +1,7 @@
 """`Report`: how a model's predictions compare with labels, in a form that console, page and tracker can show."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -66,3 +66,18 @@ class Report(NamedTuple):
 
 Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
+
+_FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity")  # the last word of a metric's name
+_RISING = ("accuracy", "precision", "recall", "f1", "match", "rank", "pearson", "spearman", "r2")  # any of its words
+
+
+def better_when(metric: str) -> Literal["max", "min"] | None:
+    """Whether more or less of a metric is better, by the words of its name; None where they do not say.
+
+    >>> better_when("test/f1_macro"), better_when("epoch/train_loss"), better_when("train/seconds")
+    ('max', 'min', None)
+    """
+    words = metric.rpartition("/")[2].split("_")
+    if words[-1] in _FALLING:
+        return "min"
+    return "max" if any(word in _RISING for word in words) else None

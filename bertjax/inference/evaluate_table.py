@@ -18,12 +18,14 @@ from bertjax.data.split.labelled_table import parse_labelled_tables, read_labell
 from bertjax.data.split.read_splits import with_losses
 from bertjax.data.table import Side, Table
 from bertjax.data.validate.data_report import DataReport
+from bertjax.errors import ConfigError
+from bertjax.evaluation.fallback import Threshold, fit_threshold, report_fallback
 from bertjax.evaluation.reports import Report
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
-from bertjax.tasks import Model, find_evaluator, find_format, find_task
-from bertjax.tasks.postprocess import AnswerOptions, Prediction
+from bertjax.tasks import Model, find_evaluator, find_format, find_postprocess, find_task
+from bertjax.tasks.postprocess import AnswerOptions, Prediction, fallback_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class EvaluationResult(NamedTuple):
       scores: of the network, one entry an example or a token.
       report: how the scores compare with the labels.
       data_report: the rows that were read and skipped.
+      threshold: below which a label gives way to the fallback in `report` and `predictions()`; None for none.
+      fitted: where the threshold comes from, if it was fitted.
     """
 
     model: Model
@@ -48,6 +52,8 @@ class EvaluationResult(NamedTuple):
     scores: np.ndarray
     report: Report
     data_report: DataReport
+    threshold: float | None = None
+    fitted: Threshold | None = None
 
     def predictions(self) -> list[Prediction]:
         """The model's answer to each row, beside its number, texts and true label; none where the task says nothing
@@ -55,7 +61,9 @@ class EvaluationResult(NamedTuple):
         postprocess, rows = find_task(self.model.task).postprocess, self.rows
         if postprocess is None or postprocess.readout is not None:
             return []
-        answers = postprocess.answers(self.scores, rows, self.examples, self.model.labels, AnswerOptions())
+        answers = postprocess.answers(
+            self.scores, rows, self.examples, self.model.labels, AnswerOptions(threshold=self.threshold)
+        )
         pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]
         return [
             {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}
@@ -72,6 +80,7 @@ def evaluate(
     *,
     encoding: str = Table.encoding,
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row,
+    threshold: float | Literal["fit"] | None = None,
     execution: Execution | None = None,
 ) -> EvaluationResult:
     """Evaluates a model on the rows of a table.
@@ -82,6 +91,8 @@ def evaluate(
       source: the table: a file, a pattern, an address, or a name of the catalog.
       columns: fields of `Table` that are others than in training, such as `label` or `delimiter`.
       encoding, on_bad_row: as in `Table`.
+      threshold: the least probability of a label, to be judged beside the model's own labels; below it a row gets the
+        fallback. "fit": the one with the highest macro F1 on these rows, see `bertjax.evaluation.fallback`.
       execution: how to run the network.
 
     Raises:
@@ -90,6 +101,8 @@ def evaluate(
     settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **(columns or {})}
     loaded = load_model(name, execution, settings)
     task_format, table = find_format(loaded.model.task), loaded.table
+    if threshold is not None:
+        _check_single_labels(loaded.model.task)
     table, tables = read_labelled_tables(table, task_format, {"train": source}, loaded.preprocessing)
     rows = tables["train"].rows
     examples = loaded._replace(table=table).encode(rows, source)
@@ -102,7 +115,33 @@ def evaluate(
     data_report = with_losses(DataReport((tables["train"].report,)), [examples])
     for what, count in data_report.losses().items():
         logger.warning("%d %s", count, what)
-    return EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)
+    result = EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)
+    return result if threshold is None else _with_threshold(result, threshold)
+
+
+def _check_single_labels(task: str) -> None:
+    if not {"label", "probabilities"} <= find_postprocess(task).columns.keys():
+        raise ConfigError(
+            f"a threshold with a fallback is for models that give a row one label; this one's task is {task}"
+        )
+
+
+def _with_threshold(result: EvaluationResult, threshold: float | Literal["fit"]) -> EvaluationResult:
+    """The result with the metrics under a threshold beside the plain ones."""
+    plain = result.predictions()
+    names = list(plain[0]["probabilities"])
+    fallback = fallback_of(names)
+    probabilities = np.array([list(answer["probabilities"].values()) for answer in plain])
+    indices = {name: index for index, name in enumerate(names)}
+    labels = np.array([indices[answer["true"]] for answer in plain])
+    fitted = None
+    if threshold == "fit":
+        fitted = fit_threshold(probabilities, labels, names, fallback)
+        if fitted.value is None:
+            return result._replace(fitted=fitted)
+        threshold = fitted.value
+    report = report_fallback(result.report, probabilities, labels, threshold, names, fallback)
+    return result._replace(report=report, threshold=threshold, fitted=fitted)
 
 
 def encode_records(loaded: LoadedModel, records: Sequence[Mapping[str, Any]], source: str) -> tuple[Rows, Examples]:

@@ -31,15 +31,18 @@ _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 
 # Scheme of a model's address -> the function that fetches it, of a floor above and imported only where it is needed.
-_REGISTRIES = {"models:/": "bertjax.tracking.model_registry:fetch_model"}
+_REGISTRIES = {
+    "models:/": "bertjax.tracking.model_registry:fetch_model",
+    "runs:/": "bertjax.tracking.best_run:fetch_run_model",
+}
 
 
 def resolve_model(name: str) -> Path:
     """The folder of a model, whichever way it is named; the one place that knows these ways.
 
     Args:
-      name: an address in MLflow's registry such as `models:/NAME@ALIAS`, a local folder, a name of the catalog, or the
-        id of a hub repository; tried in this order.
+      name: an address in MLflow, `models:/NAME@ALIAS` of its registry or `runs:/ID/model` of a run, a local folder, a
+        name of the catalog, or the id of a hub repository; tried in this order.
 
     Raises:
       AssetError: none of these leads to a model.

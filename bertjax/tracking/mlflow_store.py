@@ -16,12 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bertjax.errors import ConfigError, first_line
+from bertjax.settings import nearest
 from bertjax.storage.plain_path import is_plain
 
 _ANSWER_SECONDS = 5.0
 _PARAMS_A_REQUEST = 100  # MLflow's own limit
 RUN_KEY = "bertjax.run_key"
 _ACTIVE = "active"  # stage of an experiment or a run that was not deleted
+_FINISHED = "attributes.status = 'FINISHED'"
 # HTTP statuses of requests that can never succeed; a login may be renewed, and a run may be restored.
 _FINAL_STATUSES = (400, 413, 414, 422, 431)
 
@@ -94,6 +96,19 @@ class MlflowStore:
             raise ConfigError(
                 f"MLflow cannot open {self.name}: {first_line(error)}; set MLFLOW_TRACKING_URI to another address"
             ) from None
+
+    def connect_to_existing(self) -> None:
+        """Opens a store to read what is in it.
+
+        Raises:
+          ConfigError: as `connect`, or it is a database that is not there.
+        """
+        if (file := self._database_file) is not None and not file.exists():
+            raise ConfigError(
+                f"there is no MLflow database {file}; set MLFLOW_TRACKING_URI to the store that the runs are in, or "
+                f"work in their folder"
+            )
+        self.connect()
 
     @property
     def no_answer(self) -> str:
@@ -168,6 +183,41 @@ class MlflowStore:
         """
         with self._refusals():
             return self._find_run(run_id)
+
+    def finished_runs(self, experiment: str) -> list[Any]:
+        """MLflow's records of the runs of an experiment that ended well, the oldest first.
+
+        Args:
+          experiment: MLflow's name of it.
+
+        Raises:
+          ConfigError: there is no such experiment, or it was deleted.
+        """
+        with self._refusals():
+            found = self._find_experiment(experiment)
+            if found is None:
+                names = [each.name for each in self.client.search_experiments()]
+                raise ConfigError(
+                    f"MLflow at {self.name} has no experiment {experiment!r}; {nearest(experiment, names)}"
+                )
+            runs: list[Any] = []
+            token = None
+            while True:
+                page = self.client.search_runs(
+                    [found.experiment_id], _FINISHED, order_by=["attributes.start_time"], page_token=token
+                )
+                runs += page
+                if not (token := page.token):
+                    return runs
+
+    def has_artifact(self, run_id: str, path: str) -> bool:
+        """Whether a run has an artifact of this name, a file or a folder.
+
+        Raises:
+          ConfigError: MLflow refuses.
+        """
+        with self._refusals():
+            return any(item.path == path for item in self.client.list_artifacts(run_id))
 
     def experiment_of(self, run_id: str) -> str:
         """The name of a run's experiment; errors as `find_run`."""

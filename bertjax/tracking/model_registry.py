@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from bertjax.catalog import cache_folder
-from bertjax.errors import AssetError
+from bertjax.errors import AssetError, first_line
 from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 
@@ -62,9 +62,8 @@ def fetch_model(address: str) -> Path:
             version = store.client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
         raise AssetError(f"{address} is not in {store.name}, {_alternatives(store.client, parts['name'])}") from None
-    folder = _download(store, version)
-    pyfunc_configs = sorted(folder.glob("artifacts/*/config.json"))  # see `save_pyfunc`
-    return pyfunc_configs[0].parent if pyfunc_configs else folder
+    source = store.client.get_model_version_download_uri(version.name, version.version)
+    return download_model(store, source, f"{version.name}-{version.version}", version.run_id)
 
 
 def _alternatives(client: Any, name: str) -> str:
@@ -79,14 +78,29 @@ def _alternatives(client: Any, name: str) -> str:
     return f"where {name} has {aliases or 'no aliases'} and versions up to {max(versions)}"
 
 
-def _download(store: MlflowStore, version: Any) -> Path:
-    """The folder of a version's files, in the cache unless the store is on this machine."""
+def download_model(store: MlflowStore, source: str, name: str, run_id: str) -> Path:
+    """The model folder among MLflow's artifacts, in the cache unless the store is on this machine.
+
+    Args:
+      store: connected.
+      source: the address of the artifact.
+      name: of the folder in the cache, and of the model in messages.
+      run_id: of the run that has uploaded it.
+
+    Raises:
+      AssetError: it cannot be fetched.
+    """
+    folder = _download(store, source, name, run_id)
+    pyfunc_configs = sorted(folder.glob("artifacts/*/config.json"))  # see `save_pyfunc`
+    return pyfunc_configs[0].parent if pyfunc_configs else folder
+
+
+def _download(store: MlflowStore, source: str, name: str, run_id: str) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    source = store.client.get_model_version_download_uri(version.name, version.version)
-    digest = hashlib.sha256(f"{store.name} {source} {_last_upload(store, version)}".encode()).hexdigest()[:12]
-    cached = cache_folder() / "registry" / f"{version.name}-{version.version}-{digest}"
+    digest = hashlib.sha256(f"{store.name} {source} {_last_upload(store, run_id)}".encode()).hexdigest()[:12]
+    cached = cache_folder() / "registry" / f"{name}-{digest}"
     if cached.is_dir():
         return cached
     local = Path(url2pathname(urlsplit(source).path) if source.startswith("file://") else source)
@@ -100,17 +114,16 @@ def _download(store: MlflowStore, version: Any) -> Path:
                 path.rename(scratch / path.name)
             downloaded.rmdir()
     except MlflowException as error:
-        reason = str(error).splitlines()[0]
-        raise AssetError(f"models:/{version.name}/{version.version} cannot be fetched: {reason}") from None
+        raise AssetError(f"model {name} of {store.name} cannot be fetched: {first_line(error)}") from None
     return cached
 
 
-def _last_upload(store: MlflowStore, version: Any) -> int | None:
-    """When the run of a version ended last: one that was resumed has uploaded another model to the same place."""
+def _last_upload(store: MlflowStore, run_id: str) -> int | None:
+    """When the run of a model ended last: one that was resumed has uploaded another model to the same place."""
     from mlflow.exceptions import MlflowException
 
     try:
-        end_time: int | None = store.client.get_run(version.run_id).info.end_time
+        end_time: int | None = store.client.get_run(run_id).info.end_time
     except MlflowException:  # a version that was registered without a run
         return None
     return end_time

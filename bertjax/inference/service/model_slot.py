@@ -126,7 +126,7 @@ class ModelSlot:
         for first in range(1, max_length + 1, _WARMED):
             if self._is_closed:
                 raise Stopped("the service ended before its model was warm")
-            warm_up(predictor, range(first, min(first + _WARMED, max_length + 1)))
+            predictor.warm_up(range(first, min(first + _WARMED, max_length + 1)), vectors=True)
 
 
 def read_model(address: str, execution: Execution | None = None) -> LoadedModel:
@@ -157,15 +157,6 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
         pieces.append(prepared._replace(examples=examples.at(np.arange(first, end))))
         first = end
     return pieces
-
-
-def warm_up(predictor: Predictor, lengths: range) -> None:
-    """Compiles for texts of some lengths, in tokens."""
-    if hasattr(predictor, "warm_up"):
-        predictor.warm_up(lengths, vectors=True)
-    elif (length := lengths[-1]) in (32, 64, 128, 256, 512) or length % 32:
-        for rows in (1, 8, max(4096 // length, 8)):
-            predictor.logits(["a " * (length - 2)] * rows)
 
 
 def _tokens_of(prepared: Prepared) -> int:

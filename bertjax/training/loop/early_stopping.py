@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from bertjax.errors import ConfigError
+from bertjax.evaluation.reports import better_when
 from bertjax.training.settings.options import EarlyStopping, Evaluation
 
 VALIDATION = "validation"  # prefix of the metrics on validation rows
-_LESS_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "perplexity")  # the last word of a metric's name
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class BestMetric(NamedTuple):
         metric = self.metric_of(row)
         if metric is None:
             return None
-        last_word = metric.split("/")[-1].rsplit("_", maxsplit=1)[-1]
-        falls = self.mode == "min" or (self.mode == "auto" and last_word in _LESS_IS_BETTER)
+        falls = self.mode == "min" or (self.mode == "auto" and better_when(metric) == "min")
         return row[metric] if falls else -row[metric]
 
     def update(self, best: BestSoFar, step: int, row: Mapping[str, float]) -> BestSoFar:
