@@ -1,0 +1,113 @@
+"""`bertjax serve`: a model behind HTTP."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
+from bertjax.config import Execution
+from bertjax.errors import ConfigError
+from bertjax.settings import Count, NotNegative, Positive, Range
+
+DEFAULT = "default"
+API_KEY, ADMIN_TOKEN = "BERTJAX_API_KEY", "BERTJAX_ADMIN_TOKEN"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Serve a model over HTTP: POST /predict, /evaluate and /embed, GET /model, /health, /ready and /metrics.
+
+    It listens on this machine alone unless --host says otherwise, and ends in order at SIGTERM.
+    """
+
+    model: str
+    """The model: a folder (such as `model/` of a run), a hub id, or models:/NAME@ALIAS of MLflow's registry."""
+
+    models: tuple[str, ...] = ()
+    """Further models, each NAME=ADDRESS, that POST /model may put in the place of the first, which is `default`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all of this machine: then set a key."""
+
+    port: Annotated[int, Range(0, 65535)] = 8000
+    """Port to listen on; 0 takes a free one and says which."""
+
+    engine: Literal["local"] = "local"
+    """What runs the server: one process (`local`)."""
+
+    api_key: str | None = None
+    """Key that requests must bring; default: $BERTJAX_API_KEY, which no list of processes shows, else none."""
+
+    admin_token: str | None = None
+    """Token that POST /model must bring; default: $BERTJAX_ADMIN_TOKEN; without one the model cannot be changed."""
+
+    batch_wait_ms: NotNegative = 2.0
+    """Milliseconds that a request waits for others to be computed with."""
+
+    batch_tokens: Count = 4096
+    """Tokens that are computed together."""
+
+    queue_tokens: Count = 131_072
+    """Tokens that may wait; beyond them requests are answered with 503."""
+
+    queue_texts: Count = 4096
+    """Texts that may be on their way at a time; beyond them requests are answered with 503."""
+
+    time_limit: Positive = 30.0
+    """Seconds that a request may take before it is answered with 503."""
+
+    max_texts: Count = 1000
+    """Texts of a request; beyond them it is answered with 413."""
+
+    max_text_chars: Count = 100_000
+    """Characters of a text; beyond them the request is answered with 413."""
+
+    max_body_bytes: Count = 4 * 2**20
+    """Bytes of a request's body; beyond them it is answered with 413."""
+
+    body_seconds: Positive = 30.0
+    """Seconds in which a body must have come; then the request is answered with 408."""
+
+    execution: Execution = field(default_factory=Execution)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serves until a signal ends it."""
+    parsed = parse(Arguments, arguments, "bertjax serve")
+    models = {DEFAULT: parsed.model, **_named(parsed.models)}
+    from bertjax.inference.service.limits import ServiceSettings
+    from bertjax.inference.service.local_server import serve_local
+
+    settings = ServiceSettings(
+        batch_wait_ms=parsed.batch_wait_ms,
+        batch_tokens=parsed.batch_tokens,
+        queue_tokens=parsed.queue_tokens,
+        queue_texts=parsed.queue_texts,
+        time_limit_seconds=parsed.time_limit,
+        max_texts=parsed.max_texts,
+        max_text_chars=parsed.max_text_chars,
+        max_body_bytes=parsed.max_body_bytes,
+        body_seconds=parsed.body_seconds,
+        api_key=parsed.api_key or os.environ.get(API_KEY) or None,
+        admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
+    )
+    with sigterm_as_ctrl_c():
+        serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
+    return 0
+
+
+def _named(pairs: Sequence[str]) -> dict[str, str]:
+    """Models by their names.
+
+    Raises:
+      ConfigError: an entry without a name, or a name twice.
+    """
+    models: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, address = pair.partition("=")
+        if not (name and equals and address) or name in (DEFAULT, *models):
+            raise ConfigError(f"--models {pair} must be NAME=ADDRESS, with another name for each, none of them default")
+        models[name] = address
+    return models

@@ -1,0 +1,1 @@
+"""A model behind HTTP: `app` makes the ASGI application, `local_server` runs it, `request_batcher` joins requests."""

@@ -1,0 +1,228 @@
+"""The bodies of requests and responses, typed and strict, and how a request's JSON is read."""
+
+import json
+import math
+from typing import Annotated, Any
+
+from fastapi import HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from bertjax.errors import DataError
+from bertjax.inference.predictor import Text
+from bertjax.tasks.postprocess import AnswerOptions
+
+Words = Annotated[list[str], Field(min_length=1)]
+Pair = Annotated[list[str | Words], Field(min_length=2, max_length=2)]
+Row = dict[str, JsonValue]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class PredictRequest(BaseModel):
+    """What is to be predicted, in exactly one form, and what is asked of the answers.
+
+    The columns that the model was trained on may stand beside the options: `{"title": ..., "description": ...}`.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="allow",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {"text": "what a film"},
+                {"texts": ["what a film", "how dull"], "top_k": 2},
+                {"pair": ["who wrote it ?", "it was written by Ada"]},
+                {"rows": [{"title": "a title", "description": "a description"}], "threshold": 0.5},
+            ]
+        },
+    )
+    __pydantic_extra__: dict[str, JsonValue]
+
+    text: str | Words | None = Field(None, description="A text; where words are labelled, perhaps a list of words.")
+    texts: list[str | Words] | None = Field(None, description="Several texts.")
+    pair: Pair | None = Field(
+        None, description="Two texts; of a multiple choice a question and the list of its candidates."
+    )
+    pairs: list[Pair] | None = Field(None, description="Several pairs.")
+    rows: list[Row] | None = Field(None, description="Rows: the cells of the columns that the model was trained on.")
+    top_k: int = Field(0, ge=0, le=1000, description="How many of the likeliest answers to list under `top`.")
+    threshold: float | None = Field(None, description="The least probability of a label that is given.")
+    probabilities: bool = Field(False, description="Whether to give the probability of every label.")
+
+    def entries(self, columns: tuple[str, ...]) -> list[Text]:
+        """The texts, pairs or rows that are asked for.
+
+        Args:
+          columns: that the model was trained on.
+
+        Raises:
+          DataError: none or several forms, or a key that is neither option nor column.
+        """
+        columns_given = self.__pydantic_extra__ or {}
+        if unknown := sorted(set(columns_given) - set(columns)):
+            raise DataError(f"unknown key {unknown[0]!r}; {_forms(columns)}")
+        forms: dict[str, list[Any] | None] = {
+            "text": None if self.text is None else [self.text],
+            "texts": self.texts,
+            "pair": None if self.pair is None else [tuple(self.pair)],
+            "pairs": None if self.pairs is None else [tuple(pair) for pair in self.pairs],
+            "rows": self.rows,
+            "columns": [columns_given] if columns_given else None,
+        }
+        given = {form: entries for form, entries in forms.items() if entries is not None}
+        if len(given) != 1:
+            raise DataError(f"give exactly one of these, not {' and '.join(given) or 'none'}: {_forms(columns)}")
+        ((form, entries),) = given.items()
+        if not entries:
+            raise DataError(f"{form} is empty")
+        return entries
+
+    @property
+    def options(self) -> AnswerOptions:
+        """What is asked of the answers."""
+        return AnswerOptions(self.top_k, self.threshold)
+
+
+class EvaluateRequest(_Strict):
+    """Labelled rows."""
+
+    rows: list[Row] = Field(min_length=1, description="Rows with the columns of the training rows, the label included.")
+
+
+class EmbedRequest(_Strict):
+    """Texts whose vectors are asked for; one of the two."""
+
+    text: str | None = Field(None, description="A text.")
+    texts: list[str] | None = Field(None, description="Several texts.")
+
+    def entries(self) -> list[str]:
+        """The texts.
+
+        Raises:
+          DataError: none or both are given, or there is no text.
+        """
+        if (self.text is None) == (self.texts is None):
+            raise DataError('give {"text": ...} or {"texts": [...]}')
+        if not (entries := [self.text] if self.text is not None else self.texts or []):
+            raise DataError("texts is empty")
+        return entries
+
+
+class LoadRequest(_Strict):
+    """A model to put in service."""
+
+    model: str = Field(description="A name that the server was started with.")
+
+
+class ModelIdentity(_Strict):
+    """Which model answered."""
+
+    name: str = Field(description="The name under which the server knows it.")
+    run_id: str | None = Field(description="The tracker's id of the run that trained it, where known.")
+    loaded: int = Field(description="How many models this server had put in service, this one included.")
+
+
+class Predictions(_Strict):
+    """An answer to each text, in their order."""
+
+    predictions: list[dict[str, Any]]
+    model: ModelIdentity
+
+
+class Evaluation(_Strict):
+    """How the predictions compare with the labels."""
+
+    metrics: dict[str, float | None] = Field(description="Under the names that `bertjax evaluate` has.")
+    summary: str
+    model: ModelIdentity
+
+
+class Embeddings(_Strict):
+    """A vector of length 1 for each text, in their order."""
+
+    embeddings: list[list[float]]
+    model: ModelIdentity
+
+
+class ModelFacts(_Strict):
+    """The model in service."""
+
+    model: ModelIdentity
+    task: str
+    labels: list[str]
+    columns: list[str] = Field(description="Columns that the model was trained on; none where it was saved without.")
+    max_length: int = Field(description="Longest text, in tokens; what is longer is cut.")
+    metrics: dict[str, float | None] = Field(description="That its run reached, where they are beside its folder.")
+    versions: dict[str, str]
+    models: list[str] = Field(description="Names that `POST /model` takes.")
+
+
+class Status(_Strict):
+    """Whether the server is well, or ready."""
+
+    status: str
+
+
+class Problem(_Strict):
+    """What is wrong with a request."""
+
+    detail: str
+
+
+class StrictRequest(Request):
+    """A request whose body is JSON as the standard has it: UTF-8, finite numbers, whole characters."""
+
+    async def json(self) -> Any:
+        """The parsed body.
+
+        Raises:
+          HTTPException: it is no JSON (400), or holds half a character (422).
+        """
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body())
+        return self._json
+
+
+def parse_json(body: bytes) -> Any:
+    """Parses a body.
+
+    Raises:
+      HTTPException: it is no JSON (400), or holds half a character (422).
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, f"the body is not UTF-8: byte {error.start + 1} is wrong") from None
+    except json.JSONDecodeError as error:
+        raise HTTPException(400, f"the body is not JSON: {error.msg} (character {error.pos + 1})") from None
+    except RecursionError:
+        raise HTTPException(400, "the body is nested too deep") from None
+    except ValueError as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from None
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise HTTPException(422, "a text holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _forms(columns: tuple[str, ...]) -> str:
+    """The keys that a request may have."""
+    row = f", or the columns {', '.join(columns)}" if columns else ""
+    return f"text, texts, pair, pairs or rows{row}; with the options top_k, threshold and probabilities"
