@@ -41,7 +41,7 @@ function read() {
   const texts = (side) => cells.filter((_, i) => boxes[i].dataset.side === side);
   const body = "byColumn" in form.dataset
     ? { rows: [Object.fromEntries(boxes.map((box, i) => [box.name, cells[i]]))] }
-    : cells.length > 1 ? { texts: [cells] } : { text: cells[0] };
+    : cells.length > 1 ? { pair: cells } : { text: cells[0] };
   const threshold = form.querySelector("#threshold").value.trim().replace(",", ".");
   if (threshold && !Number.isFinite(Number(threshold))) throw new Error("The threshold is no number.");
   if (threshold) body.threshold = Number(threshold);
@@ -56,7 +56,7 @@ const joined = (texts) => texts.flat().filter((text) => text.trim()).join(" "); 
 async function fetched(body, signal) {
   const headers = { "Content-Type": "application/json", Accept: "application/json" };
   const key = document.getElementById("key")?.value.trim();
-  if (key) headers[form.dataset.keyHeader] = form.dataset.keyPrefix + key;
+  if (key) headers.Authorization = `Bearer ${key}`;
   let response;
   try {
     response = await fetch("predict", { method: "POST", headers, body: JSON.stringify(body), signal });
@@ -70,14 +70,7 @@ async function fetched(body, signal) {
   } catch {} // an error of a server in between may be plain text
   const prediction = json?.predictions?.[0];
   if (response.ok && prediction) return { prediction, json };
-  throw new Error(complaint(json) || text.trim() || `The server answers ${response.status} ${response.statusText}.`);
-}
-
-// The message in an error's body.
-function complaint(json) {
-  const detail = json?.error ?? json?.detail ?? json?.message;
-  if (Array.isArray(detail)) return detail.map((part) => part.msg ?? JSON.stringify(part)).join("\n");
-  return typeof detail === "string" ? detail : detail?.message;
+  throw new Error(json?.detail ?? (text.trim() || `The server answers ${response.status} ${response.statusText}.`));
 }
 
 function show(...nodes) {

@@ -27,6 +27,7 @@ from bertjax.inference.service.api import (
 )
 from bertjax.inference.service.limits import RequestLimits, ServiceSettings
 from bertjax.inference.service.model_slot import ServedModel
+from bertjax.inference.service.page import page_routes
 from bertjax.inference.service.request_batcher import ComputeFailed, QueueFull
 from bertjax.inference.service.service import NotReady, OutOfTime, Rule, Service, TooMuch
 
@@ -52,7 +53,6 @@ def build_app(
     settings: ServiceSettings,
     rule: Rule | None = None,
     execution: Execution | None = None,
-    page_router: APIRouter | None = None,
 ) -> FastAPI:
     """The application of a service that loads its model when the application starts.
 
@@ -61,7 +61,6 @@ def build_app(
       settings: limits.
       rule: what has the last word on predictions.
       execution: how to run the networks.
-      page_router: further routes, such as a page for people.
     """
     service = Service(models, settings, rule, execution)
 
@@ -71,18 +70,15 @@ def build_app(
         yield
         service.close()
 
-    return make_app(service, settings, page_router, lifespan)
+    return make_app(service, settings, lifespan)
 
 
-def make_app(
-    service: Service, settings: ServiceSettings, page_router: APIRouter | None = None, lifespan: Any = None
-) -> FastAPI:
+def make_app(service: Service, settings: ServiceSettings, lifespan: Any = None) -> FastAPI:
     """The application of a service, which the caller starts.
 
     Args:
       service: answers.
       settings: its limits.
-      page_router: further routes, such as a page for people.
       lifespan: of the application.
     """
     app = FastAPI(
@@ -94,8 +90,7 @@ def make_app(
         lifespan=lifespan,
     )
     app.include_router(_routes(service))
-    if page_router is not None:
-        app.include_router(page_router)
+    app.include_router(page_routes(service))
     for error, answer in _ERRORS.items():
         app.add_exception_handler(error, answer)
     app.add_middleware(RequestLimits, settings=settings, metrics=service.metrics)

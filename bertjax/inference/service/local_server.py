@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import uvicorn
-from fastapi import APIRouter
 
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
@@ -28,7 +27,6 @@ def serve_local(
     port: int = 8000,
     rule: Rule | None = None,
     execution: Execution | None = None,
-    page_router: APIRouter | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then answers the requests that have come, and raises the signal again.
 
@@ -38,19 +36,18 @@ def serve_local(
       host, port: where to listen; port 0 takes a free one.
       rule: what has the last word on predictions.
       execution: how to run the networks.
-      page_router: further routes, such as a page for people.
 
     Raises:
       ConfigError: the port is taken, or the host is none of this machine.
       UserError: the model cannot be used.
     """
     started = time.monotonic()
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         loaded = read_model(next(iter(models.values())), execution)
         service = Service(models, settings, rule, execution)
         # Lifespan: the model is loaded already, and becomes warm while the server says that it is not ready yet.
         config = uvicorn.Config(
-            make_app(service, settings, page_router),
+            make_app(service, settings),
             log_config=None,
             access_log=False,
             ws="none",
@@ -87,7 +84,7 @@ async def _serve(
             await starting
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Raises:
