@@ -1,12 +1,13 @@
 """`bertjax serve`: a model behind HTTP."""
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
+from bertjax.cli.process.stop_signals import Terminated, sigterm_as_ctrl_c
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
@@ -66,6 +67,9 @@ class Arguments:
     admin_token: str | None = None
     """Token that POST /model must bring; default: $BERTJAX_ADMIN_TOKEN; without one the model cannot be changed."""
 
+    threshold: float | None = None
+    """The least probability of a label, where a request does not give one; default: none, every label is given."""
+
     batch_wait_ms: NotNegative = 2.0
     """Milliseconds that a request waits for others to be computed with."""
 
@@ -112,20 +116,21 @@ def main(arguments: Sequence[str]) -> int:
         max_text_chars=parsed.max_text_chars,
         max_body_bytes=parsed.max_body_bytes,
         body_seconds=parsed.body_seconds,
+        threshold=parsed.threshold,
         api_key=parsed.api_key or os.environ.get(API_KEY) or None,
         admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
     )
-    with sigterm_as_ctrl_c():
-        if parsed.engine == "local":
-            from bertjax.inference.service.local_server import serve_local
+    if parsed.engine == "ray":
+        from bertjax.inference.service.ray_server import RayOptions, serve_ray
 
-            serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
-        else:
-            from bertjax.inference.service.ray_server import RayOptions, serve_ray
-
-            options = RayOptions(**{name: getattr(parsed, name) for name in _RAY_FLAGS})
+        options = RayOptions(**{name: getattr(parsed, name) for name in _RAY_FLAGS})
+        with sigterm_as_ctrl_c():
             serve_ray(models, settings, parsed.host, parsed.port, execution=parsed.execution, options=options)
-    return 0
+        return 0
+    from bertjax.inference.service.local_server import serve_local
+
+    ended_by = serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
+    raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

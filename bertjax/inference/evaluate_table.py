@@ -1,7 +1,8 @@
 """Evaluation of a model on a labelled table, with the same reading, batches and metrics as `finetune`'s test rows."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -10,13 +11,15 @@ import numpy as np
 from bertjax.config import Execution
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.token_checks import warn_of_unknown
+from bertjax.data.read.content import frame_of_records
+from bertjax.data.read.sources import ReadTable
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.split.labelled_table import read_labelled_tables
+from bertjax.data.split.labelled_table import parse_labelled_tables, read_labelled_tables
 from bertjax.data.split.read_splits import with_losses
-from bertjax.data.table import Table
+from bertjax.data.table import Side, Table
 from bertjax.data.validate.data_report import DataReport
 from bertjax.evaluation.reports import Report
-from bertjax.inference.loaded_model import load_model
+from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
 from bertjax.tasks import Model, find_evaluator, find_format, find_task
@@ -100,3 +103,26 @@ def evaluate(
     for what, count in data_report.losses().items():
         logger.warning("%d %s", count, what)
     return EvaluationResult(loaded.model, table, rows, examples, scores, report, data_report)
+
+
+def encode_records(loaded: LoadedModel, records: Sequence[Mapping[str, Any]], source: str) -> tuple[Rows, Examples]:
+    """Labelled rows that are in memory, read and encoded as those of a table of JSON; no file is opened.
+
+    Args:
+      loaded: the model.
+      records: the cells of each row by column, the label among them; one or more.
+      source: named in errors.
+
+    Returns:
+      The rows that have text after the preprocessing, and the examples made of them.
+
+    Raises:
+      DataError: a column, text or label that cannot be used.
+      ConfigError: the model's task cannot be evaluated.
+    """
+    task_format = find_format(loaded.model.task)
+    table = replace(loaded.table, train=source, contract=None, on_bad_row="stop")
+    reads: dict[Side, ReadTable] = {"train": ReadTable(frame_of_records(records))}
+    table, tables = parse_labelled_tables(table, task_format, {"train": source}, reads, loaded.preprocessing)
+    rows = tables["train"].rows
+    return rows, loaded._replace(table=table).encode(rows, source)

@@ -62,6 +62,17 @@ def read_labelled_tables(
     """
     reading = Reading.of(table, class_names=task_format.indexed)
     reads = {side: read_table(source, reading, table.on_bad_row) for side, source in sources.items()}
+    return parse_labelled_tables(table, task_format, sources, reads, preprocessing)
+
+
+def parse_labelled_tables(
+    table: Table,
+    task_format: TaskFormat,
+    sources: Mapping[Side, str],
+    reads: Mapping[Side, ReadTable],
+    preprocessing: Preprocessing | None = None,
+) -> tuple[Table, dict[Side, LabelledTable]]:
+    """`read_labelled_tables`, of tables that are in memory; `sources` name them in messages."""
     reads = {side: _gathered(read, task_format, sources[side]) for side, read in reads.items()}
     if "train" in reads:
         table = task_format.with_usual_columns(table, reads["train"].frame.columns)

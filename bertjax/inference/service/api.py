@@ -7,9 +7,12 @@ from typing import Annotated, Any
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from bertjax.errors import DataError
+from bertjax.errors import DataError, first_line
 from bertjax.inference.predictor import Text
 from bertjax.tasks.postprocess import AnswerOptions
+
+_DEEPEST = 16  # levels of lists and objects in a body; a request has five
+_LONGEST_INT = 300  # digits; longer ones are no float
 
 Words = Annotated[list[str], Field(min_length=1)]
 Pair = Annotated[list[str | Words], Field(min_length=2, max_length=2)]
@@ -122,7 +125,7 @@ class ModelIdentity(_Strict):
 
     name: str = Field(description="The name under which the server knows it.")
     run_id: str | None = Field(description="The tracker's id of the run that trained it, where known.")
-    loaded: int = Field(description="How many models this server had put in service, this one included.")
+    number: int = Field(description="Counts the models that the server has put in service, from 1.")
 
 
 class Predictions(_Strict):
@@ -137,6 +140,7 @@ class Evaluation(_Strict):
 
     metrics: dict[str, float | None] = Field(description="Under the names that `bertjax evaluate` has.")
     summary: str
+    rows: int = Field(description="Rows that were judged: those that have text after the model's preprocessing.")
     model: ModelIdentity
 
 
@@ -173,53 +177,72 @@ class Problem(_Strict):
 
 
 class StrictRequest(Request):
-    """A request whose body is JSON as the standard has it: UTF-8, finite numbers, whole characters."""
+    """A request whose body is JSON as the standard has it, and no deeper than what a request can mean."""
 
     async def json(self) -> Any:
         """The parsed body.
 
         Raises:
-          HTTPException: it is no JSON (400), or holds half a character (422).
+          HTTPException: see `parse_json`.
         """
-        if not hasattr(self, "_json"):
-            self._json = parse_json(await self.body())
-        return self._json
+        return parse_json(await self.body())
 
 
 def parse_json(body: bytes) -> Any:
     """Parses a body.
 
     Raises:
-      HTTPException: it is no JSON (400), or holds half a character (422).
+      HTTPException: it is no JSON (400), or has half of a surrogate pair in a text (422).
     """
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite_float, parse_int=_finite_int)
     except UnicodeDecodeError as error:
         raise HTTPException(400, f"the body is not UTF-8: byte {error.start + 1} is wrong") from None
     except json.JSONDecodeError as error:
-        raise HTTPException(400, f"the body is not JSON: {error.msg} (character {error.pos + 1})") from None
-    except RecursionError:
-        raise HTTPException(400, "the body is nested too deep") from None
-    except ValueError as error:
-        raise HTTPException(400, f"the body is not JSON: {error}") from None
-    if "\\ud" in text or "\\uD" in text:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise HTTPException(422, "a text holds half of a surrogate pair, which is no character") from None
+        raise HTTPException(400, f"the body is no JSON: {error.msg} (character {error.pos + 1})") from None
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is no JSON that can be read: {first_line(error)}") from None
+    if _is_deeper(value, _DEEPEST):
+        raise HTTPException(400, f"the body is nested more than {_DEEPEST} levels deep")
+    if "\\ud" in text.lower() and not _is_unicode(value):
+        raise HTTPException(422, "a text has half of a surrogate pair, which is no character")
     return value
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits[:20]} is too large a number")
+def _finite_float(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"the number {digits[:20]} is too large")
     return number
+
+
+def _finite_int(digits: str) -> int:
+    if len(digits) > _LONGEST_INT:
+        raise ValueError(f"the number {digits[:20]}... is too large")
+    return int(digits)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in more levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        level = [item for held in containers for item in (held.values() if isinstance(held, dict) else held)]
+        if not level:
+            return False
+    return True
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _forms(columns: tuple[str, ...]) -> str:

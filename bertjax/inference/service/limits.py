@@ -1,11 +1,11 @@
-"""`ServiceSettings`, and the ASGI middleware that holds requests to them before anything of a body is parsed."""
+"""`ServiceSettings`, and the ASGI layer that holds requests to them before anything of a body is parsed."""
 
 import asyncio
 import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_ROUTES = ("/", "/health", "/ready")  # to be read without the key
+OPEN_ROUTES = ("/", "/health", "/ready")  # need no key
+_CLIENT_GONE = 499  # in the metrics, as nginx counts them
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,15 @@ class ServiceSettings:
       batch_wait_ms: how long a request waits for others to be computed with.
       batch_tokens: tokens of a batch.
       queue_tokens: tokens that may wait to be computed.
-      queue_texts: texts that may be tokenized, wait or be computed at a time.
-      time_limit_seconds: of a request, from its parsed body to its answer.
+      queue_texts: texts that may be on their way, from the parsed body to the answer.
+      time_limit_seconds: from the parsed body to the answer; also in which a client must have read its answer.
       max_texts: of a request.
       max_text_chars: of a text.
       max_body_bytes: of a request.
       body_seconds: in which a body must have come.
+      threshold: of predictions, where a request has none.
       api_key: that requests must bring; None: every request is answered.
-      admin_token: that those must bring which change the model; None: nobody can.
+      admin_token: that requests must bring which change the model; None: nobody can.
     """
 
     batch_wait_ms: float = 2.0
@@ -50,6 +52,7 @@ class ServiceSettings:
     max_text_chars: int = 100_000
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
+    threshold: float | None = None
     api_key: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
 
@@ -62,19 +65,19 @@ class Refused(Exception):
       headers: of the answer.
     """
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
         super().__init__(detail)
         self.status, self.headers = status, headers or {}
 
 
 class ClientGone(Exception):
-    """The client closed the connection before its answer was there."""
+    """The client went before its answer was there, or does not read it."""
 
 
 class RequestLimits:
     """The outermost layer of the application: who may ask, how much, and how long that may take to arrive.
 
-    It counts requests, and cancels those whose clients have gone. Whatever is raised inside becomes an answer without a
+    It counts requests, and cancels those whose clients have gone. What is raised inside becomes an answer without a
     traceback.
     """
 
@@ -86,68 +89,71 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), _CLIENT_GONE
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            try:
+                async with asyncio.timeout(self._settings.time_limit_seconds):
+                    await send(message)
+            except TimeoutError:
+                raise ClientGone from None
 
         try:
             check_key(scope, self._settings)
-            body = await self._read(scope, receive)
-            await self._answer(scope, body, receive, noting)
+            await self._answer(scope, await self._body(scope, receive), receive, noting)
         except Refused as refusal:
-            await _respond(noting, refusal.status, str(refusal), refusal.headers)
+            await respond(noting, refusal.status, str(refusal), refusal.headers)
         except ClientGone:
-            status = 499  # as nginx counts them
+            status = _CLIENT_GONE
         except Exception as error:
             logger.error("%s %s failed: %s", scope["method"], scope["path"], named(error))
-            if not status:
-                await _respond(noting, 500, "the server failed at this request", {})
+            if status == _CLIENT_GONE:
+                await respond(noting, 500, "the server failed at this request")
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. What is too long is thrown away as it comes, so that the client can read the answer.
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body. One that is too long is thrown away as it comes, so that its client can read the answer.
 
         Raises:
           Refused: it is too long, or came too slowly.
           ClientGone: there is nobody to answer.
         """
-        limit, headers = self._settings.max_body_bytes, dict(scope["headers"])
+        limit, seconds = self._settings.max_body_bytes, self._settings.body_seconds
         close = {"connection": "close"}
         too_long = Refused(413, f"the body has more than {limit} bytes", close)
-        if b"expect" in headers and int(headers.get(b"content-length", b"0")) > limit:
-            raise too_long
-        chunks, size, more = [], 0, True
+        headers = dict(scope["headers"])
+        if b"expect" in headers and _declared(headers) > limit:
+            raise too_long  # the client waits with its body for our word
+        body, size, more = bytearray(), 0, True
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
+            async with asyncio.timeout(seconds):
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     size += len(message.get("body", b""))
                     if size <= limit:
-                        chunks.append(message.get("body", b""))
+                        body += message.get("body", b"")
                     more = message.get("more_body", False)
         except TimeoutError:
-            seconds = self._settings.body_seconds
             raise Refused(408, f"the body did not arrive within {seconds:g} seconds", close) from None
         if size > limit:
             raise too_long
-        return b"".join(chunks)
+        return bytes(body)
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Runs the application, and cancels it when the client goes.
+        """Runs the application on a body, and cancels it when the client goes.
 
         Raises:
           ClientGone: it went.
         """
-        leaving = asyncio.ensure_future(receive())  # nothing but a disconnect can come now
+        leaving = asyncio.ensure_future(receive())  # after the body only a disconnect comes
         bodies = [body]
 
         async def replay() -> Message:
@@ -162,8 +168,8 @@ class RequestLimits:
                 raise ClientGone
             await answering
         finally:
-            for task in (answering, leaving):
-                task.cancel()
+            answering.cancel()
+            leaving.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
 
 
@@ -171,32 +177,35 @@ def check_key(scope: Scope, settings: ServiceSettings) -> None:
     """Checks that a request may be answered.
 
     Raises:
-      Refused: its key is missing or wrong (401), or what it wants is switched off (403).
+      Refused: its key is missing or wrong (401), or nobody may do what it asks for (403).
     """
     if scope["path"] == "/model" and scope["method"] == "POST":
         if settings.admin_token is None:
-            raise Refused(403, "the server was started without --admin-token, so its model cannot be changed")
+            raise Refused(403, "the server was started without an admin token, so nobody can change its model")
         key, name = settings.admin_token, "admin token"
     elif settings.api_key is None or scope["path"] in OPEN_ROUTES:
         return
     else:
         key, name = settings.api_key, "API key"
     if not hmac.compare_digest(_key_in(dict(scope["headers"])), key.encode()):
-        raise Refused(
-            401,
-            f"the {name} is missing or wrong; send it as Authorization: Bearer KEY, or as X-API-Key: KEY",
-            {"www-authenticate": "Bearer"},
-        )
+        wanted = "send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
+        raise Refused(401, f"the {name} is missing or wrong; {wanted}", {"www-authenticate": "Bearer"})
 
 
-def _key_in(headers: dict[bytes, bytes]) -> bytes:
+async def respond(send: Send, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    """Answers that something is wrong, in one line of JSON."""
+    body = json.dumps({"detail": detail}).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _key_in(headers: Mapping[bytes, bytes]) -> bytes:
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
 
 
-async def _respond(send: Send, status: int, detail: str, headers: dict[str, str]) -> None:
-    body = json.dumps({"detail": detail}).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-    pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+def _declared(headers: Mapping[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0

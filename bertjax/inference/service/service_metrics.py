@@ -1,47 +1,49 @@
 """What a service counts, for Prometheus; each service has its own registry."""
 
+import jax
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bertjax.inference.service.request_batcher import BatchFacts
 
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # what JAX reports after each program
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-_SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)
+_TOKENS = (16, 64, 256, 1024, 4096, 16384)
+_REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class ServiceMetrics:
     """The metrics of a service; their help texts say what each is."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
-        self.requests = Counter("bertjax_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "bertjax_requests", "Requests by the status of their answer.", ["route", "status"], registry=self._registry
+        )
         self.request_seconds = Histogram(
             "bertjax_request_seconds",
-            "Seconds from the first byte of a request to its answer.",
+            "Seconds from the head of a request to its answer.",
             ["route"],
             buckets=_SECONDS,
-            registry=registry,
+            registry=self._registry,
         )
-        self.waiting_tokens = Gauge("bertjax_queue_tokens", "Tokens that wait for their batch, now.", registry=registry)
-        self.texts = Gauge("bertjax_texts", "Texts that wait or are computed, now.", registry=registry)
-        self.queue_seconds = Histogram(
-            "bertjax_queue_seconds",
-            "Seconds from the arrival of a tokenized request to its first batch.",
-            buckets=_SECONDS,
-            registry=registry,
+        self.texts = self._gauge("bertjax_texts", "Texts that are tokenized, wait or are computed.")
+        self.queue_tokens = self._gauge("bertjax_queue_tokens", "Tokens that wait for their batch.")
+        self.queue_seconds = self._histogram(
+            "bertjax_queue_seconds", "Seconds that a tokenized request waited for its first batch.", _SECONDS
         )
-        self.tokenizing_seconds = Histogram(
-            "bertjax_tokenizing_seconds", "Seconds that tokenizing a request took.", buckets=_SECONDS, registry=registry
+        self.tokenizing_seconds = self._histogram(
+            "bertjax_tokenizing_seconds", "Seconds that tokenizing a request took.", _SECONDS
         )
-        self.computing_seconds = Histogram(
-            "bertjax_computing_seconds", "Seconds that computing a batch took.", buckets=_SECONDS, registry=registry
+        self.computing_seconds = self._histogram(
+            "bertjax_computing_seconds", "Seconds that computing a batch took.", _SECONDS
         )
-        self.batch_requests = Histogram(
-            "bertjax_batch_requests", "Requests in a batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=registry
+        self.batch_requests = self._histogram("bertjax_batch_requests", "Requests in a batch.", _REQUESTS)
+        self.batch_tokens = self._histogram("bertjax_batch_tokens", "Tokens in a batch, without padding.", _TOKENS)
+        self.padding_share = self._gauge("bertjax_padding_share", "Share of padding among all tokens computed so far.")
+        self.compiles = Counter(
+            "bertjax_compiles", "Programs that JAX has compiled or read from its cache.", registry=self._registry
         )
-        self.batch_tokens = Histogram(
-            "bertjax_batch_tokens", "Tokens in a batch, without padding.", buckets=_SIZES, registry=registry
-        )
-        self.compiles = Counter("bertjax_compiles", "Programs that JAX compiled in this process.", registry=registry)
+        jax.monitoring.register_event_duration_secs_listener(self._count_compile)
 
     def observe_batch(self, facts: BatchFacts) -> None:
         """Counts a batch."""
@@ -54,3 +56,17 @@ class ServiceMetrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def close(self) -> None:
+        """Counts no more compiles."""
+        jax.monitoring.unregister_event_duration_listener(self._count_compile)
+
+    def _count_compile(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == _COMPILED:
+            self.compiles.inc()
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self._registry)
