@@ -35,18 +35,21 @@ async function ask() {
   section.removeAttribute("aria-busy");
 }
 
-// What the form holds: {body of the request, first text, second text, candidates}.
+// What the form holds: {body of the request, first text, second text}.
 function read() {
   const cells = boxes.map((box) => ("lines" in box.dataset ? linesOf(box.value) : box.value));
   const texts = (side) => cells.filter((_, i) => boxes[i].dataset.side === side);
   const body = "byColumn" in form.dataset
     ? { rows: [Object.fromEntries(boxes.map((box, i) => [box.name, cells[i]]))] }
     : cells.length > 1 ? { pair: cells } : { text: cells[0] };
-  const threshold = form.querySelector("#threshold").value.trim().replace(",", ".");
+  const question = { body, first: joined(texts("first")), second: joined(texts("second")) };
+  if (form.dataset.route === "embed") return question; // without options
+  const threshold = document.getElementById("threshold")?.value.trim().replace(",", ".");
   if (threshold && !Number.isFinite(Number(threshold))) throw new Error("The threshold is no number.");
   if (threshold) body.threshold = Number(threshold);
+  if (form.dataset.topK) body.top_k = Number(form.dataset.topK);
   body.probabilities = true;
-  return { body, first: joined(texts("first")), second: joined(texts("second")), candidates: texts("second").flat() };
+  return question;
 }
 
 const linesOf = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -59,7 +62,7 @@ async function fetched(body, signal) {
   if (key) headers.Authorization = `Bearer ${key}`;
   let response;
   try {
-    response = await fetch("predict", { method: "POST", headers, body: JSON.stringify(body), signal });
+    response = await fetch(form.dataset.route, { method: "POST", headers, body: JSON.stringify(body), signal });
   } catch (error) {
     throw signal.aborted ? error : new Error("The server cannot be reached; is it still running?");
   }
@@ -68,7 +71,7 @@ async function fetched(body, signal) {
   try {
     json = JSON.parse(text);
   } catch {} // an error of a server in between may be plain text
-  const prediction = json?.predictions?.[0];
+  const prediction = json?.predictions?.[0] ?? (json?.embeddings && { vector: json.embeddings[0] });
   if (response.ok && prediction) return { prediction, json };
   throw new Error(json?.detail ?? (text.trim() || `The server answers ${response.status} ${response.statusText}.`));
 }
@@ -78,17 +81,17 @@ function show(...nodes) {
   section.scrollIntoView({ block: "nearest" }); // on a phone it stands below the form
 }
 
-// Key of a prediction -> what draws it; the first that is there. The rest is listed by name.
+// Key of a prediction -> what draws it, and the other keys that it draws; the first that is there. The rest is listed.
 const VIEWS = {
-  entities: [entities, ["labels"]],
-  answer: [answer, ["start", "end", "margin"]],
-  candidate: [choice, ["index", "probability", "probabilities"]],
+  entities: [wordLabels, ["words", "labels"]],
+  masks: [maskedWords, ["text"]],
+  answer: [answer, ["start", "end", "margin", "predicted", "top"]],
+  candidate: [choice, ["index", "probability", "top"]],
   values: [numbers, []],
   cosine: [likeness, []],
-  words: [maskedWords, []],
+  vector: [coordinates, []],
   label: [classes, ["predicted", "probability", "probabilities", "top"]],
   probabilities: [labelSet, ["labels", "top"]],
-  labels: [wordLabels, []],
 };
 
 function drawn(prediction, question) {
@@ -98,13 +101,12 @@ function drawn(prediction, question) {
   return [...view(prediction, question), ...(rest.length ? [listed(rest)] : [])];
 }
 
-function classes({ label, predicted = label, probability, probabilities, top }) {
-  const unsure = predicted !== label;
-  const note = unsure ? `The model itself says ${predicted} (${percent(probability)}), but is less sure than it must be.` : "";
+function classes({ label, predicted = label, probability, probabilities }) {
+  const changed = predicted !== label;
   return [
-    unsure ? headline(label) : headline(label, probability),
-    ...(note ? [element("p", { className: "quiet" }, note)] : []),
-    bars(probabilities ?? Object.fromEntries((top ?? []).map((one) => [one.label, one.probability])), [predicted]),
+    changed ? headline(label) : headline(label, probability),
+    ...(changed ? [quiet(`The model itself says ${predicted} (${percent(probability)}).`)] : []),
+    bars(Object.entries(probabilities), [predicted]),
   ];
 }
 
@@ -112,13 +114,13 @@ function labelSet({ labels = [], probabilities }) {
   const chips = labels.map((label) => element("li", {}, label));
   return [
     chips.length ? element("ul", { className: "chips", ariaLabel: "Labels" }, ...chips) : headline("no label"),
-    bars(probabilities, labels),
+    bars(Object.entries(probabilities), labels),
   ];
 }
 
-// Probabilities as bars, the largest first; of many labels the first ones, the others folded away.
-function bars(probabilities, chosen, most = 12) {
-  const items = Object.entries(probabilities).sort((a, b) => b[1] - a[1]).map(([name, value]) => {
+// Pairs of a name and its probability as bars, the largest first; of many the first ones, the others folded away.
+function bars(pairs, chosen, most = 12) {
+  const items = pairs.sort((a, b) => b[1] - a[1]).map(([name, value]) => {
     const bar = element("span");
     bar.style.width = `${100 * value}%`;
     return element("li", { className: chosen.includes(name) ? "chosen" : "" }, element("span", {}, name),
@@ -127,29 +129,51 @@ function bars(probabilities, chosen, most = 12) {
   const list = (part, title) => element("ol", { className: "bars", ariaLabel: title }, ...part);
   const rest = items.slice(most);
   return element("div", {}, list(items.slice(0, most), "Probabilities"),
-    ...(rest.length ? [folded(`${rest.length} more labels`, list(rest, "Further probabilities"))] : []));
+    ...(rest.length ? [folded(`${rest.length} more`, list(rest, "Further probabilities"))] : []));
 }
 
 function number(tag, value, format) {
   return element(tag, { className: "number", title: String(value) }, format(value));
 }
 
-function entities({ entities: found, text }, { first }) {
-  const letters = [...(text ?? first)]; // places count characters, not JavaScript's units
-  const line = element("p", { className: "text labelled" });
-  let end = 0;
-  for (const entity of found) {
-    line.append(letters.slice(end, entity.start).join(""), marked(letters.slice(entity.start, entity.end).join(""), entity.label));
-    end = entity.end;
-  }
-  line.append(letters.slice(end).join(""));
-  const rows = found.map((entity) => element("tr", {}, element("td", {}, entity.text), element("td", { className: "words" }, entity.label),
-    element("td", {}, `${entity.start}–${entity.end}`), number("td", entity.probability, percent)));
+// Entities in their text, with a table of them; words with a label each where the labels mark no entities.
+function wordLabels({ words, labels, entities }, { first }) {
+  if (!entities.length && new Set(labels).size > 1) return [wordList(words, labels)];
+  const isIn = (text) => entities.every((entity) => [...text].slice(entity.start, entity.end).join("") === entity.text);
+  const line = markedText(isIn(first) ? first : words.join(" "), entities);
+  line.classList.add("labelled");
+  return [line, entities.length ? entityTable(entities) : quiet("No entity is found.")];
+}
+
+function wordList(words, labels) {
+  return element("ul", { className: "tagged" }, ...words.map((word, i) => {
+    const item = element("li", {}, element("mark", {}, word), element("small", {}, labels[i]));
+    item.style.setProperty("--hue", hue(labels[i]));
+    return item;
+  }));
+}
+
+function entityTable(entities) {
   const heads = ["Entity", "Label", "Characters", "Probability"].map((name, i) =>
     element("th", { scope: "col", className: i < 2 ? "words" : "" }, name));
-  return [line, found.length
-    ? element("div", { className: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)))
-    : element("p", { className: "quiet" }, "No entity is found.")];
+  const rows = entities.map(({ text, label, start, end, probability }) => element("tr", {}, element("td", {}, text),
+    element("td", { className: "words" }, label), element("td", {}, `${start}–${end}`), number("td", probability, percent)));
+  return element("div", { className: "scroll" },
+    element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+}
+
+// A text with spans marked, {start, end, label} each. Places count characters, where JavaScript counts UTF-16 units.
+function markedText(text, spans) {
+  const letters = [...text];
+  const between = (start, end) => letters.slice(start, end).join("");
+  const line = element("p", { className: "text" });
+  let done = 0;
+  for (const { start, end, label } of spans) {
+    line.append(between(done, start), label === undefined ? element("mark", {}, between(start, end)) : marked(between(start, end), label));
+    done = end;
+  }
+  line.append(between(done));
+  return line;
 }
 
 function marked(text, label) {
@@ -164,29 +188,30 @@ function hue(label) {
   return hues.get(label);
 }
 
-function answer({ answer: text, start, end, margin }, { second }) {
-  const sure = text !== "" && !(margin < 0);
-  const letters = [...second];
-  const line = element("p", { className: "text" });
-  if (text && start !== undefined && end > start) {
-    line.append(letters.slice(0, start).join(""), element("mark", {}, letters.slice(start, end).join("")), letters.slice(end).join(""));
-  } else line.append(second);
-  const note = text === "" ? "The text holds no answer, says the model."
-    : sure ? `Its score is ${decimal(margin)} above that of no answer.`
-      : `More likely the text holds no answer: its score is ${decimal(-margin)} above that of the best one, which is marked.`;
-  return [headline(sure ? text : "no answer"), element("p", { className: "quiet" }, note), line];
+// An answer in its context. It is none where a threshold left it out, or where none scores better.
+function answer({ answer: text, start, end, margin, top = [] }, { second }) {
+  const best = start === null ? null : { start, end };
+  const isSure = best !== null && margin >= 0;
+  const note = margin === null ? "" : margin >= 0
+    ? `Its score is ${decimal(margin)} above that of no answer.`
+    : `No answer scores ${decimal(-margin)} better than the best one${best ? ", which is marked" : ""}.`;
+  const others = top.slice(1).map((span) => element("li", {}, span.answer, " ", element("span", { className: "quiet" }, decimal(span.margin))));
+  return [
+    headline(isSure ? text : "no answer"),
+    quiet(note),
+    markedText(second, best ? [best] : []),
+    ...(others.length ? [folded("Other answers, by their scores above no answer", element("ol", {}, ...others))] : []),
+  ];
 }
 
-function choice({ candidate, index, probability, probabilities }, { candidates }) {
-  const shares = Array.isArray(probabilities) ? Object.fromEntries(candidates.map((name, i) => [name, probabilities[i]])) : null;
-  const items = candidates.map((name, i) => element("li", {}, i === index ? element("mark", {}, name) : name));
-  return [headline(candidate, probability), shares ? bars(shares, [candidate]) : element("ol", {}, ...items)];
+function choice({ candidate, probability, top = [] }) {
+  return [headline(candidate, probability), bars(pairsOf(top, "candidate"), [candidate])];
 }
 
 function numbers({ values }) {
   const rows = Object.entries(values).map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), number("td", value, decimal)));
   const single = Object.values(values).length === 1;
-  return single ? [headline(decimal(Object.values(values)[0])), element("p", { className: "quiet" }, Object.keys(values)[0])]
+  return single ? [headline(decimal(Object.values(values)[0])), quiet(Object.keys(values)[0])]
     : [element("table", {}, element("tbody", {}, ...rows))];
 }
 
@@ -196,25 +221,21 @@ function likeness({ cosine }) {
   bar.style.width = `${50 * Math.abs(cosine)}%`;
   return [
     headline(decimal(cosine)),
-    element("p", { className: "quiet" }, "Cosine of the two texts: 1 is the same meaning, 0 none in common."),
+    quiet("Cosine of the two texts: 1 is the same meaning, 0 none in common."),
     element("div", { className: "scale", ariaHidden: "true" }, bar),
     element("div", { className: "ends", ariaHidden: "true" }, ...["−1", "0", "1"].map((end) => element("span", {}, end))),
   ];
 }
 
-function wordLabels({ labels }, { first }) {
-  const words = first.split(/\s+/).filter(Boolean);
-  return [element("ul", { className: "tagged" }, ...labels.map((label, i) => {
-    const mark = element("mark", {}, words[i] ?? "");
-    const item = element("li", {}, mark, element("small", {}, label));
-    item.style.setProperty("--hue", hue(label));
-    return item;
-  }))];
+function maskedWords({ text, masks }) {
+  const ranked = masks.map(({ top }, i) => element("div", {}, ...(masks.length > 1 ? [element("h3", {}, `Word ${i + 1}`)] : []),
+    bars(pairsOf(top, "word"), [top[0].word])));
+  return [headline(text), ...ranked];
 }
 
-function maskedWords({ words }) {
-  return words.map((place, i) => element("div", {}, element("h3", {}, `[MASK] ${i + 1}`),
-    bars(Object.fromEntries(place.map((one) => [one.label, one.probability])), [place[0]?.label])));
+function coordinates({ vector }) {
+  return [headline(`${vector.length} numbers`), quiet("The vector of the text, of length 1."),
+    element("pre", { tabIndex: 0 }, vector.map(decimal).join("  "))];
 }
 
 // Fields that no view draws, such as a rule of the user's own adds.
@@ -226,7 +247,7 @@ function listed(fields) {
 
 function exchange(body, json) {
   const block = (value) => element("pre", { tabIndex: 0 }, JSON.stringify(value, null, 2));
-  return folded("Request and reply as JSON", element("p", { className: "quiet" }, "POST ", new URL("predict", location).pathname), block(body), block(json));
+  return folded("Request and reply as JSON", quiet(`POST ${new URL(form.dataset.route, location).pathname}`), block(body), block(json));
 }
 
 function headline(text, probability) {
@@ -234,6 +255,8 @@ function headline(text, probability) {
     ...(probability === undefined ? [] : [" ", element("span", { className: "quiet", title: String(probability) }, percent(probability))]));
 }
 
+const quiet = (text) => element("p", { className: "quiet" }, text);
+const pairsOf = (ranked, key) => ranked.map((one) => [one[key], one.probability]);
 const folded = (title, ...children) => element("details", {}, element("summary", {}, title), ...children);
 const decimal = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(4))).replace("-", "−") : "");
 

@@ -19,7 +19,7 @@ from bertjax.data.task_formats import TaskFormat
 from bertjax.inference.service.model_slot import ServedModel
 from bertjax.inference.service.service import Service
 from bertjax.report_pages.html_page import format_number, render_page
-from bertjax.tasks import find_format, find_task
+from bertjax.tasks import find_task
 
 _INLINE = {name: re.compile(f"<{name}>(.*?)</{name}>", re.DOTALL) for name in ("style", "script")}
 _HEADERS = {"Cache-Control": "no-cache", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
@@ -38,6 +38,8 @@ class Box(NamedTuple):
     side: Literal["first", "second"] = "first"
     lines: bool = False
 
+
+_RANKED = 8  # answers, candidates or words that are shown, where the model does not give all probabilities
 
 # What a model without columns may read, with an entry of each kind; the first that its task takes is asked for.
 _PLAIN = (
@@ -68,12 +70,18 @@ def render(model: ServedModel, address: str, needs_key: bool) -> HTMLResponse:
       address: where it was loaded from; of a path, only its last part is shown.
       needs_key: whether the server asks for an API key.
     """
+    task = find_task(model.predictor.model.task)
+    takes = getattr(task.postprocess, "takes", ("top_k", "threshold"))
+    has_all = task.postprocess is not None and "probabilities" in task.postprocess.columns
     html = render_page(
         "serve.html.jinja",
         title=_title(address),
         facts=_facts(model),
         boxes=_boxes(model),
-        by_column=bool(model.predictor.columns),
+        by_column=len(model.predictor.columns) > 1,  # a single column is a text
+        route="embed" if task.postprocess is None else "predict",
+        top_k=_RANKED if "top_k" in takes and not has_all else 0,
+        takes_threshold="threshold" in takes,
         needs_key=needs_key,
     )
     return HTMLResponse(html, headers={"Content-Security-Policy": _policy(html), **_HEADERS})
@@ -106,12 +114,14 @@ def _facts(model: ServedModel) -> list[str]:
 def _boxes(model: ServedModel) -> tuple[Box, ...]:
     columns, table = model.predictor.columns, model.loaded.table
     if not columns:
-        return _plain_boxes(find_format(model.predictor.model.task))
+        return _plain_boxes(find_task(model.predictor.model.task).format)
     lists = table.candidates if len(table.candidates) == 1 else ()
     return tuple(Box(name, "first" if name in table.text else "second", name in lists) for name in columns)
 
 
-def _plain_boxes(task_format: TaskFormat) -> tuple[Box, ...]:
+def _plain_boxes(task_format: TaskFormat | None) -> tuple[Box, ...]:
+    if task_format is None:
+        return _PLAIN[0][1]
     for entry, boxes in _PLAIN:
         try:
             task_format.plain(entry)
