@@ -177,7 +177,7 @@ function markedText(text, spans) {
 }
 
 function marked(text, label) {
-  const mark = element("mark", {}, text, element("small", {}, label));
+  const mark = element("mark", {}, text, " ", element("small", {}, label));
   mark.style.setProperty("--hue", hue(label));
   return mark;
 }
