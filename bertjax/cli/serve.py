@@ -120,13 +120,28 @@ def main(arguments: Sequence[str]) -> int:
         api_key=parsed.api_key or os.environ.get(API_KEY) or None,
         admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
     )
+    on_ray = {name: getattr(parsed, name) for name in _RAY_FLAGS}
     if parsed.engine == "ray":
         from bertjax.inference.service.ray_server import RayOptions, serve_ray
 
-        options = RayOptions(**{name: getattr(parsed, name) for name in _RAY_FLAGS})
+        if parsed.models:
+            raise ConfigError(
+                "--models is for one process; on Ray, start the command again with another --model and the --address "
+                "that it prints"
+            )
         with sigterm_as_ctrl_c():
-            serve_ray(models, settings, parsed.host, parsed.port, execution=parsed.execution, options=options)
+            serve_ray(
+                parsed.model,
+                settings,
+                parsed.host,
+                parsed.port,
+                execution=parsed.execution,
+                options=RayOptions(**on_ray),
+            )
         return 0
+    changed = [name for name, value in on_ray.items() if value != getattr(Arguments, name)]
+    if changed:
+        raise ConfigError(f"--{changed[0].replace('_', '-')} needs --engine ray")
     from bertjax.inference.service.local_server import serve_local
 
     ended_by = serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)

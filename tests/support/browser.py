@@ -9,9 +9,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FOUND = next(filter(None, map(shutil.which, NAMES)), None)
-DRIVER = shutil.which("chromedriver")
+_BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_DRIVER = shutil.which("chromedriver")
+FOUND = _BROWSER is not None and _DRIVER is not None
 _SECONDS = 15
 
 
@@ -49,15 +49,15 @@ class Browser:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser that asks nothing of the network but what its pages do."""
-    assert FOUND is not None
+    assert _BROWSER is not None
     options = webdriver.ChromeOptions()
-    options.binary_location = FOUND
+    options.binary_location = _BROWSER
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.set_capability("unhandledPromptBehavior", "ignore")  # an alert of a page fails the test
     # Tests may run as root and in containers, where there is no sandbox and little shared memory.
     for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "no-proxy-server"):
         options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = webdriver.Chrome(options, webdriver.ChromeService(_DRIVER))
     try:
         yield Browser(driver)
     finally:

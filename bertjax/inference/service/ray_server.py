@@ -10,9 +10,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class RayOptions:
 
 
 def serve_ray(
-    models: Mapping[str, str],
+    model: str,
     settings: ServiceSettings,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -91,7 +91,7 @@ def serve_ray(
     its replicas answer until the new ones are ready.
 
     Args:
-      models: names -> where each model is; the first one is put in service.
+      model: where the model is, for this process and for every node of the cluster.
       settings: limits; those on waiting texts and tokens are of each replica.
       host, port: where to listen, on every node with a replica; port 0 takes a free one. A running Serve keeps its own.
       rule: what has the last word on predictions.
@@ -109,10 +109,12 @@ def serve_ray(
             port = probe.getsockname()[1]
     else:
         _check_listens(options.address)
-    read_model(next(iter(models.values())), execution)  # what is wrong with it is said here, in one line
+    read_model(model, execution)  # what is wrong with it is said here, in one line
+    models = {"default": model}
+    settings = replace(settings, admin_token=None)  # one replica is not the whole service
     with _cluster(options) as address:
         where = _start_serve(host, port, settings)
-        _deploy(models, settings, rule, execution, options)
+        _deploy(lambda: build_app(models, settings, rule, execution), settings, options)
         logger.info("ready on %s after %.1f s", where, time.monotonic() - started)
         if options.address is None:
             logger.info("another model: bertjax serve --engine ray --address %s --model ...", address)
@@ -223,22 +225,13 @@ def _quiet_serve() -> None:
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
 
-def _deploy(
-    models: Mapping[str, str],
-    settings: ServiceSettings,
-    rule: Rule | None,
-    execution: Execution | None,
-    options: RayOptions,
-) -> None:
-    """Puts the application in service, and waits until it is.
+def _deploy(application: Callable[[], Any], settings: ServiceSettings, options: RayOptions) -> None:
+    """Puts an application in service, and waits until it is.
 
     Raises:
       ConfigError: it could not be.
     """
     from ray import serve
-
-    def application() -> Any:
-        return build_app(models, settings, rule, execution)
 
     class BertService:
         pass

@@ -24,7 +24,7 @@ from tests.support.browser import FOUND, Browser, chromium
 
 in_browser = [
     pytest.mark.browser,
-    pytest.mark.skipif(FOUND is None, reason="no Chromium or Chrome"),
+    pytest.mark.skipif(not FOUND, reason="no Chromium or Chrome"),
     # selenium's own connections to its driver, closed when they are collected.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
