@@ -66,7 +66,7 @@ class PredictRequest(BaseModel):
         """
         columns_given = self.__pydantic_extra__ or {}
         if unknown := sorted(set(columns_given) - set(columns)):
-            raise DataError(f"unknown key {unknown[0]!r}; {_forms(columns)}")
+            raise DataError(f"unknown key {unknown[0]!r}; a request has {_forms(columns)}")
         forms: dict[str, list[Any] | None] = {
             "text": None if self.text is None else [self.text],
             "texts": self.texts,
@@ -77,7 +77,8 @@ class PredictRequest(BaseModel):
         }
         given = {form: entries for form, entries in forms.items() if entries is not None}
         if len(given) != 1:
-            raise DataError(f"give exactly one of these, not {' and '.join(given) or 'none'}: {_forms(columns)}")
+            found = f", not {' and '.join(given)}" if given else ""
+            raise DataError(f"give one of {_forms(columns)}{found}")
         ((form, entries),) = given.items()
         if not entries:
             raise DataError(f"{form} is empty")
@@ -247,5 +248,5 @@ def _is_unicode(value: Any) -> bool:
 
 def _forms(columns: tuple[str, ...]) -> str:
     """The keys that a request may have."""
-    row = f", or the columns {', '.join(columns)}" if columns else ""
-    return f"text, texts, pair, pairs or rows{row}; with the options top_k, threshold and probabilities"
+    row = f", the columns {', '.join(columns)}" if columns else ""
+    return f"text, texts, pair, pairs, rows{row}, and perhaps top_k, threshold, probabilities"

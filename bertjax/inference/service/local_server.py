@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048  # connections that the system holds until they are accepted
 _HEAD_SECONDS = 10.0  # in which the head of a request must have come
-_HEAD_BYTES = 64 * 1024  # of all heads and bodies' first bytes until a head is complete
+_HEAD_BYTES = 64 * 1024  # after which it must have ended
 
 
 def serve_local(
@@ -144,13 +144,6 @@ class _Connection(HttpToolsProtocol):
         self._head_timer.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Some bytes have come."""
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
-
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
@@ -161,6 +154,14 @@ class _Connection(HttpToolsProtocol):
         """A head has come."""
         self._head_timer.cancel()
         super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes have come."""
+        super().data_received(data)
+        # The timer runs in a head, and before the first one.
+        self._head_bytes = 0 if self._head_timer.cancelled() else self._head_bytes + len(data)
+        if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no HTTP."""

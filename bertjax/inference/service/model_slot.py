@@ -18,7 +18,7 @@ from bertjax.inference.service.request_batcher import BatchFacts, BatchLimits, R
 from bertjax.pretrained.files import resolve_model
 from bertjax.settings import require_known
 from bertjax.tracking.event_log import FILE, EventLog
-from bertjax.training.run.run_folder import read_metrics
+from bertjax.training.run.run_folder import MODEL, read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +146,10 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
       prepared: one or more texts.
       batch_tokens: of a batch; a piece has a quarter of it, unless one example has more.
     """
-    examples, size = prepared.examples, batch_tokens // _PIECES
+    size = batch_tokens // _PIECES
     if prepared.num_tokens <= size:
         return [prepared]
+    examples = prepared.examples
     pieces, first = [], 0
     while first < examples.num_examples:
         last = int(np.searchsorted(examples.offsets, examples.offsets[first] + size, side="right")) - 1
@@ -174,7 +175,7 @@ def _tokens_of(prepared: Prepared) -> int:
 def _run_of(folder: Path) -> tuple[str | None, Mapping[str, float]]:
     """The tracker's id and the metrics of the run that a model folder is part of, where it is part of one."""
     run = folder.resolve().parent
-    if not (run / FILE).is_file():
+    if folder.name != MODEL:
         return None, {}
     try:
         return EventLog(run / FILE).identity.get("run_id"), read_metrics(run) or {}

@@ -87,6 +87,8 @@ class Service:
 
     def close(self) -> None:
         """Takes no more requests; those on their way are answered."""
+        if self._is_closing:
+            return
         self._is_closing = True
         self.slot.close()
         self.metrics.close()
