@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from safetensors.numpy import load_file, save_file
 
 from bertjax.cli.main import main
@@ -221,9 +222,8 @@ class TestRefusals:
     """What is wrong is said before Ray starts."""
 
     def refused(self, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-        started = time.monotonic()
         assert main(["serve", "--engine", "ray", *flags]) == 2
-        assert time.monotonic() - started < 10
+        assert not ray.is_initialized()
         return complaint(capsys.readouterr().err)
 
     def test_a_port_that_is_taken(self, finished_run: FineTuneResult, capsys: pytest.CaptureFixture[str]) -> None:
