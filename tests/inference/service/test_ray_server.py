@@ -238,7 +238,7 @@ class TestRefusals:
             (("--model", "m", "--min-replicas", "3", "--max-replicas", "2"), "--max-replicas 2 is below"),
             (("--model", "m", "--ha-proxy", "--address", "127.0.0.1:1"), "RAY_SERVE_ENABLE_HA_PROXY=1"),
             (("--model", "m", "--address", "127.0.0.1:1"), "there is no Ray cluster on 127.0.0.1:1"),
-            (("--model", "m", "--min-replicas", "0"), "--min-replicas"),
+            (("--model", "m", "--min-replicas", "0"), "min_replicas must be 1 or more"),
         ],
     )
     def test_flags(self, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: str) -> None:
