@@ -270,12 +270,23 @@ def _replicas(options: RayOptions) -> dict[str, Any]:
 
 
 def _resources(options: RayOptions) -> dict[str, Any]:
-    """What a replica gets. Ray would have it compute with one thread, however many processors it has."""
+    """What a replica gets. Ray would have it compute with one thread, however many processors it has.
+
+    Raises:
+      ConfigError: a cluster of our own will never have it.
+    """
     import ray
 
+    has = ray.cluster_resources()
     cpus, gpus = _replica_cpus(options), options.replica_gpus
     if gpus is None:
-        gpus = min(ray.cluster_resources().get("GPU", 0) / (2 * options.most), 1)
+        gpus = min(has.get("GPU", 0) / (2 * options.most), 1)
+    for name, needed in {"CPU": cpus, "GPU": gpus}.items():
+        if needed > has.get(name, 0):
+            lack = f"a replica needs {needed:g} {name}, and the cluster has {has.get(name, 0):g}"
+            if options.address is None:
+                raise ConfigError(f"{lack}; choose another --replica-{name.lower()}s")
+            logger.warning("%s now; waiting until it has more", lack)
     variables = {"OMP_NUM_THREADS": str(max(int(cpus), 1))}
     if 0 < gpus < 1:
         variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # each would take three quarters of the memory
