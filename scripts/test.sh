@@ -13,5 +13,9 @@ if [ $# -eq 0 ]; then
   mypy
   lint-imports
 fi
+if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null \
+  || ! command -v chromedriver > /dev/null; then
+  echo "no Chromium or Chrome with its chromedriver is found: the tests in a browser are skipped"
+fi
 # In the order of tests/conftest.py, which puts the long groups where they leave no core idle.
 exec python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"

