@@ -116,6 +116,8 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     assert from_pretrained("models:/reviews@champion")[0].labels == ("bad", "good")
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
     models = ("models:/reviews@champion", finished_run.model_dir)
+    registered, trained = (Predictor.load(model)(pd.read_csv(reviews)) for model in models)
+    assert registered == trained
     registered, trained = (evaluate(str(model), str(reviews)) for model in models)
     assert registered.report.flat("test") == trained.report.flat("test")
 
