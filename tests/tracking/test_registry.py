@@ -22,7 +22,7 @@ from bertjax.model_folder import save_pretrained
 from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.models.pyfunc import save_pyfunc
 from tests.support.models import TINY
 from tests.support.processes import free_port, printed, user_environment
 

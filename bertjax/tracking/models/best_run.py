@@ -11,7 +11,7 @@ from bertjax.errors import AssetError, ConfigError
 from bertjax.evaluation.reports import better_when
 from bertjax.settings import nearest
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
-from bertjax.tracking.model_registry import download_model
+from bertjax.tracking.models.model_registry import download_model
 
 logger = logging.getLogger(__name__)
 
