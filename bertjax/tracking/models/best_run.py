@@ -82,4 +82,4 @@ def fetch_run_model(address: str) -> Path:
     run = store.find_run(parts["run"])
     if not store.has_artifact(parts["run"], MODEL):
         raise AssetError(f"MLflow's run {parts['run']} ({run.info.run_name}) has no model in {run.info.artifact_uri}")
-    return download_model(store, f"{run.info.artifact_uri}/{MODEL}", parts["run"], parts["run"])
+    return download_model(store, address, f"{run.info.artifact_uri}/{MODEL}", parts["run"])
