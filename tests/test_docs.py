@@ -10,7 +10,7 @@ from bertjax.cli.main import main
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md", "README.md"])
+@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/custom_logic.md", "CONTRIBUTING.md", "README.md"])
 def test_every_file_that_a_document_names_is_there(document):
     paths = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts}
     # Code in backticks that ends like a file; a bare name is that of a file of the package.

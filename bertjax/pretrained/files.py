@@ -32,8 +32,8 @@ _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 
 # Scheme of a model's address -> the function that fetches it, of a floor above and imported only where it is needed.
 _REGISTRIES = {
-    "models:/": "bertjax.tracking.model_registry:fetch_model",
-    "runs:/": "bertjax.tracking.best_run:fetch_run_model",
+    "models:/": "bertjax.tracking.models.model_registry:fetch_model",
+    "runs:/": "bertjax.tracking.models.best_run:fetch_run_model",
 }
 
 

@@ -14,8 +14,8 @@ from bertjax.errors import first_line
 from bertjax.tracking.event_log import Event
 from bertjax.tracking.metric_names import MetricNames
 from bertjax.tracking.mlflow_store import MlflowStore, chunks
-from bertjax.tracking.model_registry import register
-from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.models.model_registry import register
+from bertjax.tracking.models.pyfunc import save_pyfunc
 from bertjax.tracking.uploader import Refusal
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """A user's file with a rule: it decides the label and hides nothing of the model's; a mistake in it is one line."""
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,3 +188,20 @@ def test_two_rules_of_one_name_do_not_mix(tmp_path):
         answers.append(load_rule(path))
     assert [rule([PREDICTION], [BODY])[0]["label"] for rule in answers] == ["one", "two"]
     assert all(isinstance(rule, DecisionRule) for rule in answers)
+
+
+@pytest.mark.parametrize(
+    ("entry", "label", "probability", "decided"),
+    [
+        ({"title": "A REFUND", "description": "please"}, "other", 0.99, "ask a person"),
+        ({"title": "a film", "description": "good"}, "mlops", 0.94, "uncertain"),
+        ("a film", "mlops", 0.95, "mlops"),
+        ("a film", "other", 0.5, "other"),
+        ("a film", "vision", 0.79, "uncertain"),
+    ],
+)
+def test_the_rule_of_the_documents(rule_file, entry, label, probability, decided):
+    page = (Path(__file__).parents[2] / "docs" / "custom_logic.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (answer,) = load_rule(rule_file(source))([{"label": label, "probability": probability}], [entry])
+    assert (answer["label"], answer["predicted"]) == (decided, label)

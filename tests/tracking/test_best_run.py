@@ -11,8 +11,8 @@ from bertjax.cli.main import main
 from bertjax.errors import AssetError, ConfigError
 from bertjax.inference.predictor import Predictor
 from bertjax.pretrained.files import read_tensors, resolve_model
-from bertjax.tracking.best_run import find_best_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.models.best_run import find_best_model
 
 F1, LOSS = "validation/f1_macro", "validation/loss"
 

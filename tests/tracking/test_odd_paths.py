@@ -16,8 +16,8 @@ from bertjax import Predictor
 from bertjax.errors import ConfigError
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.model_registry import fetch_model
-from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.models.model_registry import fetch_model
+from bertjax.tracking.models.pyfunc import save_pyfunc
 from bertjax.tracking.tracker import Dataset
 from tests.support.paths import ODD_NAMES
 

@@ -22,7 +22,7 @@ from bertjax.model_folder import save_pretrained
 from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.tracking.pyfunc import save_pyfunc
+from bertjax.tracking.models.pyfunc import save_pyfunc
 from tests.support.models import TINY
 from tests.support.processes import free_port, printed, user_environment
 
@@ -116,6 +116,8 @@ def test_versions_and_their_aliases(log, in_store, finished_run, reviews):
     assert from_pretrained("models:/reviews@champion")[0].labels == ("bad", "good")
     assert Predictor.load("models:/reviews@challenger")(TEXTS)[0]["label"] == "good"
     models = ("models:/reviews@champion", finished_run.model_dir)
+    registered, trained = (Predictor.load(model)(pd.read_csv(reviews)) for model in models)
+    assert registered == trained
     registered, trained = (evaluate(str(model), str(reviews)) for model in models)
     assert registered.report.flat("test") == trained.report.flat("test")
 

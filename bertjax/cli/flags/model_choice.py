@@ -40,6 +40,6 @@ def chosen_model(model: str, best_run: BestRun) -> str:
         return model
     if best_run.experiment is None or best_run.metric is None:
         raise ConfigError(f"--model {BEST} needs --experiment and --metric, such as --metric validation/f1_macro")
-    from bertjax.tracking.best_run import find_best_model
+    from bertjax.tracking.models.best_run import find_best_model
 
     return find_best_model(best_run.experiment, best_run.metric, best_run.metric_mode)

@@ -11,7 +11,7 @@ from bertjax.errors import AssetError, ConfigError
 from bertjax.evaluation.reports import better_when
 from bertjax.settings import nearest
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
-from bertjax.tracking.model_registry import download_model
+from bertjax.tracking.models.model_registry import download_model
 
 logger = logging.getLogger(__name__)
 
@@ -82,4 +82,4 @@ def fetch_run_model(address: str) -> Path:
     run = store.find_run(parts["run"])
     if not store.has_artifact(parts["run"], MODEL):
         raise AssetError(f"MLflow's run {parts['run']} ({run.info.run_name}) has no model in {run.info.artifact_uri}")
-    return download_model(store, f"{run.info.artifact_uri}/{MODEL}", parts["run"], parts["run"])
+    return download_model(store, address, f"{run.info.artifact_uri}/{MODEL}", parts["run"])

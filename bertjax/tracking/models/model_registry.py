@@ -63,7 +63,7 @@ def fetch_model(address: str) -> Path:
     except MlflowException:
         raise AssetError(f"{address} is not in {store.name}, {_alternatives(store.client, parts['name'])}") from None
     source = store.client.get_model_version_download_uri(version.name, version.version)
-    return download_model(store, source, f"{version.name}-{version.version}", version.run_id)
+    return download_model(store, f"models:/{version.name}/{version.version}", source, version.run_id)
 
 
 def _alternatives(client: Any, name: str) -> str:
@@ -78,29 +78,29 @@ def _alternatives(client: Any, name: str) -> str:
     return f"where {name} has {aliases or 'no aliases'} and versions up to {max(versions)}"
 
 
-def download_model(store: MlflowStore, source: str, name: str, run_id: str) -> Path:
+def download_model(store: MlflowStore, address: str, source: str, run_id: str) -> Path:
     """The model folder among MLflow's artifacts, in the cache unless the store is on this machine.
 
     Args:
       store: connected.
-      source: the address of the artifact.
-      name: of the folder in the cache, and of the model in messages.
-      run_id: of the run that has uploaded it.
+      address: of the model, such as `models:/NAME/VERSION`.
+      source: the address of its files.
+      run_id: of the run that has uploaded them.
 
     Raises:
       AssetError: it cannot be fetched.
     """
-    folder = _download(store, source, name, run_id)
+    folder = _download(store, address, source, run_id)
     pyfunc_configs = sorted(folder.glob("artifacts/*/config.json"))  # see `save_pyfunc`
     return pyfunc_configs[0].parent if pyfunc_configs else folder
 
 
-def _download(store: MlflowStore, source: str, name: str, run_id: str) -> Path:
+def _download(store: MlflowStore, address: str, source: str, run_id: str) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     digest = hashlib.sha256(f"{store.name} {source} {_last_upload(store, run_id)}".encode()).hexdigest()[:12]
-    cached = cache_folder() / "registry" / f"{name}-{digest}"
+    cached = cache_folder() / "registry" / f"{address.partition(':/')[2].replace('/', '-')}-{digest}"
     if cached.is_dir():
         return cached
     local = Path(url2pathname(urlsplit(source).path) if source.startswith("file://") else source)
@@ -114,7 +114,7 @@ def _download(store: MlflowStore, source: str, name: str, run_id: str) -> Path:
                 path.rename(scratch / path.name)
             downloaded.rmdir()
     except MlflowException as error:
-        raise AssetError(f"model {name} of {store.name} cannot be fetched: {first_line(error)}") from None
+        raise AssetError(f"{address} cannot be fetched: {first_line(error)}") from None
     return cached
 
 
