@@ -4,6 +4,7 @@ A source is a file, a pattern of several, an address (on the web, or in a store 
 catalog.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
 _LISTED = 3
+_HASHED_BYTES = 2**20  # read at a time
 _DEFAULT_READING = Reading()
 
 
@@ -116,6 +118,19 @@ def read_frames(
         for frame in read(Content(content, file.name, reading, on_bad_row, on_note, most_rows)):
             for start in range(0, max(1, len(frame)), most_rows):
                 yield frame.iloc[start : start + most_rows].reset_index(drop=True)
+
+
+def content_digest(file: File) -> str:
+    """16 hexadecimal digits that change with any byte of a file.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
+    content = hashlib.sha256()
+    with _reading(file.name), file.open() as stored:
+        while piece := stored.read(_HASHED_BYTES):
+            content.update(piece)
+    return content.hexdigest()[:16]
 
 
 def _local_files(source: str) -> list[File]:
