@@ -189,6 +189,10 @@ def _job(parsed: Arguments) -> "PredictionJob":
 
 
 def _engine(parsed: Arguments) -> "Engine":
+    if parsed.engine == "ray":
+        from bertjax.inference.batch.ray_pool import Pool
+
+        return Pool(parsed.workers, parsed.address)
     from bertjax.inference.batch.local_engine import answered_here
 
     return answered_here

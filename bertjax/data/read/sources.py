@@ -81,7 +81,7 @@ class File(NamedTuple):
     """A local or remote file."""
 
     name: str  # path or address; its suffix is the format
-    open: Callable[[], Any]  # opens it for reading bytes, in any process
+    open: Callable[[], Any]  # opens it for reading bytes, in any process, whatever its current folder is
 
 
 def files_of(source: str) -> list[File]:
@@ -138,12 +138,12 @@ def _local_files(source: str) -> list[File]:
     if path.is_dir():
         raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
     if path.exists():
-        return [File(source, partial(path.open, "rb"))]
+        return [File(source, partial(path.absolute().open, "rb"))]
     if not _is_pattern(source):
         raise FileNotFoundError
     # Path.glob would find hidden files too, such as those that macOS puts beside its archives.
     names = sorted(name for name in glob(_pattern(source), recursive=True) if Path(name).is_file())  # noqa: PTH207
-    return [File(name, partial(Path(name).open, "rb")) for name in _not_empty(names, source)]
+    return [File(name, partial(Path(name).absolute().open, "rb")) for name in _not_empty(names, source)]
 
 
 def _pattern(source: str) -> str:

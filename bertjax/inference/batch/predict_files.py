@@ -6,11 +6,11 @@ is killed leaves whole parts, and the next one goes on after the last of them.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import bertjax
 from bertjax.config import Execution
@@ -34,8 +34,35 @@ from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_postprocess
 from bertjax.training.run.environment import weights_digest
 
-Engine = Callable[[LoadedModel, RowSource, Survey, PartSizes, int, Request], Generator[Answered]]
-"""(model, rows, their survey, sizes, first part, what is asked) -> the answered chunks from that part on, in order."""
+_READING = (
+    "text",
+    "text_pair",
+    "candidates",
+    "tag_scheme",
+    "doc_stride",
+    "documents",
+    "encoding",
+    "delimiter",
+    "quoting",
+    "escape",
+    "on_bad_row",
+)  # fmt: skip  settings of the table that say how rows are read
+
+
+class Engine(Protocol):
+    """Computes the answers."""
+
+    def __call__(
+        self,
+        loaded: LoadedModel,
+        source: RowSource,
+        survey: Survey,
+        sizes: PartSizes,
+        first_part: int,
+        request: Request,
+    ) -> Generator[Answered]:
+        """The answered chunks of a source from a part on, in their order."""
+        ...
 
 
 class PredictionJob(NamedTuple):
@@ -92,7 +119,7 @@ def predict_files(
       UserError: a model, rows or an output that cannot be used, or an earlier start that was another job.
     """
     place = job.place
-    with locked_folder(place.parts):
+    with _held(place):
         place.check(resume, overwrite)
         _check_bad_rows(job.bad_rows, resume or overwrite)
         files = tuple(files_of(job.data))
@@ -105,14 +132,31 @@ def predict_files(
             plan = _new_plan(job, source)
             place.clear()
             manifest.begin(made_from, plan)
-        with progress or NoRowProgress() as shown:
-            shown.begin(plan.survey.rows, sum(part.rows for part in finished))
-            for part in _new_parts(job, plan, loaded, engine, finished, shown):
-                manifest.add(part)
-                finished.append(part)
+        try:
+            with progress or NoRowProgress() as shown:
+                shown.begin(plan.survey.rows, sum(part.rows for part in finished))
+                for part in _new_parts(job, plan, loaded, engine, finished, shown):
+                    manifest.add(part)
+                    finished.append(part)
+        except BaseException:
+            if not finished:
+                place.clear()  # there is nothing to go on with
+            raise
         if sum(part.rows for part in finished) != plan.survey.rows:
             raise DataError(f"{job.data} changed while it was read; begin again with --overwrite")
         return _end(job, finished)
+
+
+@contextmanager
+def _held(place: OutputPlace) -> Iterator[None]:
+    """Keeps other processes out of the parts; their folder goes when it is empty, unless it is the output."""
+    try:
+        with locked_folder(place.parts):
+            yield
+    finally:
+        if not place.is_folder:
+            with suppress(OSError):
+                place.parts.rmdir()
 
 
 def _new_plan(job: PredictionJob, source: RowSource) -> Plan:
@@ -136,7 +180,7 @@ def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[
         "config": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:16],
         "max_length": longest,
         **flatten(job.execution or Execution()),
-        **flatten(loaded.table, "data."),
+        **{f"data.{name}": value for name, value in flatten(loaded.table).items() if name in _READING},
         **flatten(request.options),
         **{name: value for name, value in request._asdict().items() if name not in ("options", "rule")},
         "format": job.place.format.suffix,
