@@ -77,6 +77,8 @@ class Plan(NamedTuple):
         """
         columns: dict[str, Any] = {name: tuple(stored["read"][name]) for name in _READ}
         survey = Survey(tuple(stored["columns"]), stored["rows"], stored["left_out"])
+        if not all(isinstance(name, str) for name in survey.columns) or not isinstance(survey.rows, int):
+            raise TypeError
         schema = None if stored["schema"] is None else schema_of_text(stored["schema"])
         return cls(source._replace(table=replace(source.table, **columns)), survey, schema)
 

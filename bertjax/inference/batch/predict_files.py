@@ -24,7 +24,7 @@ from bertjax.inference.batch.output_place import OutputPlace
 from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
-from bertjax.inference.batch.row_answers import Answered, Request
+from bertjax.inference.batch.row_answers import Answered, Request, check_threshold
 from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel, load_model
@@ -125,6 +125,7 @@ def predict_files(
         files = tuple(files_of(job.data))
         place.check_inputs(files)
         loaded, made_from = _load(job, files)
+        check_threshold(job.request.options.threshold, loaded.model.task)
         source = RowSource(job.data, files, loaded.model.task, loaded.table, any_text="text" not in job.columns)
         manifest = PartManifest(place)
         plan, finished = (manifest.plan(made_from, source), manifest.finished()) if resume else (None, [])

@@ -1,5 +1,6 @@
 """A chunk of rows to its answers: the three steps of a predictor, and what of the answers is kept as columns."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -12,6 +13,7 @@ from bertjax.inference.batch.plain_values import plain_cells
 from bertjax.inference.batch.row_source import Chunk, RowSource
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor, Prepared, Text
+from bertjax.tasks import find_postprocess
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 EMBEDDING = "embedding"
@@ -37,6 +39,17 @@ class Request(NamedTuple):
     embeddings: bool = False
     rule: Rule | None = None
     prefix: str = ""
+
+
+def check_threshold(threshold: float | None, task: str) -> None:
+    """Raises a ConfigError where a threshold is none of a task's answers."""
+    if threshold is None:
+        return
+    columns = find_postprocess(task).columns
+    if not {"label", "labels", "margin"} & set(columns):
+        raise ConfigError(f"--threshold: a model of task {task!r} gives no label to decide on; leave it out")
+    if not math.isfinite(threshold) or ("margin" not in columns and not 0 <= threshold <= 1):
+        raise ConfigError(f"--threshold {threshold} is no probability; give one in [0, 1]")
 
 
 class Answered(NamedTuple):
@@ -98,7 +111,8 @@ class RowAnswerer:
         entries = self._source.entries(chunk.frame, chunk.origins)
         frame = chunk.frame if len(entries.usable) == len(chunk.frame) else chunk.frame.iloc[entries.usable]
         prepared = self._predictor.prepare(entries.texts) if entries.texts else None
-        return _Read(chunk, frame.reset_index(drop=True), entries.texts, chunk.broken + entries.bad, prepared)
+        left_out = sorted(chunk.broken + entries.bad, key=lambda row: (row.source, row.line))
+        return _Read(chunk, frame.reset_index(drop=True), entries.texts, left_out, prepared)
 
     def compute(self, read: _Read) -> _Scored:
         """The scores of the network."""

@@ -156,9 +156,10 @@ class RowSource(NamedTuple):
                     usable += len(entries.usable)
                     if types is not None:
                         types.add(block.frame)
-                if bad and self.table.on_bad_row == "stop":
-                    stop(bad[0])
-                first_bad = first_bad or (bad[0] if bad else None)
+                earliest = min(bad, key=lambda row: row.line, default=None)
+                if earliest is not None and self.table.on_bad_row == "stop":
+                    stop(earliest)
+                first_bad = first_bad or earliest
                 rows, left_out = rows + len(block.frame), left_out + len(bad)
         if source is None or not usable:
             raise DataError(
@@ -169,7 +170,7 @@ class RowSource(NamedTuple):
     def chunks(self, survey: Survey, sizes: PartSizes, first_part: int = 0) -> Iterator[Chunk]:
         """The rows from a part on, in their order; they must be those of the survey.
 
-        A row that cannot be read belongs to the part of the readable row after it, or else to the last part.
+        A row that cannot be read is in the part of a readable row next to it.
         """
         last_part = max(0, survey.rows - 1) // sizes.rows_per_part
         position, held = 0, _Held(survey.columns)
@@ -179,13 +180,15 @@ class RowSource(NamedTuple):
                 part = min(position // sizes.rows_per_part, last_part)
                 room = min((part + 1) * sizes.rows_per_part - position, sizes.batch_size - held.rows)
                 end = min(start + room, len(block.frame))
+                is_last = end == len(block.frame)
+                with_them = [row for row in broken if is_last or row.line < block.origins[end].line]
+                broken = broken[len(with_them) :]
                 if part >= first_part:
                     if held.part != part:
                         yield from held.release()
-                    held.add(part, block, start, end, broken)
+                    held.add(part, block, start, end, with_them)
                     if held.rows == sizes.batch_size or held.num_bytes >= _CHUNK_BYTES:
                         yield from held.release()
-                broken = []
                 position += end - start
                 start = end
         yield from held.release()
