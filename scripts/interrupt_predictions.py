@@ -24,7 +24,7 @@ from typing import Any
 
 ATOL = 1e-6
 OUTPUTS = {"csv": "killed.csv", "jsonl": "killed.jsonl", "parquet": "killed.parquet", "folder": "killed"}
-WORDS = [
+WORDS = ["good", "bad", "film", "book", "a", "the", "what", "was", "not", "very", "plot", "song", "it", "and", "so", "dull"]
     "good",
     "bad",
     "film",

@@ -13,7 +13,7 @@ import pytest
 from bertjax.cli.main import main
 from bertjax.inference.batch import row_answers
 from bertjax.inference.predictor import Predictor
-from tests.support.processes import complaint, holding, user_environment
+from tests.support.processes import ROOT, complaint, holding, run_python, user_environment
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -207,3 +207,15 @@ def test_sigterm_keeps_what_is_finished(finished_run, in_folder):
     assert not Path("out.csv").exists()
     lines = [json.loads(line) for line in (parts / "_manifest.jsonl").read_text().splitlines()]
     assert [line["part"] for line in lines[1:]] == list(range(len(lines) - 1))
+
+
+def test_every_row_once_after_three_kills(tmp_path):
+    """Real processes, SIGKILL at random moments; see the script."""
+    found = tmp_path / "found.json"
+    script = str(ROOT / "scripts" / "interrupt_predictions.py")
+    command = [script, "--rows", "20000", "--rows-per-part", "500", "--json", str(found)]
+    done = run_python(*command, env=user_environment())
+    assert found.is_file(), done.stderr + done.stdout
+    (result,) = json.loads(found.read_text())["results"]
+    assert result["faults"] == []
+    assert len(result["parts_at_kills"]) == 3
