@@ -24,25 +24,7 @@ from typing import Any
 
 ATOL = 1e-6
 OUTPUTS = {"csv": "killed.csv", "jsonl": "killed.jsonl", "parquet": "killed.parquet", "folder": "killed"}
-WORDS = ["good", "bad", "film", "book", "a", "the", "what", "was", "not", "very", "plot", "song", "it", "and", "so", "dull"]
-    "good",
-    "bad",
-    "film",
-    "book",
-    "a",
-    "the",
-    "what",
-    "was",
-    "not",
-    "very",
-    "plot",
-    "song",
-    "it",
-    "and",
-    "so",
-    "dull",
-    "great",
-]
+WORDS = ("good", "bad", "film", "book", "a", "the", "what", "was", "not", "very", "plot", "song", "it", "and", "dull")
 _PATIENCE = 600.0  # seconds for a start to finish a part
 
 
