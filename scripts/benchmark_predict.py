@@ -1,6 +1,6 @@
 """Memory and speed of `bertjax predict` over many rows: what it needs above the model, and whether that grows.
 
-Each measurement is a process of its own; what counts is the most memory that it ever held (`ru_maxrss`), libraries,
+Each measurement is a process of its own; what counts is the most memory that it ever held (`VmHWM` of Linux), libraries,
 compiler and all. The model alone is a process that loads a predictor and answers one chunk of the same rows.
 
     python scripts/benchmark_predict.py                                  # 10,000, 100,000 and 1,000,000 rows
@@ -10,7 +10,6 @@ compiler and all. The model alone is a process that loads a predictor and answer
 import argparse
 import csv
 import json
-import os
 import random
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 from bertjax.cli.process.process_setup import restart_with_huge_pages
 
-MIB = 2**20
+_SECONDS_BETWEEN_LOOKS = 0.05
 WORDS = 400  # different words of the texts
 _ALONE = """
 import csv, sys
@@ -69,12 +68,23 @@ def main() -> int:
 
 def measure(folder: Path, arguments: Sequence[str]) -> tuple[float, float]:
     """The most memory of a Python process, in MiB, and its seconds."""
-    started = time.monotonic()
+    started, peak = time.monotonic(), 0.0
     process = subprocess.Popen([sys.executable, *arguments], cwd=folder)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
+    while process.poll() is None:
+        peak = max(peak, high_water(process.pid))
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if process.returncode != 0:
         raise SystemExit(f"{arguments} failed")
-    return usage.ru_maxrss * 1024 / MIB, time.monotonic() - started
+    return peak, time.monotonic() - started
+
+
+def high_water(pid: int) -> float:
+    """The most memory that a process has held, in MiB; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def tiny_model(folder: Path) -> str:

@@ -31,9 +31,8 @@ class ColumnTypes:
             known = self.schema.get_field_index(name)
             if known >= 0 and self.schema.field(known).metadata == _AS_JSON:
                 continue
-            values = _values(frame[name])
             try:
-                found = pyarrow.array(values, from_pandas=True)
+                found = _array(frame[name])
                 field = pyarrow.field(name, found.type)
                 if self._is_inexact(found):
                     self._inexact.add(name)
@@ -70,7 +69,7 @@ def typed_array(column: pd.Series, field: Any) -> Any:
     if field.metadata == _AS_JSON:
         cells = [None if cell is None else json_text(cell) for cell in plain_cells(column)]
         return pyarrow.array(cells, pyarrow.string())
-    return pyarrow.array(_values(column), field.type, from_pandas=True)
+    return _array(column, field.type)
 
 
 def schema_text(schema: Any) -> str:
@@ -85,7 +84,12 @@ def schema_of_text(text: str) -> Any:
     return pyarrow.ipc.read_schema(pyarrow.py_buffer(base64.b64decode(text)))
 
 
-def _values(column: pd.Series) -> Any:
-    """Plain values where pandas has no type of its own for them, so that Arrow finds theirs."""
+def _array(column: pd.Series, kind: Any = None) -> Any:
+    """Cells as an array of a type, or of the type that they have; plain values where pandas has no type for them."""
+    import pyarrow
+
+    if isinstance(column.dtype, pd.DatetimeTZDtype):  # pyarrow's own way makes pandas 3.1 warn
+        found = pyarrow.timestamp(column.dtype.unit, str(column.dtype.tz))
+        return pyarrow.array(column.dt.tz_convert(None), from_pandas=True).cast(found).cast(kind or found)
     has_type = not (pd.api.types.is_object_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype))
-    return column if has_type else plain_cells(column)
+    return pyarrow.array(column if has_type else plain_cells(column), kind, from_pandas=True)
