@@ -1,7 +1,7 @@
 """Memory and speed of `bertjax predict` over many rows: what it needs above the model, and whether that grows.
 
-Each measurement is a process of its own; what counts is the most memory that it ever held (`VmHWM` of Linux), libraries,
-compiler and all. The model alone is a process that loads a predictor and answers one chunk of the same rows.
+Each measurement is a process of its own; what counts is the most memory that it ever held (`VmHWM` of Linux),
+libraries, compiler and all. The model alone is a process that loads a predictor and answers one chunk of the same rows.
 
     python scripts/benchmark_predict.py                                  # 10,000, 100,000 and 1,000,000 rows
     python scripts/benchmark_predict.py --model runs/a/model --rows 1000000 --out parquet

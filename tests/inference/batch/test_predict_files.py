@@ -172,7 +172,7 @@ def test_parquet_keeps_its_types(predict, tmp_path):
     found = pd.read_parquet(tmp_path / "out.parquet")
     for name in ("title", "body", "when", "share"):
         pd.testing.assert_series_equal(found[name], frame[name])
-    assert found["count"].astype("Int64").tolist() == frame["count"].tolist()
+    assert parquet.read_table(tmp_path / "out.parquet")["count"].to_pylist() == [1, None, 2**60 + 1]
     assert [None if pd.isna(kind) else kind for kind in found["kind"]] == ["x", "y", None]
     assert [None if tags is None else list(tags) for tags in found["tags"]] == [["a"], [], None]
     predict(tmp_path / "in.parquet", "out.jsonl")
