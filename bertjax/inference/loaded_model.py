@@ -1,6 +1,6 @@
 """`LoadedModel`: a model folder in memory, with all that is needed to read texts as its training rows were read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from bertjax.data.encode.token_checks import check_segments
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Masking, Table
-from bertjax.data.task_formats import Encoding
+from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.model.heads import Pooling
 from bertjax.model_folder import from_pretrained, says_pooling, stored_max_length, stored_preprocessing, stored_reading
@@ -46,23 +46,20 @@ class LoadedModel(NamedTuple):
     masking: Masking = Masking()
     pooling_known: bool = True
 
-    def encode(
-        self, rows: Rows, source: str, encode: Callable[[Rows, str, Encoding], Examples] | None = None
-    ) -> Examples:
+    def encode(self, rows: Rows, source: str, task_format: TaskFormat | None = None) -> Examples:
         """Preprocessed rows as examples.
 
         Args:
           rows: one or more.
           source: named in errors.
-          encode: of a `Readout`; default: as the task's labelled rows are encoded.
+          task_format: that of a `Readout`; default: the task's own.
 
         Raises:
-          DataError: a label that training never saw.
+          DataError: a label that training never saw, or whatever else the format cannot use.
           CheckpointError: pairs of texts, for a network of one segment.
         """
         encoding = Encoding(self.tokenizer, self.model.labels, self.max_length, self.table, self.masking)
-        encode = encode or find_format(self.model.task).encode
-        examples = encode(rows, source, encoding)
+        examples = (task_format or find_format(self.model.task)).encode(rows, source, encoding)
         check_segments(examples, self.model.config, source)
         return examples.fixed(self.table.split_seed)
 

@@ -10,23 +10,18 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from bertjax.batch import LabelKind
 from bertjax.config import Execution
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.data.table import Table
-from bertjax.data.task_formats.masked_lm_format import MASKED_LM
 from bertjax.errors import ConfigError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.readout_network import ReadoutNetwork
-from bertjax.inference.text_reader import Text, TextReader
+from bertjax.inference.text_reader import Text
 from bertjax.model.heads import Pooling
 from bertjax.prediction.devices import all_devices
 from bertjax.tasks import find_postprocess, find_readout, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
-from bertjax.tasks.readout import VECTORS
 
 _EVERY_ANSWER = AnswerOptions()
 _CHUNK = 2048  # texts that are tokenized and computed together
@@ -68,16 +63,10 @@ class Predictor:
         self.model = loaded.model
         self._loaded = loaded
         self._task = find_task(self.model.task)
-        self._tokenizing = Lock()  # a fast tokenizer has its longest length as a state
         devices = all_devices()
-        params = devices.place(loaded.params)
-        network = partial(ReadoutNetwork, devices, params, self.model)
+        network = partial(ReadoutNetwork, devices, devices.place(loaded.params), loaded, Lock())
         self._answers = network(find_readout(self.model.task)) if self._task.postprocess else None
-        self._vectors = network(VECTORS) if self._task.pooling else None
-        self._reader = TextReader(self._task.format or MASKED_LM, loaded.table, loaded.preprocessing, self.model.labels)
-        # Where an example is several texts, each of them has a vector.
-        several = self._answers is not None and self._kind(self._answers).texts > 1
-        self._vector_reader = TextReader(MASKED_LM, Table(), Preprocessing(), ()) if several else self._reader
+        self._vectors = network(find_vectors(self.model.task)) if self._task.pooling else None
 
     @classmethod
     def load(
@@ -107,7 +96,8 @@ class Predictor:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the rows that the model was trained on; none where it was saved without them."""
-        return self._reader.columns
+        network = self._answers or self._vectors
+        return () if network is None else network.reader.columns
 
     @property
     def max_length(self) -> int:
@@ -141,7 +131,7 @@ class Predictor:
           ConfigError: the model's task says nothing of a whole text, or an option means nothing for it.
         """
         self.check_options(options)
-        rows = self._reader.rows(texts)
+        rows = self._network().reader.rows(texts)
         computed = self._computed(rows.take(indices) for indices in _chunks(range(len(rows.texts))))
         return [answer for prepared, scores in computed for answer in self.answer(prepared, scores, options)]
 
@@ -158,8 +148,8 @@ class Predictor:
           DataError, ConfigError: as from a call, after the answers to the texts before.
         """
         self.check_options(options)
-        firsts = count(1, _CHUNK)
-        chunks = (self._reader.rows(chunk, first) for first, chunk in zip(firsts, _chunks(texts), strict=False))
+        firsts, reader = count(1, _CHUNK), self._network().reader
+        chunks = (reader.rows(chunk, first) for first, chunk in zip(firsts, _chunks(texts), strict=False))
         for prepared, scores in self._computed(chunks):
             yield from self.answer(prepared, scores, options)
 
@@ -173,8 +163,7 @@ class Predictor:
           DataError: as from a call.
           ConfigError: the model makes no vector of a text, or a bare encoder was loaded without its pooling.
         """
-        self._check_vectors()
-        rows = self._vector_reader.rows(texts)
+        rows = self._network(vectors=True).reader.rows(texts)
         chunks = (rows.take(indices) for indices in _chunks(range(len(rows.texts))))
         vectors = [part for _, part in self._computed(chunks, vectors=True)]
         return np.concatenate([np.empty((0, self.model.config.hidden_size), np.float32), *vectors])
@@ -186,8 +175,7 @@ class Predictor:
         Raises:
           DataError, ConfigError: as from a call.
         """
-        find_postprocess(self.model.task)
-        rows = self._reader.rows(texts)
+        rows = self._network().reader.rows(texts)
         if not rows.texts:
             return np.empty((0, len(self.model.labels)), np.float32)
         return self.compute([self._encoded(rows)])[0]
@@ -214,10 +202,9 @@ class Predictor:
         if wrong is not None:
             raise ConfigError(f"a text has from 1 to {longest} tokens; there is no length {wrong} to warm up for")
         if self._answers is not None:
-            kind = self._kind(self._answers)
-            self._answers.compile([length * kind.texts for length in lengths], most_texts, kind)
+            self._answers.compile(lengths, most_texts)
         if self._vectors is not None and vectors and self.has_vectors:
-            self._vectors.compile(lengths, most_texts, self._kind(self._vectors))
+            self._vectors.compile(lengths, most_texts)
         return self.num_compiled
 
     def check_options(self, options: AnswerOptions) -> None:
@@ -238,11 +225,7 @@ class Predictor:
         Raises:
           DataError, ConfigError: as from a call, or from `embed`.
         """
-        if vectors:
-            self._check_vectors()
-        else:
-            find_postprocess(self.model.task)
-        return self._encoded((self._vector_reader if vectors else self._reader).rows(texts), vectors)
+        return self._encoded(self._network(vectors).reader.rows(texts), vectors)
 
     def compute(self, prepared: Sequence[Prepared]) -> list[np.ndarray]:
         """The scores (`Task.scores`) or vectors of texts that were prepared one by one, in joint batches: the second
@@ -259,8 +242,7 @@ class Predictor:
             groups.setdefault((part.vectors, part.examples.kind), []).append(i)
         computed: list[Any] = [None] * len(prepared)
         for (vectors, _), members in groups.items():
-            network = self._vectors if vectors else self._answers
-            assert network is not None, "`prepare` raises where there is none"
+            network = self._network(vectors)
             for i, scores in zip(members, network.scores([prepared[i].examples for i in members]), strict=True):
                 computed[i] = scores
         return computed
@@ -284,23 +266,26 @@ class Predictor:
         return prefetched(((prepared, self.compute([prepared])[0]) for prepared in encoded), depth=1)
 
     def _encoded(self, rows: Rows, vectors: bool = False) -> Prepared:
-        network = self._vectors if vectors else self._answers
-        assert network is not None, "asked before"
-        with self._tokenizing:
-            return Prepared(rows, self._loaded.encode(rows, "the texts", network.readout.encode), vectors)
+        return Prepared(rows, self._network(vectors).encode(rows), vectors)
 
-    def _kind(self, network: ReadoutNetwork) -> LabelKind:
-        """The kind of labels of examples under a readout."""
-        sample = find_postprocess(self.model.task).sample if network is self._answers else "a"
-        return self._loaded.encode(self._reader.rows([sample]), "the texts", network.readout.encode).kind
+    def _network(self, vectors: bool = False) -> ReadoutNetwork:
+        """The network as it is read for answers, or for vectors.
 
-    def _check_vectors(self) -> None:
+        Raises:
+          ConfigError: the model gives none.
+        """
+        if not vectors:
+            find_postprocess(self.model.task)
+            assert self._answers is not None, "made where there is a postprocess"
+            return self._answers
         find_vectors(self.model.task)
+        assert self._vectors is not None, "made where there are vectors"
         if not self._loaded.pooling_known:
             raise ConfigError(
                 "the model was saved without saying how its vectors are pooled; give pooling: mean (most sentence "
                 "encoders), cls or pooler"
             )
+        return self._vectors
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -2,32 +2,55 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from threading import Lock
 
 import numpy as np
 
-from bertjax.batch import LabelKind
 from bertjax.data.encode.examples import Examples
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.inference.loaded_model import LoadedModel
+from bertjax.inference.text_reader import TextReader
 from bertjax.prediction.batcher import bucket_layouts, bucketed_batches
 from bertjax.prediction.devices import Devices
 from bertjax.prediction.predict import Forward, predict
-from bertjax.tasks import Model, Params, with_head
+from bertjax.tasks import Params, with_head
 from bertjax.tasks.readout import Readout
 
 
 class ReadoutNetwork:
-    """Computes the scores of a readout; several threads may call it.
+    """From texts to the scores of a readout; several threads may call it.
 
     Attributes:
       readout: how the network is read.
+      reader: makes rows of texts.
     """
 
-    def __init__(self, devices: Devices, params: Params, model: Model, readout: Readout):
-        """With parameters that are placed on the devices."""
+    def __init__(self, devices: Devices, params: Params, loaded: LoadedModel, tokenizing: Lock, readout: Readout):
+        """With parameters that are placed on the devices.
+
+        Args:
+          devices: where it computes.
+          params: placed on them.
+          loaded: the model.
+          tokenizing: held while its tokenizer works, which has its longest length as a state.
+          readout: how the network is read.
+        """
         self.readout = readout
-        self._task = model.task
+        self.reader = TextReader(readout.format, loaded.table, loaded.preprocessing, loaded.model.labels)
+        self._loaded = loaded
+        self._tokenizing = tokenizing
         self._devices = devices
         self._params = params
-        self._forward = Forward(devices, with_head(model, readout.head), readout.scores)
+        self._forward = Forward(devices, with_head(loaded.model, readout.head), readout.scores)
+
+    def encode(self, rows: Rows) -> Examples:
+        """Rows of `reader` as examples.
+
+        Raises:
+          DataError: rows that the format cannot use.
+        """
+        with self._tokenizing:
+            return self._loaded.encode(rows, "the texts", self.readout.format)
 
     def scores(self, parts: Sequence[Examples]) -> list[np.ndarray]:
         """The scores of several sets of examples, computed in joint batches: for each set [n, ...] float32, one entry
@@ -39,7 +62,7 @@ class ReadoutNetwork:
         scores = predict(
             partial(self._forward, self._params),
             self._devices.count,
-            self._task,
+            self._loaded.model.task,
             parts[0].joined(parts[1:]),
             bucketed_batches,
             self.readout.scores_of,
@@ -48,16 +71,16 @@ class ReadoutNetwork:
         counts = [int(part.offsets[-1]) if of_tokens else part.num_examples for part in parts]
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def compile(self, lengths: Iterable[int], most_texts: int | None, kind: LabelKind) -> None:
-        """Compiles every shape that examples of some lengths have in batches.
+    def compile(self, lengths: Iterable[int], most_texts: int | None) -> None:
+        """Compiles every shape that texts of some lengths have in batches.
 
         Args:
-          lengths: tokens of the longest example of a batch.
-          most_texts: examples of a batch, at most; None: any number.
-          kind: of their labels.
+          lengths: tokens of the longest text of a batch.
+          most_texts: texts of a batch, at most; None: any number.
         """
+        kind = self.encode(self.reader.rows([self.readout.format.sample])).kind
         for longest in sorted(set(lengths)):
-            layouts = bucket_layouts(longest, self._devices.count, kind.texts)
+            layouts = bucket_layouts(longest * kind.texts, self._devices.count, kind.texts)
             of_length = [layout for layout in layouts if layout.row_length == layouts[-1].row_length]
             for layout in of_length:
                 self._forward.compile(self._params, layout, kind)

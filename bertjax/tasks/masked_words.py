@@ -15,7 +15,9 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.cells import shown
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.data.task_formats.task_format import Encoding
+from bertjax.data.task_formats import Encoding
+from bertjax.data.task_formats.masked_lm_format import MASKED_LM
+from bertjax.data.task_formats.task_format import plain_text
 from bertjax.errors import CheckpointError, DataError
 from bertjax.model import heads
 from bertjax.model.heads import BertOutput
@@ -73,8 +75,6 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     tokenizer, mask = encoding.tokenizer, encoding.tokenizer.mask_token
     if mask is None:
         raise CheckpointError("the tokenizer has no [MASK] token, so there is no word to find")
-    if rows.pairs is not None:
-        raise DataError(f"{source}: words are found in single texts, not in pairs")
     unlabelled = np.zeros(len(rows.texts), np.int32)
     examples = tokenize(tokenizer, rows.texts, None, unlabelled, encoding.max_length)
     masked = np.flatnonzero(examples.token_ids == tokenizer.mask_token_id)
@@ -92,4 +92,6 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     return examples._replace(reference=[MaskedText(*of_text, tokenizer) for of_text in masked_texts])
 
 
-MASKED_WORD_READOUT = Readout(heads.masked_lm, top_words, "tokens", _encode)
+MASKED_WORD_READOUT = Readout(
+    heads.masked_lm, top_words, "tokens", MASKED_LM._replace(plain=plain_text, sample="[MASK]", encode=_encode)
+)

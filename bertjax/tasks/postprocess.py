@@ -46,7 +46,6 @@ class Postprocess(NamedTuple):
       label: a row's label as a plain value, to be written beside the prediction.
       takes: the options that mean something here.
       readout: how the network is read for an answer, where that is not as the task's evaluation reads it.
-      sample: an entry as a predictor takes it; programs are compiled ahead for its kind.
     """
 
     columns: Mapping[str, ColumnKind]
@@ -54,7 +53,6 @@ class Postprocess(NamedTuple):
     label: Callable[[Any], Any] = lambda label: label
     takes: tuple[Literal["top_k", "threshold"], ...] = ()
     readout: Readout | None = None
-    sample: Any = "a"
 
     def check(self, options: AnswerOptions, task: str) -> None:
         """Checks that options can be had.
@@ -165,17 +163,14 @@ CHOICE = Postprocess(
     {"candidate": "text", "index": "number", "probability": "number"},
     _choice,
     takes=("top_k",),
-    sample=("a", ["a", "b"]),
 )
 NEXT_SENTENCE = CLASS._replace(
     answers=lambda logits, rows, examples, names, options: _classes(
         logits, rows, examples, NEXT_SENTENCE_NAMES, options
     ),
     label=lambda label: NEXT_SENTENCE_NAMES[int(label)],
-    sample=("a", "a"),
 )
 COSINE = Postprocess(
     {"cosine": "number"},
     each_example(lambda cosine, names, options: {"cosine": float(cosine)}),
-    sample=("a", "a"),
 )

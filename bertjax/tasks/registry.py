@@ -19,7 +19,7 @@ from bertjax.model import heads
 from bertjax.settings import require_known
 from bertjax.tasks import postprocess, text_answers
 from bertjax.tasks.postprocess import Postprocess
-from bertjax.tasks.readout import VECTORS, Readout
+from bertjax.tasks.readout import Readout, vectors
 from bertjax.tasks.task import Metric, Task, TorchTask
 
 _MASKED_LM_MODULES = ("masked_lm", "masked_lm/transform", "masked_lm/norm")
@@ -266,7 +266,7 @@ def find_readout(name: str) -> Readout:
         return found.readout
     assert task.format is not None, "its rows can be read"
     assert not isinstance(task.scores_of, Pretraining), "a task of two has a readout of its own"
-    return Readout(task.head, task.scores, task.scores_of, task.format.encode)
+    return Readout(task.head, task.scores, task.scores_of, task.format)
 
 
 def find_vectors(name: str) -> Readout:
@@ -275,9 +275,10 @@ def find_vectors(name: str) -> Readout:
     Raises:
       ConfigError: the task is unknown, or its network makes none.
     """
-    if find_task(name).pooling is None:
+    task = find_task(name)
+    if task.pooling is None:
         raise ConfigError(f"a model of task {name!r} reads tokens, and makes no vector of a text")
-    return VECTORS
+    return vectors(task.format)
 
 
 def find_torch_task(name: str) -> TorchTask:

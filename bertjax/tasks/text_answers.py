@@ -111,12 +111,10 @@ ANSWER = Postprocess(
     _answer,
     label=lambda question: [answer.text for answer in question.answers],
     takes=("top_k", "threshold"),
-    sample=("a", "a"),
 )
 MASKED_WORDS = Postprocess(
     {"text": "text", "masks": "records"},
     _masked_words,
     takes=("top_k",),
     readout=MASKED_WORD_READOUT,
-    sample="[MASK]",
 )

@@ -186,7 +186,7 @@ def test_words_for_masks_are_those_of_transformers(tmp_path, tiny_model, task):
     [
         (["a film"], "text 1, 'a film', has no .MASK. to find a word for"),
         (["a [MASK]", "film " * 60 + "[MASK]"], "of the 1 .MASK. of text 2, .*, 0 are within its first 48 tokens"),
-        ([("a [MASK]", "b")], "words are found in single texts, not in pairs"),
+        ([("a [MASK]", "b")], "text 1 must be a string, got"),
     ],
 )
 def test_no_mask_is_lost(tmp_path, tiny_model, texts, message):
@@ -236,6 +236,14 @@ def test_a_bare_encoder_says_how_it_is_pooled_or_is_asked(tmp_path, tiny_model):
     predictor_of(tmp_path / "classes", tiny_model, "classification", ("a", "b"))
     with pytest.raises(ConfigError, match="says itself how its vectors are pooled; leave out pooling 'mean'"):
         Predictor.load(tmp_path / "classes", pooling="mean")
+
+
+@pytest.mark.parametrize("task", ["sentence_embedding", "multiple_choice", "encoder"])
+def test_two_texts_that_are_read_one_by_one_have_two_vectors(tmp_path, tiny_model, task):
+    """A pair is no text there; as two segments of one it would get a vector of neither."""
+    predictor = predictor_of(tmp_path / "model", tiny_model, task)
+    with pytest.raises(DataError, match="text 1 must be a string, got .'a', 'b'."):
+        predictor.embed([("a", "b")])
 
 
 def test_a_model_of_tokens_has_no_vectors(tmp_path, tiny_model):

@@ -159,6 +159,7 @@ QUESTION_ANSWERING = TaskFormat(
     read_label=_read_label,
     encode=_encode,
     plain=plain_pair,
+    sample=("a", "a"),
     placeholder=lambda question, names: Question("", ()),
     comparable=lambda question: question.answers,
     optional=("id",),

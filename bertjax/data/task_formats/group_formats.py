@@ -117,7 +117,9 @@ MULTIPLE_CHOICE = TaskFormat(
     read_label=lambda cells, table, texts: right_candidate(cells, table.label, texts[1], table.answer_as),
     encode=_encode_choices,
     plain=_plain_choice,
+    sample=("a", ["a", "b"]),
     placeholder=lambda question, names: 0,
+    grouped=True,
     usual={
         "text": (("question",),),
         "candidates": (("choices",), ("options",), ("candidates",), ("A", "B", "C", "D")),
@@ -131,7 +133,9 @@ SENTENCE_EMBEDDING = TaskFormat(
     read_label=_read_likeness,
     encode=_encode_pairs,
     plain=plain_pair,
+    sample=("a", "a"),
     placeholder=lambda text, names: 0.0,
+    grouped=True,
     usual={
         "text": (("sentence1",), ("text1",)),
         "text_pair": (("sentence2",), ("text2",)),

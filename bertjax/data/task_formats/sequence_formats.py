@@ -75,6 +75,7 @@ NEXT_SENTENCE = TaskFormat(
     read_label=lambda cells, table, texts: str(int(read_flag(cells, table.label))),
     encode=partial(_encode_numbers, dtype=np.int32),
     plain=plain_pair,
+    sample=("a", "a"),
     placeholder=lambda text, names: "0",
     names=lambda label: (label,),
     classes=True,

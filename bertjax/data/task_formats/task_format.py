@@ -54,6 +54,17 @@ def plain_texts(entry: Any) -> tuple[Text, Text | None]:
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
+def plain_text(entry: Any) -> tuple[Text, None]:
+    """A single text that comes from no table.
+
+    Raises:
+      BadCell: it is none.
+    """
+    if not isinstance(entry, str):
+        raise BadCell(f"must be a string, got {entry!r}")
+    return entry, None
+
+
 def plain_pair(entry: Any) -> tuple[Text, Text | None]:
     """A pair of texts that comes from no table.
 
@@ -89,6 +100,7 @@ class TaskFormat(NamedTuple):
       read_texts: (cells by column, table) -> the text, and the second one or None; raises BadCell.
       label_columns: (table) -> the columns of the label; none where a text is its own label.
       plain: what stands for a row without a table -> the text, and the second one or None; raises BadCell.
+      sample: an example of what `plain` reads.
       placeholder: (text, label names) -> any valid label, with which a row without a label is encoded for prediction.
       names: a label -> the label names in it; all of them must occur in training.
       comparable: a label -> what is equal where two rows say the same.
@@ -96,6 +108,7 @@ class TaskFormat(NamedTuple):
       gathered: (frames of a table, source) -> its rows, which may be parts of one row there.
       indexed: encoded labels are places in the vocabulary, or have one column for each name of it.
       optional: columns that are read where a table has them.
+      grouped: an example is several texts, which the network reads one by one.
       classes: each row has one class: splits are stratified, and classes can be weighed and oversampled.
       positions: labels point at words or characters of the text, so no preprocessing may change it.
       evaluated_by_texts: evaluation compares texts, so they must be kept in memory.
@@ -110,6 +123,7 @@ class TaskFormat(NamedTuple):
     read_texts: Callable[[Mapping[str, Any], Table], tuple[Text, Text | None]] = read_texts
     label_columns: Callable[[Table], tuple[str, ...]] = lambda table: (table.label,)
     plain: Callable[[Any], tuple[Text, Text | None]] = plain_texts
+    sample: Any = "a"
     placeholder: Callable[[Text, tuple[str, ...]], Any] = lambda text, names: None
     names: Callable[[Any], Iterable[str]] = lambda label: ()
     comparable: Callable[[Any], Any] = lambda label: label
@@ -117,6 +131,7 @@ class TaskFormat(NamedTuple):
     gathered: Callable[[Iterable[pd.DataFrame], str], Iterator[pd.DataFrame]] = lambda frames, source: iter(frames)
     indexed: bool = False
     optional: tuple[str, ...] = ()
+    grouped: bool = False
     classes: bool = False
     positions: bool = False
     evaluated_by_texts: bool = False

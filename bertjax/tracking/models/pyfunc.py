@@ -12,7 +12,7 @@ from typing import Any
 from bertjax.config import read_config_json
 from bertjax.model_folder import stored_preprocessing, stored_reading, stored_task
 from bertjax.storage.plain_path import is_plain
-from bertjax.tasks import find_task
+from bertjax.tasks import find_postprocess, find_readout, find_task
 
 # Pinned to the versions that made the model.
 _REQUIREMENTS = ("bertjax", "dm-haiku", "jax", "jaxlib", "mlflow", "numpy", "pandas", "safetensors", "transformers")
@@ -41,9 +41,10 @@ def _save(model_dir: Path, target: Path) -> bool:
     from mlflow.types.schema import AnyType, Array, Map
 
     stored = read_config_json(model_dir)
-    postprocess = find_task(stored_task(stored)).postprocess
-    if postprocess is None:
+    task = stored_task(stored)
+    if find_task(task).postprocess is None:
         return False
+    outputs, sample = find_postprocess(task).columns, find_readout(task).format.sample
     preprocessing, candidates = stored_preprocessing(stored), stored_reading(stored).get("data.candidates", ())
     columns = dict.fromkeys([*preprocessing.text, *preprocessing.text_pair, *candidates, "text", "text_pair"])
     types: dict[str, Any] = {
@@ -53,7 +54,7 @@ def _save(model_dir: Path, target: Path) -> bool:
         "numbers": Map(DataType.double),
         "records": AnyType(),
     }
-    text, *pair = [postprocess.sample] if isinstance(postprocess.sample, str) else postprocess.sample
+    text, *pair = [sample] if isinstance(sample, str) else sample
     if preprocessing.text_pair and not pair:
         pair = [text]
     example = {"text": [text], **({"text_pair": [_cell(pair[0])]} if pair else {})}
@@ -63,7 +64,7 @@ def _save(model_dir: Path, target: Path) -> bool:
         artifacts={"model": _artifact(model_dir)},
         signature=ModelSignature(
             inputs=Schema([ColSpec("string", column, required=False) for column in columns]),
-            outputs=Schema([ColSpec(types[kind], name) for name, kind in postprocess.columns.items()]),
+            outputs=Schema([ColSpec(types[kind], name) for name, kind in outputs.items()]),
         ),
         input_example=pd.DataFrame(example),
         pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
