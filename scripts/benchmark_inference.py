@@ -88,7 +88,7 @@ def sorted_loop(
         for indices in sorted_batches(lengths, batch_size):
             part = {name: [encoded[name][i] for i in indices] for name in encoded}
             found[indices] = run(dict(tokenizer.pad(part, return_tensors="np"))).argmax(axis=-1)
-        return [labels[i] for i in found]
+        return [labels[int(i)] for i in found]
 
     return answer
 
@@ -139,7 +139,7 @@ def pipeline_answer(folder: str, tokenizer: Any, batch_size: int) -> Answer:
 
     def answer(texts: Sequence[str]) -> list[str]:
         order = np.argsort([-len(text) for text in texts], kind="stable")
-        answers = classify([texts[i] for i in order], truncation=True, max_length=LONGEST)
+        answers = classify([texts[int(i)] for i in order], truncation=True, max_length=LONGEST)
         found: list[str] = [""] * len(texts)
         for i, one in zip(order, answers, strict=True):
             found[i] = one["label"]
