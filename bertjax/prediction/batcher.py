@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bertjax.data.batching.collate import PackedBatch, collate
-from bertjax.data.batching.packing import Layout, Row, pack
+from bertjax.data.batching.packing import Layout, Row, pack, pack_by_length
 from bertjax.data.encode.examples import Examples
 
 Batcher = Callable[[Examples, int], Iterator[PackedBatch]]
@@ -20,6 +20,7 @@ _TOKENS = 4096  # of a full batch
 _CHUNK = 2048  # examples packed together
 _ROW_LENGTHS = (32, 64, 128, 256, 512)  # of `bucketed_batches`; longer ones are multiples of the last
 _FEW_ROWS = (1, 8)  # of its batches that are not full
+_FEW_EXAMPLES = 8  # of a row of a full batch
 
 
 def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
@@ -39,20 +40,20 @@ def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBa
 
 def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
     """Batches in shapes that do not depend on the set: those of `bucket_layouts`."""
+    texts = examples.kind.texts
     for indices in _chunks(examples):
-        row_length = _row_lengths(int(examples.lengths[indices].max()))[-1]
-        layouts = _layouts(row_length, num_devices, examples.kind.texts)
-        rows = _packed(examples, indices, row_length)
-        for start in range(0, len(rows), layouts[-1].rows):
-            part = rows[start : start + layouts[-1].rows]
-            yield collate(examples, indices, part, next(layout for layout in layouts if layout.rows >= len(part)))
+        lengths = examples.lengths[indices].tolist()
+        for row_length, rows in pack_by_length(lengths, _row_lengths(max(lengths))):
+            for part, layout in _shaped(rows, _layouts(row_length, num_devices, texts), texts):
+                yield collate(examples, indices, part, layout)
 
 
 def bucket_layouts(longest: int, num_devices: int, texts: int = 1) -> list[Layout]:
     """Every shape that `bucketed_batches` makes of examples up to a length.
 
-    A row is the shortest of few lengths that holds the longest example; for each length there are a few numbers of
-    rows, the largest for a full batch.
+    Rows have few lengths, so that attention sees no more than it must. For each length there are few numbers of rows,
+    the largest for a full batch; its rows hold few examples, so that a last layer that is computed for these alone
+    costs little.
 
     Args:
       longest: tokens of an example.
@@ -70,11 +71,24 @@ def _row_lengths(longest: int) -> list[int]:
 
 
 def _layouts(row_length: int, num_devices: int, texts: int) -> list[Layout]:
-    """The shapes with rows of one length, ascending."""
+    """The shapes with rows of one length, ascending by their number."""
     # [CLS] and [SEP] are the shortest text, so this many slots always do.
     slots = max(row_length // (2 * texts), 1) * texts
-    sizes = (*_FEW_ROWS, max(_TOKENS // row_length, *_FEW_ROWS))
-    return [Layout(rows, row_length, slots) for rows in sorted({_round_up(size, num_devices) for size in sizes})]
+    few = [Layout(_round_up(rows, num_devices), row_length, slots) for rows in _FEW_ROWS]
+    full = _round_up(max(_TOKENS // row_length, *_FEW_ROWS), num_devices)
+    return [*few, Layout(full, row_length, min(slots, _FEW_EXAMPLES * texts))]
+
+
+def _shaped(rows: list[Row], layouts: list[Layout], texts: int) -> Iterator[tuple[list[Row], Layout]]:
+    """Rows in batches, each with its shape: the largest of which they fill three quarters, or the smallest."""
+    most = layouts[-1].slots // texts
+    roomy, crowded = ([row for row in rows if (len(row) > most) == is_crowded] for is_crowded in (False, True))
+    for left, shapes in ((roomy, layouts), (crowded, layouts[:-1])):
+        start = 0
+        while (count := len(left) - start) > 0:
+            layout = next((layout for layout in reversed(shapes) if 4 * count >= 3 * layout.rows), shapes[0])
+            yield left[start : start + layout.rows], layout
+            start += layout.rows
 
 
 def _chunks(examples: Examples) -> list[np.ndarray]:

@@ -6,8 +6,10 @@ is always within one batch: which examples share an update is never changed, so 
 same maths. 32 questions of TREC go into the least possible rows so; first-fit needs one more for half of the batches.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, islice, pairwise
+from operator import neg
 from typing import NamedTuple
 
 import jax
@@ -44,38 +46,65 @@ def pack(lengths: Sequence[int], row_length: int) -> list[Row]:
     >>> pack([3, 8, 5, 2, 2], row_length=8)
     [[1], [2, 0], [3, 4]]
     """
-    left = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    rows: list[Row] = []
-    while left:
-        longest = left.pop(0)
-        chosen = _fullest([lengths[i] for i in left], row_length - lengths[longest])
-        rows.append([longest, *(left[place] for place in chosen)])
-        for place in reversed(chosen):
-            del left[place]
+    ((_, rows),) = pack_by_length(lengths, [row_length])
     return rows
+
+
+def pack_by_length(lengths: Sequence[int], row_lengths: Sequence[int]) -> list[tuple[int, list[Row]]]:
+    """`pack` into rows of several lengths: each row is the shortest that holds the longest example left.
+
+    Args:
+      lengths: tokens of each example, none above the longest row.
+      row_lengths: ascending.
+
+    Returns:
+      (row length, its rows) for each length, the longest first.
+
+    >>> pack_by_length([3, 8, 5, 2, 2], [4, 8])
+    [(8, [[1], [2, 0]]), (4, [[3, 4]])]
+    """
+    left = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    left_lengths = [lengths[i] for i in left]
+    packed = []
+    for row_length, shorter in pairwise([*reversed(row_lengths), -1]):
+        rows: list[Row] = []
+        while left and left_lengths[0] > shorter:
+            longest, room = left.pop(0), row_length - left_lengths.pop(0)
+            chosen = _fullest(left_lengths, room)
+            rows.append([longest, *(left[place] for place in chosen)])
+            for place in reversed(chosen):
+                del left[place], left_lengths[place]
+        packed.append((row_length, rows))
+    return packed
 
 
 def _fullest(lengths: Sequence[int], room: int) -> list[int]:
     """Places of the lengths that add up to the most that still fits: subset sum by dynamic programming.
 
-    Bit t of `reached[i]` says whether some of the first i lengths add up to t, so one shift of an integer adds a length
-    to every sum at once.
+    Bit t of `reached[i]` says whether some of the first i lengths that fit add up to t, so one shift of an integer adds
+    a length to every sum at once.
+
+    Args:
+      lengths: descending.
+      room: tokens to fill.
     """
+    first = bisect_left(lengths, -room, key=neg)
     fits = (1 << room + 1) - 1
-    reached = [1]
-    for length in lengths:
-        reached.append(reached[-1] | reached[-1] << length & fits)
-        if reached[-1] >> room:
+    reached, sums = [1], 1
+    for length in islice(lengths, first, None):
+        sums |= sums << length & fits
+        reached.append(sums)
+        if sums >> room:
             break
     chosen: list[int] = []
-    place, total = len(reached) - 1, reached[-1].bit_length() - 1
+    place, total = len(reached) - 1, sums.bit_length() - 1
     while total:
         # The sum came to be with the last length without which it is not reached.
         while reached[place - 1] >> total & 1:
             place -= 1
         place -= 1
-        chosen.append(place)
-        total -= lengths[place]
+        chosen.append(first + place)
+        total -= lengths[first + place]
     return chosen[::-1]
 
 
