@@ -154,10 +154,12 @@ function wordList(words, labels) {
 }
 
 function entityTable(entities) {
+  const kinds = ["words", "words", "place", "number"];
   const heads = ["Entity", "Label", "Characters", "Probability"].map((name, i) =>
-    element("th", { scope: "col", className: i < 2 ? "words" : "" }, name));
+    element("th", { scope: "col", className: kinds[i] }, name));
   const rows = entities.map(({ text, label, start, end, probability }) => element("tr", {}, element("td", {}, text),
-    element("td", { className: "words" }, label), element("td", {}, `${start}–${end}`), number("td", probability, percent)));
+    element("td", { className: "words" }, label), element("td", { className: "place" }, `${start}–${end}`),
+    number("td", probability, percent)));
   return element("div", { className: "scroll" },
     element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
 }

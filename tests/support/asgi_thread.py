@@ -12,10 +12,10 @@ from tests.support.processes import free_port
 
 
 @contextmanager
-def running(app: Any, lifespan: str = "on") -> Iterator[str]:
+def running(app: Any) -> Iterator[str]:
     """Serves an application, and gives its address when it has started."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan=lifespan))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

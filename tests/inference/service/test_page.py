@@ -1,9 +1,7 @@
 """The page for people, in a real browser where there is one: it shows what the API answers, and runs nothing of it."""
 
 import asyncio
-import json
 import re
-import urllib.request
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +12,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from selenium.webdriver.common.keys import Keys
 
 from bertjax.data.table import Table
-from bertjax.inference.service.app import build_app
-from bertjax.inference.service.limits import ServiceSettings
 from bertjax.inference.service.page import render
 from bertjax.tasks import find_task
-from bertjax.training.run.training_session import FineTuneResult
 from tests.support.asgi_thread import running
 from tests.support.browser import FOUND, Browser, chromium
+from tests.support.servers import Server
 
 in_browser = [
     pytest.mark.browser,
@@ -29,7 +25,7 @@ in_browser = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 PHONE, SCREEN = 360, 1280
-DASH, MINUS = "\u2013", "\u2212"
+MINUS = "\u2212"
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>&amp;"
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 8
 
@@ -84,7 +80,7 @@ KINDS: dict[str, tuple[Any, list[str], dict[str, Any], list[str], list[str]]] = 
             "labels": ["O", "O", "B-PER", "I-PER", "O", "O", "O", "B-LOC"],
             "entities": [PLACE, {"text": "London", "label": "LOC", "start": 21, "end": 27, "probability": 0.5}],
         },
-        ["🎉: Ada 🎉 PER wrote it in London LOC", f"Ada 🎉\tPER\t3{DASH}8\t> 99.9%", f"London\tLOC\t21{DASH}27\t50.0%"],
+        ["🎉: Ada 🎉 PER wrote it in London LOC", "Ada 🎉\tPER\t> 99.9%", "London\tLOC\t50.0%"],
         ["Ada 🎉 PER", "London LOC"],
     ),
     "words": (
@@ -206,14 +202,8 @@ def app() -> FastAPI:
 
 
 @pytest.fixture(scope="module")
-def server(app: FastAPI) -> Iterator[str]:
+def canned_server(app: FastAPI) -> Iterator[str]:
     with running(app) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def real_server(finished_run: FineTuneResult) -> Iterator[str]:
-    with running(build_app({"default": str(finished_run.model_dir)}, ServiceSettings())) as address:
         yield address
 
 
@@ -245,14 +235,11 @@ class TestRealModel:
 
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
     @pytest.mark.parametrize("width", [PHONE, SCREEN])
-    def test_bars_have_the_numbers_of_the_api(self, browser: Browser, real_server: str, width: int, dark: bool) -> None:
+    def test_bars_have_the_numbers_of_the_api(self, browser: Browser, server: Server, width: int, dark: bool) -> None:
         row = {"title": "a very film", "body": "good and great ."}
-        body = json.dumps({"rows": [row], "probabilities": True}).encode()
-        request = urllib.request.Request(f"{real_server}/predict", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request) as reply:
-            (prediction,) = json.load(reply)["predictions"]
+        (prediction,) = server.post("/predict", {"rows": [row], "probabilities": True}).json["predictions"]
 
-        browser.open(real_server, width, dark=dark)
+        browser.open(f"http://127.0.0.1:{server.port}/", width, dark=dark)
         assert [label.text for label in browser.all("label")][:2] == ["title", "body"]
         for box, cell in zip(browser.all("textarea"), row.values(), strict=True):
             box.send_keys(cell)
@@ -275,22 +262,22 @@ class TestRealModel:
         assert (sum(map(int, ground[:3])) < 3 * 128) == dark
         check_layout(browser, width)
 
-    def test_it_asks_nobody_but_its_server(self, browser: Browser, real_server: str) -> None:
-        browser.open(real_server)
+    def test_it_asks_nobody_but_its_server(self, browser: Browser, server: Server) -> None:
+        browser.open(f"http://127.0.0.1:{server.port}/")
         ask(browser, "a film", "dull")
         asked = browser.value("performance.getEntriesByType('resource').map((entry) => entry.name)")
-        assert asked == [f"{real_server}/predict"]
+        assert asked == [f"http://127.0.0.1:{server.port}/predict"]
 
 
 class TestKinds:
     pytestmark = in_browser
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_what_people_see(self, browser: Browser, server: str, kind: str) -> None:
+    def test_what_people_see(self, browser: Browser, canned_server: str, kind: str) -> None:
         model, texts, _, seen, marked = KINDS[kind]
         if kind != "vector" and find_task(model.predictor.model.task).postprocess is None:
             pytest.skip("the task answers nothing")
-        browser.open(f"{server}/{kind}/", PHONE, dark=True)
+        browser.open(f"{canned_server}/{kind}/", PHONE, dark=True)
         if kind == "number":
             browser.all("#key")[0].send_keys("sesame")
         text = ask(browser, *texts)
@@ -311,15 +298,15 @@ class TestKinds:
         ],
     )
     def test_what_the_server_gets(
-        self, browser: Browser, server: str, app: FastAPI, kind: str, body: dict[str, Any]
+        self, browser: Browser, canned_server: str, app: FastAPI, kind: str, body: dict[str, Any]
     ) -> None:
-        browser.open(f"{server}/{kind}/")
+        browser.open(f"{canned_server}/{kind}/")
         ask(browser, *KINDS[kind][1])
         asked = app.state.asked[kind]
         assert {key: asked.get(key) for key in body} == body
 
-    def test_a_threshold(self, browser: Browser, server: str, app: FastAPI) -> None:
-        browser.open(f"{server}/below/", PHONE)
+    def test_a_threshold(self, browser: Browser, canned_server: str, app: FastAPI) -> None:
+        browser.open(f"{canned_server}/below/", PHONE)
         browser.all("summary")[0].click()
         browser.all("#threshold")[0].send_keys("0,9")
         ask(browser, "a text")
@@ -327,8 +314,8 @@ class TestKinds:
         browser.all("#threshold")[0].send_keys("x")
         assert "The threshold is no number." in ask(browser, "a text")
 
-    def test_every_field_has_a_name_and_takes_the_keyboard(self, browser: Browser, server: str) -> None:
-        browser.open(f"{server}/number/")
+    def test_every_field_has_a_name_and_takes_the_keyboard(self, browser: Browser, canned_server: str) -> None:
+        browser.open(f"{canned_server}/number/")
         fields = browser.all("textarea, input:not(#threshold), button")
         assert [field.accessible_name for field in fields] == ["text", "API key", "Predict"]
         browser.driver.execute_script("document.body.focus()")
@@ -340,8 +327,8 @@ class TestKinds:
 class TestProblems:
     pytestmark = in_browser
 
-    def test_markup_is_shown_and_never_run(self, browser: Browser, server: str) -> None:
-        browser.open(f"{server}/words/")
+    def test_markup_is_shown_and_never_run(self, browser: Browser, canned_server: str) -> None:
+        browser.open(f"{canned_server}/words/")
         KINDS["words"][2]["words"][1], KINDS["words"][2]["labels"][1] = MARKUP, MARKUP
         assert f"{MARKUP}\n{MARKUP}" in ask(browser, MARKUP)
         assert browser.all("img, .drawn script") == []
@@ -349,23 +336,23 @@ class TestProblems:
         check_layout(browser, SCREEN)
 
     @pytest.mark.parametrize("problem", PROBLEMS)
-    def test_errors_are_said_in_words(self, browser: Browser, server: str, problem: str) -> None:
-        browser.open(f"{server}/below/", PHONE)
+    def test_errors_are_said_in_words(self, browser: Browser, canned_server: str, problem: str) -> None:
+        browser.open(f"{canned_server}/below/", PHONE)
         assert PROBLEMS[problem][1] in ask(browser, problem)
         assert browser.all("[role=alert]")
         assert browser.value("document.documentElement.scrollWidth") <= PHONE
         assert "other" in ask(browser, "a text")  # and the next one is answered
         browser.complaints()  # a browser tells of each status from 400 on
 
-    def test_a_wrong_key(self, browser: Browser, server: str) -> None:
-        browser.open(f"{server}/number/")
+    def test_a_wrong_key(self, browser: Browser, canned_server: str) -> None:
+        browser.open(f"{canned_server}/number/")
         assert "the API key is missing or wrong" in ask(browser, "a")
         browser.all("#key")[0].send_keys("sesame")
         assert "4\nstars" in ask(browser, "a")
         browser.complaints()
 
-    def test_the_newer_question_counts(self, browser: Browser, server: str) -> None:
-        browser.open(f"{server}/below/")
+    def test_the_newer_question_counts(self, browser: Browser, canned_server: str) -> None:
+        browser.open(f"{canned_server}/below/")
         (box,), (button, *_) = browser.all("textarea"), browser.all("button")
         box.send_keys("slow")
         button.click()
