@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.inference.evaluate_table import evaluate as evaluate_table
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
@@ -123,3 +124,17 @@ def test_a_model_that_gives_no_single_label(evaluate, tiny_model, tmp_path, flag
     status, _, said = evaluate(tmp_path / "nowhere.csv", *flags, model=folder)
     complaint = "a threshold with a fallback is for models that give a row one label; this one's task is multi_label"
     assert (status, said) == (2, f"bertjax: {complaint}\n")
+
+
+def test_a_task_whose_labels_have_names_of_its_own(tiny_model, tmp_path):
+    """Next sentences are labelled by numbers in the table, and by words in the answers."""
+    model = make_model(TINY, "next_sentence", ())
+    folder = save_pretrained(tmp_path / "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model))
+    frame = pd.DataFrame({"a": ["the film", "a book"], "b": ["was good .", "and dull ."], "label": [0, 1]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    columns = {"text": ("a",), "text_pair": ("b",), "label": "label"}
+    result = evaluate_table(str(folder), str(tmp_path / "t.csv"), columns, threshold=1.0)
+    assert [answer["label"] for answer in result.predictions()] == ["uncertain"] * 2
+    metrics = result.report.flat("test")
+    assert (metrics["test/fallback/accuracy"], metrics["test/fallback/kept_share"]) == (0, 0)
+    assert metrics["test/accuracy"] == 0.5

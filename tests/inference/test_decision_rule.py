@@ -99,6 +99,13 @@ def test_the_file_runs_once_and_leaves_the_import_path_alone(rule_file, tmp_path
     assert load_rule(path)([PREDICTION], [BODY])[0]["label"] == BODY.upper()
 
 
+def test_a_folder_that_is_on_the_import_path_stays_there(rule_file, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.path)
+    load_rule(rule_file(SOURCE))
+    assert sys.path == before
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
