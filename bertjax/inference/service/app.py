@@ -48,7 +48,6 @@ def build_app(
     settings: ServiceSettings,
     rule: Rule | None = None,
     execution: Execution | None = None,
-    page_router: APIRouter | None = None,
 ) -> FastAPI:
     """The application of a service that becomes ready when the application starts.
 
@@ -57,7 +56,6 @@ def build_app(
       settings: limits.
       rule: has the last word on predictions.
       execution: how to run the networks.
-      page_router: further routes, such as a page for people.
     """
     service = Service(models, settings, rule, execution)
 
@@ -67,15 +65,14 @@ def build_app(
         yield
         service.close()
 
-    return make_app(service, page_router, lifespan)
+    return make_app(service, lifespan)
 
 
-def make_app(service: Service, page_router: APIRouter | None = None, lifespan: Any = None) -> FastAPI:
+def make_app(service: Service, lifespan: Any = None) -> FastAPI:
     """The application of a service, which the caller starts and closes unless `lifespan` does.
 
     Args:
       service: answers.
-      page_router: further routes, such as a page for people.
       lifespan: of the application, as FastAPI has it.
     """
     app = FastAPI(
@@ -88,8 +85,6 @@ def make_app(service: Service, page_router: APIRouter | None = None, lifespan: A
     )
     app.include_router(_asking_routes(service))
     app.include_router(_telling_routes(service))
-    if page_router is not None:
-        app.include_router(page_router)
     for error, answer in _ANSWERS.items():
         app.add_exception_handler(error, answer)
     app.add_middleware(RequestLimits, settings=service.settings, metrics=service.metrics)

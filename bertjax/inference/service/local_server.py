@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import APIRouter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bertjax.config import Execution
@@ -36,7 +35,6 @@ def serve_local(
     port: int = 8000,
     rule: Rule | None = None,
     execution: Execution | None = None,
-    page_router: APIRouter | None = None,
 ) -> signal.Signals:
     """Serves until SIGTERM or SIGINT, then answers the requests that have come.
 
@@ -46,7 +44,6 @@ def serve_local(
       host, port: where to listen; port 0 takes a free one.
       rule: has the last word on predictions.
       execution: how to run the networks.
-      page_router: further routes, such as a page for people.
 
     Returns:
       The signal.
@@ -56,12 +53,12 @@ def serve_local(
       UserError: the model cannot be used.
     """
     started = time.monotonic()
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         loaded = read_model(next(iter(models.values())), execution)
         service = Service(models, settings, rule, execution)
         server = _Server(
             uvicorn.Config(
-                make_app(service, page_router),
+                make_app(service),
                 http=_Connection,
                 ws="none",
                 lifespan="off",
@@ -175,7 +172,7 @@ class _Connection(HttpToolsProtocol):
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens.
 
     Raises:

@@ -17,6 +17,7 @@ from bertjax.inference.predictor import Predictor, Prepared
 from bertjax.inference.service.request_batcher import BatchFacts, BatchLimits, RequestBatcher
 from bertjax.pretrained.files import resolve_model
 from bertjax.settings import require_known
+from bertjax.tasks import find_task
 from bertjax.tracking.event_log import FILE, EventLog
 from bertjax.training.run.run_folder import MODEL, read_metrics
 
@@ -35,6 +36,7 @@ class ServedModel(NamedTuple):
       run_id: the tracker's id of the run that trained it, where known.
       metrics: that its run reached; none where its folder stands alone.
       loaded: how it reads rows.
+      gives_vectors: whether programs for its vectors are compiled.
       predictor: answers.
       batcher: joins requests; prepared texts -> their scores or vectors.
     """
@@ -44,6 +46,7 @@ class ServedModel(NamedTuple):
     run_id: str | None
     metrics: Mapping[str, float]
     loaded: LoadedModel
+    gives_vectors: bool
     predictor: Predictor
     batcher: RequestBatcher[Prepared, np.ndarray]
 
@@ -62,6 +65,7 @@ class ModelSlot:
         limits: BatchLimits,
         observe: Callable[[BatchFacts], None],
         check: Callable[[Predictor], None] = lambda predictor: None,
+        embed: bool = False,
         execution: Execution | None = None,
     ):
         """Loads nothing yet.
@@ -71,11 +75,13 @@ class ModelSlot:
           limits: how requests are joined.
           observe: is told of each batch.
           check: raises a UserError where a model is not fit for the service.
+          embed: whether models that are not made for vectors give them too.
           execution: how to run the networks.
         """
         self.addresses = dict(addresses)
         self.current: ServedModel | None = None
-        self._limits, self._observe, self._check, self._execution = limits, observe, check, execution
+        self._limits, self._observe, self._check = limits, observe, check
+        self._embed, self._execution = embed, execution
         self._number = 0
         self._is_closed = False
         self._putting = asyncio.Lock()
@@ -109,24 +115,27 @@ class ModelSlot:
         loaded = loaded or read_model(address, self._execution)
         predictor = Predictor(loaded)
         self._check(predictor)
-        self._warm_up(predictor, loaded.max_length)
+        task = find_task(loaded.model.task)
+        gives_vectors = predictor.has_vectors and (self._embed or task.unit_vectors or task.postprocess is None)
+        self._warm_up(predictor, gives_vectors)
         self._number += 1
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"compute-{self._number}")
         batcher = RequestBatcher(predictor.compute, _tokens_of, thread, self._limits, self._observe)
         run_id, metrics = _run_of(resolve_model(address))
         logger.info("model %s (%s) is ready after %.1f s", name, address, time.monotonic() - started)
-        return ServedModel(name, self._number, run_id, metrics, loaded, predictor, batcher)
+        return ServedModel(name, self._number, run_id, metrics, loaded, gives_vectors, predictor, batcher)
 
-    def _warm_up(self, predictor: Predictor, max_length: int) -> None:
+    def _warm_up(self, predictor: Predictor, vectors: bool) -> None:
         """Compiles every shape that requests can have, a few lengths at a time.
 
         Raises:
           Stopped: the service was closed.
         """
-        for first in range(1, max_length + 1, _WARMED):
+        beyond = predictor.max_length + 1
+        for first in range(1, beyond, _WARMED):
             if self._is_closed:
                 raise Stopped("the service ended before its model was warm")
-            warm_up(predictor, range(first, min(first + _WARMED, max_length + 1)))
+            predictor.warm_up(range(first, min(first + _WARMED, beyond)), vectors=vectors)
 
 
 def read_model(address: str, execution: Execution | None = None) -> LoadedModel:
@@ -157,15 +166,6 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
         pieces.append(prepared._replace(examples=examples.at(np.arange(first, end))))
         first = end
     return pieces
-
-
-def warm_up(predictor: Predictor, lengths: range) -> None:
-    """Compiles for texts of some lengths, in tokens."""
-    if hasattr(predictor, "warm_up"):
-        predictor.warm_up(lengths, vectors=True)
-    elif (length := lengths[-1]) in (32, 64, 128, 256, 512) or length % 32:
-        for rows in (1, 8, max(4096 // length, 8)):
-            predictor.logits(["a " * (length - 2)] * rows)
 
 
 def _tokens_of(prepared: Prepared) -> int:

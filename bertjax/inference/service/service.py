@@ -68,7 +68,7 @@ class Service:
         """
         self.settings, self.metrics = settings, ServiceMetrics()
         limits = BatchLimits(settings.batch_wait_ms / 1000, settings.batch_tokens, settings.queue_tokens)
-        self.slot = ModelSlot(addresses, limits, self.metrics.observe_batch, self._check, execution)
+        self.slot = ModelSlot(addresses, limits, self.metrics.observe_batch, self._check, settings.embed, execution)
         self._rule = rule
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="texts")
         self._texts = 0
@@ -127,7 +127,7 @@ class Service:
         """
         check_texts(texts, self.settings)
         options = self._with_defaults(options)
-        check_options(model.predictor, options)
+        model.predictor.check_options(options)
 
         async def answers() -> list[Prediction]:
             prepared = await self._tokenized(model.predictor.prepare, texts)
@@ -148,7 +148,7 @@ class Service:
         """
         check_texts(records, self.settings)
         task = find_task(model.predictor.model.task)
-        if task.evaluator is None or task.postprocess is None or getattr(task.postprocess, "readout", None) is not None:
+        if task.evaluator is None or task.postprocess is None or task.postprocess.readout is not None:
             raise NotServed(f"a server does not evaluate models of task {model.predictor.model.task!r}")
         evaluator = find_evaluator(model.predictor.model.task)
 
@@ -168,18 +168,19 @@ class Service:
           UserError, QueueFull, OutOfTime, ComputeFailed: as `predict`.
         """
         check_texts(texts, self.settings)
-        if not getattr(model.predictor, "has_vectors", False):
-            raise NotServed("the model in service gives no vectors")
+        if not model.gives_vectors:
+            hint = "; the server gives them if it is started with --embed" if model.predictor.has_vectors else ""
+            raise NotServed(f"the model in service gives no vectors{hint}")
 
         async def vectors() -> np.ndarray:
-            prepare: Callable[..., Prepared] = model.predictor.prepare
-            return await self._scores(model, await self._tokenized(prepare, texts, True))
+            return await self._scores(model, await self._tokenized(model.predictor.prepare, texts, True))
 
         return await self._limited(len(texts), vectors())
 
     def _check(self, predictor: Predictor) -> None:
         """Raises a UserError where the service's default options mean nothing for a model."""
-        check_options(predictor, self._with_defaults(AnswerOptions()))
+        if self.settings.threshold is not None:
+            predictor.check_options(AnswerOptions(threshold=self.settings.threshold))
 
     def _with_defaults(self, options: AnswerOptions) -> AnswerOptions:
         threshold = self.settings.threshold if options.threshold is None else options.threshold
@@ -230,12 +231,6 @@ class Service:
     def _count_texts(self, change: int) -> None:
         self._texts += change
         self.metrics.texts.set(self._texts)
-
-
-def check_options(predictor: Predictor, options: AnswerOptions) -> None:
-    """Raises a UserError where options mean nothing for a model."""
-    if hasattr(predictor, "check_options"):
-        predictor.check_options(options)
 
 
 def check_texts(texts: Sequence[Text], settings: ServiceSettings) -> None:
