@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from bertjax.config import Execution
 from bertjax.errors import Stopped, UserError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.predictor import Predictor, Prepared
-from bertjax.inference.service.request_batcher import BatchFacts, BatchLimits, RequestBatcher
+from bertjax.inference.service.request_batcher import BatchLimits, RequestBatcher
+from bertjax.inference.service.service_metrics import ServiceMetrics
 from bertjax.pretrained.files import resolve_model
 from bertjax.settings import require_known
 from bertjax.tasks import find_task
@@ -63,7 +65,7 @@ class ModelSlot:
         self,
         addresses: Mapping[str, str],
         limits: BatchLimits,
-        observe: Callable[[BatchFacts], None],
+        metrics: ServiceMetrics,
         check: Callable[[Predictor], None] = lambda predictor: None,
         embed: bool = False,
         execution: Execution | None = None,
@@ -73,14 +75,14 @@ class ModelSlot:
         Args:
           addresses: names -> folders, hub ids, names of the catalog, or `models:/NAME@ALIAS`.
           limits: how requests are joined.
-          observe: is told of each batch.
+          metrics: are told of each batch.
           check: raises a UserError where a model is not fit for the service.
           embed: whether models that are not made for vectors give them too.
           execution: how to run the networks.
         """
         self.addresses = dict(addresses)
         self.current: ServedModel | None = None
-        self._limits, self._observe, self._check = limits, observe, check
+        self._limits, self._metrics, self._check = limits, metrics, check
         self._embed, self._execution = embed, execution
         self._number = 0
         self._is_closed = False
@@ -120,7 +122,8 @@ class ModelSlot:
         self._warm_up(predictor, gives_vectors)
         self._number += 1
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"compute-{self._number}")
-        batcher = RequestBatcher(predictor.compute, _tokens_of, thread, self._limits, self._observe)
+        compute = partial(_compute, predictor, self._metrics.observe_padded)
+        batcher = RequestBatcher(compute, _tokens_of, thread, self._limits, self._metrics.observe_batch)
         run_id, metrics = _run_of(resolve_model(address))
         logger.info("model %s (%s) is ready after %.1f s", name, address, time.monotonic() - started)
         return ServedModel(name, self._number, run_id, metrics, loaded, gives_vectors, predictor, batcher)
@@ -166,6 +169,14 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
         pieces.append(prepared._replace(examples=examples.at(np.arange(first, end))))
         first = end
     return pieces
+
+
+def _compute(predictor: Predictor, observe: Callable[[int], None], parts: list[Prepared]) -> list[np.ndarray]:
+    """`Predictor.compute`, with the tokens that it computed; nothing else uses the predictor meanwhile."""
+    before = predictor.computed_tokens
+    scores = predictor.compute(parts)
+    observe(predictor.computed_tokens - before)
+    return scores
 
 
 def _tokens_of(prepared: Prepared) -> int:
