@@ -70,6 +70,9 @@ class Arguments:
     threshold: float | None = None
     """The least probability of a label, where a request does not give one; default: none, every label is given."""
 
+    embed: bool = False
+    """Answer POST /embed where the model is not made for vectors too; that is twice as much to compile at the start."""
+
     batch_wait_ms: NotNegative = 2.0
     """Milliseconds that a request waits for others to be computed with."""
 
@@ -117,6 +120,7 @@ def main(arguments: Sequence[str]) -> int:
         max_body_bytes=parsed.max_body_bytes,
         body_seconds=parsed.body_seconds,
         threshold=parsed.threshold,
+        embed=parsed.embed,
         api_key=parsed.api_key or os.environ.get(API_KEY) or None,
         admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
     )

@@ -39,6 +39,7 @@ class ServiceSettings:
       max_body_bytes: of a request.
       body_seconds: in which a body must have come.
       threshold: of predictions, where a request has none.
+      embed: whether a model that is not made for vectors gives them too; that is twice as much to compile at the start.
       api_key: that requests must bring; None: every request is answered.
       admin_token: that requests must bring which change the model; None: nobody can.
     """
@@ -53,6 +54,7 @@ class ServiceSettings:
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
     threshold: float | None = None
+    embed: bool = False
     api_key: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +15,11 @@ from bertjax.config import Execution
 from bertjax.errors import Stopped, UserError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.predictor import Predictor, Prepared
-from bertjax.inference.service.request_batcher import BatchFacts, BatchLimits, RequestBatcher
+from bertjax.inference.service.request_batcher import BatchLimits, RequestBatcher
+from bertjax.inference.service.service_metrics import ServiceMetrics
 from bertjax.pretrained.files import resolve_model
 from bertjax.settings import require_known
+from bertjax.tasks import find_task
 from bertjax.tracking.event_log import FILE, EventLog
 from bertjax.training.run.run_folder import MODEL, read_metrics
 
@@ -35,6 +38,7 @@ class ServedModel(NamedTuple):
       run_id: the tracker's id of the run that trained it, where known.
       metrics: that its run reached; none where its folder stands alone.
       loaded: how it reads rows.
+      gives_vectors: whether programs for its vectors are compiled.
       predictor: answers.
       batcher: joins requests; prepared texts -> their scores or vectors.
     """
@@ -44,6 +48,7 @@ class ServedModel(NamedTuple):
     run_id: str | None
     metrics: Mapping[str, float]
     loaded: LoadedModel
+    gives_vectors: bool
     predictor: Predictor
     batcher: RequestBatcher[Prepared, np.ndarray]
 
@@ -60,8 +65,9 @@ class ModelSlot:
         self,
         addresses: Mapping[str, str],
         limits: BatchLimits,
-        observe: Callable[[BatchFacts], None],
+        metrics: ServiceMetrics,
         check: Callable[[Predictor], None] = lambda predictor: None,
+        embed: bool = False,
         execution: Execution | None = None,
     ):
         """Loads nothing yet.
@@ -69,13 +75,15 @@ class ModelSlot:
         Args:
           addresses: names -> folders, hub ids, names of the catalog, or `models:/NAME@ALIAS`.
           limits: how requests are joined.
-          observe: is told of each batch.
+          metrics: are told of each batch.
           check: raises a UserError where a model is not fit for the service.
+          embed: whether models that are not made for vectors give them too.
           execution: how to run the networks.
         """
         self.addresses = dict(addresses)
         self.current: ServedModel | None = None
-        self._limits, self._observe, self._check, self._execution = limits, observe, check, execution
+        self._limits, self._metrics, self._check = limits, metrics, check
+        self._embed, self._execution = embed, execution
         self._number = 0
         self._is_closed = False
         self._putting = asyncio.Lock()
@@ -109,24 +117,28 @@ class ModelSlot:
         loaded = loaded or read_model(address, self._execution)
         predictor = Predictor(loaded)
         self._check(predictor)
-        self._warm_up(predictor, loaded.max_length)
+        task = find_task(loaded.model.task)
+        gives_vectors = predictor.has_vectors and (self._embed or task.unit_vectors or task.postprocess is None)
+        self._warm_up(predictor, gives_vectors)
         self._number += 1
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"compute-{self._number}")
-        batcher = RequestBatcher(predictor.compute, _tokens_of, thread, self._limits, self._observe)
+        compute = partial(_compute, predictor, self._metrics.observe_padded)
+        batcher = RequestBatcher(compute, _tokens_of, thread, self._limits, self._metrics.observe_batch)
         run_id, metrics = _run_of(resolve_model(address))
         logger.info("model %s (%s) is ready after %.1f s", name, address, time.monotonic() - started)
-        return ServedModel(name, self._number, run_id, metrics, loaded, predictor, batcher)
+        return ServedModel(name, self._number, run_id, metrics, loaded, gives_vectors, predictor, batcher)
 
-    def _warm_up(self, predictor: Predictor, max_length: int) -> None:
+    def _warm_up(self, predictor: Predictor, vectors: bool) -> None:
         """Compiles every shape that requests can have, a few lengths at a time.
 
         Raises:
           Stopped: the service was closed.
         """
-        for first in range(1, max_length + 1, _WARMED):
+        beyond = predictor.max_length + 1
+        for first in range(1, beyond, _WARMED):
             if self._is_closed:
                 raise Stopped("the service ended before its model was warm")
-            predictor.warm_up(range(first, min(first + _WARMED, max_length + 1)), vectors=True)
+            predictor.warm_up(range(first, min(first + _WARMED, beyond)), vectors=vectors)
 
 
 def read_model(address: str, execution: Execution | None = None) -> LoadedModel:
@@ -157,6 +169,14 @@ def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:
         pieces.append(prepared._replace(examples=examples.at(np.arange(first, end))))
         first = end
     return pieces
+
+
+def _compute(predictor: Predictor, observe: Callable[[int], None], parts: list[Prepared]) -> list[np.ndarray]:
+    """`Predictor.compute`, with the tokens that it computed; nothing else uses the predictor meanwhile."""
+    before = predictor.computed_tokens
+    scores = predictor.compute(parts)
+    observe(predictor.computed_tokens - before)
+    return scores
 
 
 def _tokens_of(prepared: Prepared) -> int:

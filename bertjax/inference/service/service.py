@@ -68,7 +68,7 @@ class Service:
         """
         self.settings, self.metrics = settings, ServiceMetrics()
         limits = BatchLimits(settings.batch_wait_ms / 1000, settings.batch_tokens, settings.queue_tokens)
-        self.slot = ModelSlot(addresses, limits, self.metrics.observe_batch, self._check, execution)
+        self.slot = ModelSlot(addresses, limits, self.metrics, self._check, settings.embed, execution)
         self._rule = rule
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="texts")
         self._texts = 0
@@ -168,8 +168,9 @@ class Service:
           UserError, QueueFull, OutOfTime, ComputeFailed: as `predict`.
         """
         check_texts(texts, self.settings)
-        if not model.predictor.has_vectors:
-            raise NotServed("the model in service gives no vectors")
+        if not model.gives_vectors:
+            hint = "; the server gives them if it is started with --embed" if model.predictor.has_vectors else ""
+            raise NotServed(f"the model in service gives no vectors{hint}")
 
         async def vectors() -> np.ndarray:
             return await self._scores(model, await self._tokenized(model.predictor.prepare, texts, True))
@@ -178,7 +179,8 @@ class Service:
 
     def _check(self, predictor: Predictor) -> None:
         """Raises a UserError where the service's default options mean nothing for a model."""
-        predictor.check_options(self._with_defaults(AnswerOptions()))
+        if self.settings.threshold is not None:
+            predictor.check_options(AnswerOptions(threshold=self.settings.threshold))
 
     def _with_defaults(self, options: AnswerOptions) -> AnswerOptions:
         threshold = self.settings.threshold if options.threshold is None else options.threshold

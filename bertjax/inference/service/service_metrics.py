@@ -39,10 +39,11 @@ class ServiceMetrics:
         )
         self.batch_requests = self._histogram("bertjax_batch_requests", "Requests in a batch.", _REQUESTS)
         self.batch_tokens = self._histogram("bertjax_batch_tokens", "Tokens in a batch, without padding.", _TOKENS)
-        self.padding_share = self._gauge("bertjax_padding_share", "Share of padding among all tokens computed so far.")
+        self.padding_share = self._gauge("bertjax_padding_share", "Share of padding in all batches so far.")
         self.compiles = Counter(
             "bertjax_compiles", "Programs that JAX has compiled or read from its cache.", registry=self._registry
         )
+        self._tokens = self._computed_tokens = 0
         jax.monitoring.register_event_duration_secs_listener(self._count_compile)
 
     def observe_batch(self, facts: BatchFacts) -> None:
@@ -50,11 +51,18 @@ class ServiceMetrics:
         self.batch_requests.observe(facts.requests)
         self.batch_tokens.observe(facts.tokens)
         self.computing_seconds.observe(facts.seconds)
+        self._tokens += facts.tokens
         for seconds in facts.waited:
             self.queue_seconds.observe(seconds)
 
+    def observe_padded(self, tokens: int) -> None:
+        """Counts the tokens of a batch, with its padding, before `observe_batch` does without."""
+        self._computed_tokens += tokens
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
+        if self._computed_tokens:
+            self.padding_share.set(max(0.0, 1 - self._tokens / self._computed_tokens))
         return generate_latest(self._registry)
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class FakePredictor:
 
     columns = ()
     max_length = 10
-    has_vectors = False
+    has_vectors = True
     model = FakeModel()
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Client:
         observe = self.service.metrics.observe_batch
         thread = ThreadPoolExecutor(1)
         batcher = RequestBatcher(predictor.compute, lambda part: part.num_tokens, thread, BatchLimits(), observe)
-        self.service.slot.current = ServedModel("default", 1, None, {}, None, predictor, batcher)  # type: ignore[arg-type]
+        self.service.slot.current = ServedModel("default", 1, None, {}, None, False, predictor, batcher)  # type: ignore[arg-type]
 
     async def post(self, path: str, body: Any, leaves: asyncio.Event | None = None) -> Asked | None:
         """The answer; None where the client left before it came."""
@@ -260,7 +260,8 @@ def test_a_rule_that_fails_is_the_servers_fault():
 
 def test_a_model_without_vectors():
     reply = play(lambda client: client.post("/embed", {"text": "a"}))
-    assert (reply.status, reply.json) == (409, {"detail": "the model in service gives no vectors"})
+    hint = "the server gives them if it is started with --embed"
+    assert (reply.status, reply.json["detail"]) == (409, f"the model in service gives no vectors; {hint}")
 
 
 def test_before_the_model_is_ready_and_at_the_end():
