@@ -110,6 +110,11 @@ class Predictor:
         return self._vectors is not None and self._loaded.pooling_known
 
     @property
+    def computed_tokens(self) -> int:
+        """Tokens of all batches so far, with their padding."""
+        return sum(network.computed_tokens for network in (self._answers, self._vectors) if network is not None)
+
+    @property
     def num_compiled(self) -> int:
         """Programs that were compiled, one for each shape of batches."""
         return sum(network.num_compiled for network in (self._answers, self._vectors) if network is not None)
@@ -180,13 +185,11 @@ class Predictor:
             return np.empty((0, len(self.model.labels)), np.float32)
         return self.compute([self._encoded(rows)])[0]
 
-    def warm_up(
-        self, lengths: Iterable[int] | None = None, most_texts: int | None = None, vectors: bool = False
-    ) -> int:
-        """Compiles programs ahead, so that texts of these lengths wait for none.
+    def warm_up(self, longest: int | None = None, most_texts: int | None = None, vectors: bool = False) -> int:
+        """Compiles programs ahead, so that texts up to a length wait for none.
 
         Args:
-          lengths: tokens of the longest text of a call; default: every length up to `max_length`.
+          longest: tokens of the longest text; default: `max_length`.
           most_texts: texts of a call, at most; default: any number.
           vectors: also for `embed`, where the model gives vectors.
 
@@ -196,15 +199,15 @@ class Predictor:
         Raises:
           ConfigError: a length that is not from 1 to `max_length`.
         """
-        longest = self.max_length
-        lengths = range(1, longest + 1) if lengths is None else list(lengths)
-        wrong = next((length for length in lengths if not 1 <= length <= longest), None)
-        if wrong is not None:
-            raise ConfigError(f"a text has from 1 to {longest} tokens; there is no length {wrong} to warm up for")
+        longest = self.max_length if longest is None else longest
+        if not 1 <= longest <= self.max_length:
+            raise ConfigError(
+                f"a text has from 1 to {self.max_length} tokens; there is none of {longest} to warm up for"
+            )
         if self._answers is not None:
-            self._answers.compile(lengths, most_texts)
+            self._answers.compile(longest, most_texts)
         if self._vectors is not None and vectors and self.has_vectors:
-            self._vectors.compile(lengths, most_texts)
+            self._vectors.compile(longest, most_texts)
         return self.num_compiled
 
     def check_options(self, options: AnswerOptions) -> None:

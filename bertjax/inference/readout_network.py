@@ -1,7 +1,8 @@
 """`ReadoutNetwork`: a network under one readout, on all devices, which computes in a few shapes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from threading import Lock
 
 import numpy as np
@@ -71,21 +72,25 @@ class ReadoutNetwork:
         counts = [int(part.offsets[-1]) if of_tokens else part.num_examples for part in parts]
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def compile(self, lengths: Iterable[int], most_texts: int | None) -> None:
-        """Compiles every shape that texts of some lengths have in batches.
+    def compile(self, longest: int, most_texts: int | None) -> None:
+        """Compiles every shape that texts up to a length have in batches.
 
         Args:
-          lengths: tokens of the longest text of a batch.
+          longest: tokens of the longest text.
           most_texts: texts of a batch, at most; None: any number.
         """
         kind = self.encode(self.reader.rows([self.readout.format.sample])).kind
-        for longest in sorted(set(lengths)):
-            layouts = bucket_layouts(longest * kind.texts, self._devices.count, kind.texts)
-            of_length = [layout for layout in layouts if layout.row_length == layouts[-1].row_length]
+        layouts = bucket_layouts(longest * kind.texts, self._devices.count, kind.texts)
+        for _, of_length in groupby(layouts, key=lambda layout: layout.row_length):
             for layout in of_length:
                 self._forward.compile(self._params, layout, kind)
                 if most_texts is not None and layout.rows >= most_texts:
                     break
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens of all batches so far, with their padding."""
+        return self._forward.computed_tokens
 
     @property
     def num_compiled(self) -> int:

@@ -35,6 +35,9 @@ class Forward:
     """The forward pass of a model, without dropout, on all devices; several threads may call it.
 
     It compiles when it meets a new shape, once, whichever threads ask for it.
+
+    Attributes:
+      computed_tokens: of all batches so far, with their padding.
     """
 
     def __init__(self, devices: Devices, model: Model, scores: Scores | None = None):
@@ -51,11 +54,14 @@ class Forward:
         self._forward = _forward(model, scores or find_task(model.task).scores)
         self._programs: dict[tuple[tuple[int, ...], ...], Future[Callable[..., Any]]] = {}
         self._lock = Lock()
+        self.computed_tokens = 0
 
     def __call__(self, params: Params, batch: Batch) -> Any:
         """(placed parameters, batch) -> the scores of all rows, such as logits [B, E, L]."""
         check_batch(self._model.config, batch)  # compiled code cannot
         dealt = self.devices.deal(batch)
+        with self._lock:
+            self.computed_tokens += batch.token_ids.size
         return self.devices.collect(self._program(params, dealt)(params, dealt))
 
     def compile(self, params: Params, layout: Layout, kind: LabelKind) -> None:

@@ -53,11 +53,11 @@ def test_nothing_compiles_after_the_warm_up(finished_run, compilations):
 
 def test_a_warm_up_for_what_is_to_come(finished_run):
     everything, one = Predictor.load(finished_run.model_dir), Predictor.load(finished_run.model_dir)
-    assert one.warm_up([5], most_texts=1) == 1 < everything.warm_up()
+    assert one.warm_up(5, most_texts=1) == 1 < everything.warm_up()
     one(["good"])
     assert one.num_compiled == 1
-    with pytest.raises(ConfigError, match="from 1 to 10 tokens; there is no length 11 to warm up for"):
-        one.warm_up([11])
+    with pytest.raises(ConfigError, match="from 1 to 10 tokens; there is none of 11 to warm up for"):
+        one.warm_up(11)
 
 
 def test_several_threads_have_the_answers_of_one(finished_run):

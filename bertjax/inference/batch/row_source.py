@@ -25,7 +25,7 @@ from bertjax.data.split.labelled_table import check_columns
 from bertjax.data.table import Table
 from bertjax.errors import DataError
 from bertjax.inference.batch.column_types import ColumnTypes
-from bertjax.tasks import find_format
+from bertjax.tasks import find_readout, find_vectors
 
 _FRAME_ROWS = 2**9  # read at a time: each text may have a megabyte
 _CHUNK_BYTES = 2**22  # about; a chunk of longer texts has fewer rows
@@ -104,6 +104,7 @@ class RowSource(NamedTuple):
       source: the files, as the user named them.
       files: one or more.
       task: says what a row is.
+      vectors: whether rows are read for their vectors alone, as texts.
       table: how they are read: text columns, dialect, what a bad row does.
       any_text: whether lines of plain text stand for the text columns.
     """
@@ -113,6 +114,7 @@ class RowSource(NamedTuple):
     task: str
     table: Table
     any_text: bool = True
+    vectors: bool = False
 
     @classmethod
     def of(cls, source: str, task: str, table: Table, any_text: bool = True) -> "RowSource":
@@ -122,6 +124,11 @@ class RowSource(NamedTuple):
           DataError: there are none.
         """
         return cls(source, tuple(files_of(source)), task, table, any_text)
+
+    @property
+    def task_format(self) -> TaskFormat:
+        """How a row is read."""
+        return (find_vectors if self.vectors else find_readout)(self.task).format
 
     def survey(self, types: ColumnTypes | None = None) -> tuple["RowSource", Survey]:
         """Reads all rows once.
@@ -195,7 +202,7 @@ class RowSource(NamedTuple):
 
     def entries(self, frame: pd.DataFrame, origins: list[Origin]) -> Entries:
         """The rows of a frame as a predictor takes them; an absent column has empty cells."""
-        task_format = find_format(self.task)
+        task_format = self.task_format
         columns = list(dict.fromkeys(task_format.text_columns(self.table)))
         cells = [frame[name].tolist() if name in frame.columns else [None] * len(frame) for name in columns]
         entries = Entries([], [], [])
@@ -213,7 +220,7 @@ class RowSource(NamedTuple):
 
     def _settled(self, block: "_Block") -> "RowSource":
         """The source with its text columns named as in a first frame; raises DataError where it lacks one."""
-        task_format = find_format(self.task)
+        task_format = self.task_format
         names = tuple(map(str, block.frame.columns))
         table = task_format.with_usual_columns(self.table, (*names, PLACE))
         if self.any_text and names == (_PLAIN,) and not table.text_pair and not table.candidates:
@@ -227,7 +234,7 @@ class RowSource(NamedTuple):
             broken: list[BadRow] = []
             number = 1
             frames = read_frames(file, reading, broken.append, on_note, _FRAME_ROWS)
-            for frame in find_format(self.task).gathered(frames, file.name):
+            for frame in self.task_format.gathered(frames, file.name):
                 places = frame.pop(PLACE).tolist() if PLACE in frame.columns else None
                 origins = _origins(file.name, number, len(frame)) if places is None else list(map(_origin, places))
                 yield _Block(file.name, frame, origins, tuple(broken))

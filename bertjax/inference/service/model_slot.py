@@ -134,11 +134,10 @@ class ModelSlot:
         Raises:
           Stopped: the service was closed.
         """
-        beyond = predictor.max_length + 1
-        for first in range(1, beyond, _WARMED):
+        for longest in sorted({*range(_WARMED, predictor.max_length, _WARMED), predictor.max_length}):
             if self._is_closed:
                 raise Stopped("the service ended before its model was warm")
-            predictor.warm_up(range(first, min(first + _WARMED, beyond)), vectors=vectors)
+            predictor.warm_up(longest, vectors=vectors)
 
 
 def read_model(address: str, execution: Execution | None = None) -> LoadedModel:
