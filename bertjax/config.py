@@ -28,6 +28,10 @@ _HUGGING_FACE_KEYS = {
 }
 
 
+Pooling = Literal["pooler", "cls", "mean"]
+"""How an example becomes one vector: `[CLS]` through dense and tanh, `[CLS]` as it is, or the mean of its tokens."""
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a network is computed, never what: no choice here changes a result beyond rounding."""

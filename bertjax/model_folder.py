@@ -15,11 +15,10 @@ import jax
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from bertjax.config import BertConfig, Execution, read_config_json
+from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError
-from bertjax.model.heads import Pooling
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain, say
 from bertjax.cli.process.stop_signals import TERMINATED, sigterm_as_ctrl_c
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.data.table import Documents, Table
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, CountFromZero
@@ -40,7 +41,8 @@ class Arguments:
     """
 
     model: str
-    """The model: a folder (such as `model/` of a run), a hub id, or models:/NAME@ALIAS of MLflow's registry."""
+    """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry, or `best`:
+    that of an experiment's best run (--experiment, --metric)."""
 
     data: str
     """The rows: a file (csv, tsv, json lines, json, parquet, xlsx, CoNLL, lines of plain text; compressed or not), a
@@ -63,11 +65,18 @@ class Arguments:
     """Write the entities of each text, with their places in it."""
 
     embeddings: bool = False
-    """Write the vector of each text."""
+    """Write the vector of each text, of length 1."""
+
+    pooling: Pooling | None = None
+    """How a text becomes one vector, for a bare encoder that was saved without saying so; most sentence encoders take
+    the mean."""
 
     threshold: float | None = None
     """Least probability of a label (below it a class is `other`, if that is one, or `uncertain`), or least margin of an
     answer to a question; default: what the model says is written as it is."""
+
+    rule: Path | None = None
+    """Python file with a function decide(prediction, row), whose label is written in the place of the model's."""
 
     prefix: str = ""
     """What the names of the model's columns begin with, where the rows have columns of the same names."""
@@ -123,6 +132,8 @@ class Arguments:
 
     execution: Execution = field(default_factory=Execution)
 
+    best_run: BestRun = field(default_factory=BestRun)
+
     resume: bool = False
     """Go on after the finished parts of an earlier start with the same flags; without one, begin."""
 
@@ -162,6 +173,8 @@ def _check(parsed: Arguments) -> None:
         raise ConfigError("--bad-rows lists the rows that --on-bad-row skip leaves out; give both")
     if parsed.engine == "local" and (parsed.workers or parsed.address):
         raise ConfigError("--workers and --address are of --engine ray; give that, too")
+    if parsed.rule is not None and parsed.threshold is not None:
+        raise ConfigError("--rule decides in the place of --threshold; give one of them")
 
 
 def _job(parsed: Arguments) -> "PredictionJob":
@@ -169,20 +182,29 @@ def _job(parsed: Arguments) -> "PredictionJob":
     from bertjax.inference.batch.predict_files import PredictionJob
     from bertjax.inference.batch.row_answers import Request
     from bertjax.inference.batch.row_source import PartSizes
+    from bertjax.inference.decision_rule import load_rule
     from bertjax.tasks.postprocess import AnswerOptions
 
     columns: dict[str, Any] = {
         setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
     }
-    options = AnswerOptions(parsed.top_k or 0, parsed.threshold)
+    request = Request(
+        AnswerOptions(parsed.top_k or 0, parsed.threshold),
+        parsed.probabilities,
+        parsed.entities,
+        parsed.embeddings,
+        None if parsed.rule is None else load_rule(parsed.rule),
+        parsed.prefix,
+    )
     return PredictionJob(
-        model=parsed.model,
+        model=chosen_model(parsed.model, parsed.best_run),
         data=parsed.data,
         place=OutputPlace.of(parsed.out, parsed.format),
         columns=columns,
-        request=Request(options, parsed.probabilities, parsed.entities, parsed.embeddings, prefix=parsed.prefix),
+        request=request,
         sizes=PartSizes(parsed.rows_per_part, parsed.batch_size),
         max_length=parsed.max_length,
+        pooling=parsed.pooling,
         execution=parsed.execution,
         bad_rows=parsed.bad_rows,
     )

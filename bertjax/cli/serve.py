@@ -4,13 +4,19 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import parse
+from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.stop_signals import Terminated, sigterm_as_ctrl_c
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
+
+if TYPE_CHECKING:
+    from bertjax.inference.service.limits import ServiceSettings
 
 DEFAULT = "default"
 _RAY_FLAGS = ("address", "min_replicas", "max_replicas", "replica_cpus", "replica_gpus", "ha_proxy")
@@ -25,7 +31,8 @@ class Arguments:
     """
 
     model: str
-    """The model: a folder (such as `model/` of a run), a hub id, or models:/NAME@ALIAS of MLflow's registry."""
+    """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry, or `best`:
+    that of an experiment's best run (--experiment, --metric)."""
 
     models: tuple[str, ...] = ()
     """Further models, each NAME=ADDRESS, that POST /model may put in the place of the first, which is `default`."""
@@ -73,6 +80,13 @@ class Arguments:
     embed: bool = False
     """Answer POST /embed where the model is not made for vectors too; that is twice as much to compile at the start."""
 
+    pooling: Pooling | None = None
+    """How a text becomes one vector, for a bare encoder that was saved without saying so; most sentence encoders take
+    the mean."""
+
+    rule: Path | None = None
+    """Python file with a function decide(prediction, row), whose label is answered in the place of the model's."""
+
     batch_wait_ms: NotNegative = 2.0
     """Milliseconds that a request waits for others to be computed with."""
 
@@ -102,14 +116,38 @@ class Arguments:
 
     execution: Execution = field(default_factory=Execution)
 
+    best_run: BestRun = field(default_factory=BestRun)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Serves until a signal ends it."""
     parsed = parse(Arguments, arguments, "bertjax serve")
-    models = {DEFAULT: parsed.model, **_named(parsed.models)}
+    models, on_ray = _models(parsed), {name: getattr(parsed, name) for name in _RAY_FLAGS}
+    if parsed.rule is not None and parsed.threshold is not None:
+        raise ConfigError("--rule decides in the place of --threshold; give one of them")
+    changed = [name for name, value in on_ray.items() if value != getattr(Arguments, name)]
+    if changed and parsed.engine == "local":
+        raise ConfigError(f"--{changed[0].replace('_', '-')} needs --engine ray")
+    from bertjax.inference.decision_rule import load_rule
+
+    rule = None if parsed.rule is None else load_rule(parsed.rule)
+    settings = _settings(parsed)
+    if parsed.engine == "ray":
+        from bertjax.inference.service.ray_server import RayOptions, serve_ray
+
+        with sigterm_as_ctrl_c():
+            serve_ray(models[DEFAULT], settings, parsed.host, parsed.port, rule, parsed.execution, RayOptions(**on_ray))
+        return ExitCode.OK
+    from bertjax.inference.service.local_server import serve_local
+
+    ended_by = serve_local(models, settings, parsed.host, parsed.port, rule, parsed.execution)
+    raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
+
+
+def _settings(parsed: Arguments) -> "ServiceSettings":
     from bertjax.inference.service.limits import ServiceSettings
 
-    settings = ServiceSettings(
+    return ServiceSettings(
         batch_wait_ms=parsed.batch_wait_ms,
         batch_tokens=parsed.batch_tokens,
         queue_tokens=parsed.queue_tokens,
@@ -121,35 +159,24 @@ def main(arguments: Sequence[str]) -> int:
         body_seconds=parsed.body_seconds,
         threshold=parsed.threshold,
         embed=parsed.embed,
+        pooling=parsed.pooling,
         api_key=parsed.api_key or os.environ.get(API_KEY) or None,
         admin_token=parsed.admin_token or os.environ.get(ADMIN_TOKEN) or None,
     )
-    on_ray = {name: getattr(parsed, name) for name in _RAY_FLAGS}
-    if parsed.engine == "ray":
-        from bertjax.inference.service.ray_server import RayOptions, serve_ray
 
-        if parsed.models:
-            raise ConfigError(
-                "--models is for one process; on Ray, start the command again with another --model and the --address "
-                "that it prints"
-            )
-        with sigterm_as_ctrl_c():
-            serve_ray(
-                parsed.model,
-                settings,
-                parsed.host,
-                parsed.port,
-                execution=parsed.execution,
-                options=RayOptions(**on_ray),
-            )
-        return 0
-    changed = [name for name, value in on_ray.items() if value != getattr(Arguments, name)]
-    if changed:
-        raise ConfigError(f"--{changed[0].replace('_', '-')} needs --engine ray")
-    from bertjax.inference.service.local_server import serve_local
 
-    ended_by = serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
-    raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
+def _models(parsed: Arguments) -> dict[str, str]:
+    """The models that may be in service, by their names.
+
+    Raises:
+      ConfigError: several on Ray, or an entry without a name, or a name twice.
+    """
+    if parsed.engine == "ray" and parsed.models:
+        raise ConfigError(
+            "--models is for one process; on Ray, start the command again with another --model and the --address "
+            "that it prints"
+        )
+    return {DEFAULT: chosen_model(parsed.model, parsed.best_run), **_named(parsed.models)}
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

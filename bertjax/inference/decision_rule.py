@@ -73,6 +73,11 @@ class DecisionRule:
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return DecisionRule, (self.path, self._source)
 
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with its text."""
+        return hashlib.sha256(self._source.encode(errors="surrogateescape")).hexdigest()[:16]
+
     def __call__(self, predictions: Sequence[Prediction], entries: Sequence[Text]) -> list[Prediction]:
         """The answers as the rule leaves them.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from bertjax.config import BertConfig, Execution, read_config_json
+from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer
 from bertjax.data.encode.token_checks import check_segments
@@ -16,7 +16,6 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Masking, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
-from bertjax.model.heads import Pooling
 from bertjax.model_folder import from_pretrained, says_pooling, stored_max_length, stored_preprocessing, stored_reading
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, find_format

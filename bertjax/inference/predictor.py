@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
@@ -18,7 +18,6 @@ from bertjax.errors import ConfigError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.readout_network import ReadoutNetwork
 from bertjax.inference.text_reader import Text
-from bertjax.model.heads import Pooling
 from bertjax.prediction.devices import all_devices
 from bertjax.tasks import find_postprocess, find_readout, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction

@@ -10,7 +10,7 @@ sentence encoders have it).
 A head is a function (head_config, batch, options) -> BertOutput, called inside of a Haiku transform.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -18,13 +18,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from bertjax.batch import Batch, Pretraining
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, Pooling
 from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import drop_features, drop_pooled, token_places
 from bertjax.model.encoder import Encoded
 from bertjax.model.layers import activation, layer_norm, linear, read_positions
-
-Pooling = Literal["pooler", "cls", "mean"]
 
 _SMALLEST_NORM = 1e-12  # as torch's normalize has it
 

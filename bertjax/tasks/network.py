@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array
 
 from bertjax.batch import Batch, padded_batch
-from bertjax.config import BertConfig, Execution
+from bertjax.config import BertConfig, Execution, Pooling
 from bertjax.errors import ConfigError, check_interpreter
 from bertjax.model.bert import ForwardOptions
-from bertjax.model.heads import BertOutput, HeadConfig, Pooling
+from bertjax.model.heads import BertOutput, HeadConfig
 from bertjax.model.inputs import check_batch
 from bertjax.model.precision import check_execution, in_32_bits, matmul_precision, policy_of, to_compute
 from bertjax.tasks.registry import find_task

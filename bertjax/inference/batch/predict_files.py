@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import bertjax
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.read.sources import File, content_digest, files_of
@@ -24,7 +24,7 @@ from bertjax.inference.batch.output_place import OutputPlace
 from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
-from bertjax.inference.batch.row_answers import Answered, Request, check_threshold
+from bertjax.inference.batch.row_answers import EMBEDDING, Answered, Request, gives_vectors_alone
 from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel, load_model
@@ -76,6 +76,7 @@ class PredictionJob(NamedTuple):
       request: what is written of the answers.
       sizes: of parts, and of what is computed together.
       max_length: longest text in tokens; default: as in training.
+      pooling: how a text becomes one vector, for a bare encoder that does not say so.
       execution: how to run the network.
       bad_rows: file for the rows that have no answer; default: they are only counted.
     """
@@ -87,6 +88,7 @@ class PredictionJob(NamedTuple):
     request: Request = Request()
     sizes: PartSizes = PartSizes(2**15, 2**12)
     max_length: int | None = None
+    pooling: Pooling | None = None
     execution: Execution | None = None
     bad_rows: Path | None = None
 
@@ -125,8 +127,9 @@ def predict_files(
         files = tuple(files_of(job.data))
         place.check_inputs(files)
         loaded, made_from = _load(job, files)
-        check_threshold(job.request.options.threshold, loaded.model.task)
-        source = RowSource(job.data, files, loaded.model.task, loaded.table, any_text="text" not in job.columns)
+        task = loaded.model.task
+        vectors_alone = gives_vectors_alone(task, job.request)
+        source = RowSource(job.data, files, task, loaded.table, "text" not in job.columns, vectors_alone)
         manifest = PartManifest(place)
         plan, finished = (manifest.plan(made_from, source), manifest.finished()) if resume else (None, [])
         if plan is None:
@@ -163,7 +166,9 @@ def _held(place: OutputPlace) -> Iterator[None]:
 def _new_plan(job: PredictionJob, source: RowSource) -> Plan:
     types = ColumnTypes() if job.place.format.typed else None
     source, survey = source.survey(types)
-    declared = [name for name in find_postprocess(source.task).columns if name != "probabilities"]
+    answers = () if source.vectors else find_postprocess(source.task).columns
+    declared = [name for name in answers if name != "probabilities"]
+    declared += [EMBEDDING] if job.request.embeddings else []
     _check_names(survey.columns, [job.request.prefix + name for name in declared])
     return Plan(source, survey, None if types is None else types.schema)
 
@@ -171,7 +176,7 @@ def _new_plan(job: PredictionJob, source: RowSource) -> Plan:
 def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[str, Any]]:
     """The model, and all that the answers are made from, as plain values by name."""
     folder = resolve_model(job.model)
-    loaded = load_model(folder, job.execution, job.columns)
+    loaded = load_model(folder, job.execution, job.columns, job.pooling)
     longest = min(job.max_length or loaded.max_length, loaded.model.config.max_position_embeddings)
     loaded, request = loaded._replace(max_length=longest), job.request
     made_from = {
@@ -180,6 +185,8 @@ def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[
         "tokenizer": tokenizer_digest(loaded.tokenizer),
         "config": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:16],
         "max_length": longest,
+        "pooling": loaded.model.pooling,
+        "rule": None if request.rule is None else request.rule.digest,
         **flatten(job.execution or Execution()),
         **{f"data.{name}": value for name, value in flatten(loaded.table).items() if name in _READING},
         **flatten(request.options),

@@ -1,25 +1,23 @@
 """A chunk of rows to its answers: the three steps of a predictor, and what of the answers is kept as columns."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bertjax.data.read.bad_rows import BadRow
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, DataError
 from bertjax.inference.batch.plain_values import plain_cells
-from bertjax.inference.batch.row_source import Chunk, RowSource
+from bertjax.inference.batch.row_source import Chunk, Origin, RowSource
+from bertjax.inference.decision_rule import DecisionRule, RuleFailed
 from bertjax.inference.loaded_model import LoadedModel
-from bertjax.inference.predictor import Predictor, Prepared, Text
-from bertjax.tasks import find_postprocess
+from bertjax.inference.predictor import Predictor, Prepared
+from bertjax.tasks import find_postprocess, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 EMBEDDING = "embedding"
-
-Rule = Callable[[Sequence[Prediction], Sequence[Text]], list[Prediction]]
-"""(predictions without a threshold, the cells of each row by column) -> what becomes of them."""
 
 
 class Request(NamedTuple):
@@ -37,8 +35,27 @@ class Request(NamedTuple):
     probabilities: bool = False
     entities: bool = False
     embeddings: bool = False
-    rule: Rule | None = None
+    rule: DecisionRule | None = None
     prefix: str = ""
+
+
+def gives_vectors_alone(task: str, request: Request) -> bool:
+    """Whether rows are single texts that get their vectors and no answers: the task has none, or has them of groups of
+    texts.
+
+    Raises:
+      ConfigError: something is asked for that the task does not give.
+    """
+    entry = find_task(task)
+    is_grouped = entry.format is not None and entry.format.grouped
+    if entry.postprocess is None and not request.embeddings:
+        raise ConfigError(f"a model of task {task!r} says nothing of a text in words; --embeddings writes its vectors")
+    if request.embeddings and (entry.postprocess is None or is_grouped):
+        if request != Request(embeddings=True, prefix=request.prefix):
+            raise ConfigError(f"--embeddings of a model of task {task!r} writes vectors alone; leave out other answers")
+        return True
+    check_threshold(request.options.threshold, task)
+    return False
 
 
 def check_threshold(threshold: float | None, task: str) -> None:
@@ -71,13 +88,20 @@ class Answered(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A chunk, tokenized; nothing is where no row of it is usable."""
+    """A chunk, tokenized.
+
+    Attributes:
+      frame, origins: its usable rows, and where each stands.
+      left_out: the other rows.
+      answers, vectors: ready for the network; None where that is not asked for, or no row is usable.
+    """
 
     chunk: Chunk
     frame: pd.DataFrame
-    texts: list[Any]
+    origins: list[Origin]
     left_out: list[BadRow]
-    prepared: Prepared | None
+    answers: Prepared | None
+    vectors: Prepared | None
 
 
 class _Scored(NamedTuple):
@@ -86,19 +110,11 @@ class _Scored(NamedTuple):
     vectors: np.ndarray | None
 
 
-class _Embeds(Protocol):
-    def embed(self, texts: Sequence[Text]) -> np.ndarray: ...
-
-
 class RowAnswerer:
     """A model that answers chunks of rows, in three steps that may run in three threads."""
 
     def __init__(self, loaded: LoadedModel, source: RowSource, request: Request):
-        """A model on this process's devices.
-
-        Raises:
-          ConfigError: the model's task predicts nothing of a row.
-        """
+        """A model on this process's devices."""
         self._source, self._request = source, request
         self._predictor = Predictor(loaded)
 
@@ -107,37 +123,55 @@ class RowAnswerer:
         return self.answer(self.compute(self.read(chunk)))
 
     def read(self, chunk: Chunk) -> _Read:
-        """The usable rows, tokenized."""
+        """The usable rows, tokenized.
+
+        Raises:
+          ConfigError: vectors are asked for, and the model has none.
+        """
         entries = self._source.entries(chunk.frame, chunk.origins)
         frame = chunk.frame if len(entries.usable) == len(chunk.frame) else chunk.frame.iloc[entries.usable]
-        prepared = self._predictor.prepare(entries.texts) if entries.texts else None
+        origins = [chunk.origins[i] for i in entries.usable]
         left_out = sorted(chunk.broken + entries.bad, key=lambda row: (row.source, row.line))
-        return _Read(chunk, frame.reset_index(drop=True), entries.texts, left_out, prepared)
+
+        def prepared(is_asked: bool, vectors: bool) -> Prepared | None:
+            return self._predictor.prepare(entries.texts, vectors) if is_asked and entries.texts else None
+
+        answers, vectors = prepared(not self._source.vectors, False), prepared(self._request.embeddings, True)
+        return _Read(chunk, frame.reset_index(drop=True), origins, left_out, answers, vectors)
 
     def compute(self, read: _Read) -> _Scored:
-        """The scores of the network."""
-        if read.prepared is None:
-            return _Scored(read, None, None)
-        (scores,) = self._predictor.compute([read.prepared])
-        embeds = cast(_Embeds, self._predictor)
-        return _Scored(read, scores, embeds.embed(read.texts) if self._request.embeddings else None)
+        """The scores and vectors of the network, computed one after the other."""
+        scores, vectors = (
+            None if prepared is None else self._predictor.compute([prepared])[0]
+            for prepared in (read.answers, read.vectors)
+        )
+        return _Scored(read, scores, vectors)
 
     def answer(self, scored: _Scored) -> Answered:
         """The answers in words, column by column.
 
         Raises:
           ConfigError: something is asked for that the task does not give.
+          DataError: the rule has no answer to a row.
         """
         read, answers = scored.read, dict[str, list[Any]]()
-        if read.prepared is not None and scored.scores is not None:
-            predictions = self._predictor.answer(read.prepared, scored.scores, self._request.options)
-            if self._request.rule is not None:
-                predictions = self._request.rule(predictions, _records(read.frame))
-            answers = self._columns(predictions)
+        if read.answers is not None and scored.scores is not None:
+            predictions = self._predictor.answer(read.answers, scored.scores, self._request.options)
+            answers = self._columns(self._ruled(predictions, read))
         if scored.vectors is not None:
             answers[EMBEDDING] = list(scored.vectors)
         named = {self._request.prefix + name: values for name, values in answers.items()}
         return Answered(read.chunk.part, len(read.chunk.frame), read.frame, named, read.left_out)
+
+    def _ruled(self, predictions: list[Prediction], read: _Read) -> list[Prediction]:
+        """What the user's rule leaves of the answers."""
+        if self._request.rule is None:
+            return predictions
+        try:
+            return self._request.rule(predictions, _records(read.frame))
+        except RuleFailed as error:
+            origin = read.origins[error.index]
+            raise DataError(str(BadRow(origin.source, origin.line, error.reason, origin.unit))) from error
 
     def _columns(self, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
         request, task = self._request, self._predictor.model.task

@@ -18,11 +18,12 @@ import pandas as pd
 from bertjax.data.read.bad_rows import PLACE, BadRow
 from bertjax.data.read.content import Reading
 from bertjax.data.read.notes import OnNote, logged_notes
-from bertjax.data.read.sources import File, check_same_columns, files_of, read_frames, stop
+from bertjax.data.read.sources import File, check_same_columns, read_frames, stop
 from bertjax.data.rows.cells import BadCell
 from bertjax.data.rows.labelled_rows import Text
 from bertjax.data.split.labelled_table import check_columns
 from bertjax.data.table import Table
+from bertjax.data.task_formats import TaskFormat
 from bertjax.errors import DataError
 from bertjax.inference.batch.column_types import ColumnTypes
 from bertjax.tasks import find_readout, find_vectors
@@ -115,15 +116,6 @@ class RowSource(NamedTuple):
     table: Table
     any_text: bool = True
     vectors: bool = False
-
-    @classmethod
-    def of(cls, source: str, task: str, table: Table, any_text: bool = True) -> "RowSource":
-        """The files of a source.
-
-        Raises:
-          DataError: there are none.
-        """
-        return cls(source, tuple(files_of(source)), task, table, any_text)
 
     @property
     def task_format(self) -> TaskFormat:

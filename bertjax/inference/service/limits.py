@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertjax.config import Pooling
 from bertjax.inference.service.request_batcher import named
 from bertjax.inference.service.service_metrics import ServiceMetrics
 
@@ -40,6 +41,7 @@ class ServiceSettings:
       body_seconds: in which a body must have come.
       threshold: of predictions, where a request has none.
       embed: whether a model that is not made for vectors gives them too; that is twice as much to compile at the start.
+      pooling: how a text becomes one vector, for a bare encoder that does not say so.
       api_key: that requests must bring; None: every request is answered.
       admin_token: that requests must bring which change the model; None: nobody can.
     """
@@ -55,6 +57,7 @@ class ServiceSettings:
     body_seconds: float = 30.0
     threshold: float | None = None
     embed: bool = False
+    pooling: Pooling | None = None
     api_key: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
 

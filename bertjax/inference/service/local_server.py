@@ -54,7 +54,7 @@ def serve_local(
     """
     started = time.monotonic()
     with listening(host, port) as listener:
-        loaded = read_model(next(iter(models.values())), execution)
+        loaded = read_model(next(iter(models.values())), execution, settings.pooling)
         service = Service(models, settings, rule, execution)
         server = _Server(
             uvicorn.Config(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.errors import Stopped, UserError
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.predictor import Predictor, Prepared
@@ -68,6 +68,7 @@ class ModelSlot:
         metrics: ServiceMetrics,
         check: Callable[[Predictor], None] = lambda predictor: None,
         embed: bool = False,
+        pooling: Pooling | None = None,
         execution: Execution | None = None,
     ):
         """Loads nothing yet.
@@ -78,12 +79,13 @@ class ModelSlot:
           metrics: are told of each batch.
           check: raises a UserError where a model is not fit for the service.
           embed: whether models that are not made for vectors give them too.
+          pooling: of a bare encoder that does not say how a text becomes one vector.
           execution: how to run the networks.
         """
         self.addresses = dict(addresses)
         self.current: ServedModel | None = None
         self._limits, self._metrics, self._check = limits, metrics, check
-        self._embed, self._execution = embed, execution
+        self._embed, self._pooling, self._execution = embed, pooling, execution
         self._number = 0
         self._is_closed = False
         self._putting = asyncio.Lock()
@@ -114,7 +116,7 @@ class ModelSlot:
 
     def _served(self, name: str, address: str, loaded: LoadedModel | None) -> ServedModel:
         started = time.monotonic()
-        loaded = loaded or read_model(address, self._execution)
+        loaded = loaded or read_model(address, self._execution, self._pooling)
         predictor = Predictor(loaded)
         self._check(predictor)
         task = find_task(loaded.model.task)
@@ -140,13 +142,13 @@ class ModelSlot:
             predictor.warm_up(longest, vectors=vectors)
 
 
-def read_model(address: str, execution: Execution | None = None) -> LoadedModel:
+def read_model(address: str, execution: Execution | None = None, pooling: Pooling | None = None) -> LoadedModel:
     """Reads a model folder for a service.
 
     Raises:
       UserError: there is no such model, or it does not fit.
     """
-    loaded = load_model(address, execution)
+    loaded = load_model(address, execution, pooling=pooling)
     return loaded._replace(max_length=min(loaded.max_length, loaded.model.config.max_position_embeddings))
 
 

@@ -109,7 +109,7 @@ def serve_ray(
             port = probe.getsockname()[1]
     else:
         _check_listens(options.address)
-    read_model(model, execution)  # what is wrong with it is said here, in one line
+    read_model(model, execution, settings.pooling)  # what is wrong with it is said here, in one line
     models = {"default": model}
     settings = replace(settings, admin_token=None)  # one replica is not the whole service
     with _cluster(options) as address:

@@ -68,7 +68,7 @@ class Service:
         """
         self.settings, self.metrics = settings, ServiceMetrics()
         limits = BatchLimits(settings.batch_wait_ms / 1000, settings.batch_tokens, settings.queue_tokens)
-        self.slot = ModelSlot(addresses, limits, self.metrics, self._check, settings.embed, execution)
+        self.slot = ModelSlot(addresses, limits, self.metrics, self._check, settings.embed, settings.pooling, execution)
         self._rule = rule
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="texts")
         self._texts = 0

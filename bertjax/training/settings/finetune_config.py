@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from bertjax.config import Execution
+from bertjax.config import Execution, Pooling
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
 from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, flatten, require
@@ -50,7 +50,7 @@ class FineTuneConfig:
     """Learn the numbers of a regression minus their mean, over their standard deviation. The model answers, and is
     evaluated, in the units of the table."""
 
-    pooling: Literal["pooler", "cls", "mean"] | None = None
+    pooling: Pooling | None = None
     """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
 
     max_length: Annotated[int, Range(3, LONGEST, note=" ([CLS], a token, [SEP])")] = 128
