@@ -48,8 +48,8 @@ class Arguments:
     """
 
     model: str
-    """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry, or `best`:
-    that of the best run of an MLflow experiment."""
+    """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry,
+    runs:/ID/model of an MLflow run, or `best`: that of the best run of an experiment."""
 
     data: str
     """The table: a file, a pattern of several, an address, or a data set of the catalog."""
