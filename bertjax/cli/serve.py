@@ -4,10 +4,10 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.process.stop_signals import Terminated, sigterm_as_ctrl_c
+from bertjax.cli.process.stop_signals import Terminated
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
@@ -122,22 +122,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     on_ray = {name: getattr(parsed, name) for name in _RAY_FLAGS}
     if parsed.engine == "ray":
-        from bertjax.inference.service.ray_server import RayOptions, serve_ray
+        from bertjax.inference.service.ray_server import serve_ray
 
         if parsed.models:
             raise ConfigError(
                 "--models is for one process; on Ray, start the command again with another --model and the --address "
                 "that it prints"
             )
-        with sigterm_as_ctrl_c():
-            serve_ray(
-                parsed.model,
-                settings,
-                parsed.host,
-                parsed.port,
-                execution=parsed.execution,
-                options=RayOptions(**on_ray),
-            )
+        options = RayOptions(**on_ray)
+        signal.signal(signal.SIGTERM, _end)
+        serve_ray(parsed.model, settings, parsed.host, parsed.port, execution=parsed.execution, options=options)
         return 0
     changed = [name for name, value in on_ray.items() if value != getattr(Arguments, name)]
     if changed:
@@ -146,6 +140,11 @@ def main(arguments: Sequence[str]) -> int:
 
     ended_by = serve_local(models, settings, parsed.host, parsed.port, execution=parsed.execution)
     raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    """Ends as Ctrl-C does, also where a shell script started us in the background, deaf to SIGINT."""
+    raise Terminated
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:
