@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     on_ray = {name: getattr(parsed, name) for name in _RAY_FLAGS}
     if parsed.engine == "ray":
-        from bertjax.inference.service.ray_server import serve_ray
+        from bertjax.inference.service.ray_server import RayOptions, serve_ray
 
         if parsed.models:
             raise ConfigError(
