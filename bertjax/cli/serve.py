@@ -5,12 +5,12 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.process.exit_codes import ExitCode
-from bertjax.cli.process.stop_signals import Terminated, sigterm_as_ctrl_c
+from bertjax.cli.process.stop_signals import Terminated
 from bertjax.config import Execution, Pooling
 from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
@@ -177,6 +177,11 @@ def _models(parsed: Arguments) -> dict[str, str]:
             "that it prints"
         )
     return {DEFAULT: chosen_model(parsed.model, parsed.best_run), **_named(parsed.models)}
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    """Ends as Ctrl-C does, also where a shell script started us in the background, deaf to SIGINT."""
+    raise Terminated
 
 
 def _named(pairs: Sequence[str]) -> dict[str, str]:

@@ -441,39 +441,62 @@ def test_a_threshold_and_a_rule(predict, many, predictor, tmp_path):
         {name: answer[name] for name in ("label", "predicted")} for answer in predictor(rows, options)
     ]
 
-    def rule(predictions, entries):
-        return [{**p, "label": f"{p['label']} {entry['id']}"} for p, entry in zip(predictions, entries, strict=True)]
+    def ruled(out, decision):
+        rule = DecisionRule("rule.py", f"def decide(prediction, row):\n    return {decision}\n")
+        return predict(many, out, request=Request(rule=rule))
 
-    predict(many, "ruled.csv", request=Request(rule=rule))
+    ruled("ruled.csv", "prediction['label'] + ' ' + row['id']")
     labels = [answer["label"] for answer in predictor(rows)]
     assert pd.read_csv(tmp_path / "ruled.csv")["label"].tolist() == [
         f"{label} {i:04d}" for i, label in enumerate(labels)
     ]
-
-    def late(predictions, entries):
-        extra = [{"late": 1} if entry["id"] > "0050" else {} for entry in entries]
-        return [prediction | more for prediction, more in zip(predictions, extra, strict=True)]
-
     with pytest.raises(DataError, match="an answer has 'late'"):
-        predict(many, "late.csv", request=Request(rule=late))
+        ruled("late.csv", "{'late': 1} if row['id'] > '0050' else {}")
+    # The header is line 1, and row 0000 line 2.
+    with pytest.raises(DataError, match=r"many\.csv, line 62: rule\.py line 2: KeyError"):
+        ruled("failed.csv", "'good' if row['id'] != '0060' else row['none']")
+
+
+def test_another_rule_is_another_job(predict, many, tmp_path):
+    first, second = (DecisionRule("rule.py", f"def decide(prediction, row):\n    return '{name}'\n") for name in "ab")
+    with pytest.raises(Killed):
+        predict(many, "out.csv", engine=killed_after(5), request=Request(rule=first))
+    with pytest.raises(UserError, match="rule"):
+        predict(many, "out.csv", resume=True, request=Request(rule=second))
+    predict(many, "out.csv", resume=True, request=Request(rule=first))
+    assert set(pd.read_csv(tmp_path / "out.csv")["label"]) == {"a"}
 
 
 @pytest.mark.parametrize("out", ["out.csv", "out.jsonl", "out.parquet"])
-def test_vectors(predict, many, monkeypatch, tmp_path, out):
-    def embed(self, texts):
-        return np.array([[len(text), 0.1] for text in texts], np.float32)
-
-    monkeypatch.setattr(Predictor, "embed", embed, raising=False)
+def test_vectors(predict, many, predictor, tmp_path, out):
     predict(many, out, request=Request(embeddings=True))
-    rows = pd.read_csv(many, dtype=str)
-    expected = [[len(f"{title} {body}"), 0.1] for title, body in zip(rows.title, rows.body, strict=True)]
+    expected = predictor.embed(pd.read_csv(many, dtype=str))
     if out.endswith("parquet"):
         found = [list(vector) for vector in pd.read_parquet(tmp_path / out)["embedding"]]
     elif out.endswith("csv"):
         found = pd.read_csv(tmp_path / out)["embedding"].map(json.loads).tolist()
     else:
         found = [json.loads(line)["embedding"] for line in (tmp_path / out).read_text().splitlines()]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_model_that_gives_vectors_alone(many, tiny_model, tmp_path):
+    """A bare encoder: a text column that the user names, and no label."""
+    job = PredictionJob(
+        str(tiny_model), str(many), OutputPlace.of(str(tmp_path / "out.jsonl"), None), {"text": ("body",)},
+        Request(embeddings=True),
+    )  # fmt: skip
+    predict_files(job)
+    rows = pd.read_json(tmp_path / "out.jsonl", lines=True, dtype=False)
+    assert list(rows.columns) == [*pd.read_csv(many, nrows=1).columns, "embedding"]
+    np.testing.assert_allclose(
+        rows["embedding"].tolist(), Predictor.load(tiny_model).embed(rows["body"].tolist()), atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="says nothing of a text in words; --embeddings writes its vectors"):
+        predict_files(job._replace(request=Request(), place=OutputPlace.of(str(tmp_path / "b.jsonl"), None)))
+    asked = Request(AnswerOptions(top_k=2), embeddings=True)
+    with pytest.raises(ConfigError, match="writes vectors alone; leave out other answers"):
+        predict_files(job._replace(request=asked, place=OutputPlace.of(str(tmp_path / "c.jsonl"), None)))
 
 
 def test_what_a_task_does_not_give_is_one_line(predict, many, tmp_path):

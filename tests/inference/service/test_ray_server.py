@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 import ray
@@ -60,9 +61,13 @@ def contrary(finished_run: FineTuneResult, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def server(finished_run: FineTuneResult) -> Iterator[Server]:
-    """Replicas on a cluster of their own, although the environment names another one."""
-    with serving("--engine", "ray", "--model", str(finished_run.model_dir), env={"RAY_ADDRESS": "127.0.0.1:1"}) as ray:
-        yield ray
+    """Replicas on a cluster of their own, although the environment names another one; started as a shell script starts
+    a command in the background, deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    flags = ("--engine", "ray", "--model", str(finished_run.model_dir))
+    with serving(*flags, env={"RAY_ADDRESS": "127.0.0.1:1"}) as running:
+        signal.signal(signal.SIGINT, before)
+        yield running
 
 
 def processes(server: Server) -> list[psutil.Process]:
@@ -171,6 +176,9 @@ def test_ray_listens_to_this_machine_only(server: Server) -> None:
                 if not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
                     open_to_all.append((process, connection.laddr.port))
     assert [process for process, _ in open_to_all] == replicas(server)
+    with grpc.insecure_channel(f"127.0.0.1:{open_to_all[0][1]}") as channel, pytest.raises(grpc.RpcError) as refusal:
+        channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+    assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_replica_has_the_machines_processors(server: Server) -> None:
