@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a classifier; default: MiniLM-L6, fine-tuned on TREC now")
     parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=list(CORPORA))
     parser.add_argument("--contestants", nargs="+", choices=CPU_CONTESTANTS, help="beside bertjax; default: all")
+    parser.add_argument("--share", type=float, default=1.0, help="of the texts of each corpus, for a quick look")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
     parser.add_argument("--batch-size", type=int, default=32, help="texts of a batch of the others")
     parser.add_argument("--starts", type=int, default=3, help="fresh processes that answer one text")
@@ -303,7 +304,7 @@ def run(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     peak = matmul_peak(tuple(jax.devices()), execution)
     results: dict[str, Any] = {}
     for name in arguments.corpora:
-        texts = corpus(name, CORPORA[name])
+        texts = corpus(name, max(1, round(arguments.share * CORPORA[name])))
         found = measure(contestants, texts, arguments.rounds)
         results[name] = {"texts": len(texts), **arithmetic(folder, texts), "contestants": found}
         print(f"{name}:", *(f"{other} {one['wall']:.2f} s" for other, one in found.items()), flush=True)

@@ -18,7 +18,7 @@ Batcher = Callable[[Examples, int], Iterator[PackedBatch]]
 
 _TOKENS = 4096  # of a full batch
 _CHUNK = 2048  # examples packed together
-_ROW_LENGTHS = (32, 64, 128, 256, 512)  # of `bucketed_batches`; longer ones are multiples of the last
+_ROW_LENGTHS = (48, 96, 192, 384, 512)  # of `bucketed_batches`; longer ones are multiples of the last
 _FEW_ROWS = (1, 8)  # of its batches that are not full
 _FEW_EXAMPLES = 8  # of a row of a full batch
 

@@ -135,3 +135,33 @@ def test_a_shape_is_compiled_for_the_labels_of_its_kind(placed):
     forward.compile(params, layout_of(packed.batch), kind)
     forward(params, packed.batch)
     assert forward.num_compiled == 1
+
+
+def test_results_are_read_late_but_few_wait():
+    """A device has a next batch to compute before the last one's result is read; memory holds a few."""
+    events = []
+
+    class Pending:
+        def __init__(self, batch):
+            events.append("asked")
+            self.ids = batch.token_ids[..., None].astype(np.float32)
+
+        def __array__(self, dtype=None, copy=None):
+            events.append("read")
+            return self.ids
+
+    examples = examples_of([512] * 70)._replace(labels=np.zeros(70 * 512, np.int32), labels_of="tokens")
+    scores = predict(Pending, 1, "token_classification", examples, bucketed_batches)
+    assert scores[:, 0].tolist() == examples.token_ids.tolist()
+    waiting = np.cumsum([1 if event == "asked" else -1 for event in events])
+    assert len(events) >= 10
+    assert waiting.max() == 3
+    assert events[:3] == ["asked"] * 3
+
+
+def test_rows_of_many_short_texts_fill_the_small_shapes():
+    """A full batch has few slots; no example is lost where a row has more."""
+    for lengths in ([2] * 900, [2] * 300 + [40] * 300, [3, 90] * 200):
+        batches = list(bucketed_batches(examples_of(lengths), 1))
+        ids = np.concatenate([packed.example_ids[packed.example_ids >= 0] for packed in batches])
+        assert sorted(ids) == list(range(len(lengths)))
