@@ -123,17 +123,10 @@ def test_the_page_about_serving_names_flags_metrics_and_statuses_that_there_are(
     assert set(re.findall(r"--[a-z][\w-]+", page)) - of_finetune <= flags
     metrics = ServiceMetrics()
     metrics.close()
-    assert set(re.findall(r"bertjax_\w+", page)) <= set(
-        re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.M)
-    )
-    assert {int(status) for status in re.findall(r"^\| (4\d\d|5\d\d)", page, re.MULTILINE)} >= {
-        400,
-        401,
-        408,
-        413,
-        422,
-        503,
-    }
+    exposed = re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE)
+    assert set(re.findall(r"bertjax_\w+", page)) <= set(exposed)
+    statuses = re.findall(r"^\| (4\d\d|5\d\d)", page, re.MULTILINE)
+    assert {"400", "401", "408", "413", "422", "503"} <= set(statuses)
 
 
 FLAGS = {
