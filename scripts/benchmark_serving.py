@@ -133,8 +133,8 @@ async def clients(port: int, path: str, texts: Sequence[str], count: int, second
         for _ in range(count):
             group.create_task(client())
     spent = time.perf_counter() - began
-    p50, p99 = np.percentile(latencies, [50, 99])
-    return Block(len(latencies) / spent, float(p50), float(p99), labels)
+    p50, p99 = np.percentile(latencies, [50, 99]).tolist()
+    return Block(len(latencies) / spent, p50, p99, labels)
 
 
 def _request(path: str, text: str) -> bytes:

@@ -1,6 +1,7 @@
 """The server as a process: how it starts, refuses to, and ends."""
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -10,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bertjax.cli.main import main
-from tests.support.processes import complaint
+from bertjax.inference.service.service_metrics import ServiceMetrics
+from tests.support.processes import ROOT, complaint
 from tests.support.servers import serving
 
 KEY = "open-sesame"
@@ -110,6 +112,21 @@ def test_a_model_that_cannot_be_served(finished_run, tmp_path, capsys, case):
     break_it(tmp_path / "model")
     assert main(["serve", "--model", str(tmp_path / "model"), "--port", "0"]) == 2
     assert message in complaint(capsys.readouterr().err)
+
+
+def test_the_page_about_serving_names_flags_metrics_and_statuses_that_there_are(capsys):
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    flags = set(re.findall(r"--[a-z][\w-]+", capsys.readouterr().out))
+    of_finetune = {"--train", "--text-columns", "--label-column", "--out"}
+    assert set(re.findall(r"--[a-z][\w-]+", page)) - of_finetune <= flags
+    metrics = ServiceMetrics()
+    metrics.close()
+    exposed = re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE)
+    assert set(re.findall(r"bertjax_\w+", page)) <= set(exposed)
+    statuses = re.findall(r"^\| (4\d\d|5\d\d)", page, re.MULTILINE)
+    assert {"400", "401", "408", "413", "422", "503"} <= set(statuses)
 
 
 FLAGS = {
