@@ -20,8 +20,6 @@ import mlflow
 import pytest
 import yaml
 
-from bertjax.cli.main import COMMANDS
-
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE_FILE = (ROOT / "compose.yaml").read_text(encoding="utf-8")

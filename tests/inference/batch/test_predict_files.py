@@ -22,6 +22,7 @@ from bertjax.inference.batch.output_place import OutputPlace
 from bertjax.inference.batch.predict_files import PredictionJob, predict_files
 from bertjax.inference.batch.row_answers import Request
 from bertjax.inference.batch.row_source import PartSizes
+from bertjax.inference.decision_rule import DecisionRule
 from bertjax.inference.predictor import Predictor
 from bertjax.tasks.postprocess import AnswerOptions
 
