@@ -28,6 +28,7 @@ COMMANDS = {
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
+    "predict": "a model over files of any size: labels, probabilities, entities or vectors beside their columns",
     "serve": "a model behind HTTP, in one process",
     "sweep": "a search over configs, resumable",
     "sync": "what runs recorded while their MLflow was away, sent to it",
@@ -36,7 +37,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "serve", "sweep", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "evaluate", "predict", "serve", "sweep", "parity", "compare")
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

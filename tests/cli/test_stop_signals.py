@@ -34,6 +34,20 @@ def test_sigterm_is_one_line_and_143(capsys):
     assert capsys.readouterr().err == "bertjax: terminated\n"
 
 
+def test_sigterm_reaches_a_job_that_a_script_started_in_the_background(capsys):
+    """There the shell has SIGINT ignored."""
+
+    def job():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with sigterm_as_ctrl_c():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(2)
+        raise AssertionError("the signal comes first")
+
+    assert run(job) == 143
+    assert capsys.readouterr().err == "bertjax: terminated\n"
+
+
 def test_ctrl_c_is_one_line_and_130(capsys):
     def job():
         raise KeyboardInterrupt

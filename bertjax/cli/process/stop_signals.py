@@ -28,6 +28,8 @@ class SigtermAsCtrlC:
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = True
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started by a script, in the background
+            raise KeyboardInterrupt
         os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pandas as pd
 
-from bertjax.data.read.bad_rows import OnBadRow
+from bertjax.data.read.bad_rows import PLACE, OnBadRow, Place
 from bertjax.data.read.delimited.dialect import DialectSettings
 from bertjax.data.read.notes import OnNote
 from bertjax.data.read.text_lines import decoded_lines
@@ -23,6 +23,7 @@ class Reading(NamedTuple):
     documents: Documents = "line"  # what a row of plain text is
     dialect: DialectSettings = DialectSettings()  # of delimited text
     class_names: bool = False  # the integers of a parquet column that has names for them become these names
+    places: bool = False  # rows of csv, tsv, json lines and plain text have a `PLACE`; those of CoNLL always have
 
     @classmethod
     def of(cls, table: Table, class_names: bool = False) -> "Reading":
@@ -44,11 +45,23 @@ class Content(NamedTuple):
         """The lines of text, with their ends."""
         return decoded_lines(self.file, self.source, self.reading.encoding, self.on_note)
 
-    def frames(self, rows: Iterator[T], make_frame: Callable[[list[T]], pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """Frames of at most `most_rows` rows; the first one may have none, and still shows the columns."""
-        yield make_frame(list(islice(rows, self.most_rows)))
-        while part := list(islice(rows, self.most_rows)):
-            yield make_frame(part)
+    def frames(
+        self, rows: Iterator[tuple[int, T]], make_frame: Callable[[list[T]], pd.DataFrame]
+    ) -> Iterator[pd.DataFrame]:
+        """Frames of at most `most_rows` rows; the first one may have none, and still shows the columns.
+
+        Args:
+          rows: each with its first line, counted from 1.
+          make_frame: of rows without their lines.
+        """
+        is_first = True
+        while (part := list(islice(rows, self.most_rows))) or is_first:
+            is_first = False
+            frame = make_frame([row for _, row in part])
+            if self.reading.places:
+                places = [Place(self.source, line) for line, _ in part]
+                frame[PLACE] = pd.Series(places, index=frame.index, dtype=object)
+            yield frame
 
 
 Reader = Callable[[Content], Iterable[pd.DataFrame]]

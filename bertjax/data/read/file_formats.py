@@ -50,8 +50,8 @@ def _read_delimited(content: Content, separator: str) -> Iterable[pd.DataFrame]:
     return content.frames(_cells_of_rows(rows, header, content), frame_of)
 
 
-def _cells_of_rows(rows: Iterable[Row], header: list[str], content: Content) -> Iterator[list[str]]:
-    """The cells of each row that has as many as the header, and does not repeat it."""
+def _cells_of_rows(rows: Iterable[Row], header: list[str], content: Content) -> Iterator[tuple[int, list[str]]]:
+    """The line and the cells of each row that has as many as the header, and does not repeat it."""
     repeated = []
     for line, row in rows:
         if isinstance(row, str):
@@ -59,7 +59,7 @@ def _cells_of_rows(rows: Iterable[Row], header: list[str], content: Content) -> 
         elif row == header and len(header) > 1:
             repeated.append(str(line))
         elif len(row) == len(header):
-            yield row
+            yield line, row
         elif len(row) > 1 or row[0].strip():
             problem = f"has {len(row)} field{'' if len(row) == 1 else 's'}, the header has {len(header)}"
             hint = f" ({_mend(row)})" if len(row) > len(header) else ""
@@ -85,7 +85,8 @@ def _note_repeated_header(content: Content, lines: list[str]) -> None:
 
 def _read_text(content: Content) -> Iterable[pd.DataFrame]:
     """A row for each line that is not blank."""
-    lines = (line.rstrip("\r\n") for line in content.lines() if line.strip())
+    numbered = enumerate(content.lines(), start=1)
+    lines = ((number, line.rstrip("\r\n")) for number, line in numbered if line.strip())
     return content.frames(lines, lambda part: frame_of_columns({"text": part}))
 
 

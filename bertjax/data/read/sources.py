@@ -4,6 +4,7 @@ A source is a file, a pattern of several, an address (on the web, or in a store 
 catalog.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT_SECONDS = 60
 _LISTED = 3
+_HASHED_BYTES = 2**20  # read at a time
 _DEFAULT_READING = Reading()
 
 
@@ -79,7 +81,7 @@ class File(NamedTuple):
     """A local or remote file."""
 
     name: str  # path or address; its suffix is the format
-    open: Callable[[], Any]  # opens it for reading bytes, in any process
+    open: Callable[[], Any]  # opens it for reading bytes, in any process, whatever its current folder is
 
 
 def files_of(source: str) -> list[File]:
@@ -118,17 +120,30 @@ def read_frames(
                 yield frame.iloc[start : start + most_rows].reset_index(drop=True)
 
 
+def content_digest(file: File) -> str:
+    """16 hexadecimal digits that change with any byte of a file.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
+    content = hashlib.sha256()
+    with _reading(file.name), file.open() as stored:
+        while piece := stored.read(_HASHED_BYTES):
+            content.update(piece)
+    return content.hexdigest()[:16]
+
+
 def _local_files(source: str) -> list[File]:
     path = Path(source)
     if path.is_dir():
         raise DataError(f"{source} is a folder; name a file in it, or several: {path / '*.csv'}")
     if path.exists():
-        return [File(source, partial(path.open, "rb"))]
+        return [File(source, partial(path.absolute().open, "rb"))]
     if not _is_pattern(source):
         raise FileNotFoundError
     # Path.glob would find hidden files too, such as those that macOS puts beside its archives.
     names = sorted(name for name in glob(_pattern(source), recursive=True) if Path(name).is_file())  # noqa: PTH207
-    return [File(name, partial(Path(name).open, "rb")) for name in _not_empty(names, source)]
+    return [File(name, partial(Path(name).absolute().open, "rb")) for name in _not_empty(names, source)]
 
 
 def _pattern(source: str) -> str:

@@ -29,7 +29,7 @@ _BLOCK_BYTES = 2**20  # Ray joins smaller values; these rows have about as many 
 _STORE_BYTES = 2**28  # of shared memory
 _READ_TASKS = 2**8  # at most; a task costs as much as some thousands of rows
 _READERS = 4  # files read at a time, at most
-_READER_CPUS = 0.1  # reading waits for the encoding most of the time
+READER_CPUS = 0.1  # reading waits for the encoding most of the time
 _VALUE = "value"  # the one column of a block
 
 
@@ -58,25 +58,33 @@ def encoded_blocks(
     """
     import ray.data
 
-    with ray_session(), _quiet():
-        context = ray.data.DataContext.get_current().copy()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.issue_detectors_config.detectors = []  # they advise on memory settings
-        context.target_max_block_size = _BLOCK_BYTES
-        with ray.data.DataContext.current(context):
-            parts = ray.data.read_datasource(
-                _table_files(files, recipe, block_rows),
-                num_cpus=_READER_CPUS,
-                concurrency=min(_READERS, len(files)),
-                override_num_blocks=min(_READ_TASKS, len(files)),
-            )
-            blocks = parts.map_batches(
-                partial(_encode_blocks, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
-            )
-            for table in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-                yield from _blocks(table)
+    with ray_session(), ordered_values(_BLOCK_BYTES):
+        parts = ray.data.read_datasource(
+            _table_files(files, recipe, block_rows),
+            num_cpus=READER_CPUS,
+            concurrency=min(_READERS, len(files)),
+            override_num_blocks=min(_READ_TASKS, len(files)),
+        )
+        blocks = parts.map_batches(
+            partial(_encode_blocks, source, recipe), batch_size=None, batch_format="pyarrow", num_cpus=1
+        )
+        for table in blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            yield from _blocks(table)
+
+
+@contextmanager
+def ordered_values(block_bytes: int) -> Iterator[None]:
+    """Ray Data that keeps the order of its blocks, joins no values of `block_bytes` or more, and is silent."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.issue_detectors_config.detectors = []  # they advise on memory settings
+    context.target_max_block_size = block_bytes
+    with _quiet(), ray.data.DataContext.current(context):
+        yield
 
 
 def _encode_blocks(source: str, recipe: Recipe, table: Any) -> Iterator[Any]:

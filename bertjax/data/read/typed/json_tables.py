@@ -31,7 +31,7 @@ def read_json_lines(content: Content) -> Iterable[pd.DataFrame]:
     return content.frames(_records_of_lines(content), frame_of_records)
 
 
-def _records_of_lines(content: Content) -> Iterator[Mapping[str, Any]]:
+def _records_of_lines(content: Content) -> Iterator[tuple[int, Mapping[str, Any]]]:
     source, on_bad_row = content.source, content.on_bad_row
     is_empty = True
     for number, line in enumerate(content.lines(), start=1):
@@ -45,7 +45,7 @@ def _records_of_lines(content: Content) -> Iterator[Mapping[str, Any]]:
             on_bad_row(BadRow(source, number, f"is no JSON object: {problem}"))
             continue
         if isinstance(record, dict):
-            yield from _questions([record]) or [record]
+            yield from ((number, row) for row in _questions([record]) or [record])
         else:
             hint = " (name a file that is one array .json)" if isinstance(record, list) else ""
             on_bad_row(BadRow(source, number, f"is no JSON object but {_kind(record)}{hint}"))
