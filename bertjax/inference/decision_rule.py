@@ -70,6 +70,11 @@ class DecisionRule:
         self.path, self._source = path, source
         self._decide = _function(path, source)
 
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with the file's text."""
+        return hashlib.sha256(self._source.encode(errors="surrogateescape")).hexdigest()[:16]
+
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return DecisionRule, (self.path, self._source)
 

@@ -24,14 +24,14 @@ from bertjax.inference.batch.output_place import OutputPlace
 from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
-from bertjax.inference.batch.row_answers import Answered, Request, check_threshold
+from bertjax.inference.batch.row_answers import EMBEDDING, ON_REQUEST, Answered, Request, check_request, vectors_alone
 from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.pretrained.files import resolve_model
 from bertjax.settings import flatten
 from bertjax.storage.folder_lock import locked_folder
-from bertjax.tasks import find_postprocess
+from bertjax.tasks import find_task
 from bertjax.training.run.environment import weights_digest
 
 _READING = (
@@ -125,12 +125,14 @@ def predict_files(
         files = tuple(files_of(job.data))
         place.check_inputs(files)
         loaded, made_from = _load(job, files)
-        check_threshold(job.request.options.threshold, loaded.model.task)
-        source = RowSource(job.data, files, loaded.model.task, loaded.table, any_text="text" not in job.columns)
+        check_request(job.request, loaded)
+        single_texts = vectors_alone(loaded.model.task, job.request)
+        format_of = "masked_lm" if single_texts else loaded.model.task  # whose rows are single texts
+        source = RowSource(job.data, files, format_of, loaded.table, any_text="text" not in job.columns)
         manifest = PartManifest(place)
         plan, finished = (manifest.plan(made_from, source), manifest.finished()) if resume else (None, [])
         if plan is None:
-            plan = _new_plan(job, source)
+            plan = _new_plan(job, source, loaded.model.task)
             place.clear()
             manifest.begin(made_from, plan)
         try:
@@ -160,10 +162,12 @@ def _held(place: OutputPlace) -> Iterator[None]:
                 place.parts.rmdir()
 
 
-def _new_plan(job: PredictionJob, source: RowSource) -> Plan:
+def _new_plan(job: PredictionJob, source: RowSource, task: str) -> Plan:
     types = ColumnTypes() if job.place.format.typed else None
     source, survey = source.survey(types)
-    declared = [name for name in find_postprocess(source.task).columns if name != "probabilities"]
+    postprocess = find_task(task).postprocess
+    declared = [] if postprocess is None else [name for name in postprocess.columns if name not in ON_REQUEST]
+    declared += [EMBEDDING] * job.request.embeddings
     _check_names(survey.columns, [job.request.prefix + name for name in declared])
     return Plan(source, survey, None if types is None else types.schema)
 
@@ -184,6 +188,7 @@ def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[
         **{f"data.{name}": value for name, value in flatten(loaded.table).items() if name in _READING},
         **flatten(request.options),
         **{name: value for name, value in request._asdict().items() if name not in ("options", "rule")},
+        "rule": None if request.rule is None else request.rule.digest,
         "format": job.place.format.suffix,
         "rows_per_part": job.sizes.rows_per_part,
         **{f"file {number}": [file.name, content_digest(file)] for number, file in enumerate(files, start=1)},

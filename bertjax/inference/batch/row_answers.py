@@ -1,25 +1,24 @@
 """A chunk of rows to its answers: the three steps of a predictor, and what of the answers is kept as columns."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bertjax.data.read.bad_rows import BadRow
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, DataError
 from bertjax.inference.batch.plain_values import plain_cells
-from bertjax.inference.batch.row_source import Chunk, RowSource
+from bertjax.inference.batch.row_source import Chunk, Origin, RowSource
+from bertjax.inference.decision_rule import DecisionRule, RuleFailed
 from bertjax.inference.loaded_model import LoadedModel
-from bertjax.inference.predictor import Predictor, Prepared, Text
-from bertjax.tasks import find_postprocess
+from bertjax.inference.predictor import Predictor, Prepared
+from bertjax.tasks import find_postprocess, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 EMBEDDING = "embedding"
-
-Rule = Callable[[Sequence[Prediction], Sequence[Text]], list[Prediction]]
-"""(predictions without a threshold, the cells of each row by column) -> what becomes of them."""
+ON_REQUEST = ("probabilities", "entities")  # answers that are written where a flag of their name asks for them
 
 
 class Request(NamedTuple):
@@ -37,19 +36,39 @@ class Request(NamedTuple):
     probabilities: bool = False
     entities: bool = False
     embeddings: bool = False
-    rule: Rule | None = None
+    rule: DecisionRule | None = None
     prefix: str = ""
 
 
-def check_threshold(threshold: float | None, task: str) -> None:
-    """Raises a ConfigError where a threshold is none of a task's answers."""
-    if threshold is None:
+def vectors_alone(task: str, request: Request) -> bool:
+    """Whether rows are single texts that get a vector and no answer: of a bare encoder, and of one whose answer is how
+    alike two texts are."""
+    postprocess = find_task(task).postprocess
+    return request.embeddings and (postprocess is None or postprocess.columns == {"cosine": "number"})
+
+
+def check_request(request: Request, loaded: LoadedModel) -> None:
+    """Checks, before any row is read, that a model can answer as it is asked.
+
+    Raises:
+      ConfigError: it cannot.
+    """
+    task, threshold = loaded.model.task, request.options.threshold
+    if request.embeddings:
+        find_vectors(task)
+        if not loaded.pooling_known:
+            raise ConfigError("--embeddings: the model was saved without saying how its vectors are pooled")
+    if vectors_alone(task, request):
         return
-    columns = find_postprocess(task).columns
-    if not {"label", "labels", "margin"} & set(columns):
-        raise ConfigError(f"--threshold: a model of task {task!r} gives no label to decide on; leave it out")
-    if not math.isfinite(threshold) or ("margin" not in columns and not 0 <= threshold <= 1):
+    postprocess = find_postprocess(task)
+    postprocess.check(request.options, task)
+    if threshold is not None and (
+        not math.isfinite(threshold) or ("margin" not in postprocess.columns and not 0 <= threshold <= 1)
+    ):
         raise ConfigError(f"--threshold {threshold} is no probability; give one in [0, 1]")
+    for name in ON_REQUEST:
+        if getattr(request, name) and name not in postprocess.columns:
+            raise ConfigError(f"--{name}: a model of task {task!r} gives none; leave it out")
 
 
 class Answered(NamedTuple):
@@ -71,13 +90,14 @@ class Answered(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A chunk, tokenized; nothing is where no row of it is usable."""
+    """A chunk, tokenized for its answers and its vectors; neither is where nothing is to compute."""
 
     chunk: Chunk
     frame: pd.DataFrame
-    texts: list[Any]
+    origins: list[Origin]
     left_out: list[BadRow]
-    prepared: Prepared | None
+    answers: Prepared | None
+    vectors: Prepared | None
 
 
 class _Scored(NamedTuple):
@@ -86,20 +106,13 @@ class _Scored(NamedTuple):
     vectors: np.ndarray | None
 
 
-class _Embeds(Protocol):
-    def embed(self, texts: Sequence[Text]) -> np.ndarray: ...
-
-
 class RowAnswerer:
     """A model that answers chunks of rows, in three steps that may run in three threads."""
 
     def __init__(self, loaded: LoadedModel, source: RowSource, request: Request):
-        """A model on this process's devices.
-
-        Raises:
-          ConfigError: the model's task predicts nothing of a row.
-        """
+        """A model on this process's devices; see `check_request`."""
         self._source, self._request = source, request
+        self._answers = not vectors_alone(loaded.model.task, request)
         self._predictor = Predictor(loaded)
 
     def __call__(self, chunk: Chunk) -> Answered:
@@ -110,29 +123,32 @@ class RowAnswerer:
         """The usable rows, tokenized."""
         entries = self._source.entries(chunk.frame, chunk.origins)
         frame = chunk.frame if len(entries.usable) == len(chunk.frame) else chunk.frame.iloc[entries.usable]
-        prepared = self._predictor.prepare(entries.texts) if entries.texts else None
+        texts, prepare = entries.texts, self._predictor.prepare
+        answers = prepare(texts) if texts and self._answers else None
+        vectors = prepare(texts, vectors=True) if texts and self._request.embeddings else None
+        origins = [chunk.origins[i] for i in entries.usable]
         left_out = sorted(chunk.broken + entries.bad, key=lambda row: (row.source, row.line))
-        return _Read(chunk, frame.reset_index(drop=True), entries.texts, left_out, prepared)
+        return _Read(chunk, frame.reset_index(drop=True), origins, left_out, answers, vectors)
 
     def compute(self, read: _Read) -> _Scored:
         """The scores of the network."""
-        if read.prepared is None:
-            return _Scored(read, None, None)
-        (scores,) = self._predictor.compute([read.prepared])
-        embeds = cast(_Embeds, self._predictor)
-        return _Scored(read, scores, embeds.embed(read.texts) if self._request.embeddings else None)
+        scores, vectors = (
+            None if prepared is None else self._predictor.compute([prepared])[0]
+            for prepared in (read.answers, read.vectors)
+        )
+        return _Scored(read, scores, vectors)
 
     def answer(self, scored: _Scored) -> Answered:
         """The answers in words, column by column.
 
         Raises:
-          ConfigError: something is asked for that the task does not give.
+          DataError: the rule fails for a row.
         """
         read, answers = scored.read, dict[str, list[Any]]()
-        if read.prepared is not None and scored.scores is not None:
-            predictions = self._predictor.answer(read.prepared, scored.scores, self._request.options)
+        if read.answers is not None and scored.scores is not None:
+            predictions = self._predictor.answer(read.answers, scored.scores, self._request.options)
             if self._request.rule is not None:
-                predictions = self._request.rule(predictions, _records(read.frame))
+                predictions = _ruled(self._request.rule, predictions, read)
             answers = self._columns(predictions)
         if scored.vectors is not None:
             answers[EMBEDDING] = list(scored.vectors)
@@ -140,15 +156,18 @@ class RowAnswerer:
         return Answered(read.chunk.part, len(read.chunk.frame), read.frame, named, read.left_out)
 
     def _columns(self, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-        request, task = self._request, self._predictor.model.task
-        asked = {"probabilities": request.probabilities, "entities": request.entities, "top": request.options.top_k > 0}
         names = dict.fromkeys(name for prediction in predictions for name in prediction)
-        for name, is_asked in asked.items():
-            if is_asked and name not in names:
-                flag = "--top-k" if name == "top" else f"--{name}"
-                raise ConfigError(f"{flag}: a model of task {task!r} gives none; leave it out")
-        kept = [name for name in names if asked.get(name, True)]
+        kept = [name for name in names if name not in ON_REQUEST or getattr(self._request, name)]
         return {name: [prediction.get(name) for prediction in predictions] for name in kept}
+
+
+def _ruled(rule: DecisionRule, predictions: Sequence[Prediction], read: _Read) -> list[Prediction]:
+    """What a rule makes of predictions; raises DataError with the place of a row for which it fails."""
+    try:
+        return rule(predictions, _records(read.frame))
+    except RuleFailed as error:
+        source, line, unit = read.origins[error.index]
+        raise DataError(f"{source}: {unit} {line}: {error.reason}") from error
 
 
 def _records(frame: pd.DataFrame) -> list[Mapping[str, Any]]:

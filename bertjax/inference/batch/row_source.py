@@ -103,25 +103,25 @@ class RowSource(NamedTuple):
     Attributes:
       source: the files, as the user named them.
       files: one or more.
-      task: says what a row is.
+      format_of: a task; a row is read as its rows are.
       table: how they are read: text columns, dialect, what a bad row does.
       any_text: whether lines of plain text stand for the text columns.
     """
 
     source: str
     files: tuple[File, ...]
-    task: str
+    format_of: str
     table: Table
     any_text: bool = True
 
     @classmethod
-    def of(cls, source: str, task: str, table: Table, any_text: bool = True) -> "RowSource":
+    def of(cls, source: str, format_of: str, table: Table, any_text: bool = True) -> "RowSource":
         """The files of a source.
 
         Raises:
           DataError: there are none.
         """
-        return cls(source, tuple(files_of(source)), task, table, any_text)
+        return cls(source, tuple(files_of(source)), format_of, table, any_text)
 
     def survey(self, types: ColumnTypes | None = None) -> tuple["RowSource", Survey]:
         """Reads all rows once.
@@ -195,7 +195,7 @@ class RowSource(NamedTuple):
 
     def entries(self, frame: pd.DataFrame, origins: list[Origin]) -> Entries:
         """The rows of a frame as a predictor takes them; an absent column has empty cells."""
-        task_format = find_format(self.task)
+        task_format = find_format(self.format_of)
         columns = list(dict.fromkeys(task_format.text_columns(self.table)))
         cells = [frame[name].tolist() if name in frame.columns else [None] * len(frame) for name in columns]
         entries = Entries([], [], [])
@@ -207,13 +207,13 @@ class RowSource(NamedTuple):
                 bad = BadRow(origin.source, origin.line + error.lines_on, str(error), origin.unit)
                 entries.bad.append(bad)
             else:
-                entries.texts.append(_plain(text) if pair is None else (text, _plain(pair)))
+                entries.texts.append(_entry(text, row[0]) if pair is None else (text, _entry(pair)))
                 entries.usable.append(i)
         return entries
 
     def _settled(self, block: "_Block") -> "RowSource":
         """The source with its text columns named as in a first frame; raises DataError where it lacks one."""
-        task_format = find_format(self.task)
+        task_format = find_format(self.format_of)
         names = tuple(map(str, block.frame.columns))
         table = task_format.with_usual_columns(self.table, (*names, PLACE))
         if self.any_text and names == (_PLAIN,) and not table.text_pair and not table.candidates:
@@ -227,7 +227,7 @@ class RowSource(NamedTuple):
             broken: list[BadRow] = []
             number = 1
             frames = read_frames(file, reading, broken.append, on_note, _FRAME_ROWS)
-            for frame in find_format(self.task).gathered(frames, file.name):
+            for frame in find_format(self.format_of).gathered(frames, file.name):
                 places = frame.pop(PLACE).tolist() if PLACE in frame.columns else None
                 origins = _origins(file.name, number, len(frame)) if places is None else list(map(_origin, places))
                 yield _Block(file.name, frame, origins, tuple(broken))
@@ -277,9 +277,11 @@ class _Held:
         self._clear()
 
 
-def _plain(text: Text) -> Any:
-    """Words as the list that a predictor takes."""
-    return text if isinstance(text, str) else list(text)
+def _entry(text: Text, cell: Any = None) -> Any:
+    """A text as a predictor takes it: of words, the cell that they stand in, so that places are places in it."""
+    if isinstance(text, str):
+        return text
+    return cell if isinstance(cell, str) and cell.split() == list(text) else list(text)
 
 
 def _origin(place: Any) -> Origin:
