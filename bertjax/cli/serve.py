@@ -135,8 +135,8 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.engine == "ray":
         from bertjax.inference.service.ray_server import RayOptions, serve_ray
 
-        with sigterm_as_ctrl_c():
-            serve_ray(models[DEFAULT], settings, parsed.host, parsed.port, rule, parsed.execution, RayOptions(**on_ray))
+        signal.signal(signal.SIGTERM, _end)
+        serve_ray(models[DEFAULT], settings, parsed.host, parsed.port, rule, parsed.execution, RayOptions(**on_ray))
         return ExitCode.OK
     from bertjax.inference.service.local_server import serve_local
 

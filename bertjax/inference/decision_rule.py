@@ -70,13 +70,13 @@ class DecisionRule:
         self.path, self._source = path, source
         self._decide = _function(path, source)
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return DecisionRule, (self.path, self._source)
-
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that change with its text."""
+        """16 hexadecimal digits that change with the file's text."""
         return hashlib.sha256(self._source.encode(errors="surrogateescape")).hexdigest()[:16]
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return DecisionRule, (self.path, self._source)
 
     def __call__(self, predictions: Sequence[Prediction], entries: Sequence[Text]) -> list[Prediction]:
         """The answers as the rule leaves them.

@@ -49,10 +49,12 @@ class Words(tuple[str, ...]):
         >>> Words.of("Mr. Smith-Jones (U.S.) left.")
         ('Mr', '.', 'Smith-Jones', '(', 'U.S.', ')', 'left', '.')
         """
-        found = list(_WORD.finditer(text))
-        words = cls(match.group() for match in found)
-        words.text, words.starts = text, tuple(match.start() for match in found)
-        return words
+        return cls._placed(text, _WORD.finditer(text))
+
+    @classmethod
+    def split(cls, text: str) -> "Words":
+        """What white space parts in a text."""
+        return cls._placed(text, re.finditer(r"\S+", text))
 
     @classmethod
     def joined(cls, parts: Sequence[str]) -> "Words":
@@ -61,14 +63,22 @@ class Words(tuple[str, ...]):
         words.text, words.starts = " ".join(parts), tuple(accumulate((len(part) + 1 for part in parts[:-1]), initial=0))
         return words
 
+    @classmethod
+    def _placed(cls, text: str, found: Iterable[re.Match[str]]) -> "Words":
+        places = list(found)
+        words = cls(place.group() for place in places)
+        words.text, words.starts = text, tuple(place.start() for place in places)
+        return words
+
 
 def _read_words(cells: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], None]:
-    words = _list(cells, table.text[0])
+    cell, words = cells[table.text[0]], _list(cells, table.text[0])
     wrong = [word for word in words if not isinstance(word, str) or not word.strip()]
     if not words or wrong:
         what = f"the word {shown(wrong[0])}" if wrong else "no words"
         raise BadCell(f"has {what} in column {table.text[0]!r}, which must hold the words of a sentence")
-    return tuple(words), None
+    is_text = isinstance(cell, str) and cell.split() == words
+    return Words.split(cell) if is_text else tuple(words), None
 
 
 def _read_tags(cells: Mapping[str, Any], table: Table, texts: tuple[Any, Any]) -> tuple[str | None, ...]:
@@ -120,6 +130,8 @@ def _plain_words(entry: Any) -> tuple[tuple[str, ...], None]:
     """A sentence without a table: a text, or a list of its words."""
     if isinstance(entry, str):
         return Words.of(entry), None
+    if isinstance(entry, Words):
+        return entry, None
     if not isinstance(entry, list) or not all(isinstance(word, str) for word in entry):
         raise BadCell(f"must be a string, a list of words or a row of columns, got {entry!r}")
     return Words.joined(entry), None

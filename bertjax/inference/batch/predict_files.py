@@ -24,7 +24,7 @@ from bertjax.inference.batch.output_place import OutputPlace
 from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
-from bertjax.inference.batch.row_answers import EMBEDDING, Answered, Request, gives_vectors_alone
+from bertjax.inference.batch.row_answers import EMBEDDING, ON_REQUEST, Answered, Request, check_request, vectors_alone
 from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel, load_model
@@ -128,8 +128,9 @@ def predict_files(
         place.check_inputs(files)
         loaded, made_from = _load(job, files)
         task = loaded.model.task
-        vectors_alone = gives_vectors_alone(task, job.request)
-        source = RowSource(job.data, files, task, loaded.table, "text" not in job.columns, vectors_alone)
+        check_request(job.request, loaded)
+        any_text, vectors = "text" not in job.columns, vectors_alone(task, job.request)
+        source = RowSource(job.data, files, task, loaded.table, any_text, vectors)
         manifest = PartManifest(place)
         plan, finished = (manifest.plan(made_from, source), manifest.finished()) if resume else (None, [])
         if plan is None:
@@ -167,7 +168,7 @@ def _new_plan(job: PredictionJob, source: RowSource) -> Plan:
     types = ColumnTypes() if job.place.format.typed else None
     source, survey = source.survey(types)
     answers = () if source.vectors else find_postprocess(source.task).columns
-    declared = [name for name in answers if name != "probabilities"]
+    declared = [name for name in answers if name not in ON_REQUEST]
     declared += [EMBEDDING] if job.request.embeddings else []
     _check_names(survey.columns, [job.request.prefix + name for name in declared])
     return Plan(source, survey, None if types is None else types.schema)

@@ -14,10 +14,11 @@ from bertjax.inference.batch.row_source import Chunk, Origin, RowSource
 from bertjax.inference.decision_rule import DecisionRule, RuleFailed
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor, Prepared
-from bertjax.tasks import find_postprocess, find_task
+from bertjax.tasks import find_postprocess, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 EMBEDDING = "embedding"
+ON_REQUEST = ("probabilities", "entities")  # answers that are written where a flag of their name asks for them
 
 
 class Request(NamedTuple):
@@ -39,34 +40,43 @@ class Request(NamedTuple):
     prefix: str = ""
 
 
-def gives_vectors_alone(task: str, request: Request) -> bool:
-    """Whether rows are single texts that get their vectors and no answers: the task has none, or has them of groups of
-    texts.
-
-    Raises:
-      ConfigError: something is asked for that the task does not give.
-    """
+def vectors_alone(task: str, request: Request) -> bool:
+    """Whether rows are single texts that get a vector and no answer: of a task without answers, and of one that answers
+    groups of texts."""
     entry = find_task(task)
     is_grouped = entry.format is not None and entry.format.grouped
-    if entry.postprocess is None and not request.embeddings:
-        raise ConfigError(f"a model of task {task!r} says nothing of a text in words; --embeddings writes its vectors")
-    if request.embeddings and (entry.postprocess is None or is_grouped):
+    return request.embeddings and (entry.postprocess is None or is_grouped)
+
+
+def check_request(request: Request, loaded: LoadedModel) -> None:
+    """Checks, before any row is read, that a model can answer as it is asked.
+
+    Raises:
+      ConfigError: it cannot.
+    """
+    task, threshold = loaded.model.task, request.options.threshold
+    if request.embeddings:
+        find_vectors(task)
+        if not loaded.pooling_known:
+            raise ConfigError(
+                "--embeddings: the model was saved without saying how its vectors are pooled; give --pooling mean, cls "
+                "or pooler"
+            )
+    if vectors_alone(task, request):
         if request != Request(embeddings=True, prefix=request.prefix):
             raise ConfigError(f"--embeddings of a model of task {task!r} writes vectors alone; leave out other answers")
-        return True
-    check_threshold(request.options.threshold, task)
-    return False
-
-
-def check_threshold(threshold: float | None, task: str) -> None:
-    """Raises a ConfigError where a threshold is none of a task's answers."""
-    if threshold is None:
         return
-    columns = find_postprocess(task).columns
-    if not {"label", "labels", "margin"} & set(columns):
-        raise ConfigError(f"--threshold: a model of task {task!r} gives no label to decide on; leave it out")
-    if not math.isfinite(threshold) or ("margin" not in columns and not 0 <= threshold <= 1):
+    if find_task(task).postprocess is None:
+        raise ConfigError(f"a model of task {task!r} says nothing of a text in words; --embeddings writes its vectors")
+    postprocess = find_postprocess(task)
+    postprocess.check(request.options, task)
+    if threshold is not None and (
+        not math.isfinite(threshold) or ("margin" not in postprocess.columns and not 0 <= threshold <= 1)
+    ):
         raise ConfigError(f"--threshold {threshold} is no probability; give one in [0, 1]")
+    for name in ON_REQUEST:
+        if getattr(request, name) and name not in postprocess.columns:
+            raise ConfigError(f"--{name}: a model of task {task!r} gives none; leave it out")
 
 
 class Answered(NamedTuple):
@@ -88,13 +98,7 @@ class Answered(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A chunk, tokenized.
-
-    Attributes:
-      frame, origins: its usable rows, and where each stands.
-      left_out: the other rows.
-      answers, vectors: ready for the network; None where that is not asked for, or no row is usable.
-    """
+    """A chunk, tokenized for its answers and its vectors; neither is where nothing is to compute."""
 
     chunk: Chunk
     frame: pd.DataFrame
@@ -114,7 +118,7 @@ class RowAnswerer:
     """A model that answers chunks of rows, in three steps that may run in three threads."""
 
     def __init__(self, loaded: LoadedModel, source: RowSource, request: Request):
-        """A model on this process's devices."""
+        """A model on this process's devices; see `check_request`."""
         self._source, self._request = source, request
         self._predictor = Predictor(loaded)
 
@@ -123,24 +127,18 @@ class RowAnswerer:
         return self.answer(self.compute(self.read(chunk)))
 
     def read(self, chunk: Chunk) -> _Read:
-        """The usable rows, tokenized.
-
-        Raises:
-          ConfigError: vectors are asked for, and the model has none.
-        """
+        """The usable rows, tokenized."""
         entries = self._source.entries(chunk.frame, chunk.origins)
         frame = chunk.frame if len(entries.usable) == len(chunk.frame) else chunk.frame.iloc[entries.usable]
+        texts, prepare = entries.texts, self._predictor.prepare
+        answers = prepare(texts) if texts and not self._source.vectors else None
+        vectors = prepare(texts, vectors=True) if texts and self._request.embeddings else None
         origins = [chunk.origins[i] for i in entries.usable]
         left_out = sorted(chunk.broken + entries.bad, key=lambda row: (row.source, row.line))
-
-        def prepared(is_asked: bool, vectors: bool) -> Prepared | None:
-            return self._predictor.prepare(entries.texts, vectors) if is_asked and entries.texts else None
-
-        answers, vectors = prepared(not self._source.vectors, False), prepared(self._request.embeddings, True)
         return _Read(chunk, frame.reset_index(drop=True), origins, left_out, answers, vectors)
 
     def compute(self, read: _Read) -> _Scored:
-        """The scores and vectors of the network, computed one after the other."""
+        """The scores of the network."""
         scores, vectors = (
             None if prepared is None else self._predictor.compute([prepared])[0]
             for prepared in (read.answers, read.vectors)
@@ -151,38 +149,32 @@ class RowAnswerer:
         """The answers in words, column by column.
 
         Raises:
-          ConfigError: something is asked for that the task does not give.
-          DataError: the rule has no answer to a row.
+          DataError: the rule fails for a row.
         """
         read, answers = scored.read, dict[str, list[Any]]()
         if read.answers is not None and scored.scores is not None:
             predictions = self._predictor.answer(read.answers, scored.scores, self._request.options)
-            answers = self._columns(self._ruled(predictions, read))
+            if self._request.rule is not None:
+                predictions = _ruled(self._request.rule, predictions, read)
+            answers = self._columns(predictions)
         if scored.vectors is not None:
             answers[EMBEDDING] = list(scored.vectors)
         named = {self._request.prefix + name: values for name, values in answers.items()}
         return Answered(read.chunk.part, len(read.chunk.frame), read.frame, named, read.left_out)
 
-    def _ruled(self, predictions: list[Prediction], read: _Read) -> list[Prediction]:
-        """What the user's rule leaves of the answers."""
-        if self._request.rule is None:
-            return predictions
-        try:
-            return self._request.rule(predictions, _records(read.frame))
-        except RuleFailed as error:
-            origin = read.origins[error.index]
-            raise DataError(str(BadRow(origin.source, origin.line, error.reason, origin.unit))) from error
-
     def _columns(self, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-        request, task = self._request, self._predictor.model.task
-        asked = {"probabilities": request.probabilities, "entities": request.entities, "top": request.options.top_k > 0}
         names = dict.fromkeys(name for prediction in predictions for name in prediction)
-        for name, is_asked in asked.items():
-            if is_asked and name not in names:
-                flag = "--top-k" if name == "top" else f"--{name}"
-                raise ConfigError(f"{flag}: a model of task {task!r} gives none; leave it out")
-        kept = [name for name in names if asked.get(name, True)]
+        kept = [name for name in names if name not in ON_REQUEST or getattr(self._request, name)]
         return {name: [prediction.get(name) for prediction in predictions] for name in kept}
+
+
+def _ruled(rule: DecisionRule, predictions: Sequence[Prediction], read: _Read) -> list[Prediction]:
+    """What a rule makes of predictions; raises DataError with the place of a row for which it fails."""
+    try:
+        return rule(predictions, _records(read.frame))
+    except RuleFailed as error:
+        source, line, unit = read.origins[error.index]
+        raise DataError(f"{source}: {unit} {line}: {error.reason}") from error
 
 
 def _records(frame: pd.DataFrame) -> list[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from bertjax.data.rows.labelled_rows import Text
 from bertjax.data.split.labelled_table import check_columns
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
+from bertjax.data.task_formats.token_format import Words
 from bertjax.errors import DataError
 from bertjax.inference.batch.column_types import ColumnTypes
 from bertjax.tasks import find_readout, find_vectors
@@ -206,7 +207,7 @@ class RowSource(NamedTuple):
                 bad = BadRow(origin.source, origin.line + error.lines_on, str(error), origin.unit)
                 entries.bad.append(bad)
             else:
-                entries.texts.append(_plain(text) if pair is None else (text, _plain(pair)))
+                entries.texts.append(_entry(text) if pair is None else (text, _entry(pair)))
                 entries.usable.append(i)
         return entries
 
@@ -276,9 +277,9 @@ class _Held:
         self._clear()
 
 
-def _plain(text: Text) -> Any:
-    """Words as the list that a predictor takes."""
-    return text if isinstance(text, str) else list(text)
+def _entry(text: Text) -> Any:
+    """A text as a predictor takes it: words that know their places as they are, others in a list."""
+    return text if isinstance(text, str | Words) else list(text)
 
 
 def _origin(place: Any) -> Origin:

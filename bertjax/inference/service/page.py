@@ -71,7 +71,7 @@ def render(model: ServedModel, address: str, needs_key: bool) -> HTMLResponse:
       needs_key: whether the server asks for an API key.
     """
     task = find_task(model.predictor.model.task)
-    takes = getattr(task.postprocess, "takes", ("top_k", "threshold"))
+    takes = () if task.postprocess is None else task.postprocess.takes
     has_all = task.postprocess is not None and "probabilities" in task.postprocess.columns
     html = render_page(
         "serve.html.jinja",
