@@ -26,6 +26,7 @@ ATOL = 1e-6
 OUTPUTS = {"csv": "killed.csv", "jsonl": "killed.jsonl", "parquet": "killed.parquet", "folder": "killed"}
 WORDS = ("good", "bad", "film", "book", "a", "the", "what", "was", "not", "very", "plot", "song", "it", "and", "dull")
 _PATIENCE = 600.0  # seconds for a start to finish a part
+_MOMENT = 0.1  # seconds, about as long as a part takes: the kill may find anything half done
 
 
 def main() -> int:
@@ -94,17 +95,17 @@ def run_to_end(folder: Path, flags: Sequence[str]) -> None:
 
 
 def kill(folder: Path, flags: Sequence[str], rng: random.Random) -> int:
-    """Kills a start within a second after its first new part; returns the number of finished parts."""
+    """Kills a start a moment after one to three new parts; returns the number of finished parts."""
     parts = folder / (flags[1] if "." not in flags[1] else f"{flags[1]}.parts")
     manifest = parts / "_manifest.jsonl"
-    before = finished(manifest)
+    awaited = finished(manifest) + rng.randint(1, 3)
     process = start(folder, [*flags, "--resume"])
     deadline = time.monotonic() + _PATIENCE
-    while finished(manifest) <= before:
+    while finished(manifest) < awaited:
         if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit("the prediction ended before it could be killed; give more --rows")
         time.sleep(0.01)
-    time.sleep(rng.random())
+    time.sleep(rng.uniform(0, _MOMENT))
     if process.poll() is not None:
         raise SystemExit("the prediction ended before it could be killed; give more --rows")
     os.killpg(process.pid, signal.SIGKILL)  # Ray's processes, too

@@ -213,7 +213,7 @@ def test_every_row_once_after_three_kills(tmp_path):
     """Real processes, SIGKILL at random moments; see the script."""
     found = tmp_path / "found.json"
     script = str(ROOT / "scripts" / "interrupt_predictions.py")
-    command = [script, "--rows", "20000", "--rows-per-part", "500", "--json", str(found)]
+    command = [script, "--rows", "8000", "--rows-per-part", "200", "--json", str(found)]
     done = run_python(*command, env=user_environment())
     assert found.is_file(), done.stderr + done.stdout
     (result,) = json.loads(found.read_text())["results"]
