@@ -344,5 +344,6 @@ def headline(findings: Findings) -> str:
         *(f"{count_of(leaks, 'leak')} into {side}" for side, leaks in repeats.leaks.items()),
         f"{100 * findings.lengths.longer / findings.lengths.inputs:.1f}% above {findings.lengths.max_length} tokens",
     ]
-    of = f" of {findings.rows}" if findings.examined < findings.rows else ""
-    return f"{findings.examined}{of} rows: {', '.join(parts)}"
+    rows = count_of(findings.rows, "row")
+    looked_at = f"{findings.examined} of {rows}" if findings.examined < findings.rows else rows
+    return f"{looked_at}: {', '.join(parts)}"

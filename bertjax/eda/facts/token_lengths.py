@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.batching.batch_plan import plan_training
-from bertjax.data.batching.packing import pack
+from bertjax.data.batching.packing import Layout, pack
 from bertjax.data.encode.token_checks import count_unknown
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.labelled_rows import Rows, Text, as_string
@@ -146,12 +146,20 @@ def _packed(lengths: np.ndarray, model: ModelLimits) -> Packed:
     """The share of real tokens in the batches of a run, of examples evenly spaced where there are many."""
     chosen = np.unique(np.linspace(0, len(lengths) - 1, min(len(lengths), _PACKED_EXAMPLES)).astype(np.int64))
     cut = np.minimum(lengths[chosen], model.max_length)
-    plan = plan_training(cut, model.batch_size, 1, 0, model.hidden_size, num_devices=1, packed=True)
-    computed = padded = 0
-    for batch in plan.order(cut).batch_lengths(1):
-        rows = len(pack(batch, plan.layouts[0].row_length))
-        computed += next(layout.tokens for layout in plan.layouts if layout.rows >= rows)
-        padded += len(batch) * max(batch)
-    shapes = tuple(f"{layout.rows} x {layout.row_length}" for layout in plan.layouts)
-    real = int(cut.sum())
-    return Packed(model.batch_size, real / computed, real / padded, shapes)
+
+    def share(packed: bool) -> tuple[float, tuple[Layout, ...]]:
+        plan = plan_training(cut, model.batch_size, 1, 0, model.hidden_size, num_devices=1, packed=packed)
+        computed = sum(_fitting(plan.layouts, batch, packed).tokens for batch in plan.order(cut).batch_lengths(1))
+        return int(cut.sum()) / computed, plan.layouts
+
+    (packed_share, layouts), (padded_share, _) = share(packed=True), share(packed=False)
+    shapes = tuple(f"{layout.rows} x {layout.row_length}" for layout in layouts)
+    return Packed(model.batch_size, packed_share, padded_share, shapes)
+
+
+def _fitting(layouts: Sequence[Layout], batch: Sequence[int], packed: bool) -> Layout:
+    """The smallest shape that holds a batch of these lengths: packed ones differ in rows, padded ones in row length."""
+    if packed:
+        rows = len(pack(batch, layouts[0].row_length))
+        return next(layout for layout in layouts if layout.rows >= rows)
+    return next(layout for layout in layouts if layout.row_length >= max(batch))

@@ -15,6 +15,7 @@ from bertjax.eda.facts.words import Words
 _PRIOR_WORDS, _PRIOR_SHARE = 500.0, 0.1  # words that the prior counts for: a share of all, up to a limit
 _LISTED = 20
 _MOST_CLASSES = 30
+_LONGEST_TERM = 100  # characters that are kept of a word, which may be as long as a text
 SIGNIFICANT = 1.96
 
 
@@ -74,15 +75,21 @@ def typical_words(words: Words, members: dict[str, np.ndarray], rows: np.ndarray
 
 
 def log_odds(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """[V] the log-odds ratio of each word over its standard deviation, of counts in a class and in all others."""
+    """[V] the log-odds ratio of each word over its standard deviation, of counts in a class and in all others; 0 of
+    words that occur in neither, and of a word that is the only one.
+    """
     total = inside + outside
-    if np.count_nonzero(total) < 2:  # no word has odds against another
-        return np.zeros(len(total))
+    scores = np.zeros(len(total))
+    known = np.flatnonzero(total)
+    if len(known) < 2:
+        return scores
+    inside, outside, total = inside[known], outside[known], total[known]
     size = min(_PRIOR_WORDS, _PRIOR_SHARE * float(total.sum()))
-    prior = size * total / max(int(total.sum()), 1)
+    prior = size * total / int(total.sum())
     one, other = inside + prior, outside + prior
     odds = np.log(one / (inside.sum() + size - one)) - np.log(other / (outside.sum() + size - other))
-    return odds / np.sqrt(1 / one + 1 / other)
+    scores[known] = odds / np.sqrt(1 / one + 1 / other)
+    return scores
 
 
 def _typical(
@@ -101,7 +108,7 @@ def _typical(
     scores = {term: float(all_scores[term]) for term in best.tolist()}
     numbers = _rows_with(terms, of_class, best)
     return tuple(
-        TypicalWord(spelled(term), scores[term], int(inside[term]), int(outside[term]), rows)
+        TypicalWord(spelled(term)[:_LONGEST_TERM], scores[term], int(inside[term]), int(outside[term]), rows)
         for term, rows in zip(best.tolist(), numbers, strict=True)
         if scores[term] > 0
     )
