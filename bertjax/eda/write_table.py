@@ -173,6 +173,8 @@ def _write_json(path: Path, frame: pd.DataFrame, encoding: str) -> None:
 
 
 def _write_lines(path: Path, frame: pd.DataFrame, encoding: str) -> None:
+    if len(frame.columns) > 1:
+        raise DataError("lines of text have one column")
     with path.open("w", encoding=encoding, newline="") as file:
         file.writelines(f"{text}\n" for (text,) in _cells(frame, ""))
 
