@@ -71,7 +71,7 @@ def bands(threshold: float) -> tuple[int, int]:
     """How many bands, of how many rows each: the widest that find enough pairs at the threshold.
 
     >>> bands(0.6), bands(0.9)
-    ((62, 5), (27, 15))
+    ((66, 5), (23, 15))
     """
     for band_rows in range(_WIDEST, 1, -1):
         agrees = threshold**band_rows  # the probability that a band does
