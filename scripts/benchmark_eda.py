@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 
 from bertjax.data.read.sources import read_table
-from bertjax.eda.facts.near_duplicates import DEFAULT_THRESHOLD, find_near_duplicates
+from bertjax.eda.exploration import DEFAULT_THRESHOLD
+from bertjax.eda.facts.near_duplicates import find_near_duplicates
 from bertjax.eda.facts.words import words_of
 
 PARTS = ("cost", "near_duplicates")

@@ -10,8 +10,7 @@ from bertjax.cli.flags.parse_flags import check_replaceable, parse
 from bertjax.cli.process.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.table import AnswerAs, Documents, Table, TagScheme
-from bertjax.eda.clean import Drop
-from bertjax.eda.explore import Exploration
+from bertjax.eda.exploration import Drop, Exploration
 from bertjax.errors import ConfigError
 from bertjax.settings import LONGEST, Count, Positive, Range, flatten
 from bertjax.storage.folder_lock import locked_folder

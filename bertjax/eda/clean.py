@@ -1,15 +1,14 @@
 """Which rows to leave out of a table, and why."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.data.rows.cells import is_missing
+from bertjax.eda.exploration import Drop
 from bertjax.eda.explore import Explored
 from bertjax.eda.facts.near_duplicates import NearDuplicates
-
-Drop = Literal["empty", "leaks", "contradictions", "duplicates", "near_duplicates"]
 
 
 class Dropped(NamedTuple):

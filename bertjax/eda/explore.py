@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +12,11 @@ from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import check_columns, count_of
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
+from bertjax.eda.exploration import Exploration
 from bertjax.eda.facts.column_cells import ColumnFacts, column_facts
 from bertjax.eda.facts.drift import Drift, find_drift
 from bertjax.eda.facts.label_balance import Balance, NumberFacts, label_balance, number_facts
-from bertjax.eda.facts.near_duplicates import DEFAULT_THRESHOLD, NearDuplicates, find_near_duplicates
+from bertjax.eda.facts.near_duplicates import NearDuplicates, find_near_duplicates
 from bertjax.eda.facts.repeated_texts import Repeats, find_repeats
 from bertjax.eda.facts.task_labels import AnswerFacts, EntityFacts, answer_facts, entity_facts
 from bertjax.eda.facts.token_lengths import Lengths, ModelLimits, token_lengths
@@ -26,32 +26,11 @@ from bertjax.eda.facts.writing_systems import Script, scripts_of
 from bertjax.eda.observed_rows import Fault, ObservedRows, observe
 from bertjax.eda.sampled_table import ALL_ROWS, SampledTable, read_sampled
 from bertjax.errors import DataError
-from bertjax.settings import Count, Range, Seed, check_ranges
 
 logger = logging.getLogger(__name__)
 
 _LISTED = 20
 _LONGEST = 160  # characters of a text that is shown
-
-
-@dataclass(frozen=True)
-class Exploration:
-    """How a table is looked at."""
-
-    near_duplicates: Annotated[float, Range(0.3, 1)] = DEFAULT_THRESHOLD
-    """Share of words that two texts must have in common to be near-duplicates: words in both over words in either."""
-
-    date_column: str | None = None
-    """Column of dates, over which labels, lengths and words may drift."""
-
-    sample_rows: Count = 100_000
-    """Rows to look at, chosen at random where the table has more; --write-clean looks at all."""
-
-    seed: Seed = 0
-    """Of that sample, and of the search for near-duplicates."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 class ShownRow(NamedTuple):

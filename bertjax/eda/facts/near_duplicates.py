@@ -14,7 +14,6 @@ import numpy as np
 
 from bertjax.eda.facts.words import Words
 
-DEFAULT_THRESHOLD = 0.6  # of ten words two may be others, and of five one
 _RECALL = 0.995  # of pairs exactly at the threshold that become candidates
 _MOST_HASHES = 360
 _WIDEST = 16  # rows of a band; of a wider one nothing more collides by chance
