@@ -179,7 +179,8 @@ def explore(
     rows, labelled = observed.rows, observed.labelled()
     repeats = find_repeats(rows, labelled, task_format, sides)
     words = words_of(observed.strings())
-    near = find_near_duplicates(words, np.flatnonzero(~repeats.is_duplicate), settings.near_duplicates, settings.seed)
+    distinct, parts = np.flatnonzero(~repeats.is_duplicate), list(map(words_of, observed.parts()))
+    near = find_near_duplicates(words, distinct, settings.near_duplicates, settings.seed, parts)
     labels = row_labels(task_format.names(rows.labels[i]) for i in labelled.tolist()) if len(labelled) else None
     if labels is not None and not labels.names:
         labels = None

@@ -50,6 +50,12 @@ class ObservedRows(NamedTuple):
         pairs = zip(self.rows.texts, self.rows.pairs, strict=True)
         return [f"{as_string(text)} {as_string(pair)}" for text, pair in pairs]
 
+    def parts(self) -> list[list[str]]:
+        """The first texts of all rows, and the second ones; none where a row has one text."""
+        if self.rows.pairs is None:
+            return []
+        return [list(map(as_string, self.rows.texts)), list(map(as_string, self.rows.pairs))]
+
     def labelled(self) -> np.ndarray:
         """The indices of the rows with a label."""
         return np.array([i for i, label in enumerate(self.rows.labels) if label is not None], np.int64)

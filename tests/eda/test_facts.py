@@ -142,6 +142,23 @@ def test_near_duplicates_are_those_of_brute_force(threshold):
     assert pairs == pytest.approx({pair: truth[pair] for pair in pairs})
 
 
+def test_both_texts_of_a_row_must_be_alike():
+    firsts, seconds = random_texts(60, 3, 6, VOCABULARY[:7]), random_texts(8, 6, 9) * 7 + ["...", "..."] * 2
+    both = [f"{first} {second}" for first, second in zip(firsts, seconds, strict=True)]
+    parts = [words_of(firsts), words_of(seconds)]
+    found = find_near_duplicates(words_of(both), np.arange(60), 0.5, seed=0, parts=parts)
+
+    def alike(texts, i, j):
+        return 1.0 if texts[i] == texts[j] else jaccard(texts[i], texts[j])
+
+    truth = {(i, j): min(alike(firsts, i, j), alike(seconds, i, j)) for i, j in itertools.combinations(range(60), 2)}
+    pairs = dict(zip(map(tuple, found.pairs.tolist()), found.similarity.tolist(), strict=True))
+    assert pairs == pytest.approx({pair: truth[pair] for pair in pairs})
+    assert all(similarity >= 0.5 for similarity in pairs.values())
+    assert len(pairs) >= 0.97 * sum(similarity >= 0.5 for similarity in truth.values()) - 1
+    assert len(find_near_duplicates(words_of(both), np.arange(60), 0.5, seed=0).pairs) > len(pairs) > 5
+
+
 def test_planted_near_duplicates_are_found():
     words = [f"word{i}" for i in range(2000)]
     originals = [RNG.choice(words, RNG.integers(10, 25)).tolist() for _ in range(2000)]

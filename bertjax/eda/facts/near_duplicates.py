@@ -7,6 +7,7 @@ then compared word by word, so a pair that is reported is one.
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ _WIDEST = 16  # rows of a band; of a wider one nothing more collides by chance
 _THREADS = 2
 _NEIGHBOURS = 16  # earlier rows of a crowded bucket that a row meets; in another band it meets others
 _MOST_CANDIDATES = 20_000_000  # of all bands; memory
+_ROUNDING = 1e-9
 _PAIRS_AT_ONCE = 200_000
 
 
@@ -41,7 +43,9 @@ class NearDuplicates(NamedTuple):
         return np.unique(self.pairs[:, 1])
 
 
-def find_near_duplicates(words: Words, rows: np.ndarray, threshold: float, seed: int) -> NearDuplicates:
+def find_near_duplicates(
+    words: Words, rows: np.ndarray, threshold: float, seed: int, parts: Sequence[Words] = ()
+) -> NearDuplicates:
     """Finds the pairs of texts with a similarity of `threshold` or more.
 
     Args:
@@ -49,6 +53,8 @@ def find_near_duplicates(words: Words, rows: np.ndarray, threshold: float, seed:
       rows: [m] the texts to compare, ascending: such as one of each.
       threshold: in (0, 1].
       seed: of the hash functions; at the threshold itself one pair in 200 may be missed, above it ever fewer.
+      parts: the words of parts of each text, such as a question and its context: texts are as similar as the part that
+        they have least in common. Questions about one context are no near-duplicates.
     """
     sets = _word_sets(words, rows)
     filled = np.flatnonzero(np.diff(sets.offsets) > 0)  # texts without a word are like no other
@@ -60,10 +66,23 @@ def find_near_duplicates(words: Words, rows: np.ndarray, threshold: float, seed:
     candidates, is_complete = _candidates(signatures, band_rows)
     first, second = np.divmod(candidates, len(filled))
     similarity = _jaccard(sets, len(words.vocabulary), first, second)
-    found = similarity >= threshold - 1e-9
-    pairs = rows[filled[np.stack([first[found], second[found]], axis=1)]]
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return NearDuplicates(pairs[order], similarity[found][order], is_complete)
+    pairs = rows[filled[np.stack([first, second], axis=1)]]
+    for part in parts:
+        likely = np.flatnonzero(similarity >= threshold - _ROUNDING)
+        pairs, similarity = pairs[likely], np.minimum(similarity[likely], _part_similarity(part, pairs[likely]))
+    found = np.flatnonzero(similarity >= threshold - _ROUNDING)
+    found = found[np.lexsort((pairs[found, 1], pairs[found, 0]))]
+    return NearDuplicates(pairs[found], similarity[found], is_complete)
+
+
+def _part_similarity(words: Words, pairs: np.ndarray) -> np.ndarray:
+    """[k] the similarity of pairs of texts of which some may have no word: two of these are alike."""
+    sets = _word_sets(words, np.arange(len(words.counts)))
+    is_empty = np.diff(sets.offsets)[pairs] == 0
+    similarity = is_empty.all(axis=1).astype(np.float64)
+    filled = np.flatnonzero(~is_empty.any(axis=1))
+    similarity[filled] = _jaccard(sets, len(words.vocabulary), *pairs[filled].T)
+    return similarity
 
 
 def bands(threshold: float) -> tuple[int, int]:
