@@ -297,15 +297,14 @@ def test_rows_without_a_date_are_counted_and_many_labels_are_joined():
 
 
 def test_repeats():
-    texts = ["a film", "A  FILM", "a film", "the book", "the plot", "the plot"]
-    rows = rows_of(texts, None, ["x", "y", "x", "x", None, "y"])
-    found = find_repeats(
-        rows, np.array([0, 1, 2, 3, 5]), find_format("classification"), {"test": rows_of(["The BOOK"], None, ["z"])}
-    )
-    assert found.first.tolist() == [0, 1, 0, 3, 4, 4]
-    assert found.contradictions.tolist() == [[0, 1]]
-    assert found.contradicts.tolist() == [True, True, True, False, False, False]
-    assert found.leaks["test"].tolist() == [False, False, False, True, False, False]
+    texts = ["the plot", "a film", "A  FILM", "a film", "the book", "the plot"]
+    rows = rows_of(texts, None, [None, "x", "y", "x", "x", "y"])
+    sides = {"test": rows_of(["The BOOK"], None, ["z"])}
+    found = find_repeats(rows, np.array([1, 2, 3, 4, 5]), find_format("classification"), sides)
+    assert found.first.tolist() == [0, 1, 2, 1, 4, 0]
+    assert found.contradictions.tolist() == [[1, 2]]
+    assert found.contradicts.tolist() == [False, True, True, True, False, False]
+    assert found.leaks["test"].tolist() == [False, False, False, False, True, False]
 
 
 @pytest.mark.parametrize("scheme", ["bio", "none"])
