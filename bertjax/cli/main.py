@@ -25,6 +25,7 @@ from bertjax.report_pages.literal_text import literal
 # Subcommand -> its one-line help. The module has the same name.
 COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
+    "eda": "what a table is like before training: a page, its numbers, and a clean copy",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",

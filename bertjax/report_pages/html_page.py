@@ -1,6 +1,7 @@
 """The rendering of HTML pages that need no other file: style sheet and figures are inside."""
 
 import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render_page(template: str, **values: Any) -> str:
+def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
     """Renders a template of this folder.
 
     Args:
       template: its file name, such as `run.html.jinja`.
+      filters: functions that the template calls by name, beside `number`.
       **values: what the template names; text is escaped, `Markup` is not.
     """
     environment = Environment(
@@ -22,7 +24,7 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = format_number
+    environment.filters |= {"number": format_number, **(filters or {})}
     return environment.get_template(template).render(values)
 
 

@@ -9,7 +9,7 @@ import pytest
 from pandas._libs.parsers import STR_NA_VALUES
 
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-from bertjax.data.rows.spellings import _MISSING_WORDS, plain_spelling
+from bertjax.data.rows.spellings import MISSING_WORDS, plain_spelling
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
@@ -112,7 +112,7 @@ def test_words_for_a_missing_cell_are_labels_and_said(table_of, kind, caplog):
 
 
 def test_the_words_for_a_missing_cell_are_those_of_pandas():
-    assert set(STR_NA_VALUES) - {""} == _MISSING_WORDS
+    assert set(STR_NA_VALUES) - {""} == MISSING_WORDS
 
 
 @pytest.mark.parametrize("kind", FORMATS)

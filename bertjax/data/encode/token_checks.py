@@ -27,15 +27,18 @@ def warn_of_unknown(tokenizer: PreTrainedTokenizerFast, examples: ExampleStore, 
 
 def unknown_share(tokenizer: PreTrainedTokenizerFast, examples: ExampleStore) -> float:
     """The share of [UNK] among the tokens of the texts, from 0 to 1; of examples evenly spaced where there are many."""
-    if tokenizer.unk_token_id is None:
-        return 0.0
     count = examples.num_examples
     indices = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
-    token_ids = examples.take(indices).token_ids
-    unknown = int((token_ids == tokenizer.unk_token_id).sum())
-    others = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]
-    of_texts = len(token_ids) - int(np.isin(token_ids, others).sum())
+    unknown, of_texts = count_unknown(tokenizer, examples.take(indices).token_ids)
     return unknown / max(of_texts, 1)
+
+
+def count_unknown(tokenizer: PreTrainedTokenizerFast, token_ids: np.ndarray) -> tuple[int, int]:
+    """How many of some tokens are [UNK], and how many are of texts at all, not [CLS], [SEP] and the like."""
+    unk = tokenizer.unk_token_id
+    others = [i for i in tokenizer.all_special_ids if i != unk]
+    of_texts = len(token_ids) - int(np.isin(token_ids, others).sum())
+    return 0 if unk is None else int((token_ids == unk).sum()), of_texts
 
 
 def check_segments(examples: Examples, config: BertConfig, source: str) -> None:

@@ -108,7 +108,7 @@ def read_frames(
     Raises:
       DataError: the file cannot be read, or is of an unknown format.
     """
-    kind, compression = _format(file.name, reading.documents)
+    kind, compression = format_of(file.name, reading.documents)
     read: Reader = read_document if reading.documents == "file" else READERS[kind]
     with (
         _reading(file.name),
@@ -216,8 +216,12 @@ def stop(row: BadRow) -> None:
     raise DataError(f"{row}; mend it, or leave such rows out (--on-bad-row skip)")
 
 
-def _format(name: str, documents: Documents) -> tuple[str, str]:
-    """The suffixes of a file's format and of its compression, which is empty without one."""
+def format_of(name: str, documents: Documents = "line") -> tuple[str, str]:
+    """The suffixes of a file's format and of its compression, which is empty without one.
+
+    Raises:
+      DataError: the format is unknown.
+    """
     is_web = re.match("https?://", name, re.IGNORECASE)
     *outer, last = ["", *(s.lower() for s in PurePosixPath(urlsplit(name).path if is_web else name).suffixes)]
     kind, compression = (outer[-1], last) if last in COMPRESSIONS else (last, "")

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _LISTED = 3
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 # What pandas.read_csv takes for a missing cell unless it is told otherwise; here only an empty cell is.
-_MISSING_WORDS = frozenset({
+MISSING_WORDS = frozenset({
     "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
     "NaN", "None", "n/a", "nan", "null",
 })  # fmt: skip
@@ -52,16 +52,16 @@ def check_spellings(counts: Mapping[str, int], source: str, are_settled: bool) -
     Raises:
       DataError: two labels have one plain spelling, and nothing is settled.
     """
-    alike = _alike(counts, plain_spelling)
+    alike = look_alikes(counts, plain_spelling)
     if alike and not are_settled:
         raise DataError(
             f"{source}: labels look alike but are different: {_listing(alike, counts)}; --label-spelling merge makes "
             f"one label of them, --label-spelling keep leaves them apart"
         )
-    other_case = [names for names in _alike(counts, str.casefold) if names not in alike]
+    other_case = [names for names in look_alikes(counts, str.casefold) if names not in alike]
     if other_case:
         logger.warning("%s: labels differ only by case, and are different: %s", source, _listing(other_case, counts))
-    words = sorted(_MISSING_WORDS & counts.keys())
+    words = sorted(MISSING_WORDS & counts.keys())
     if words:
         logger.warning(
             "%s: some programs write a missing cell as a word that is a label here: %s; leave the cell empty where "
@@ -70,8 +70,8 @@ def check_spellings(counts: Mapping[str, int], source: str, are_settled: bool) -
         )  # fmt: skip
 
 
-def _alike(labels: Iterable[str], spelling: Callable[[str], str]) -> list[list[str]]:
-    """The groups of several labels that share a spelling."""
+def look_alikes(labels: Iterable[str], spelling: Callable[[str], str]) -> list[list[str]]:
+    """The groups of several labels that share a spelling, such as `plain_spelling` or `str.casefold`."""
     groups: dict[str, list[str]] = {}
     for label in sorted(labels):
         groups.setdefault(spelling(label), []).append(label)

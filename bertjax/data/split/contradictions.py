@@ -11,6 +11,23 @@ logger = logging.getLogger(__name__)
 _LISTED = 3
 
 
+def contradicting_pairs(texts: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """The texts whose rows have different labels: [k, 2] the first row of each, and the first that contradicts it.
+
+    Args:
+      texts: [n] uint64, equal for rows with the same text.
+      answers: [n] uint64, equal for rows with the same label.
+    """
+    order = np.lexsort((np.arange(len(texts)), texts))
+    starts = np.flatnonzero(np.r_[True, texts[order][1:] != texts[order][:-1]]) if len(texts) else np.arange(0)
+    group = np.cumsum(np.bincount(starts, minlength=len(order))) - 1
+    differs = answers[order] != answers[order[starts]][group]
+    others = np.flatnonzero(differs)
+    groups, nth = np.unique(group[others], return_index=True)
+    pairs = np.stack([order[starts[groups]], order[others[nth]]], axis=1)
+    return pairs[np.argsort(pairs[:, 0])]
+
+
 def warn_of_contradictions(
     texts: np.ndarray, answers: np.ndarray, positions: np.ndarray, labels: RowLabels, source: str
 ) -> int:
@@ -23,17 +40,9 @@ def warn_of_contradictions(
       labels: of the rows, to name them; may have no names.
       source: named in the message.
     """
-    order = np.lexsort((np.arange(len(texts)), texts))
-    starts = np.flatnonzero(np.r_[True, texts[order][1:] != texts[order][:-1]]) if len(texts) else np.arange(0)
-    group = np.cumsum(np.bincount(starts, minlength=len(order))) - 1
-    differs = answers[order] != answers[order[starts]][group]
-    # The first row of each text that contradicts the text's first row.
-    others = np.flatnonzero(differs)
-    groups, nth = np.unique(group[others], return_index=True)
-    pairs = np.stack([order[starts[groups]], order[others[nth]]], axis=1)
+    pairs = contradicting_pairs(texts, answers)
     if not len(pairs):
         return 0
-    pairs = pairs[np.argsort(pairs[:, 0])]
 
     def described(row: int) -> str:
         names = ", ".join(map(repr, labels.take(np.array([row])).counts()))
