@@ -28,6 +28,7 @@ COMMANDS = {
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
+    "label": "weak labels of a table without labels, from labelling functions",
     "sweep": "a search over configs, resumable",
     "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
@@ -35,7 +36,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "sweep", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "evaluate", "label", "sweep", "parity", "compare")
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

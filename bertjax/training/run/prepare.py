@@ -100,6 +100,11 @@ def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
     if (settings.class_weights or settings.oversample) and not task_format.classes:
         name = "--class-weights" if settings.class_weights else "--oversample"
         raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
+    if settings.focal_gamma and config.data.label_probabilities is not None:
+        raise ConfigError(
+            "--focal-gamma weighs how wrong an answer is, and with --label-probabilities none is right or wrong; leave "
+            "one out"
+        )
     of_cross_entropy = {
         "--label-smoothing": settings.label_smoothing,
         "--focal-gamma": settings.focal_gamma,
