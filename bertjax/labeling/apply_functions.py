@@ -172,7 +172,7 @@ def _log_faults(name: str, faults: Sequence[tuple[int, str]], rows: TextRows) ->
         logger.warning("%s: %s: labelling function %r %s", rows.source, rows.places[row], name, reason)
     if len(faults) > _LISTED:
         logger.warning(
-            "%s: labelling function %r abstains from %d rows for such faults, %d of them shown",
+            "%s: labelling function %r raised or returned no label for %d rows, of which %d are shown",
             rows.source, name, len(faults), _LISTED,
         )  # fmt: skip
 

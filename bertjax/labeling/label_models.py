@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertjax.errors import ConfigError
 from bertjax.labeling.apply_functions import Votes
 
 FEWEST_FUNCTIONS = 3  # that a LabelModel can be learned from
@@ -64,8 +65,16 @@ def fit_label_model(votes: Votes, balance: np.ndarray, seed: int) -> LabelModel:
       votes: of functions that vote at all, see `voting`.
       balance: [L] the share of each class.
       seed: of Snorkel.
+
+    Raises:
+      ConfigError: Snorkel is not installed.
     """
-    from snorkel.labeling.model import LabelModel as SnorkelModel
+    try:
+        from snorkel.labeling.model import LabelModel as SnorkelModel
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "the label model needs Snorkel: pip install 'bertjax[labeling]', or take --method majority"
+        ) from None
 
     num_functions, num_labels = len(votes.functions), len(votes.labels)
     snorkel = SnorkelModel(cardinality=num_labels, verbose=False)

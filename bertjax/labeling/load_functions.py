@@ -136,8 +136,8 @@ def _labels(module: ModuleType, path: str) -> tuple[str, ...] | None:
     if not isinstance(labels, list | tuple | set | frozenset):
         raise ConfigError(f"{path}: {_LABELS} is no list; make it one of all classes")
     names = [None if isinstance(label, bool) else label_text(label, merge=True) for label in labels]
-    if wrong := next((label for label, name in zip(labels, names, strict=True) if not name), None):
-        raise ConfigError(f"{path}: {_LABELS} holds {wrong!r}, which is no label; give text or whole numbers")
+    if wrong := [label for label, name in zip(labels, names, strict=True) if not name]:
+        raise ConfigError(f"{path}: {_LABELS} holds {wrong[0]!r}, which is no label; give text or whole numbers")
     known = tuple(name for name in names if name)
     if len(known) < 2 or len(set(known)) < len(known):
         raise ConfigError(f"{path}: {_LABELS} must be two distinct classes or more, got {', '.join(known) or 'none'}")

@@ -69,7 +69,7 @@ def read_terms(path: str | Path, label: str | None) -> dict[str, str]:
             continue
         if label is None and not (tab and of_term.strip()):
             raise DataError(
-                f"{path} line {number}: no tab and label follow the term {term!r}; add them, or give label="
+                f"{path} line {number}: a tab and a label must follow the term {term!r}, or give label="
             )
         terms[term.strip()] = label if label is not None else of_term.strip()
     return terms

@@ -116,14 +116,14 @@ def weak_labels(
     _check(votes, file, table.train)
     shares, active = class_balance(balance, votes), voting(votes)
     models: dict[str, Callable[[Votes], np.ndarray]] = {"majority": lambda votes: majority_vote(votes, shares)}
-    if len(active) >= FEWEST_FUNCTIONS:
-        models["label_model"] = fit_label_model(votes.of(active), shares, seed).probabilities
-    elif method == "label_model":
+    if method == "label_model" and len(active) < FEWEST_FUNCTIONS:
         logger.warning(
             "the label model needs %d functions that vote, and %s; the labels are those of the majority vote",
             FEWEST_FUNCTIONS, "1 does" if len(active) == 1 else f"{len(active)} do",
         )  # fmt: skip
         method = "majority"
+    if method == "label_model":
+        models[method] = fit_label_model(votes.of(active), shares, seed).probabilities
     covered = votes.counts > 0
     kept = np.flatnonzero(covered) if uncovered == "drop" else np.arange(len(covered))
     logger.info(
