@@ -68,8 +68,6 @@ def read_terms(path: str | Path, label: str | None) -> dict[str, str]:
         if not line.strip():
             continue
         if label is None and not (tab and of_term.strip()):
-            raise DataError(
-                f"{path} line {number}: a tab and a label must follow the term {term!r}, or give label="
-            )
+            raise DataError(f"{path} line {number}: a tab and a label must follow the term {term!r}, or give label=")
         terms[term.strip()] = label if label is not None else of_term.strip()
     return terms

@@ -10,11 +10,20 @@ from bertjax.data.rows.cells import is_missing
 from bertjax.data.rows.literals import plain
 from bertjax.errors import ConfigError, DataError, first_line, writing
 
+
+def _write_json_lines(table: pd.DataFrame, path: Path) -> None:
+    names = [str(name) for name in table.columns]
+    with path.open("w", encoding="utf-8") as file:
+        for row in zip(*(table[name].tolist() for name in table.columns), strict=True):
+            cells = {name: None if is_missing(cell) else plain(cell) for name, cell in zip(names, row, strict=True)}
+            file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
+
+
 _WRITERS: Mapping[str, Callable[[pd.DataFrame, Path], object]] = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False),
     ".csv": lambda table, path: table.to_csv(path, index=False),
     ".tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
-    ".jsonl": lambda table, path: _write_json_lines(table, path),
+    ".jsonl": _write_json_lines,
 }
 
 
@@ -41,11 +50,3 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             raise DataError(f"{path} cannot hold the table: {first_line(error)}; write it as .jsonl") from None
         finally:
             scratch.unlink(missing_ok=True)
-
-
-def _write_json_lines(table: pd.DataFrame, path: Path) -> None:
-    names = [str(name) for name in table.columns]
-    with path.open("w", encoding="utf-8") as file:
-        for row in zip(*(table[name].tolist() for name in table.columns), strict=True):
-            cells = {name: None if is_missing(cell) else plain(cell) for name, cell in zip(names, row, strict=True)}
-            file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")

@@ -13,7 +13,9 @@ from bertjax.errors import ConfigError, DataError
 from bertjax.tasks import find_format
 from tests.support.tables import splits_of
 
-SHARES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.6, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [0.9, 0.1, 0.0]])
+SHARES = np.array(
+    [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.6, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [0.9, 0.1, 0.0]]
+)
 NAMES = ("10", "2", "é 😀")  # in the order of the columns; the vocabulary has them sorted
 TEXTS = [f"film {i}" for i in range(len(SHARES))]
 

@@ -19,7 +19,15 @@ blame = keywords("bad", "bad", "dull", name="blame")
 def ends(text):
     return "bad" if text.endswith("not .") else "good" if text.endswith("great .") else None
 """
-TEXTS = ["a good and great .", "dull . not .", "bad film", "what ?", "very good <b>book</b> 😀", "good . not .", "great ."]
+TEXTS = [
+    "a good and great .",
+    "dull . not .",
+    "bad film",
+    "what ?",
+    "very good <b>book</b> 😀",
+    "good . not .",
+    "great .",
+]
 
 
 @pytest.fixture

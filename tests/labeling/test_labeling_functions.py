@@ -7,7 +7,7 @@ import pytest
 
 from bertjax.errors import ConfigError, DataError
 from bertjax.inference.predictor import Predictor
-from bertjax.labeling import gazetteer, keywords, model_votes, regex, similar_to
+from bertjax.labeling import gazetteer, keywords, regex, similar_to
 from bertjax.labeling.labeling_functions import LabelingFunction
 from bertjax.labeling.load_functions import load_functions
 
