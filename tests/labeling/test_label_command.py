@@ -1,4 +1,4 @@
-"""`bertjax label`: a table with probabilities that finetune reads, the functions beside it, and one line for a mistake."""
+"""`bertjax label`: a table with probabilities that finetune reads, its functions beside it, a line for a mistake."""
 
 import json
 from pathlib import Path
