@@ -45,7 +45,7 @@ def test_a_label_of_probabilities_is_that_of_torch_and_a_certain_one_is_a_class(
     for loss in losses:
         soft = loss(output, with_probabilities(batch, shares))
         np.testing.assert_allclose(soft[:, 0], expected, rtol=1e-5, atol=1e-6)
-        certain = with_probabilities(batch, np.eye(4, dtype=np.float32)[np.array(labels)])
+        certain = with_probabilities(batch, np.eye(4, dtype=np.float32)[labels.numpy()])
         np.testing.assert_allclose(loss(output, certain), loss(output, batch), rtol=1e-5, atol=1e-6)
 
 

@@ -192,7 +192,7 @@ def similar_to(
     examples: Mapping[str, Sequence[str]],
     model: str | Path = "minilm-l6",
     threshold: float = 0.5,
-    pooling: str | None = "mean",
+    pooling: str | None = None,
     name: str | None = None,
 ) -> LabelingFunction:
     """Votes for the label whose example sentence is nearest to a text, by the cosine of their vectors.
@@ -201,7 +201,7 @@ def similar_to(
       examples: label -> sentences.
       model: whose vectors are compared (`Predictor.embed`).
       threshold: the cosine from which it votes.
-      pooling: how a text becomes one vector, for a model that was saved without saying so.
+      pooling: how a text becomes one vector; default: as the model was saved, or their mean where it does not say.
       name: default: `similar to: LABELS`.
 
     Raises:
@@ -215,6 +215,8 @@ def similar_to(
 
     def votes(texts: Sequence[str]) -> list[Vote]:
         predictor = _predictor(str(model), None, pooling)
+        if pooling is None and not predictor.has_vectors:
+            predictor = _predictor(str(model), None, "mean")
         cosines = predictor.embed(texts) @ predictor.embed([text for _, text in sentences]).T
         nearest = cosines.argmax(axis=1)
         is_near = np.take_along_axis(cosines, nearest[:, None], axis=1)[:, 0] >= threshold

@@ -112,6 +112,7 @@ def weak_labels(
         class alone or vote for no row.
     """
     frame, rows = _read(table)
+    known = None if labelled is None else _read_labelled(labelled)
     votes = apply_functions(file, rows)
     _check(votes, file, table.train)
     shares, active = class_balance(balance, votes), voting(votes)
@@ -131,8 +132,11 @@ def weak_labels(
         table.train, covered.sum(), count_of(len(covered), "row"), _of_uncovered(int((~covered).sum()), uncovered),
     )  # fmt: skip
     of_labelled, truth, scores = None, list[str](), dict[str, ModelScores]()
-    if labelled is not None:
-        of_labelled, truth = _labelled_votes(file, labelled, votes.labels)
+    if known is not None:
+        labelled_rows, truth = known
+        if unknown := sorted_labels(set(truth) - set(votes.labels)):
+            logger.warning("%s: no function votes for %s", labelled_rows.source, ", ".join(map(repr, unknown)))
+        of_labelled = apply_functions(file, labelled_rows, votes.labels)
         scores = {name: _scores(model(of_labelled), of_labelled, truth, shares) for name, model in models.items()}
     return WeakLabels(
         table=_with_labels(frame.iloc[kept], models[method](votes)[kept], votes, kept, shares),
@@ -198,13 +202,10 @@ def _check(votes: Votes, file: LabelingFile, source: str) -> None:
         )
 
 
-def _labelled_votes(file: LabelingFile, labelled: Table, labels: Sequence[str]) -> tuple[Votes, list[str]]:
-    """The votes for the rows of a labelled set, and their labels."""
+def _read_labelled(labelled: Table) -> tuple[TextRows, list[str]]:
+    """What functions read of a labelled set, and its labels as functions spell theirs."""
     frame, rows = _parsed(labelled, CLASSIFICATION)
-    truth = [plain_spelling(label) for label in rows.labels]
-    if unknown := sorted_labels(set(truth) - set(labels)):
-        logger.warning("%s: no function votes for %s", labelled.train, ", ".join(map(repr, unknown)))
-    return apply_functions(file, _text_rows(frame, rows, labelled.train), labels), truth
+    return _text_rows(frame, rows, labelled.train), [plain_spelling(label) for label in rows.labels]
 
 
 def _scores(probabilities: np.ndarray, votes: Votes, truth: Sequence[str], balance: np.ndarray) -> ModelScores:

@@ -80,7 +80,7 @@ def test_the_digest_of_rows_changes_with_a_probability(weak, labelled):
     assert digest(SHARES) != digest(other)
 
 
-@pytest.mark.parametrize("flag", [{"steps": ("lowercase",)}, {"leaks": "report"}], ids=["preprocessing", "leaks"])
+@pytest.mark.parametrize("flag", [{"steps": ("lower",)}, {"leaks": "report"}], ids=["preprocessing", "leaks"])
 def test_rows_keep_their_probabilities_where_others_are_dropped(weak, labelled, flag):
     texts = ["Film 0", " ", "film 2", "film 2", "a song", "film 5"]
     table = Table(weak(text=texts), test=labelled, label_probabilities="p_", on_bad_row="skip", **flag)
@@ -105,13 +105,13 @@ def test_rounded_probabilities_are_scaled_to_sum_1(weak, labelled):
     [
         ([[0.5, 0.5, 0.5], [1, 0, 0]], "row 1 has probabilities of sum 1.5 in 'p_10' and 'p_2' and"),
         ([[1, 0, 0], [1.2, -0.2, 0]], "row 2 holds 1.2 in column 'p_10', where a probability must be from 0 to 1"),
-        ([[np.nan, 0.5, 0.5], [1, 0, 0]], "row 1 holds (nan|None|'') in column 'p_10', which is no number"),
+        ([[np.nan, 0.5, 0.5], [1, 0, 0]], "row 1 has no number in column 'p_10'"),
     ],
     ids=["sum", "range", "missing"],
 )
 def test_a_row_of_no_probabilities_is_named_or_left_out(weak, labelled, shares, message):
     table = Table(weak(shares), test=labelled, label_probabilities="p_")
-    with pytest.raises(DataError, match=message.replace("'p_10' and 'p_2'", "'p_2' and 'p_10'")):
+    with pytest.raises(DataError, match=message):
         splits_of(table)
     skipping = Table(weak([*shares, *SHARES[2:]]), test=labelled, label_probabilities="p_", on_bad_row="skip")
     assert len(splits_of(skipping).train.texts) == 5

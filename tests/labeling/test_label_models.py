@@ -146,6 +146,7 @@ def test_without_snorkel_the_label_model_says_what_to_install(monkeypatch):
         fit_label_model(simulated(0)[0], BALANCE, seed=0)
 
 
+@pytest.mark.filterwarnings("ignore:Input has data type:FutureWarning")  # inside Snorkel, of SciPy
 def test_the_table_of_functions_is_that_of_snorkel():
     votes, true = simulated(1, num_rows=300)
     truth = [votes.labels[k] for k in true]

@@ -35,7 +35,7 @@ def config(tiny_model, tmp_path):
     return FineTuneConfig(
         model=str(tiny_model),
         data=Table(str(tmp_path / "weak.parquet"), test=str(tmp_path / "test.csv"), label_probabilities="p_"),
-        epochs=2,
+        epochs=1,
         max_length=32,
         batch_size=8,
         dropout_rate=0.0,
@@ -52,11 +52,11 @@ def test_a_run_is_packed_resumed_and_judged_as_any_other(config, tmp_path):
 
     parts = MemoryTracker()
     with pytest.raises(Interrupted):
-        finetune(config, tmp_path / "parts", tracker=parts, should_stop=stop_after(3))
+        finetune(config, tmp_path / "parts", tracker=parts, should_stop=stop_after(2))
     resumed = finetune(config, tmp_path / "parts", tracker=parts, if_exists="resume")
     assert resumed.metrics["test/accuracy"] == result.metrics["test/accuracy"]
-    assert losses(parts)[-5:] == losses(whole)[-5:]
-    assert len(losses(whole)) == 8
+    assert losses(parts)[-2:] == losses(whole)[-2:]
+    assert len(losses(whole)) == 4
 
     padded = MemoryTracker()
     finetune(replace(config, packing="off"), tmp_path / "padded", tracker=padded)
@@ -72,7 +72,7 @@ def test_certain_probabilities_train_as_their_classes(config, tmp_path):
     for prefix in ("p_", None):
         table = replace(config.data, train=str(tmp_path / "both.csv"), label_probabilities=prefix)
         tracker = MemoryTracker()
-        finetune(replace(config, data=table, epochs=1), tmp_path / f"run-{prefix}", tracker=tracker)
+        finetune(replace(config, data=table), tmp_path / f"run-{prefix}", tracker=tracker)
         both.append(losses(tracker))
     np.testing.assert_allclose(*both, rtol=1e-4)
 
