@@ -23,8 +23,18 @@ _SMALLEST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
 
 
 def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
-    """Softmax cross-entropy over the last axis of the logits: of each slot, each token or each group."""
+    """Softmax cross-entropy over the last axis of the logits: of each slot, each token or each group.
+
+    A label is the index of a class, or the probability of each class [B, N, L]; the loss of a certain one is the same.
+    """
+    if _are_probabilities(output, batch):
+        return optax.softmax_cross_entropy(output.logits, batch.labels)
     return optax.softmax_cross_entropy_with_integer_labels(output.logits, batch.labels)
+
+
+def _are_probabilities(output: BertOutput, batch: Batch) -> bool:
+    """Whether labels are probabilities of the classes; which of both is known when the step is traced."""
+    return batch.labels.ndim == output.logits.ndim
 
 
 def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Loss:
@@ -32,12 +42,16 @@ def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 
 
     Args:
       label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al. 2016), in [0, 1).
-      focal_gamma: an answer of probability p weighs (1 - p)**gamma (Lin et al. 2017).
+      focal_gamma: an answer of probability p weighs (1 - p)**gamma (Lin et al. 2017). Labels must be classes then:
+        where they are probabilities, no answer is the right one.
     """
 
     def loss(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
         log_shares = jax.nn.log_softmax(output.logits)
-        of_label = jnp.take_along_axis(log_shares, batch.labels[..., None], axis=-1)[..., 0]
+        if _are_probabilities(output, batch):
+            of_label = (batch.labels * log_shares).sum(axis=-1)
+        else:
+            of_label = jnp.take_along_axis(log_shares, batch.labels[..., None], axis=-1)[..., 0]
         softened = (1 - label_smoothing) * of_label + label_smoothing * log_shares.mean(axis=-1)
         if not focal_gamma:
             return -softened

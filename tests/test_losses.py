@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from bertjax.baselines.torch import torch_losses
 from bertjax.batch import padded_batch
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy, divergence, imbalanced_cross_entropy, span_cross_entropy
@@ -29,6 +30,34 @@ def test_label_smoothing_is_that_of_torch(smoothing):
     output, batch, logits, labels = some()
     expected = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     np.testing.assert_allclose(imbalanced_cross_entropy(smoothing)(output, batch)[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def with_probabilities(batch, shares):
+    return batch._replace(labels=shares[:, None])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_label_of_probabilities_is_that_of_torch_and_a_certain_one_is_a_class(smoothing):
+    output, batch, logits, labels = some()
+    shares = np.random.default_rng(1).dirichlet(np.ones(4), 8).astype(np.float32)
+    expected = functional.cross_entropy(logits, torch.tensor(shares), label_smoothing=smoothing, reduction="none")
+    losses = (imbalanced_cross_entropy(smoothing),) if smoothing else (cross_entropy, imbalanced_cross_entropy())
+    for loss in losses:
+        soft = loss(output, with_probabilities(batch, shares))
+        np.testing.assert_allclose(soft[:, 0], expected, rtol=1e-5, atol=1e-6)
+        certain = with_probabilities(batch, np.eye(4, dtype=np.float32)[labels.numpy()])
+        np.testing.assert_allclose(loss(output, certain), loss(output, batch), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_counterpart_in_torch_takes_probabilities(smoothing):
+    output, batch, logits, _ = some()
+    batch = with_probabilities(batch, np.random.default_rng(1).dirichlet(np.ones(4), 8).astype(np.float32))
+    imbalance = Imbalance(label_smoothing=smoothing)
+    targets = torch_losses.Targets(torch.from_numpy(batch.labels), torch.ones(8, 2), imbalance)
+    theirs = torch_losses.cross_entropy(logits[:, None], targets)
+    ours = imbalanced_cross_entropy(smoothing)(output, batch)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])

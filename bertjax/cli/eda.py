@@ -161,7 +161,7 @@ def _look(parsed: Arguments, out: Path) -> int:
     from bertjax.eda.clean import clean
     from bertjax.eda.explore import explore, headline
     from bertjax.eda.facts.token_lengths import ModelLimits
-    from bertjax.eda.page import console_table
+    from bertjax.eda.table_page import console_table
     from bertjax.eda.write_table import check_cleaned_file, write_cleaned
     from bertjax.pretrained.files import resolve_model
     from bertjax.report_pages.text_table import print_table
@@ -212,8 +212,8 @@ def _write(
 ) -> None:
     """Writes the folder, and records it where there is a tracker."""
     from bertjax.eda.explore import plain
-    from bertjax.eda.page import render
     from bertjax.eda.png_charts import write_charts
+    from bertjax.eda.table_page import render
     from bertjax.storage.atomic_write import replaced_folder, write_json
     from bertjax.tracking.tracker import tracked_run
 

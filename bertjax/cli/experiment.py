@@ -1,7 +1,7 @@
 """The entry point of an experiment file: its config over some seeds, with the published score beside the result."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,13 +51,16 @@ class Arguments:
     """Resume though settings, rows or weights have changed: every seed becomes what it would be now."""
 
 
-def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore) -> None:
+def run_experiment(
+    name: str, config: FineTuneConfig, published: PublishedScore, before: Callable[[], object] | None = None
+) -> None:
     """Runs an experiment with the flags of the process's command line, prints a table, and ends the process.
 
     Args:
       name: of the experiment, its file and its default folder under `runs/`.
       config: the settings; flags may change the epochs, and give the seeds.
       published: the score that the table shows beside the result.
+      before: called before the first run, such as to make a table of the config.
 
     Raises:
       SystemExit: always, with the exit status.
@@ -66,6 +69,8 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore)
 
     def job() -> int:
         arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py")
+        if before is not None:
+            before()
         return _run_seeds(name, config, published, arguments)
 
     sys.exit(run(job))

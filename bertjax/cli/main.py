@@ -26,6 +26,7 @@ from bertjax.report_pages.literal_text import literal
 COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "eda": "what a table is like before training: a page, its numbers, and a clean copy",
+    "label": "weak labels of a table without labels, from labelling functions",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
@@ -38,7 +39,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "predict", "serve", "sweep", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "evaluate", "predict", "serve", "label", "sweep", "parity", "compare")
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

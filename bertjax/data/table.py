@@ -51,6 +51,11 @@ class Table:
     label_names: tuple[str, ...] | None = None
     """Labels that the places of such a list of 0 and 1 stand for, in their order."""
 
+    label_probabilities: str | None = None
+    """How the columns of the training table begin that hold a probability for each class, in the place of its label
+    column: `weak_p_` for weak_p_sport and weak_p_politics. The rows are trained on these probabilities; where rows of
+    this table are evaluated, their most probable class is their label."""
+
     label_spelling: Literal["merge", "keep"] | None = None
     """What becomes of labels that look alike but are written differently (1 and 1.0, invisible characters, composed and
     decomposed letters): `merge` makes one of them, `keep` leaves them apart. Default: they are refused."""

@@ -158,6 +158,7 @@ def _check_trainer(config: FineTuneConfig, model: Model) -> None:
         ("--class-weights", imbalance.class_weights),
         ("--label-smoothing", imbalance.label_smoothing),
         ("--focal-gamma", imbalance.focal_gamma),
+        ("--label-probabilities", config.data.label_probabilities is not None),
         ("--no-decay", optimizer.no_decay != Optimizer.no_decay),
         ("--schedule", optimizer.schedule != "linear"),
         ("--final-share", optimizer.final_share),

@@ -38,7 +38,12 @@ TorchLoss = Callable[[torch.Tensor, Targets], torch.Tensor]
 
 def cross_entropy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Over the last axis of the logits, softened and weighed as in `losses.imbalanced_cross_entropy`."""
-    flat, labels, imbalance = logits.flatten(0, -2), targets.labels.long().flatten(), targets.imbalance
+    flat, imbalance = logits.flatten(0, -2), targets.imbalance
+    if targets.labels.ndim == logits.ndim:  # the probabilities of classes
+        labels = targets.labels.flatten(0, -2)
+        values = functional.cross_entropy(flat, labels, reduction="none", label_smoothing=imbalance.label_smoothing)
+        return values.reshape(targets.labels.shape[:-1])
+    labels = targets.labels.long().flatten()
     values = functional.cross_entropy(flat, labels, reduction="none", label_smoothing=imbalance.label_smoothing)
     if imbalance.focal_gamma:
         of_label = functional.log_softmax(flat, dim=-1).gather(1, labels[:, None])[:, 0]

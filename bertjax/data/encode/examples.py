@@ -92,8 +92,8 @@ class Examples(NamedTuple):
     Attributes:
       token_ids, token_type_ids: [total tokens] int32; example i is `offsets[i]:offsets[i + 1]`.
       offsets: [N + 1] int64.
-      labels: one an example, [N] or [N, L], indices in int32 and real numbers in float32; or one a token,
-        [total tokens] with -100 where a token has none.
+      labels: one an example, [N] or [N, L], indices in int32 and real numbers in float32, such as the probabilities of
+        L classes; or one a token, [total tokens] with -100 where a token has none.
       truncated: examples that were cut to the longest length.
       weights: [N] float32 weights in the loss; None means 1 each.
       labels_of: the axis of a batch that the labels lie on.
@@ -169,7 +169,7 @@ class Examples(NamedTuple):
         return self._replace(weights=weights)
 
     def labelled(self, labels: np.ndarray) -> "Examples":
-        """The same examples with other labels of the same shape."""
+        """The same examples with other labels, one for each of them as before."""
         return self._replace(labels=labels)
 
     def tokens_of(self, example: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:

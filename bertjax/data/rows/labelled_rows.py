@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bertjax.data.read.bad_rows import PLACE, BadRow
@@ -33,6 +34,13 @@ ReadRow = Callable[[Mapping[str, Any]], Row]
 """The cells of a row, by column -> the row. Raises BadCell where they cannot be used."""
 
 
+class ClassProbabilities(NamedTuple):
+    """How probable each class is for each row."""
+
+    names: tuple[str, ...]  # of the classes, in the order of `sorted_labels`
+    of_rows: np.ndarray  # [n, L] float32, each row of sum 1
+
+
 class Rows(NamedTuple):
     """Aligned columns, one entry a row."""
 
@@ -40,13 +48,16 @@ class Rows(NamedTuple):
     pairs: list[Any] | None  # the second text of each row, or None where the table has no pairs
     labels: list[Any]  # the label of each row, in the form of the task
     positions: list[int]  # the position of each row in its table, from 0
+    probabilities: ClassProbabilities | None = None  # what is learned in the place of the labels, where a table has it
 
     def digest(self) -> str:
-        """16 hexadecimal digits that change with any text, pair or label, and with the order of rows."""
+        """16 hexadecimal digits that change with any text, pair, label or probability, and with the order of rows."""
         content = hashlib.sha256()
         pairs = self.pairs or [None] * len(self.texts)
         for row in zip(self.texts, pairs, self.labels, strict=True):
             content.update(json.dumps(row, default=str).encode() + b"\n")
+        if self.probabilities is not None:
+            content.update(json.dumps(self.probabilities.names).encode() + self.probabilities.of_rows.tobytes())
         return content.hexdigest()[:16]
 
     def take(self, indices: Iterable[int]) -> "Rows":
@@ -57,6 +68,9 @@ class Rows(NamedTuple):
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
             labels=[self.labels[i] for i in indices],
             positions=[self.positions[i] for i in indices],
+            probabilities=None
+            if self.probabilities is None
+            else self.probabilities._replace(of_rows=self.probabilities.of_rows[np.array(indices, np.int64)]),
         )
 
     def text_pairs(self) -> list[tuple[Text, Text | None]]:

@@ -17,7 +17,8 @@ def balance_classes(
     """Training examples with classes of very different size repeated or weighted.
 
     Args:
-      examples: one class each where a setting is on.
+      examples: one class each where a setting is on, or its probabilities [N, L]; these weigh as much as one class
+        does on average, and are repeated as their most probable one.
       vocabulary: names of the classes; empty where the name of a class is its index.
       class_weights: see `parse_class_weights`; empty leaves the weights alone.
       oversample: whether to repeat examples of the smaller classes.
@@ -31,20 +32,26 @@ def balance_classes(
     names = np.array(vocabulary or [str(i) for i in range(int(examples.labels.max()) + 1)])
     if oversample:
         ranks = np.argsort(np.argsort(names))  # the draw depends on the order of classes, which is that of their names
-        examples = examples.at(oversampled(ranks[examples.labels], seed))
+        classes = examples.labels if examples.labels.ndim == 1 else examples.labels.argmax(axis=1)
+        examples = examples.at(oversampled(ranks[classes], seed))
     if not class_weights:
         return examples
-    weights = parse_class_weights(class_weights, RowLabels(tuple(names.tolist()), examples.labels).counts())
-    return examples.weighted(np.array([weights.get(name, 1) for name in names.tolist()], np.float32)[examples.labels])
+    labels = examples.labels
+    if labels.ndim == 2:
+        expected = dict(zip(names.tolist(), labels.sum(axis=0, dtype=np.float64).tolist(), strict=True))
+        weights = parse_class_weights(class_weights, {name: count for name, count in expected.items() if count})
+        return examples.weighted(labels @ np.array([weights.get(name, 1) for name in names.tolist()], np.float32))
+    weights = parse_class_weights(class_weights, RowLabels(tuple(names.tolist()), labels).counts())
+    return examples.weighted(np.array([weights.get(name, 1) for name in names.tolist()], np.float32)[labels])
 
 
-def parse_class_weights(settings: Sequence[str], counts: Mapping[str, int]) -> dict[str, float]:
+def parse_class_weights(settings: Sequence[str], counts: Mapping[str, float]) -> dict[str, float]:
     """The weight of each class.
 
     Args:
       settings: `balanced` alone (rows / (classes * rows of the class), as in scikit-learn), or `label=weight` for
         some classes; the others have weight 1.
-      counts: training rows of each class.
+      counts: training rows of each class, as expected where they have probabilities.
 
     Raises:
       ConfigError: an unknown class, a class that is named twice, or a weight that is no positive number.

@@ -18,6 +18,7 @@ from bertjax.data.rows.labelled_rows import ParsedRows, PreprocessedRows, Rows, 
 from bertjax.data.rows.preprocessing import DROP_DUPLICATES, DROP_EMPTY, JOIN, Preprocessing
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import TaskFormat
+from bertjax.data.task_formats.label_probabilities import class_columns, separated, with_probabilities
 from bertjax.data.validate.contract import Finding, check, describe_broken
 from bertjax.data.validate.contract_file import read_contract
 from bertjax.data.validate.data_report import TableReport
@@ -79,7 +80,9 @@ def parse_labelled_tables(
     for side, source in sources.items():  # what the training rows decide holds for the others
         table = task_format.decided(table, [reads[side].frame], source)
     findings = _check_contract(table, sources, reads)
-    parsed = {side: parse_table(reads[side].frame, table, task_format, source) for side, source in sources.items()}
+    # Rows of other tables are evaluated, by their labels.
+    tables = {side: table if side == "train" else replace(table, label_probabilities=None) for side in sources}
+    parsed = {side: parse_table(reads[side].frame, tables[side], task_format, sources[side]) for side in sources}
     steps = preprocessing or preprocessing_of(table)
     return table, {
         side: _preprocessed(reads[side], parsed[side], steps, source, findings[side])
@@ -112,7 +115,11 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
       DataError: a missing column, labels of several types, or rows that cannot be used. Rows are counted from 1, after
         the header, unless the frame says where they stand.
     """
-    if table.label in frame.columns:
+    classes = None
+    if table.label_probabilities is not None:
+        classes = class_columns(frame.columns, table.label_probabilities, source)
+        task_format = with_probabilities(task_format, classes)
+    elif table.label in frame.columns:
         check_one_type(task_format.label_types(frame, table), table.label, source)
     columns = (*task_format.columns(table), *(name for name in task_format.optional if name in frame.columns))
     check_columns(frame.columns, columns, source)
@@ -128,7 +135,7 @@ def parse_table(frame: pd.DataFrame, table: Table, task_format: TaskFormat, sour
         raise DataError(f"{source}: no word has a label, each is marked -100")
     if skipped:
         logger.warning("%s: left out %s", source, listing(skipped))
-    return parsed
+    return parsed if classes is None else parsed._replace(rows=separated(parsed.rows, classes))
 
 
 def check_columns(columns: Iterable[str], needed: Iterable[str], source: str) -> None:

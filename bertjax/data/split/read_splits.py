@@ -88,7 +88,8 @@ def encode_splits(splits: RowSplits, task_format: TaskFormat, encoding: Encoding
     table = splits.table
     encoding = encoding._replace(vocabulary=splits.vocabulary, table=table)
     encode = partial(encode_rows, task_format=task_format, encoding=encoding)
-    train, test = encode(table.train, splits.train), fixed(encode(table.test or table.train, splits.test), table)
+    train = _learned(encode(table.train, splits.train), splits.train)
+    test = fixed(encode(table.test or table.train, splits.test), table)
     validation = None
     if splits.validation is not None:
         validation = fixed(encode(table.validation or table.train, splits.validation), table)
@@ -111,6 +112,13 @@ def encode_rows(source: str, rows: Rows, task_format: TaskFormat, encoding: Enco
     return Split(source, task_format.encode(rows, source, encoding), rows.digest(), len(rows.texts))
 
 
+def _learned(split: Split[Examples], rows: Rows) -> Split[Examples]:
+    """Rows to train on: labelled by their probabilities [N, L] where they have some, an example a row."""
+    if rows.probabilities is None:
+        return split
+    return split._replace(examples=split.examples.labelled(rows.probabilities.of_rows))
+
+
 def fixed(split: Split[ExampleStore], table: Table) -> Split[Examples]:
     """Rows to evaluate on: in memory, with the tokens that the split's seed masks in every epoch."""
     examples = split.examples.take(np.arange(split.examples.num_examples))
@@ -129,6 +137,8 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
             f"step would move; leave --steps out"
         )
     _check_label_names(table)
+    if table.label_probabilities is not None:
+        _check_label_probabilities(table, task_format)
     if table.validation_size is not None and table.validation:
         raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
     if table.test and table.split != "stratified":
@@ -152,6 +162,16 @@ def _check_label_names(table: Table) -> None:
     if table.labels or table.labels_as == "names":
         other = "--label-columns" if table.labels else "--labels-as names"
         raise ConfigError(f"--label-names is for lists of 0 and 1 in one column, which {other} rules out; give one")
+
+
+def _check_label_probabilities(table: Table, task_format: TaskFormat) -> None:
+    if not (task_format.classes and task_format.indexed):
+        raise ConfigError(
+            f"--label-probabilities is for rows of one class each out of several, which {task_format.task} does not "
+            f"have; leave it out"
+        )
+    if table.reader == "ray":
+        raise ConfigError("--label-probabilities needs all rows in memory; leave --reader ray out")
 
 
 def _check_folds(table: Table) -> None:

@@ -34,6 +34,7 @@ class RowKeys(NamedTuple):
     answers: np.ndarray  # [n] uint64 hashes, equal for rows whose labels say the same
     positions: np.ndarray  # [n] int64 places in the table, from 0
     order: np.ndarray | None = None  # [n] hashes of groups, or times, where the split goes by them
+    classes: tuple[str, ...] = ()  # label names that belong to the vocabulary even where no row has them
 
     @classmethod
     def of(cls, preprocessed: PreprocessedRows, task_format: TaskFormat) -> "RowKeys":
@@ -46,6 +47,7 @@ class RowKeys(NamedTuple):
             row_labels(map(task_format.names, rows.labels)),
             hash64(map(task_format.comparable, rows.labels)),
             np.array(rows.positions, np.int64),
+            classes=() if rows.probabilities is None else rows.probabilities.names,
         )
 
 
@@ -79,7 +81,7 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
     distinct = first_of_each(keys.texts)
     names = set(keys.labels.take(distinct).counts())
     # That all rows have one class is the clearer error than a split that cannot be made.
-    vocabulary = task_format.vocabulary(names, table)
+    vocabulary = task_format.vocabulary(names.union(keys.classes), table)
     if not (table.labels or table.flag_names):
         check_spellings(keys.labels.counts(), table.train, table.label_spelling is not None)
     contradictions = warn_of_contradictions(keys.leaks, keys.answers, keys.positions, keys.labels, table.train)

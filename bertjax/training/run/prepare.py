@@ -100,6 +100,11 @@ def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
     if (settings.class_weights or settings.oversample) and not task_format.classes:
         name = "--class-weights" if settings.class_weights else "--oversample"
         raise ConfigError(f"{name} is for rows of one class each, which {config.task} does not have; leave it out")
+    if settings.focal_gamma and config.data.label_probabilities is not None:
+        raise ConfigError(
+            "--focal-gamma weighs how wrong an answer is, and with --label-probabilities none is right or wrong; leave "
+            "one out"
+        )
     of_cross_entropy = {
         "--label-smoothing": settings.label_smoothing,
         "--focal-gamma": settings.focal_gamma,
@@ -205,11 +210,26 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
         splits.train.source, train.num_examples, report.duplicates, splits.test.examples.num_examples,
         f", {len(labels)} labels: {', '.join(labels)}" if labels else "",
     )  # fmt: skip
+    if splits.table.label_probabilities is not None:
+        _log_probabilities(splits, train)
     logger.info(
         "%.1f tokens an example on average, %d at most, %d cut to %d; batches of %s",
         train.lengths.mean(), train.lengths.max(), train.truncated, max_length,
         " or ".join(f"{layout.rows} x {layout.row_length} tokens" for layout in plan.layouts),
     )  # fmt: skip
+
+
+def _log_probabilities(splits: Splits, train: ExampleStore) -> None:
+    logger.info(
+        "learning the probabilities of the labels; the most probable one has %.3f on average",
+        train.labels.max(axis=1).mean(),
+    )
+    if splits.table.test is None:
+        logger.warning(
+            "%s: the test rows are held out of rows with probabilities, and judged by their most probable labels; "
+            "--test names rows whose labels are known",
+            splits.test.source,
+        )
 
 
 def _log_tokens(splits: Splits, tokenizer: PreTrainedTokenizerFast, architecture: BertConfig) -> None:

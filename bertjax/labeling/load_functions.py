@@ -1,0 +1,154 @@
+"""Reads the labelling functions of a user's Python file.
+
+The file's functions are its list `FUNCTIONS`, where it has one, of labelling functions and plain ones; else whatever it
+decorates with `labeling_function` or makes by a call, in that order. `LABELS`, where it has that, are all classes.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+from bertjax.data.rows.cells import label_text
+from bertjax.errors import ConfigError, UserError, first_line
+from bertjax.labeling.labeling_functions import LabelingFunction, from_callable
+
+_FUNCTIONS, _LABELS = "FUNCTIONS", "LABELS"
+
+
+class LabelingFile(NamedTuple):
+    """What a user's file says.
+
+    Attributes:
+      path: of the file, as the user gave it.
+      functions: with distinct names.
+      labels: all classes; None where only the votes tell.
+    """
+
+    path: str
+    functions: tuple[LabelingFunction, ...]
+    labels: tuple[str, ...] | None
+
+
+def load_functions(path: str | Path) -> LabelingFile:
+    """Reads and checks a file.
+
+    Args:
+      path: of the file. It may import what is installed, and what lies beside it.
+
+    Raises:
+      ConfigError: the file is missing, no Python, ends with an error, has no labelling function, two of one name, or
+        one that votes for a label that is not in `LABELS`.
+    """
+    path = str(path)
+    module = _module(path, _source(path))
+    functions = tuple(_functions(module, path))
+    if not functions:
+        raise ConfigError(
+            f"{path} has no labelling function; write one that takes a text and returns a label or None, under "
+            f"@labeling_function (from bertjax.labeling import labeling_function)"
+        )
+    names = [function.name for function in functions]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{path} has two labelling functions named {twice!r}; give one of them another name=")
+    labels = _labels(module, path)
+    for function in functions:
+        if labels is not None and (unknown := [label for label in function.labels or () if label not in labels]):
+            raise ConfigError(
+                f"{path}: {function.name} votes for {unknown[0]!r}, which is not in {_LABELS}: {', '.join(labels)}"
+            )
+    return LabelingFile(path, functions, labels)
+
+
+def raised(path: str, error: BaseException) -> str:
+    """An error of a user's code in one line, with the line of the file that it came from."""
+    message = first_line(error)
+    if isinstance(error, SyntaxError) and error.filename == path:
+        message, line = error.msg, error.lineno
+    else:
+        line = _line_in(path, error.__traceback__)
+    name = type(error).__name__
+    return f"{path}{f' line {line}' if line else ''}: {name}{'' if message == name else f': {message}'}"
+
+
+def _source(path: str) -> str:
+    try:
+        return importlib.util.decode_source(Path(path).read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{path} cannot be read: {reason}; give a Python file with labelling functions") from None
+    except (SyntaxError, ValueError) as error:  # an encoding that Python does not know, or other bytes than it has
+        raise ConfigError(f"{path} is no Python: {first_line(error)}") from None
+
+
+def _module(path: str, source: str) -> ModuleType:
+    """The file as a module of a name that no other module has."""
+    try:
+        ast.parse(source, path)
+    except (SyntaxError, ValueError) as error:  # a NUL is the latter before Python 3.11.4
+        raise ConfigError(raised(path, error)) from None
+    digest = hashlib.sha256(f"{path}\n{source}".encode(errors="surrogateescape")).hexdigest()[:12]
+    module = ModuleType(f"bertjax_labeling_{digest}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
+    folder = str(Path(path).resolve().parent)
+    is_new = folder not in sys.path
+    if is_new:
+        sys.path.append(folder)  # last: nothing beside the file hides what is installed
+    try:
+        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
+    except UserError as error:  # of a call that makes a labelling function
+        line = _line_in(path, error.__traceback__)
+        raise ConfigError(f"{path}{f' line {line}' if line else ''}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(raised(path, error)) from error
+    finally:
+        if is_new and folder in sys.path:
+            sys.path.remove(folder)
+    return module
+
+
+def _functions(module: ModuleType, path: str) -> Iterable[LabelingFunction]:
+    listed = getattr(module, _FUNCTIONS, None)
+    if listed is None:
+        made = (value for value in vars(module).values() if isinstance(value, LabelingFunction))
+        return list({id(function): function for function in made}.values())
+    if not isinstance(listed, list | tuple):
+        raise ConfigError(f"{path}: {_FUNCTIONS} is no list; make it one of labelling functions")
+    return [_checked(function, path) for function in listed]
+
+
+def _checked(function: Any, path: str) -> LabelingFunction:
+    try:
+        return from_callable(function)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {_FUNCTIONS}: {error}") from None
+
+
+def _labels(module: ModuleType, path: str) -> tuple[str, ...] | None:
+    labels = getattr(module, _LABELS, None)
+    if labels is None:
+        return None
+    if not isinstance(labels, list | tuple | set | frozenset):
+        raise ConfigError(f"{path}: {_LABELS} is no list; make it one of all classes")
+    names = [None if isinstance(label, bool) else label_text(label, merge=True) for label in labels]
+    if wrong := [label for label, name in zip(labels, names, strict=True) if not name]:
+        raise ConfigError(f"{path}: {_LABELS} holds {wrong[0]!r}, which is no label; give text or whole numbers")
+    known = tuple(name for name in names if name)
+    if len(known) < 2 or len(set(known)) < len(known):
+        raise ConfigError(f"{path}: {_LABELS} must be two distinct classes or more, got {', '.join(known) or 'none'}")
+    return known
+
+
+def _line_in(path: str, traceback: TracebackType | None) -> int | None:
+    """The innermost line of a file in a traceback."""
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line
