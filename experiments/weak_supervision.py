@@ -3,8 +3,8 @@
 Data       the 764 training rows of `projects.py` without their tags; the 191 that are held out, with theirs, are the
            test.
 Published  SciBERT, 10 epochs on all training labels: weighted F1 .9115 (Made-With-ML notebook).
-Expected   weighted F1 of the functions' majority vote .870, of the label model .854 (13% of the test rows have no vote and
-           count as the most frequent class; on the others .970 and .953), and of MiniLM-L6 on the label model's
+Expected   weighted F1 of the functions' majority vote .870, of the label model .854 (13% of the test rows have no vote,
+           and count as the most frequent class; on the others .970 and .953), and of MiniLM-L6 on the label model's
            probabilities .939 (.944, .935, .939 for seeds 0, 1, 2).
 Cost       a minute for the labels, and about 3 minutes a seed on two CPU cores.
 Command    python experiments/weak_supervision.py --seeds 0 1 2
