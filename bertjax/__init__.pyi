@@ -1,5 +1,6 @@
 # The public names: this file is the only list of them. Type checkers read it, and `__init__.py` imports from it.
 
+from bertjax import labeling as labeling
 from bertjax import losses as losses
 from bertjax import training as training
 from bertjax.baselines.compare.comparison import compare as compare

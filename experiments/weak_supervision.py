@@ -17,10 +17,7 @@ balance is estimated from the votes. The test rows were first judged when all of
 import re
 from pathlib import Path
 
-from bertjax import FineTuneConfig, PublishedScore, Table, run_experiment
-from bertjax.cli import label
-from bertjax.labeling import regex
-from bertjax.labeling.labeling_functions import LabelingFunction
+from bertjax import FineTuneConfig, PublishedScore, Table, labeling, run_experiment
 
 WEB = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
 COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
@@ -30,10 +27,10 @@ WEAK = "runs/weak_supervision.parquet"
 NLP, VISION, MLOPS, OTHER = LABELS = ("natural-language-processing", "computer-vision", "mlops", "other")
 
 
-def words(name: str, label: str, patterns: str) -> LabelingFunction:
+def words(name: str, label: str, patterns: str) -> labeling.LabelingFunction:
     """A labelling function of patterns with a comma between them, each from the beginning of a word on."""
     alternatives = "|".join(pattern.strip() for pattern in patterns.split(","))
-    return regex(label, rf"\b(?:{alternatives})", re.IGNORECASE, name=name)
+    return labeling.regex(label, rf"\b(?:{alternatives})", re.IGNORECASE, name=name)
 
 
 FUNCTIONS = [
@@ -175,14 +172,11 @@ CONFIG = FineTuneConfig(
     epochs=10,
 )
 PUBLISHED = PublishedScore("SciBERT (Made-With-ML), all labels", {"test/f1_weighted": 0.9115})
-
-
-def label_rows() -> None:
-    """Writes the weak labels, and prints how right the functions are on the test rows."""
-    rows = ["--data", f"{SOURCE}/dataset.csv", "--text-columns", "title", "description"]
-    test = ["--labelled", f"{SOURCE}/holdout.csv", "--label-column", "tag"]
-    label.main(["--functions", __file__, *rows, *test, "--out", WEAK, "--overwrite"])
-
+LABEL_COMMAND = (
+    *("label", "--functions", __file__, "--out", WEAK, "--overwrite"),
+    *("--data", f"{SOURCE}/dataset.csv", "--text-columns", "title", "description"),
+    *("--labelled", f"{SOURCE}/holdout.csv", "--label-column", "tag"),
+)
 
 if __name__ == "__main__":
-    run_experiment("weak_supervision", CONFIG, PUBLISHED, before=label_rows)
+    run_experiment("weak_supervision", CONFIG, PUBLISHED, before=LABEL_COMMAND)
