@@ -172,19 +172,11 @@ CONFIG = FineTuneConfig(
     epochs=10,
 )
 PUBLISHED = PublishedScore("SciBERT (Made-With-ML), all labels", {"test/f1_weighted": 0.9115})
-
-
-def label_rows() -> None:
-    """Writes the weak labels, and prints how right the functions are on the test rows."""
-    texts = ("title", "description")
-    rows, test = Table(f"{SOURCE}/dataset.csv", text=texts), Table(f"{SOURCE}/holdout.csv", text=texts, label="tag")
-    labels = labeling.weak_labels(labeling.load_functions(Path(__file__)), rows, test)
-    labeling.write_table(labels.table, Path(WEAK))
-    for method, scores in labels.scores.items():
-        print(
-            f"{method}: weighted F1 {scores.f1_weighted:.3f} on the test rows, {scores.f1_weighted_covered:.3f} covered"
-        )
-
+LABEL_COMMAND = (
+    *("label", "--functions", __file__, "--out", WEAK, "--overwrite"),
+    *("--data", f"{SOURCE}/dataset.csv", "--text-columns", "title", "description"),
+    *("--labelled", f"{SOURCE}/holdout.csv", "--label-column", "tag"),
+)
 
 if __name__ == "__main__":
-    run_experiment("weak_supervision", CONFIG, PUBLISHED, before=label_rows)
+    run_experiment("weak_supervision", CONFIG, PUBLISHED, before=LABEL_COMMAND)

@@ -1,13 +1,13 @@
 """The entry point of an experiment file: its config over some seeds, with the published score beside the result."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bertjax.cli.flags.job_flags import if_exists
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.main import run
+from bertjax.cli.main import main, run
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain
 from bertjax.cli.process.process_setup import prepare_process
@@ -51,16 +51,14 @@ class Arguments:
     """Resume though settings, rows or weights have changed: every seed becomes what it would be now."""
 
 
-def run_experiment(
-    name: str, config: FineTuneConfig, published: PublishedScore, before: Callable[[], object] | None = None
-) -> None:
+def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore, before: Sequence[str] = ()) -> None:
     """Runs an experiment with the flags of the process's command line, prints a table, and ends the process.
 
     Args:
       name: of the experiment, its file and its default folder under `runs/`.
       config: the settings; flags may change the epochs, and give the seeds.
       published: the score that the table shows beside the result.
-      before: called before the first run, such as to make a table of the config.
+      before: a command line of `bertjax` that makes a table of the config, without the program; default: none.
 
     Raises:
       SystemExit: always, with the exit status.
@@ -69,8 +67,8 @@ def run_experiment(
 
     def job() -> int:
         arguments = parse(Arguments, sys.argv[1:], f"python experiments/{name}.py")
-        if before is not None:
-            before()
+        if before and (status := main(before)):
+            return status
         return _run_seeds(name, config, published, arguments)
 
     sys.exit(run(job))

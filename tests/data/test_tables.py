@@ -129,7 +129,7 @@ def rows_of(frame, **settings):
 def test_columns_are_joined_and_pairs_kept_apart():
     frame = {"title": ["a", None], "body": ["b", "c"], "other": ["d", "e"], "label": [1, 2]}
     rows = rows_of(frame, text=("title", "body"), text_pair=("other",))
-    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"], [0, 1])
+    assert rows == (["a b", "c"], ["d", "e"], ["1", "2"], [0, 1], None)
 
 
 @pytest.mark.parametrize(

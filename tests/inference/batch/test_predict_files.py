@@ -42,6 +42,7 @@ HOSTILE = [
     ("013", ".", "'", "-0"),
 ]
 COLUMNS = ["id", "title", "body", "n"]
+ALWAYS_GOOD = DecisionRule("rule.py", "def decide(prediction, row):\n    return 'good'\n")
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +308,7 @@ def test_what_is_not_as_it_was_written_is_computed_again(predict, many, tmp_path
         ({"request": Request(AnswerOptions(threshold=0.9))}, "threshold was None, now 0.9"),
         ({"request": Request(probabilities=True)}, "probabilities was False, now True"),
         ({"request": Request(prefix="p_")}, "prefix was '', now 'p_'"),
+        ({"request": Request(rule=ALWAYS_GOOD)}, "rule was None, now '[0-9a-f]{16}'"),
         ({"max_length": 5}, "max_length was 10, now 5"),
         ({"columns": {"text": ("title",)}}, r"data.text was \['title', 'body'\], now \['title'\]"),
         ({"rows_per_part": 21}, "rows_per_part was 20, now 21"),
@@ -525,6 +527,19 @@ def test_single_texts_have_vectors_where_pairs_have_answers(predict, folder_of, 
     pairs = {"model": str(model), "columns": {"on_bad_row": "skip", "text_pair": ("other",)}}
     predict(tmp_path / "in.csv", "out.csv", **pairs)
     assert pd.read_csv(tmp_path / "out.csv").columns.tolist() == ["text", "other", "cosine"]
+
+
+def test_a_bare_encoder_gives_vectors_alone(predict, many, tiny_model, tmp_path):
+    encoder = {"model": str(tiny_model), "columns": {"text": ("body",)}}
+    predict(many, "out.parquet", **encoder, request=Request(embeddings=True))
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found.columns.tolist() == [*COLUMNS[:3], "embedding"]
+    expected = Predictor.load(tiny_model).embed(found["body"].tolist())
+    np.testing.assert_allclose(np.stack(found["embedding"]), expected, atol=ATOL)
+    with pytest.raises(ConfigError, match="says nothing of a text in words; --embeddings writes its vectors"):
+        predict(many, "none.csv", **encoder)
+    with pytest.raises(ConfigError, match="writes vectors alone; leave out other answers"):
+        predict(many, "top.csv", **encoder, request=Request(AnswerOptions(top_k=2), embeddings=True))
 
 
 @pytest.mark.parametrize(
