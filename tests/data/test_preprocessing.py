@@ -317,9 +317,9 @@ def test_drop_empty_drops_rows_without_text():
     texts = ["A good one", "the", "Good", "bad !", "  "]
     dropping = Preprocessing(("classic", "drop_empty"))
     rows, compared = preprocess(rows_of(texts, None, list("vwxyz")), dropping)
-    assert (rows, compared) == ((["good", "good", "bad"], None, ["v", "x", "y"], [0, 2, 3]), None)
+    assert (rows, compared) == ((["good", "good", "bad"], None, ["v", "x", "y"], [0, 2, 3], None), None)
     pairs = rows_of(["Good", "the", "bad"], ["of", "Film", "BOOK"], list("xyz"))
-    assert preprocess(pairs, dropping).rows == (["bad"], ["book"], ["z"], [2])
+    assert preprocess(pairs, dropping).rows == (["bad"], ["book"], ["z"], [2], None)
     assert preprocess(pairs, Preprocessing()) == (pairs, None)
     assert preprocess(pairs, Preprocessing(("classic",))).rows.texts == ["good", "", "bad"]
 
