@@ -9,31 +9,23 @@ as `predicted`.
 
 import ast
 import hashlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from threading import Lock
-from types import ModuleType, TracebackType
 from typing import Any
 
-from bertjax.errors import UserError, first_line
+from bertjax.errors import first_line
 from bertjax.inference.predictor import Text
 from bertjax.tasks.postprocess import Prediction
+from bertjax.user_files import UserFileError, parsed, read_source, run_once, told
 
 FUNCTION = "decide"
 _USAGE = f"write def {FUNCTION}(prediction, row), which returns the label"
-_loading = Lock()  # sys.path is the whole process's
 
 
-class RuleError(UserError):
-    """A user's rule that cannot be read or called."""
-
-
-class RuleFailed(RuleError):
+class RuleFailed(UserFileError):
     """A rule that gave no answer to a row: it raised, or returned something else than a label or a dict.
 
     Attributes:
@@ -65,7 +57,7 @@ class DecisionRule:
           source: its text.
 
         Raises:
-          RuleError: the text is no Python, ends with an error, or has no such function.
+          UserFileError: the text is no Python, ends with an error, or has no such function.
         """
         self.path, self._source = path, source
         self._decide = _function(path, source)
@@ -100,7 +92,7 @@ class DecisionRule:
         try:
             decided = self._decide(deepcopy(prediction), row)
         except (Exception, SystemExit) as error:
-            raise RuleFailed(index, _raised(self.path, error)) from error
+            raise RuleFailed(index, told(self.path, error)) from error
         added = {"label": decided} if isinstance(decided, str) else decided
         if complaint := _complaint(added, prediction):
             raise RuleFailed(index, f"{self.path}: {FUNCTION} returned {complaint}")
@@ -115,23 +107,14 @@ def load_rule(path: str | Path) -> DecisionRule:
       path: a Python file. It may import what is installed, and, where it is loaded, what lies beside it.
 
     Raises:
-      RuleError: the file is missing, no Python, ends with an error, or lacks the function.
+      UserFileError: the file is missing, no Python, ends with an error, or lacks the function.
     """
-    try:
-        source = importlib.util.decode_source(Path(path).read_bytes())
-    except OSError as error:
-        raise RuleError(f"{path} cannot be read: {error.strerror or error}; give a Python file with a rule") from None
-    except (SyntaxError, ValueError) as error:  # an encoding that Python does not know, or other bytes than it has
-        raise RuleError(f"{path} is no Python: {first_line(error)}") from None
-    return DecisionRule(str(path), source)
+    return DecisionRule(str(path), read_source(path, "a rule"))
 
 
 def _function(path: str, source: str) -> Callable[[Prediction, Any], Any]:
     """The function of a file's text, checked as far as it can be without a row."""
-    try:
-        definitions = ast.parse(source, path).body
-    except (SyntaxError, ValueError) as error:  # a NUL is the latter before Python 3.11.4
-        raise RuleError(_raised(path, error)) from None
+    definitions = parsed(path, source).body
     lines = [
         node.lineno
         for node in definitions
@@ -139,18 +122,18 @@ def _function(path: str, source: str) -> Callable[[Prediction, Any], Any]:
     ]
     if len(lines) > 1:
         where = ", ".join(map(str, lines))
-        raise RuleError(f"{path} defines {FUNCTION} {len(lines)} times, on lines {where}; leave one")
-    decide = getattr(_module(path, source), FUNCTION, None)
+        raise UserFileError(f"{path} defines {FUNCTION} {len(lines)} times, on lines {where}; leave one")
+    decide = getattr(run_once(path, source), FUNCTION, None)
     if decide is None:
         others = [f"{node.name} (line {node.lineno})" for node in definitions if isinstance(node, ast.FunctionDef)]
-        raise RuleError(f"{path} has no function {FUNCTION}, {_listed(others)}; {_USAGE}")
+        raise UserFileError(f"{path} has no function {FUNCTION}, {_listed(others)}; {_USAGE}")
     where = f"{path} line {lines[0]}" if lines else path
     if not callable(decide):
-        raise RuleError(f"{where}: {FUNCTION} is no function; {_USAGE}")
+        raise UserFileError(f"{where}: {FUNCTION} is no function; {_USAGE}")
     if inspect.iscoroutinefunction(decide) or inspect.isgeneratorfunction(decide):
-        raise RuleError(f"{where}: {FUNCTION} is a coroutine or a generator; {_USAGE}")
+        raise UserFileError(f"{where}: {FUNCTION} is a coroutine or a generator; {_USAGE}")
     if (signature := _refusing(decide)) is not None:
-        raise RuleError(f"{where}: {FUNCTION}{signature} does not take a prediction and a row; {_USAGE}")
+        raise UserFileError(f"{where}: {FUNCTION}{signature} does not take a prediction and a row; {_USAGE}")
     return decide
 
 
@@ -169,52 +152,6 @@ def _refusing(decide: Callable[..., Any]) -> inspect.Signature | None:
 
 def _listed(functions: Sequence[str]) -> str:
     return f"only {', '.join(functions)}" if functions else "nor any other"
-
-
-def _module(path: str, source: str) -> ModuleType:
-    """The file as a module of a name that no other module has; run once a process."""
-    digest = hashlib.sha256(f"{path}\n{source}".encode(errors="surrogateescape")).hexdigest()[:12]
-    name = f"bertjax_rule_{digest}"
-    with _loading:
-        if name in sys.modules:
-            return sys.modules[name]
-        module = ModuleType(name)
-        module.__file__ = path
-        folder = str(Path(path).resolve().parent)
-        sys.modules[name] = module  # dataclasses and pickle look a class's module up
-        is_new = folder not in sys.path
-        if is_new:
-            sys.path.append(folder)  # last: nothing beside the rule hides what is installed
-        try:
-            exec(compile(source, path, "exec", dont_inherit=True), vars(module))
-        except (Exception, SystemExit) as error:
-            del sys.modules[name]
-            raise RuleError(_raised(path, error)) from error
-        finally:
-            if is_new and folder in sys.path:
-                sys.path.remove(folder)
-        return module
-
-
-def _raised(path: str, error: BaseException) -> str:
-    """An error of the user's code in one line, with the line of the file that it came from."""
-    message = first_line(error)
-    if isinstance(error, SyntaxError) and error.filename == path:
-        message, line = error.msg, error.lineno
-    else:
-        line = _line_in(path, error.__traceback__)
-    name = type(error).__name__
-    return f"{path}{f' line {line}' if line else ''}: {name}{'' if message == name else f': {message}'}"
-
-
-def _line_in(path: str, traceback: TracebackType | None) -> int | None:
-    """The innermost line of a file in a traceback."""
-    line = None
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == path:
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return line
 
 
 def _complaint(added: Any, prediction: Prediction) -> str | None:

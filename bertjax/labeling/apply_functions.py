@@ -10,7 +10,8 @@ from bertjax.data.rows.cells import is_missing, label_text, shown
 from bertjax.data.rows.label_vocabulary import sorted_labels
 from bertjax.errors import UserError
 from bertjax.labeling.labeling_functions import LabelingFunction
-from bertjax.labeling.load_functions import LabelingFile, raised
+from bertjax.labeling.load_functions import LabelingFile
+from bertjax.user_files import told
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _returned(function: LabelingFunction, rows: TextRows, path: str) -> Iterator
         try:
             yield function.function(text, dict(rows.rows[index])) if function.takes_row else function.function(text)
         except (Exception, SystemExit) as error:
-            yield _NoVote(f"raised {raised(path, error)}")
+            yield _NoVote(f"raised {told(path, error)}")
 
 
 def _returned_at_once(function: LabelingFunction, rows: TextRows, path: str) -> Iterable[Any]:
@@ -134,7 +135,7 @@ def _returned_at_once(function: LabelingFunction, rows: TextRows, path: str) -> 
     except UserError:
         raise
     except Exception as error:
-        return [_NoVote(f"raised {raised(path, error)}")] * len(rows.texts)
+        return [_NoVote(f"raised {told(path, error)}")] * len(rows.texts)
 
 
 def _vote(value: Any, known: Sequence[str] | None) -> dict[str, float]:

@@ -4,18 +4,15 @@ The file's functions are its list `FUNCTIONS`, where it has one, of labelling fu
 decorates with `labeling_function` or makes by a call, in that order. `LABELS`, where it has that, are all classes.
 """
 
-import ast
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from bertjax.data.rows.cells import label_text
-from bertjax.errors import ConfigError, UserError, first_line
+from bertjax.errors import ConfigError
 from bertjax.labeling.labeling_functions import LabelingFunction, from_callable
+from bertjax.user_files import read_source, run_once
 
 _FUNCTIONS, _LABELS = "FUNCTIONS", "LABELS"
 
@@ -45,7 +42,7 @@ def load_functions(path: str | Path) -> LabelingFile:
         one that votes for a label that is not in `LABELS`.
     """
     path = str(path)
-    module = _module(path, _source(path))
+    module = run_once(path, read_source(path, "labelling functions"))
     functions = tuple(_functions(module, path))
     if not functions:
         raise ConfigError(
@@ -62,54 +59,6 @@ def load_functions(path: str | Path) -> LabelingFile:
                 f"{path}: {function.name} votes for {unknown[0]!r}, which is not in {_LABELS}: {', '.join(labels)}"
             )
     return LabelingFile(path, functions, labels)
-
-
-def raised(path: str, error: BaseException) -> str:
-    """An error of a user's code in one line, with the line of the file that it came from."""
-    message = first_line(error)
-    if isinstance(error, SyntaxError) and error.filename == path:
-        message, line = error.msg, error.lineno
-    else:
-        line = _line_in(path, error.__traceback__)
-    name = type(error).__name__
-    return f"{path}{f' line {line}' if line else ''}: {name}{'' if message == name else f': {message}'}"
-
-
-def _source(path: str) -> str:
-    try:
-        return importlib.util.decode_source(Path(path).read_bytes())
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{path} cannot be read: {reason}; give a Python file with labelling functions") from None
-    except (SyntaxError, ValueError) as error:  # an encoding that Python does not know, or other bytes than it has
-        raise ConfigError(f"{path} is no Python: {first_line(error)}") from None
-
-
-def _module(path: str, source: str) -> ModuleType:
-    """The file as a module of a name that no other module has."""
-    try:
-        ast.parse(source, path)
-    except (SyntaxError, ValueError) as error:  # a NUL is the latter before Python 3.11.4
-        raise ConfigError(raised(path, error)) from None
-    digest = hashlib.sha256(f"{path}\n{source}".encode(errors="surrogateescape")).hexdigest()[:12]
-    module = ModuleType(f"bertjax_labeling_{digest}")
-    module.__file__ = path
-    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
-    folder = str(Path(path).resolve().parent)
-    is_new = folder not in sys.path
-    if is_new:
-        sys.path.append(folder)  # last: nothing beside the file hides what is installed
-    try:
-        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
-    except UserError as error:  # of a call that makes a labelling function
-        line = _line_in(path, error.__traceback__)
-        raise ConfigError(f"{path}{f' line {line}' if line else ''}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise ConfigError(raised(path, error)) from error
-    finally:
-        if is_new and folder in sys.path:
-            sys.path.remove(folder)
-    return module
 
 
 def _functions(module: ModuleType, path: str) -> Iterable[LabelingFunction]:
@@ -142,13 +91,3 @@ def _labels(module: ModuleType, path: str) -> tuple[str, ...] | None:
     if len(known) < 2 or len(set(known)) < len(known):
         raise ConfigError(f"{path}: {_LABELS} must be two distinct classes or more, got {', '.join(known) or 'none'}")
     return known
-
-
-def _line_in(path: str, traceback: TracebackType | None) -> int | None:
-    """The innermost line of a file in a traceback."""
-    line = None
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == path:
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return line

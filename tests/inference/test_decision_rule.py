@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.inference.decision_rule import DecisionRule, RuleError, RuleFailed, load_rule
+from bertjax.inference.decision_rule import DecisionRule, RuleFailed, load_rule
+from bertjax.user_files import UserFileError
 
 PREDICTION = {"label": "good", "probability": 0.75, "probabilities": {"good": 0.75, "bad": 0.25}}
 TITLE, BODY = {"title": "a film"}, "what a film"
@@ -132,7 +133,7 @@ def test_a_folder_that_is_on_the_import_path_stays_there(rule_file, tmp_path, mo
 def test_a_file_that_is_no_rule(rule_file, source, message):
     path = rule_file(source)
     import_path = list(sys.path)
-    with pytest.raises(RuleError) as raised:
+    with pytest.raises(UserFileError) as raised:
         load_rule(path)
     assert str(raised.value).startswith(message.format(path=path))
     assert "\n" not in str(raised.value)
@@ -142,7 +143,7 @@ def test_a_file_that_is_no_rule(rule_file, source, message):
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_no_such_file(tmp_path, name):
-    with pytest.raises(RuleError, match=r"cannot be read: .*; give a Python file with a rule$"):
+    with pytest.raises(UserFileError, match=r"cannot be read: .*; give a Python file with a rule$"):
         load_rule(tmp_path / name)
 
 
