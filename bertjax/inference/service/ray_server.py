@@ -181,7 +181,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _check_listens(address: str) -> None:
-    """Checks that somebody listens at HOST:PORT; Ray would try for a long time. Other addresses are Ray's to check."""
+    """Checks that HOST:PORT accepts connections, where Ray would retry for minutes; other addresses Ray checks."""
     host, port = _host_and_port(address)
     if not port.isdigit() or "/" in host:
         return
