@@ -16,8 +16,8 @@ from bertjax.data.batching.packing import pack_batch as pack_batch
 from bertjax.data.table import Masking as Masking
 from bertjax.data.table import Table as Table
 from bertjax.errors import UserError as UserError
-from bertjax.inference.evaluate_table import EvaluationResult as EvaluationResult
-from bertjax.inference.evaluate_table import evaluate as evaluate
+from bertjax.evaluation.evaluate_table import EvaluationResult as EvaluationResult
+from bertjax.evaluation.evaluate_table import evaluate as evaluate
 from bertjax.inference.predictor import Predictor as Predictor
 from bertjax.model.heads import BertOutput as BertOutput
 from bertjax.model_folder import from_pretrained as from_pretrained

@@ -21,13 +21,13 @@ from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.data.encode.examples import Examples
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
-from bertjax.evaluation.aggregate import flat, spread
-from bertjax.evaluation.classification_report import classification_report, multi_label_report
-from bertjax.evaluation.evaluators import evaluate_choices, evaluate_cosines, evaluate_masked_words
-from bertjax.evaluation.regression_report import regression_report
-from bertjax.evaluation.tag_report import tag_report
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
+from bertjax.metrics.aggregate import flat, spread
+from bertjax.metrics.classification_report import classification_report, multi_label_report
+from bertjax.metrics.evaluators import evaluate_choices, evaluate_cosines, evaluate_masked_words
+from bertjax.metrics.regression_report import regression_report
+from bertjax.metrics.tag_report import tag_report
 from bertjax.model_folder import save_pretrained
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
 from bertjax.prediction.predict import predict

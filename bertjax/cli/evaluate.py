@@ -18,8 +18,8 @@ from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
-    from bertjax.evaluation.fallback import Threshold
-    from bertjax.inference.evaluate_table import EvaluationResult
+    from bertjax.evaluation.evaluate_table import EvaluationResult
+    from bertjax.metrics.fallback import Threshold
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
 _WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
@@ -136,8 +136,8 @@ def _evaluate(parsed: Arguments) -> int:
     if parsed.fit_threshold and parsed.threshold is not None:
         raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
     model = chosen_model(parsed.model, parsed.best_run)
+    from bertjax.evaluation.evaluate_table import evaluate
     from bertjax.evaluation.run_report import console_table
-    from bertjax.inference.evaluate_table import evaluate
     from bertjax.report_pages.text_table import print_table
 
     columns = {
@@ -181,7 +181,7 @@ def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
-    shown: dict[str, Any] = {"model": name, "task": evaluation.model.task}
+    shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
     with replaced_folder(out) as scratch:

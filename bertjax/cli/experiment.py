@@ -75,7 +75,7 @@ def run_experiment(name: str, config: FineTuneConfig, published: PublishedScore,
 
 
 def _run_seeds(name: str, config: FineTuneConfig, published: PublishedScore, arguments: Arguments) -> int:
-    from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.metrics.aggregate import aggregate_table
     from bertjax.report_pages.text_table import print_table
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.multi_seed import finetune_seeds

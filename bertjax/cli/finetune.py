@@ -171,7 +171,7 @@ def _run_seeds(
     command: str,
     stop: StopSignal,
 ) -> int:
-    from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.metrics.aggregate import aggregate_table
     from bertjax.report_pages.text_table import print_table
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.multi_seed import finetune_seeds

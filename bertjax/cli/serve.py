@@ -16,7 +16,7 @@ from bertjax.errors import ConfigError
 from bertjax.settings import Count, NotNegative, Positive, Range
 
 if TYPE_CHECKING:
-    from bertjax.inference.service.limits import ServiceSettings
+    from bertjax.serving.limits import ServiceSettings
 
 DEFAULT = "default"
 _RAY_FLAGS = ("address", "min_replicas", "max_replicas", "replica_cpus", "replica_gpus", "ha_proxy")
@@ -133,19 +133,19 @@ def main(arguments: Sequence[str]) -> int:
     rule = None if parsed.rule is None else load_rule(parsed.rule)
     settings = _settings(parsed)
     if parsed.engine == "ray":
-        from bertjax.inference.service.ray_server import RayOptions, serve_ray
+        from bertjax.serving.ray_server import RayOptions, serve_ray
 
         signal.signal(signal.SIGTERM, _end)
         serve_ray(models[DEFAULT], settings, parsed.host, parsed.port, rule, parsed.execution, RayOptions(**on_ray))
         return ExitCode.OK
-    from bertjax.inference.service.local_server import serve_local
+    from bertjax.serving.local_server import serve_local
 
     ended_by = serve_local(models, settings, parsed.host, parsed.port, rule, parsed.execution)
     raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
 
 
 def _settings(parsed: Arguments) -> "ServiceSettings":
-    from bertjax.inference.service.limits import ServiceSettings
+    from bertjax.serving.limits import ServiceSettings
 
     return ServiceSettings(
         batch_wait_ms=parsed.batch_wait_ms,

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show(results: "Results") -> None:
-    from bertjax.evaluation.aggregate import aggregate_table
+    from bertjax.metrics.aggregate import aggregate_table
     from bertjax.report_pages.text_table import print_table
     from bertjax.sweeps.driver import REPORT
     from bertjax.sweeps.results.sweep_report import console_table

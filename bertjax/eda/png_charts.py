@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.eda.explore import Findings
-from bertjax.eda.facts.histogram import Histogram
 from bertjax.eda.table_page import MOST_BARS, shown
+from bertjax.report_pages.histogram import Histogram
 from bertjax.report_pages.literal_text import figure_text
 
 _LONGEST_NAME = 30

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
-from bertjax.eda.facts.histogram import Histogram
+from bertjax.report_pages.histogram import Histogram
 
 _WIDTH = 360
 _BAR_HEIGHT, _BAR_STEP = 14, 22

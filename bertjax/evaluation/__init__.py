@@ -1,1 +1,1 @@
-"""What a model is worth: `metrics` computes, `report` shows."""
+"""A model on labelled rows: `evaluate_table` reads and computes, `run_report` shows."""

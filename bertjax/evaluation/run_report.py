@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bertjax.data.validate.data_report import DataReport
-from bertjax.evaluation.reports import Report, ScoreTable
+from bertjax.metrics.reports import Report, ScoreTable
 from bertjax.report_pages.html_page import format_number, render_page
 from bertjax.report_pages.text_table import TextTable
 

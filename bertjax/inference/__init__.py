@@ -1,1 +1,1 @@
-"""Finished models: `predictor` answers texts, `evaluate_table` evaluates on a labelled table."""
+"""Finished models: `predictor` answers texts, `batch` answers files of any size."""

@@ -14,12 +14,12 @@ from bertjax.data.encode.token_checks import check_segments
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.table import Masking, Table
+from bertjax.data.table_reading import TableReading
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained, says_pooling, stored_max_length, stored_preprocessing, stored_reading
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, find_format
-from bertjax.training.settings.data_config import with_reading
 
 
 class LoadedModel(NamedTuple):
@@ -88,7 +88,7 @@ def load_model(
     if pooling is not None and says_pooling(stored):
         raise ConfigError(f"{name} says itself how its vectors are pooled; leave out pooling {pooling!r}")
     model, params = from_pretrained(folder, pooling=pooling, execution=execution, vocab_size=architecture.vocab_size)
-    preprocessing, config = stored_preprocessing(stored), with_reading(stored_reading(stored))
+    preprocessing, reading = stored_preprocessing(stored), TableReading.of(stored_reading(stored))
     texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}
     return LoadedModel(
         model,
@@ -96,7 +96,7 @@ def load_model(
         tokenizer,
         preprocessing,
         stored_max_length(stored),
-        replace(config.data, **{**texts, **(columns or {})}),
-        config.masking,
+        replace(reading.data, **{**texts, **(columns or {})}),
+        reading.masking,
         pooling is not None or says_pooling(stored),
     )

@@ -19,12 +19,12 @@ from bertjax.data.task_formats import TaskFormat
 from bertjax.data.task_formats.masked_lm_format import MASKED_LM
 from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import DataError
-from bertjax.evaluation.classification_report import classification_report
 from bertjax.labeling.apply_functions import TextRows, Votes, apply_functions
 from bertjax.labeling.estimated_balance import class_balance
 from bertjax.labeling.label_models import FEWEST_FUNCTIONS, fit_label_model, majority_vote, voting
 from bertjax.labeling.load_functions import LabelingFile
 from bertjax.labeling.vote_table import FunctionStatistics, function_statistics
+from bertjax.metrics.classification_report import classification_report
 
 logger = logging.getLogger(__name__)
 

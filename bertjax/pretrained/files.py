@@ -1,5 +1,6 @@
 """Model folders on disk: the folder that a name refers to, and its tensors, read and written."""
 
+import hashlib
 import json
 import pkgutil
 import re
@@ -102,6 +103,15 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     raise CheckpointError(
         f"{folder} has no {SINGLE_FILE}, {SHARD_INDEX}, {_TORCH_FILE} or {_TORCH_INDEX}; save the model as safetensors"
     )
+
+
+def weights_digest(folder: Path) -> str:
+    """16 hexadecimal digits that change with any byte of the weights in a model folder."""
+    content = hashlib.sha256()
+    for path in sorted(path for pattern in ("*.safetensors", "*.bin") for path in Path(folder).glob(pattern)):
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: content)
+    return content.hexdigest()[:16]
 
 
 def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The rendering of HTML pages that need no other file: style sheet and figures are inside."""
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None 
 def format_number(value: float) -> str:
     """A count as it is, any other number with four decimals.
 
-    >>> format_number(3), format_number(0.5)
-    ('3', '0.5000')
+    >>> format_number(3), format_number(0.5), format_number(math.nan)
+    ('3', '0.5000', 'undefined')
     """
+    if math.isnan(value):
+        return "undefined"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 

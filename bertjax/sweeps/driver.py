@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from bertjax import ray_cluster
 from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
 from bertjax.storage.atomic_write import write_text
@@ -25,7 +26,6 @@ from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
 from bertjax.tracking.tracker import tracked_run
-from bertjax.training.multi import ray_cluster
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL, RESUMES, IfExists
 

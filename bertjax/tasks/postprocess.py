@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError
-from bertjax.evaluation.evaluators import NEXT_SENTENCE_NAMES
+from bertjax.metrics.evaluators import NEXT_SENTENCE_NAMES
 from bertjax.tasks.readout import Readout
 
 Prediction = dict[str, Any]

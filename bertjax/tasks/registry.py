@@ -11,10 +11,10 @@ from bertjax.data.task_formats.masked_lm_format import MASKED_LM
 from bertjax.data.task_formats.sequence_formats import CLASSIFICATION, MULTI_LABEL, NEXT_SENTENCE, REGRESSION
 from bertjax.data.task_formats.token_format import TOKEN_CLASSIFICATION
 from bertjax.errors import ConfigError
-from bertjax.evaluation import evaluators
-from bertjax.evaluation.answer_report import answer_report
-from bertjax.evaluation.reports import Evaluator
-from bertjax.evaluation.tag_report import tag_report
+from bertjax.metrics import evaluators
+from bertjax.metrics.answer_report import answer_report
+from bertjax.metrics.reports import Evaluator
+from bertjax.metrics.tag_report import tag_report
 from bertjax.model import heads
 from bertjax.settings import require_known
 from bertjax.tasks import postprocess, text_answers

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 from bertjax import losses
 from bertjax.batch import Batch, LabelsOf, Pretraining
 from bertjax.data.task_formats import TaskFormat
-from bertjax.evaluation.reports import Evaluator
 from bertjax.losses import Loss
+from bertjax.metrics.reports import Evaluator
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig
 from bertjax.tasks.postprocess import Postprocess

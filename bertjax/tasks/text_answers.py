@@ -10,8 +10,8 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.task_formats.tag_scheme import outside_of, scheme_of_names
 from bertjax.data.task_formats.token_format import NO_WORD, Words
-from bertjax.evaluation.answer_report import Span, ranked_spans
-from bertjax.evaluation.entities import Entity, find_entities
+from bertjax.metrics.answer_report import Span, ranked_spans
+from bertjax.metrics.entities import Entity, find_entities
 from bertjax.tasks.masked_words import MASKED_WORD_READOUT, MaskedText
 from bertjax.tasks.postprocess import AnswerOptions, Postprocess, Prediction, softmax
 

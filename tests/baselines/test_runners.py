@@ -16,7 +16,7 @@ from bertjax.baselines.torch import torch_model
 from bertjax.baselines.torch.torch_model import answer_with
 from bertjax.config import Execution
 from bertjax.data.table import Table
-from bertjax.evaluation.classification_report import classification_report
+from bertjax.metrics.classification_report import classification_report
 from bertjax.model_folder import from_pretrained, save_pretrained
 from bertjax.prediction.predict import predict
 from bertjax.tasks import TASKS, make_model

@@ -13,11 +13,10 @@ from bertjax.config import read_config_json
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
+from bertjax.data.table_reading import TableReading
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import save_pretrained, stored_reading
 from bertjax.tasks import make_model
-from bertjax.training.settings.data_config import reading_of
-from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support.models import TINY, WORDS
 from tests.support.tables import splits_of
 
@@ -138,7 +137,7 @@ def test_rows_are_read_by_the_rules_of_training(in_folder, tiny_model, capsys, t
     save_pretrained(
         "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model),
         preprocessing=preprocessing_of(splits.table), max_length=16,
-        reading=reading_of(FineTuneConfig(task=task), splits.table),
+        reading=TableReading(splits.table).stored(),
     )  # fmt: skip
     assert stored_reading(read_config_json(Path("model"))) == reading
     assert main(["evaluate", "--model", "model", "--data", "test.csv", "--out", "judged"]) == 0

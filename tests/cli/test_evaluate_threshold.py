@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-from bertjax.inference.evaluate_table import evaluate as evaluate_table
+from bertjax.evaluation.evaluate_table import evaluate as evaluate_table
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model

@@ -11,7 +11,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.answer_report import answer_report, best_spans, normalised, predicted_answers
+from bertjax.metrics.answer_report import answer_report, best_spans, normalised, predicted_answers
 from bertjax.tasks import find_format
 from tests.support.tables import CONTEXT, QUESTIONS, splits_of, squad
 

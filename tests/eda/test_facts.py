@@ -16,7 +16,6 @@ from bertjax.data.rows.label_vocabulary import row_labels
 from bertjax.data.task_formats.answer_format import Answer, Question
 from bertjax.eda.facts.column_cells import column_facts
 from bertjax.eda.facts.drift import OTHERS, find_drift
-from bertjax.eda.facts.histogram import histogram
 from bertjax.eda.facts.label_balance import label_balance, number_facts
 from bertjax.eda.facts.near_duplicates import bands, find_near_duplicates
 from bertjax.eda.facts.repeated_texts import find_repeats
@@ -26,6 +25,7 @@ from bertjax.eda.facts.typical_words import log_odds, typical_words
 from bertjax.eda.facts.words import words_of
 from bertjax.eda.facts.writing_systems import EMOJI, scripts_of
 from bertjax.errors import DataError
+from bertjax.report_pages.histogram import histogram
 from bertjax.tasks import find_format
 from tests.support.models import WORDS
 from tests.support.tables import rows_of

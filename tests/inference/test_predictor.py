@@ -19,9 +19,9 @@ from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats.sequence_formats import CLASSIFICATION
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.classification_report import classification_report
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
+from bertjax.metrics.classification_report import classification_report
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
 from bertjax.tasks import TASKS, find_postprocess, make_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune

@@ -11,10 +11,10 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats.answer_format import NO_CHARACTER
 from bertjax.data.task_formats.token_format import Words
 from bertjax.errors import ConfigError, DataError
-from bertjax.evaluation.answer_report import LONGEST_ANSWER, best_spans, ranked_spans
-from bertjax.evaluation.entities import find_entities
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
+from bertjax.metrics.answer_report import LONGEST_ANSWER, best_spans, ranked_spans
+from bertjax.metrics.entities import find_entities
 from bertjax.model_folder import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import AnswerOptions

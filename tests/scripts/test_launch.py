@@ -129,7 +129,7 @@ STUBS = {
 JOB = """
 import sys, time
 import ray
-from bertjax.training.multi import ray_cluster
+from bertjax import ray_cluster
 
 assert ray_cluster.join(sys.argv[-1], log_to_driver=False)
 while ray.cluster_resources().get("CPU", 0) < 2:

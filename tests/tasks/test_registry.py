@@ -12,9 +12,9 @@ from bertjax.data.rows.cells import read_number, read_texts
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
 from bertjax.errors import ConfigError
-from bertjax.evaluation.regression_report import regression_report
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
+from bertjax.metrics.regression_report import regression_report
 from bertjax.model import heads
 from bertjax.model.layers import linear
 from bertjax.model_folder import from_pretrained, save_pretrained

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from bertjax import Predictor, from_pretrained
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.errors import AssetError
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.model_folder import save_pretrained
 from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model

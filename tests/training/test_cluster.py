@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
+from bertjax import ray_cluster
 from bertjax.errors import ConfigError
-from bertjax.training.multi import ray_cluster
 from bertjax.training.settings.options import Workers
 
 

@@ -9,7 +9,7 @@ import pytest
 from bertjax.baselines.runners.frameworks import check_job
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Interrupted
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepare import prepare

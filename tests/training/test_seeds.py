@@ -9,7 +9,7 @@ import pytest
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
-from bertjax.evaluation.aggregate import Aggregate, aggregates
+from bertjax.metrics.aggregate import Aggregate, aggregates
 from bertjax.model_folder import from_pretrained
 from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json

@@ -16,7 +16,7 @@ from bertjax.baselines.runners import run_jax, run_torch, run_trainer
 from bertjax.baselines.runners.runner import RunnerInput
 from bertjax.config import Execution
 from bertjax.data.table import Table
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
 from bertjax.model_folder import from_pretrained
 from bertjax.prediction.predict import predict

@@ -14,7 +14,7 @@ from bertjax.batch import padded_batch
 from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Interrupted
-from bertjax.inference.evaluate_table import evaluate
+from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
 from bertjax.losses import cross_entropy
 from bertjax.prediction.predict import _forward

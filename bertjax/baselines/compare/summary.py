@@ -11,7 +11,7 @@ from bertjax.baselines.compare.agreement import agreement
 from bertjax.baselines.compare.paired_statistics import Paired, paired_difference, verdict
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.runner_result import RunResult
-from bertjax.evaluation.aggregate import Aggregate, aggregates, flat
+from bertjax.metrics.aggregate import Aggregate, aggregates, flat
 from bertjax.tasks import Metric
 
 STEPS = (20, 100)  # numbers of updates for which the distance of two loss curves is reported

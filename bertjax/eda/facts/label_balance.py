@@ -7,7 +7,7 @@ import numpy as np
 
 from bertjax.data.rows.label_vocabulary import RowLabels
 from bertjax.data.rows.spellings import MISSING_WORDS, look_alikes, plain_spelling
-from bertjax.eda.facts.histogram import Histogram, histogram
+from bertjax.report_pages.histogram import Histogram, histogram
 
 _MOST_LABELS = 500  # that are listed, of a column that may hold a name for each row
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from bertjax.data.table import TagScheme
 from bertjax.data.task_formats.answer_format import Question
-from bertjax.eda.facts.histogram import Histogram, histogram
-from bertjax.evaluation.entities import Entity, find_entities
+from bertjax.metrics.entities import Entity, find_entities
+from bertjax.report_pages.histogram import Histogram, histogram
 
 _LISTED = 50
 _EXAMPLES = 5

@@ -11,7 +11,7 @@ from bertjax.data.batching.packing import Layout, pack
 from bertjax.data.encode.token_checks import count_unknown
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.labelled_rows import Rows, Text, as_string
-from bertjax.eda.facts.histogram import Histogram, histogram
+from bertjax.report_pages.histogram import Histogram, histogram
 from bertjax.settings import LONGEST
 
 MOST_CHARACTERS = 100_000  # of a text that are tokenized

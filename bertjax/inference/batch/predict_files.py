@@ -28,11 +28,10 @@ from bertjax.inference.batch.row_answers import EMBEDDING, ON_REQUEST, Answered,
 from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel, load_model
-from bertjax.pretrained.files import resolve_model
+from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import flatten
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_postprocess
-from bertjax.training.run.environment import weights_digest
 
 _READING = (
     "text",

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from bertjax import ray_cluster
 from bertjax.data.streaming.ray_blocks import READER_CPUS, ordered_values
 from bertjax.errors import ConfigError, UserError, WorkerError, first_line
 from bertjax.inference.batch.row_answers import Answered, Request, RowAnswerer
 from bertjax.inference.batch.row_source import Chunk, PartSizes, RowSource, Survey
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.tasks import Model, make_model
-from bertjax.training.multi import ray_cluster
 
 _VALUE = "value"  # the one column of a block
 _ONE_VALUE = 1  # byte: Ray joins no smaller values

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bertjax.evaluation.aggregate import aggregates
+from bertjax.metrics.aggregate import aggregates
 from bertjax.report_pages.html_page import render_page, svg
 from bertjax.report_pages.literal_text import figure_text
 from bertjax.report_pages.text_table import TextTable

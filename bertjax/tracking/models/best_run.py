@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bertjax.errors import AssetError, ConfigError
-from bertjax.evaluation.reports import better_when
+from bertjax.metrics.reports import better_when
 from bertjax.settings import nearest
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.models.model_registry import download_model

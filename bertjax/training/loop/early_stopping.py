@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from bertjax.errors import ConfigError
-from bertjax.evaluation.reports import better_when
+from bertjax.metrics.reports import better_when
 from bertjax.training.settings.options import EarlyStopping, Evaluation
 
 VALIDATION = "validation"  # prefix of the metrics on validation rows

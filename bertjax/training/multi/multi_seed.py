@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import ConfigError, Diverged, RunFolderError
-from bertjax.evaluation.aggregate import aggregates, flat
+from bertjax.metrics.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text

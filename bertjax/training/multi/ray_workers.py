@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertjax import ray_cluster
 from bertjax.errors import ConfigError, UserError, WorkerError
 from bertjax.settings import flatten
 from bertjax.tracking.mlflow_store import tracking_address
 from bertjax.tracking.mlflow_tracker import MlflowTracker
-from bertjax.training.multi import ray_cluster
 from bertjax.training.run import run_folder
 from bertjax.training.run.beginning import held_folder, recover
 from bertjax.training.run.finetuning import finetune_in

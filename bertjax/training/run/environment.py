@@ -3,13 +3,11 @@
 Together with the settings, the hashes of rows and weights, and the command, it determines the numbers of a run.
 """
 
-import hashlib
 import os
 import platform
 import shlex
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +23,6 @@ _PACKAGES = (
 _VARIABLES = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "JAX_RANDOM_SEED_OFFSET",
 )  # fmt: skip
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def describe_environment() -> dict[str, str]:
@@ -68,15 +65,6 @@ def package_versions() -> dict[str, str]:
 def with_variables(command: str) -> str:
     """A command preceded by the environment variables that change its numbers."""
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in _variables().items()), command])
-
-
-def weights_digest(folder: Path) -> str:
-    """16 hexadecimal digits that change with any byte of the weights in a model folder."""
-    content = hashlib.sha256()
-    for path in sorted(path for pattern in _WEIGHTS for path in Path(folder).glob(pattern)):
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: content)
-    return content.hexdigest()[:16]
 
 
 def _variables() -> dict[str, str]:

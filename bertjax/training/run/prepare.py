@@ -23,11 +23,10 @@ from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError, DataError
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
-from bertjax.pretrained.files import resolve_model
+from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import LONGEST
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
-from bertjax.training.run.environment import weights_digest
 from bertjax.training.run.target_scale import TargetScale
 from bertjax.training.settings.finetune_config import FineTuneConfig
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bertjax.evaluation.reports import Report
+from bertjax.data.table_reading import TableReading
 from bertjax.evaluation.run_report import render_report
+from bertjax.metrics.reports import Report
 from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json, write_text
@@ -15,7 +16,6 @@ from bertjax.training.run import run_folder
 from bertjax.training.run.made_from import write_made_from
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun
-from bertjax.training.settings.data_config import reading_of
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.step.compiled_step import CompiledTrainStep
 
@@ -46,7 +46,7 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
         prepared.tokenizer,
         preprocessing=prepared.preprocessing,
         max_length=config.max_length,
-        reading=reading_of(config, prepared.table),
+        reading=TableReading(prepared.table, config.masking).stored(),
     )
 
 

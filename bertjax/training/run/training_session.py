@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
-from bertjax.evaluation.reports import Report
+from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.predict import Forward, predict
 from bertjax.settings import flatten

@@ -1,0 +1,64 @@
+"""`JudgedRows`: a model's scores of labelled rows. All that is said about a model's quality is computed from it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.data.encode.examples import Examples
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.inference.loaded_model import LoadedModel
+from bertjax.metrics.reports import Report
+from bertjax.report_pages.blocks import Section
+from bertjax.tasks import find_task
+from bertjax.tasks.postprocess import AnswerOptions, Prediction
+
+
+class JudgedRows(NamedTuple):
+    """A model's scores of labelled rows.
+
+    Attributes:
+      loaded: the model.
+      rows: labelled, preprocessed; `positions` has the place of each in its table.
+      examples: the rows, encoded.
+      scores: of the network (`Task.scores`), one entry an example or a token.
+      report: how the scores compare with the labels.
+      source: the table, for messages.
+    """
+
+    loaded: LoadedModel
+    rows: Rows
+    examples: Examples
+    scores: np.ndarray
+    report: Report
+    source: str
+
+    def predictions(self, options: AnswerOptions | None = None) -> list[Prediction]:
+        """The model's answer to each row, beside its number, texts and true label; none where the task says nothing of
+        a whole text (`Task.postprocess`), or says it by other scores than those that are evaluated."""
+        postprocess, rows = find_task(self.loaded.model.task).postprocess, self.rows
+        if postprocess is None or postprocess.readout is not None:
+            return []
+        labels = self.loaded.model.labels
+        answers = postprocess.answers(self.scores, rows, self.examples, labels, options or AnswerOptions())
+        pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]
+        return [
+            {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}
+            for position, text, pair, label, answer in zip(
+                rows.positions, rows.texts, pairs, rows.labels, answers, strict=True
+            )
+        ]
+
+
+class Finding(NamedTuple):
+    """What one look at the judged rows has found.
+
+    Attributes:
+      section: of the report.
+      metrics: flat, without the side, such as `slice/short_text/f1_micro`.
+      files: name -> content of further files of the result's folder.
+    """
+
+    section: Section
+    metrics: Mapping[str, float] = {}
+    files: Mapping[str, str] = {}

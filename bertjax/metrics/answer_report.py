@@ -1,0 +1,159 @@
+"""Answers from scores, and SQuAD's exact match and F1 (Rajpurkar et al. 2016, 2018), as shares of 1."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.data.encode.examples import Examples
+from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
+from bertjax.metrics.reports import Report, ScoreTable
+
+_CANDIDATES = 20  # first and last tokens tried in a window
+LONGEST_ANSWER = 30  # tokens
+
+
+class Agreement(NamedTuple):
+    """How answers agree with the labels.
+
+    Attributes:
+      exact_match: share of questions answered in the same words, apart from case, punctuation and articles.
+      f1: mean overlap of words.
+      support: questions.
+    """
+
+    exact_match: float
+    f1: float
+    support: int
+
+    def metrics(self) -> dict[str, float]:
+        """Both shares by their keys."""
+        return {"exact_match": self.exact_match, "f1": self.f1}
+
+
+def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> Report:
+    """Compares answers; questions with and without an answer are the parts.
+
+    Args:
+      scores: [total tokens, 2] logits of a first and of a last token.
+      examples: windows, with their `Contexts` as reference.
+      names: none.
+    """
+    right = [[answer.text for answer in question.answers] for question in examples.reference.questions]
+    predicted = predicted_answers(scores, examples)
+    # Without an answer, an empty one is right; an answer of articles alone counts as none.
+    golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
+    pairs = list(zip(predicted, golds, strict=True))
+    exact = np.array([max(normalised(text) == normalised(gold) for gold in texts) for text, texts in pairs])
+    f1 = np.array([max(_overlap(text, gold) for gold in texts) for text, texts in pairs])
+    answerable = np.array([bool(texts) for texts in right])
+
+    def over(which: np.ndarray) -> Agreement:
+        return Agreement(float(exact[which].mean()), float(f1[which].mean()), int(which.sum()))
+
+    kinds = {"answerable": answerable, "unanswerable": ~answerable}
+    by_kind = {kind: over(which) for kind, which in kinds.items() if which.any()}
+    whole = over(np.ones(len(f1), bool))
+    columns = ("kind", "exact match", "F1", "questions")
+    return Report(
+        summary=f"{whole.support} questions",
+        headline=[("F1", whole.f1), ("exact match", whole.exact_match)],
+        metrics=whole.metrics(),
+        parts={kind: agreement.metrics() for kind, agreement in by_kind.items()},
+        table=ScoreTable("By kind", columns, list(by_kind.items()), [("all", whole)]),
+    )
+
+
+def predicted_answers(scores: np.ndarray, examples: Examples) -> list[str]:
+    """The answer to each question, empty where the model finds none; it always finds one where all questions have one.
+
+    Args:
+      scores, examples: as in `answer_report`.
+    """
+    contexts: Contexts = examples.reference
+    may_be_none = not all(question.answers for question in contexts.questions)
+    spans = best_spans(scores, examples.offsets, contexts)
+    return ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
+
+
+class Span(NamedTuple):
+    """A predicted answer.
+
+    Attributes:
+      text: its words, a part of the context.
+      score: the sum of the logits of its first and last token.
+      null_score: that of `[CLS]` for both, in the window where it is least: the score of no answer.
+      start, end: where it begins and ends in the context, in characters.
+    """
+
+    text: str
+    score: float
+    null_score: float
+    start: int
+    end: int
+
+
+def best_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts) -> list[Span]:
+    """The best answer to each question over all of its windows; see `ranked_spans`."""
+    return [spans[0] for spans in ranked_spans(scores, offsets, contexts, 1)]
+
+
+def ranked_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts, count: int) -> list[list[Span]]:
+    """The best answers to each question over all of its windows, best first; where a context has no token, one of no
+    text.
+
+    Args:
+      scores: [total tokens, 2] logits of a first and of a last token.
+      offsets: [N + 1] where each window begins.
+      contexts: the way back from tokens to the text.
+      count: answers to a question, at most.
+    """
+    null_scores = [np.inf] * len(contexts.questions)
+    best: list[dict[tuple[int, int], float]] = [{} for _ in contexts.questions]  # of each question, by characters
+    for window, question in enumerate(contexts.question_of.tolist()):
+        tokens = slice(offsets[window], offsets[window + 1])
+        null_scores[question] = min(null_scores[question], scores[tokens.start].sum())
+        characters = contexts.characters[tokens]
+        for score, first, last in _best_token_spans(scores[tokens], characters[:, 0] != NO_CHARACTER, count):
+            place = int(characters[first, 0]), int(characters[last, 1])
+            best[question][place] = max(score, best[question].get(place, -np.inf))
+    return [
+        [
+            Span(contexts.contexts[question][start:end], score, null_score, start, end)
+            for (start, end), score in sorted(found.items(), key=lambda item: -item[1])[:count]
+        ]
+        or [Span("", -np.inf, null_score, 0, 0)]
+        for question, (found, null_score) in enumerate(zip(best, null_scores, strict=True))
+    ]
+
+
+def _best_token_spans(scores: np.ndarray, is_context: np.ndarray, count: int) -> list[tuple[float, int, int]]:
+    """The score, first and last token of the best spans within the context."""
+    starts, ends = (np.where(is_context, of, -np.inf) for of in scores.T)
+    firsts, lasts = (np.argsort(-of, kind="stable")[:_CANDIDATES] for of in (starts, ends))
+    lengths = lasts[None, :] - firsts[:, None] + 1
+    sums = np.where((lengths >= 1) & (lengths <= LONGEST_ANSWER), starts[firsts][:, None] + ends[lasts], -np.inf)
+    best = np.argsort(-sums, axis=None, kind="stable")[:count]
+    found = zip(*np.unravel_index(best, sums.shape), strict=True)
+    return [(float(sums[i, j]), int(firsts[i]), int(lasts[j])) for i, j in found if sums[i, j] > -np.inf]
+
+
+def normalised(text: str) -> str:
+    """An answer without case, punctuation, articles and superfluous spaces.
+
+    >>> normalised("The  Cat's hat.")
+    'cats hat'
+    """
+    bare = "".join(char for char in text.lower() if char not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def _overlap(predicted: str, gold: str) -> float:
+    left, right = normalised(predicted).split(), normalised(gold).split()
+    if not left or not right:
+        return float(left == right)
+    common = sum((Counter(left) & Counter(right)).values())
+    return 2 * common / (len(left) + len(right))

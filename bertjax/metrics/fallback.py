@@ -1,0 +1,135 @@
+"""A fallback: the label of a row of which a model is less sure than a threshold, and what that does to the metrics.
+
+A row whose highest probability is below the threshold gets the fallback in the place of the likeliest class. Where the
+fallback is a class (`other`), that is a prediction of this class. Where it is none (`uncertain`), it is a wrong answer
+that belongs to no class: the row lowers the recall of its own class, and no average counts the fallback as a class.
+Averages are over the classes that occur among labels or answers, as everywhere in bertjax:
+`sklearn.metrics.f1_score(labels, answers, labels=those, average=..., zero_division=0)`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.metrics.classification_report import scores_by_label
+from bertjax.metrics.reports import Report
+
+_EQUAL = 1e-12  # two sums of the same fractions, in whatever order
+
+
+class Threshold(NamedTuple):
+    """A fitted threshold.
+
+    Attributes:
+      value: the least probability of a label that stays; None where no threshold is better than none.
+      f1_macro: with it.
+      plain_f1_macro: without one.
+      kept: the share of rows that keep their label.
+    """
+
+    value: float | None
+    f1_macro: float
+    plain_f1_macro: float
+    kept: float
+
+
+def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], fallback: str) -> Threshold:
+    """The threshold with the highest macro F1; of several, the lowest.
+
+    Every way to split the rows between two probabilities is tried, in O(N log N + N L). The threshold lies well between
+    the two, so that no rounding of a model's output moves a row to the other side, and has few digits.
+
+    Args:
+      probabilities: [N, L], of rows that the model was not trained on, N > 0.
+      labels: [N] true label indices.
+      names: of the classes, in index order.
+      fallback: the label below the threshold.
+    """
+    confidences = probabilities.max(axis=1)
+    order = np.argsort(-confidences, kind="stable")
+    confidences, predicted, true = confidences[order], probabilities.argmax(axis=1)[order], labels[order]
+    # The first k rows keep their label; entry k - 1 of each array is the metrics then.
+    kept = np.arange(1, len(true) + 1)
+    total, present = np.zeros(len(true)), np.zeros(len(true), int)
+    for index, name in enumerate(names):
+        is_true, is_predicted = true == index, predicted == index
+        answers, hits = np.cumsum(is_predicted), np.cumsum(is_predicted & is_true)
+        support = int(is_true.sum())
+        if name == fallback:
+            answers, hits = answers + len(true) - kept, hits + support - np.cumsum(is_true)
+        occurrences = answers + support
+        total += 2 * hits / np.maximum(occurrences, 1)
+        present += occurrences > 0
+    f1_macro = total / present
+    is_split = np.append(confidences[:-1] > confidences[1:], True)
+    best = np.flatnonzero(is_split & (f1_macro >= f1_macro[is_split].max() - _EQUAL))[-1]
+    is_helpful = best < len(true) - 1
+    return Threshold(
+        value=_between(float(confidences[best + 1]), float(confidences[best])) if is_helpful else None,
+        f1_macro=float(f1_macro[best]),
+        plain_f1_macro=float(f1_macro[-1]),
+        kept=float(kept[best] / len(true)),
+    )
+
+
+def with_fallback(probabilities: np.ndarray, threshold: float, names: Sequence[str], fallback: str) -> np.ndarray:
+    """[N] indices of the labels that a threshold leaves; `len(names)` stands for a fallback that is no class.
+
+    Args:
+      probabilities: [N, L].
+      threshold: the least probability of a label that stays.
+      names: of the classes, in index order.
+      fallback: the label below the threshold.
+    """
+    index = names.index(fallback) if fallback in names else len(names)
+    return np.where(probabilities.max(axis=1) < threshold, index, probabilities.argmax(axis=1))
+
+
+def report_fallback(
+    report: Report, probabilities: np.ndarray, labels: np.ndarray, threshold: float, names: Sequence[str], fallback: str
+) -> Report:
+    """A report of single labels with the metrics under a threshold beside the plain ones, under `fallback/`.
+
+    Args:
+      report: of the model's own labels.
+      probabilities: [N, L], as in the report.
+      labels: [N] true label indices.
+      threshold: the least probability of a label that stays.
+      names: of the classes, in index order.
+      fallback: the label below the threshold.
+    """
+    answers = with_fallback(probabilities, threshold, names, fallback)
+    _, (weighted, macro) = scores_by_label(labels, answers, names, ("weighted", "macro"))
+    kept = float((probabilities.max(axis=1) >= threshold).mean())
+    metrics = {
+        "threshold": threshold,
+        "kept_share": kept,
+        "accuracy": float((answers == labels).mean()),
+        **weighted.metrics("_weighted"),
+        **macro.metrics("_macro"),
+    }
+    assert report.table is not None, "single labels have a table"
+    averages = [("weighted, with fallback", weighted), ("macro, with fallback", macro)]
+    return report._replace(
+        summary=f"{report.summary}; {kept:.1%} keep their label, the others, below {threshold:g}, are {fallback!r}",
+        headline=[
+            *report.headline,
+            ("F1, weighted, with fallback", weighted.f1),
+            ("F1, macro, with fallback", macro.f1),
+            ("labels kept", kept),
+        ],
+        metrics={**report.metrics, **{f"fallback/{key}": value for key, value in metrics.items()}},
+        table=report.table._replace(averages=[*report.table.averages, *averages]),
+    )
+
+
+def _between(low: float, high: float) -> float:
+    """The number with the fewest digits in the middle half between two others.
+
+    >>> _between(0.51, 0.58), _between(0.8, 0.97), _between(0.5, 0.50001)
+    (0.54, 0.9, 0.500005)
+    """
+    middle, quarter = (low + high) / 2, (high - low) / 4
+    rounded = (round(middle, digits) for digits in range(1, 18))
+    return next((number for number in rounded if abs(number - middle) <= quarter), middle)
