@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from bertjax.report_pages.blocks import Block, Cell, DataTable, Ranged, Section
 from bertjax.report_pages.cell_text import (
     cell_text,
@@ -80,12 +82,11 @@ def _all_rows(table: DataTable) -> Iterable[Sequence[Cell]]:
     return (*table.rows[:MOST_ROWS], *table.averages)
 
 
-def _tile_text(value: Cell) -> str:
-    return number_text(value.value) if isinstance(value, Ranged) else cell_text(value)
-
-
-def _tile_range(value: Cell) -> str:
-    return range_text(value) if isinstance(value, Ranged) and not math.isnan(value.low) else ""
+def _number_html(cell: Cell) -> Markup:
+    """A cell that is no text; an interval is small behind its number."""
+    if not isinstance(cell, Ranged) or math.isnan(cell.value):
+        return escape(cell_text(cell))
+    return escape(number_text(cell.value)) + Markup(" <small>{}</small>").format(range_text(cell))
 
 
 def _visible(part: str) -> str:
@@ -102,6 +103,7 @@ BLOCK_FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "cell_text": cell_text,
         "drawn": draw,
         "has_words": _has_words,
+        "number_html": _number_html,
         "is_heatmap": lambda chart: isinstance(chart, Heatmap),
         "is_text": is_text,
         "kind": _kind,
@@ -109,8 +111,6 @@ BLOCK_FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "shortened": shortened,
         "sort_value": sort_value,
         "table_beside": table_beside,
-        "tile_range": _tile_range,
-        "tile_text": _tile_text,
         "tint": _tint,
         "tinted": _tinted,
         "visible": _visible,
