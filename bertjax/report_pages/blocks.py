@@ -22,8 +22,16 @@ class Ranged(NamedTuple):
     high: float
 
 
-Cell = str | int | float | Ranged | None
-"""A text; a count (int); a number (float, four decimals, NaN is "undefined"), a `Share` or a `Ranged`; None: empty."""
+class Written(NamedTuple):
+    """A number in words of its own; sorted by the number."""
+
+    value: float
+    text: str
+
+
+Cell = str | int | float | Ranged | Written | None
+"""A text; a count (int); a number (float, four decimals, NaN is "undefined"), a `Share`, a `Ranged` or a `Written`;
+None: empty."""
 
 
 class Paragraph(NamedTuple):
@@ -50,10 +58,17 @@ class DataTable(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A chart, with its numbers as a table beside it."""
+    """A chart, with its numbers as a table beside it.
+
+    Attributes:
+      chart: what is drawn.
+      caption: what it shows.
+      table: its numbers, where there are more of them than in the chart (`chart_tables`).
+    """
 
     chart: Chart
     caption: str = ""
+    table: DataTable | None = None
 
 
 class ColouredText(NamedTuple):

@@ -1,7 +1,9 @@
-"""Charts as data. `svg_charts` draws them into a page, `png_charts` into files, and each can be read as a table."""
+"""Charts as data. `svg` draws them into a page, `png_charts` into files, and `chart_tables` writes them as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+from bertjax.report_pages.histogram import Histogram
 
 Unit = Literal["count", "share", "number"]
 Point = tuple[float, float]
@@ -25,6 +27,63 @@ class Bars(NamedTuple):
     value_title: str = ""
 
 
+class Columns(NamedTuple):
+    """A histogram.
+
+    Attributes:
+      title: of the chart, for readers who do not see it, and its file's name.
+      histogram: counts between bounds.
+      x_title: what is counted, such as "tokens".
+      y_title: of the counts, such as "rows".
+      marks: name -> place of a line across, such as a limit; one outside of the bounds is not drawn.
+    """
+
+    title: str
+    histogram: Histogram
+    x_title: str = ""
+    y_title: str = "number"
+    marks: Mapping[str, float] = {}
+
+
+class Stacked(NamedTuple):
+    """Columns of parts that lie on one another, such as the labels of each month.
+
+    Attributes:
+      title: of the chart, for readers who do not see it, and its file's name.
+      names: of the columns, in order.
+      parts: name -> its size in each column, none below 0.
+      unit: of the sizes; shares of a column sum to 1 at most.
+      name_title: what the columns are, such as "month".
+    """
+
+    title: str
+    names: Sequence[str]
+    parts: Mapping[str, Sequence[float]]
+    unit: Unit = "count"
+    name_title: str = ""
+
+
+class Dots(NamedTuple):
+    """Few numbers of each of some groups, such as the scores of frameworks by seed, with their mean.
+
+    Attributes:
+      title: of the chart, for readers who do not see it, and its file's name.
+      groups: name -> name of a dot -> value; dots of one name are joined over the groups.
+      value_title: what the values are.
+      unit: of the values.
+      group_title, dot_title: what the names are, such as "framework" and "seed".
+      from_zero: whether the axis begins at zero.
+    """
+
+    title: str
+    groups: Mapping[str, Mapping[str, float]]
+    value_title: str
+    unit: Unit = "number"
+    group_title: str = ""
+    dot_title: str = ""
+    from_zero: bool = False
+
+
 class Lines(NamedTuple):
     """Curves over a common axis.
 
@@ -35,6 +94,8 @@ class Lines(NamedTuple):
       x_unit, y_unit: of their values.
       diagonal: whether to draw x = y, such as the perfect calibration.
       marks: name -> x of a line across, such as a threshold.
+      faint: name -> further curves, drawn thinly: in the colour of the series of this name, or else in grey.
+      y_scale: of the vertical axis; what is not positive lies at the foot of a logarithmic one.
     """
 
     title: str
@@ -45,6 +106,40 @@ class Lines(NamedTuple):
     y_unit: Unit = "number"
     diagonal: bool = False
     marks: Mapping[str, float] = {}
+    faint: Mapping[str, Sequence[Sequence[Point]]] = {}
+    y_scale: Literal["linear", "log"] = "linear"
+
+
+class ParallelAxis(NamedTuple):
+    """An axis of `Parallel`.
+
+    Attributes:
+      name: what it measures.
+      places: of each line on it, from 0 (its foot) to 1.
+      values: of each line, in words.
+      labelled: the places at which the axis has the value written beside it.
+    """
+
+    name: str
+    places: Sequence[float]
+    values: Sequence[str]
+    labelled: Sequence[float]
+
+
+class Parallel(NamedTuple):
+    """Lines across several axes, one a trial of a search: which settings go with which score.
+
+    Attributes:
+      title: of the chart, for readers who do not see it, and its file's name.
+      names: of the lines; the first one is the best, and drawn so.
+      axes: from left to right.
+      strengths: of the lines, from 0 (pale) to 1.
+    """
+
+    title: str
+    names: Sequence[str]
+    axes: Sequence[ParallelAxis]
+    strengths: Sequence[float]
 
 
 class Heatmap(NamedTuple):
@@ -67,4 +162,4 @@ class Heatmap(NamedTuple):
     unit: Unit = "count"
 
 
-Chart = Bars | Lines | Heatmap
+Chart = Bars | Columns | Stacked | Dots | Lines | Parallel | Heatmap

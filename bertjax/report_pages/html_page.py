@@ -1,4 +1,4 @@
-"""The rendering of HTML pages that need no other file: style sheet and figures are inside."""
+"""The rendering of HTML pages that need no other file: style sheet, pictures and scripts are inside."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 
 def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """Renders a template of this folder.
+    """Renders a template of the folder `templates`.
 
     Args:
       template: its file name, such as `run.html.jinja`.
@@ -19,7 +19,7 @@ def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None 
       **values: what the template names; text is escaped, `Markup` is not.
     """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
