@@ -51,7 +51,7 @@ class Stacked(NamedTuple):
     Attributes:
       title: of the chart, for readers who do not see it, and its file's name.
       names: of the columns, in order.
-      parts: name -> its size in each column, none below 0.
+      parts: name -> its size in each column, none below 0; NaN is nothing.
       unit: of the sizes; shares of a column sum to 1 at most.
       name_title: what the columns are, such as "month".
     """

@@ -51,16 +51,17 @@ def histogram(chart: Columns) -> Markup | None:
 
 def stacked(chart: Stacked) -> Markup | None:
     """A column a name, of parts in their colours; a legend where there are several parts."""
-    if not chart.names or not any(any(sizes) for sizes in chart.parts.values()):
+    sizes_of = {part: [size if size > 0 else 0.0 for size in sizes] for part, sizes in chart.parts.items()}
+    totals = [sum(sizes) for sizes in zip(*sizes_of.values(), strict=True)]
+    if not any(totals):
         return None
-    totals = [sum(sizes) for sizes in zip(*chart.parts.values(), strict=True)]
     heights = linear_scale((0, 1 if chart.unit == "share" else max(totals)), chart.unit, FOOT, TOP)
     step = (WIDTH - LEFT - RIGHT) / len(chart.names)
     parts = upwards(heights, chart.unit)
     for i, name in enumerate(chart.names):
         below = 0.0
-        for j, (part, sizes) in enumerate(chart.parts.items()):
-            if sizes[i] <= 0:
+        for j, (part, sizes) in enumerate(sizes_of.items()):
+            if not sizes[i]:
                 continue
             bottom, top = heights.place(below), heights.place(below + sizes[i])
             below += sizes[i]
