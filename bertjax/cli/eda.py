@@ -225,11 +225,8 @@ def _write(
     with replaced_folder(out) as scratch:
         (scratch / PAGE).write_text(render(explored.findings, settings), encoding="utf-8")
         write_json(scratch / NUMBERS, numbers)
-        charts = (
-            []
-            if tracker is None
-            else [path.name for path in write_charts(charts_for_files(explored.findings), scratch)]
-        )
+        charts = charts_for_files(explored.findings) if tracker is not None else {}
+        pictures = [path.name for path in write_charts(charts, scratch)]
     if tracker is not None:
         with tracked_run(tracker):
             tracker.start(out.name, settings, out)
