@@ -212,8 +212,8 @@ def _write(
 ) -> None:
     """Writes the folder, and records it where there is a tracker."""
     from bertjax.eda.explore import plain
-    from bertjax.eda.png_charts import write_charts
-    from bertjax.eda.table_page import render
+    from bertjax.eda.table_page import charts_for_files, render
+    from bertjax.report_pages.png_charts import write_charts
     from bertjax.storage.atomic_write import replaced_folder, write_json
     from bertjax.tracking.tracker import tracked_run
 
@@ -225,10 +225,11 @@ def _write(
     with replaced_folder(out) as scratch:
         (scratch / PAGE).write_text(render(explored.findings, settings), encoding="utf-8")
         write_json(scratch / NUMBERS, numbers)
-        charts = [] if tracker is None else [path.name for path in write_charts(explored.findings, scratch)]
+        charts = charts_for_files(explored.findings) if tracker is not None else {}
+        pictures = [path.name for path in write_charts(charts, scratch)]
     if tracker is not None:
         with tracked_run(tracker):
             tracker.start(out.name, settings, out)
             tracker.log_metrics(explored.metrics(), 0)
-            for name in (PAGE, NUMBERS, *charts):
+            for name in (PAGE, NUMBERS, *pictures):
                 tracker.log_artifact(out / name)

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
-
-from bertjax.eda import svg_charts
 from bertjax.eda.explore import Findings
 from bertjax.eda.facts.typical_words import ClassWords
+from bertjax.report_pages.cell_text import percent, shortened
+from bertjax.report_pages.charts import Bars, Chart, Columns, Stacked
 from bertjax.report_pages.html_page import render_page
-from bertjax.report_pages.literal_text import literal
+from bertjax.report_pages.svg.draw import draw
 from bertjax.report_pages.text_table import TextTable
 
 MOST_BARS = 25
+_ON_THE_PAGE_ONLY = ("packing", "scripts")
 _CLOUD_REM = (0.9, 2.2)  # sizes of the words with the lowest and the highest score
 
 
@@ -20,16 +20,16 @@ def render(findings: Findings, settings: Mapping[str, Any]) -> str:
     """The page as HTML."""
     return render_page(
         "eda.html.jinja",
-        title=f"The table {shown(findings.source, 80)}",
+        title=f"The table {shortened(findings.source, 80)}",
         found=findings,
         tiles=tiles(findings),
         sections=_sections(findings),
         repeat_rows=_repeat_rows(findings),
-        charts=_charts(findings),
+        pictures={name: draw(chart) for name, chart in charts(findings).items()},
         cloud=_cloud,
         most_bars=MOST_BARS,
         settings=settings,
-        filters={"shown": shown, "escapes": ascii, "percent": percent, "grouped": grouped, "decimal": decimal},
+        filters={"shown": shortened, "escapes": ascii, "percent": percent, "grouped": grouped, "decimal": decimal},
     )
 
 
@@ -75,23 +75,6 @@ def tiles(findings: Findings) -> list[tuple[str, str, bool]]:
         ("real tokens when packed", percent(lengths.packed.packed_share), False),
     ]
     return found
-
-
-def shown(text: str, longest: int = 60) -> str:
-    """A text of users as the page has it: in one line, control characters as escapes, shortened."""
-    line = literal(" ".join(text[: 4 * longest].split()))
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
-
-
-def percent(share: float) -> str:
-    """A share in per cent, and never 0% of what is there.
-
-    >>> percent(0.1234), percent(0.00001), percent(0)
-    ('12.3%', '<0.1%', '0%')
-    """
-    if not share:
-        return "0%"
-    return "<0.1%" if share < 0.0005 else f"{100 * share:.1f}%"
 
 
 def grouped(number: int) -> str:
@@ -154,35 +137,40 @@ def _cloud(described: ClassWords) -> list[tuple[str, float]]:
     return sorted((term.word, size) for term, size in zip(terms, sizes, strict=True))
 
 
-def _charts(findings: Findings) -> dict[str, Markup | list[Markup] | None]:
-    lengths, drift = findings.lengths, findings.drift
-    packed = lengths.packed
-    charts: dict[str, Markup | list[Markup] | None] = {
-        "lengths": svg_charts.columns(
-            lengths.histogram, "Inputs by tokens", (lengths.max_length, f"--max-length {lengths.max_length}")
+def charts(findings: Findings) -> dict[str, Chart]:
+    """The charts by name: those of the page, and the names of their files."""
+    lengths, packed, drift = findings.lengths, findings.lengths.packed, findings.drift
+    limit = {f"--max-length {lengths.max_length}": float(lengths.max_length)}
+    found: dict[str, Chart] = {
+        "lengths": Columns("Inputs by tokens", lengths.histogram, "tokens", "inputs", limit),
+        "packing": Bars(
+            "Real tokens", {"packed": packed.packed_share, "an example a row": packed.padded_share}, "share"
         ),
-        "packing": _bars({"packed": packed.packed_share, "an example a row": packed.padded_share}, "Real tokens", True),
-        "scripts": _bars({script.name: script.rows for script in findings.scripts[:MOST_BARS]}, "Rows by script"),
+        "scripts": _bars("Rows by script", {script.name: script.rows for script in findings.scripts}, "rows"),
     }
     if findings.balance:
-        counts = {label.name: label.rows for label in findings.balance.labels[:MOST_BARS]}
-        charts["balance"] = _bars(counts, "Rows by label")
-    if findings.numbers:
-        charts["numbers"] = [svg_charts.columns(column.histogram, "Rows by value") for column in findings.numbers]
+        found["labels"] = _bars("Rows by label", {label.name: label.rows for label in findings.balance.labels}, "rows")
+    for number, column in enumerate(findings.numbers or (), start=1):
+        found[f"target_{number}"] = Columns("Rows by value", column.histogram, column.name, "rows")
     if findings.entities:
-        counts = {kind.name: kind.entities for kind in findings.entities.types[:MOST_BARS]}
-        charts["entities"] = _bars(counts, "Entities by type")
+        entities = {kind.name: kind.entities for kind in findings.entities.types}
+        found["entities"] = _bars("Entities by type", entities, "entities")
     if findings.answers and findings.answers.lengths and findings.answers.places:
-        charts["answer_lengths"] = svg_charts.columns(findings.answers.lengths, "Answers by words")
-        charts["answer_places"] = svg_charts.columns(findings.answers.places, "Answers by place")
+        found["answer_lengths"] = Columns("Answers by words", findings.answers.lengths, "words", "answers")
+        found["answer_places"] = Columns("Answers by place", findings.answers.places, "place", "answers")
     if drift:
         names, labels = [period.name for period in drift.periods], list(drift.periods[0].labels)
-        charts["drift_rows"] = svg_charts.periods(names, [period.rows for period in drift.periods], "Rows by period")
-        shares = [list(period.labels.values()) for period in drift.periods]
-        charts["drift_labels"] = svg_charts.shares(names, shares, labels, "Labels by period") if labels else None
-    return charts
+        found["drift"] = Stacked("Rows by period", names, {"rows": [period.rows for period in drift.periods]})
+        if labels:
+            shares = {label: [period.labels[label] for period in drift.periods] for label in labels}
+            found["drift_labels"] = Stacked("Labels by period", names, shares, "share")
+    return found
 
 
-def _bars(values: Mapping[str, float], title: str, are_shares: bool = False) -> Markup:
-    written = [percent(value) if are_shares else grouped(int(value)) for value in values.values()]
-    return svg_charts.bars([shown(name) for name in values], list(values.values()), written, title)
+def charts_for_files(findings: Findings) -> dict[str, Chart]:
+    """The charts that are worth a file of their own."""
+    return {name: chart for name, chart in charts(findings).items() if name not in _ON_THE_PAGE_ONLY}
+
+
+def _bars(title: str, values: Mapping[str, int], what: str) -> Bars:
+    return Bars(title, dict(list(values.items())[:MOST_BARS]), "count", value_title=what)

@@ -7,7 +7,7 @@ from bertjax.report_pages.blocks import Cell, Ranged, Share, Written
 from bertjax.report_pages.charts import Unit
 from bertjax.report_pages.literal_text import literal
 
-LONGEST_CELL = 300  # characters
+LONGEST_CELL = 500  # characters
 
 
 def cell_text(cell: Cell) -> str:

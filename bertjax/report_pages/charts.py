@@ -1,6 +1,7 @@
 """Charts as data. `svg` draws them into a page, `png_charts` into files, and `chart_tables` writes them as tables."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from bertjax.report_pages.histogram import Histogram
@@ -51,7 +52,7 @@ class Stacked(NamedTuple):
     Attributes:
       title: of the chart, for readers who do not see it, and its file's name.
       names: of the columns, in order.
-      parts: name -> its size in each column, none below 0.
+      parts: name -> its size in each column, none below 0; NaN is nothing.
       unit: of the sizes; shares of a column sum to 1 at most.
       name_title: what the columns are, such as "month".
     """
@@ -163,3 +164,28 @@ class Heatmap(NamedTuple):
 
 
 Chart = Bars | Columns | Stacked | Dots | Lines | Parallel | Heatmap
+
+
+def is_empty(chart: Chart) -> bool:
+    """Whether a chart has nothing that can be drawn."""
+    return not any(map(math.isfinite, _numbers(chart)))
+
+
+def _numbers(chart: Chart) -> Iterator[float]:
+    """The numbers that a chart draws; of a count or share of zero nothing is seen."""
+    match chart:
+        case Bars():
+            yield from chart.values.values()
+        case Columns():
+            yield from filter(None, chart.histogram.counts)
+        case Stacked():
+            yield from (size for sizes in chart.parts.values() for size in sizes if size > 0)
+        case Dots():
+            yield from (value for values in chart.groups.values() for value in values.values())
+        case Lines():
+            curves = [*chart.series.values(), *(curve for curves in chart.faint.values() for curve in curves)]
+            yield from (x + y for curve in curves for x, y in curve)
+        case Parallel():
+            yield from (place for axis in chart.axes for place in axis.places)
+        case Heatmap():
+            yield from (value for row in chart.values for value in row)

@@ -1,13 +1,11 @@
 """The rendering of HTML pages that need no other file: style sheet, pictures and scripts are inside."""
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 
 def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
@@ -38,11 +36,3 @@ def format_number(value: float) -> str:
     if math.isnan(value):
         return "undefined"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def svg(figure: Any) -> Markup:
-    """A matplotlib figure as an element of the page."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = file.getvalue()
-    return Markup(text[text.index("<svg") :])

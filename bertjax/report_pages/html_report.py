@@ -1,7 +1,7 @@
 """A report as one HTML page: sections with tables that sort, and pictures with their tables beside them.
 
 A page of very many rows stays small: a table shows its first `MOST_ROWS` rows and says how many more there are, a cell
-the first 300 characters of its text.
+the first 500 characters of its text.
 """
 
 import math

@@ -9,7 +9,7 @@ from typing import Any
 
 from bertjax.report_pages.blocks import Block, Details, Figure, Section
 from bertjax.report_pages.cell_text import shortened, unit_text
-from bertjax.report_pages.charts import Bars, Chart, Columns, Dots, Heatmap, Lines, Parallel, Stacked
+from bertjax.report_pages.charts import Bars, Chart, Columns, Dots, Heatmap, Lines, Parallel, Stacked, is_empty
 from bertjax.report_pages.literal_text import figure_text
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito 2008), as on the pages.
@@ -36,7 +36,7 @@ def charts_of(sections: Iterable[Section]) -> dict[str, Chart]:
 
 def write_charts(charts: Mapping[str, Chart], folder: Path) -> list[Path]:
     """Writes charts into a folder as `NAME.png`, and returns their files; charts without data are left out."""
-    return [path for name, chart in charts.items() if (path := _written(folder / f"{name}.png", chart)) is not None]
+    return [_written(folder / f"{name}.png", chart) for name, chart in charts.items() if not is_empty(chart)]
 
 
 def _charts(blocks: Sequence[Block]) -> Iterator[Chart]:
@@ -51,56 +51,51 @@ def _file_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")[:80] or "chart"
 
 
-def _written(path: Path, chart: Chart) -> Path | None:
+def _written(path: Path, chart: Chart) -> Path:
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(7.2, 4.2), layout="constrained")
     axes = canvas.subplots()
-    if not _DRAWN[type(chart)](axes, chart):
-        return None
+    _DRAWN[type(chart)](axes, chart)
     canvas.savefig(path, dpi=120, metadata={"Software": None})
     return path
 
 
-def _bars(axes: Any, chart: Bars) -> bool:
+def _bars(axes: Any, chart: Bars) -> None:
     values = dict(list(chart.values.items())[:_MOST_NAMES])
     axes.barh(range(len(values)), list(values.values()), color=_COLOURS[0])
     axes.set_yticks(range(len(values)), [_drawable(name) for name in values])
     axes.invert_yaxis()
     axes.set_xlabel(_drawable(chart.value_title or chart.unit))
-    return bool(values)
 
 
-def _columns(axes: Any, chart: Columns) -> bool:
+def _columns(axes: Any, chart: Columns) -> None:
     axes.stairs(chart.histogram.counts, chart.histogram.bounds, fill=True, color=_COLOURS[0])
     axes.set(xlabel=_drawable(chart.x_title), ylabel=_drawable(chart.y_title))
     low, high = chart.histogram.bounds[0], chart.histogram.bounds[-1]
     _marks(axes, {name: place for name, place in chart.marks.items() if low <= place <= high})
-    return sum(chart.histogram.counts) > 0
 
 
-def _stacked(axes: Any, chart: Stacked) -> bool:
+def _stacked(axes: Any, chart: Stacked) -> None:
     below = [0.0] * len(chart.names)
     for i, (name, sizes) in enumerate(chart.parts.items()):
         axes.bar(range(len(sizes)), sizes, bottom=below, color=_COLOURS[i % len(_COLOURS)], label=_drawable(name))
-        below = [low + size for low, size in zip(below, sizes, strict=True)]
+        below = [low + (size if size > 0 else 0) for low, size in zip(below, sizes, strict=True)]
     axes.set_xticks(range(len(chart.names)), [_drawable(name) for name in chart.names], rotation=45, ha="right")
     if len(chart.parts) > 1:
         axes.legend(frameon=False)
-    return any(below)
 
 
-def _dots(axes: Any, chart: Dots) -> bool:
+def _dots(axes: Any, chart: Dots) -> None:
     for i, values in enumerate(chart.groups.values()):
         axes.scatter(list(values.values()), [i] * len(values), color=_COLOURS[i % len(_COLOURS)])
         axes.plot([sum(values.values()) / max(1, len(values))] * 2, [i - 0.25, i + 0.25], color=_COLOURS[i % 9])
     axes.set_yticks(range(len(chart.groups)), [_drawable(name) for name in chart.groups])
     axes.invert_yaxis()
     axes.set_xlabel(_drawable(chart.value_title))
-    return any(chart.groups.values())
 
 
-def _lines(axes: Any, chart: Lines) -> bool:
+def _lines(axes: Any, chart: Lines) -> None:
     curves = {name: points for name, points in chart.series.items() if points}
     for name, behind in chart.faint.items():
         colour = _COLOURS[list(curves).index(name) % len(_COLOURS)] if name in curves else _GREY
@@ -117,10 +112,9 @@ def _lines(axes: Any, chart: Lines) -> bool:
     _marks(axes, chart.marks)
     if len(curves) > 1:
         axes.legend(frameon=False)
-    return any(math.isfinite(y) for points in curves.values() for _, y in points)
 
 
-def _parallel(axes: Any, chart: Parallel) -> bool:
+def _parallel(axes: Any, chart: Parallel) -> None:
     for i in reversed(range(len(chart.names))):
         colour, width = (_COLOURS[1], 2.4) if i == 0 else (_COLOURS[0], 1.1)
         alpha = 1.0 if i == 0 else 0.15 + 0.7 * chart.strengths[i]
@@ -130,13 +124,10 @@ def _parallel(axes: Any, chart: Parallel) -> bool:
         for place in axis.labelled:
             axes.annotate(_drawable(axis.values[list(axis.places).index(place)]), (x, place), fontsize=8)
     axes.set_yticks([])
-    return bool(chart.names and chart.axes)
 
 
-def _heatmap(axes: Any, chart: Heatmap) -> bool:
+def _heatmap(axes: Any, chart: Heatmap) -> None:
     rows = [list(row[:_MOST_NAMES]) for row in chart.values[:_MOST_NAMES]]
-    if not rows or not rows[0]:
-        return False
     axes.imshow(rows, cmap="Blues", aspect="auto")
     for ticks, names in ((axes.set_xticks, chart.column_names), (axes.set_yticks, chart.row_names)):
         ticks(range(len(names[:_MOST_NAMES])), [_drawable(name) for name in names[:_MOST_NAMES]])
@@ -148,7 +139,6 @@ def _heatmap(axes: Any, chart: Heatmap) -> bool:
             for x, value in enumerate(row):
                 ink = "white" if value > 0.6 * most else "black"
                 axes.text(x, y, unit_text(value, chart.unit), ha="center", va="center", fontsize=8, color=ink)
-    return True
 
 
 def _marks(axes: Any, marks: Mapping[str, float]) -> None:
@@ -157,7 +147,7 @@ def _marks(axes: Any, marks: Mapping[str, float]) -> None:
         axes.annotate(_drawable(name), (place, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=8)
 
 
-_DRAWN: Mapping[type, Callable[[Any, Any], bool]] = {
+_DRAWN: Mapping[type, Callable[[Any, Any], None]] = {
     Bars: _bars,
     Columns: _columns,
     Stacked: _stacked,

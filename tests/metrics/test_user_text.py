@@ -21,7 +21,6 @@ from bertjax.metrics.aggregate import Aggregate, aggregate_table
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.regression_report import regression_report
 from bertjax.model_card import model_card
-from bertjax.report_pages.html_page import svg
 from bertjax.report_pages.literal_text import figure_text, literal
 from bertjax.report_pages.text_table import print_table
 from bertjax.sweeps.ledger import Trial
@@ -140,8 +139,6 @@ def test_a_page(text, seen):
 @hostile
 @pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
 def test_figures(text, seen):
-    figure = Figure()
-    axes = figure.subplots()
+    axes = Figure().subplots()
     axes.set_ylabel(figure_text(text))
-    assert "<svg" in svg(figure)
     assert axes.yaxis.label._preprocess_math(axes.yaxis.label.get_text()) == (seen, False)

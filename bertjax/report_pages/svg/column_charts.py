@@ -25,11 +25,9 @@ from bertjax.report_pages.svg.picture import (
 )  # fmt: skip
 
 
-def histogram(chart: Columns) -> Markup | None:
+def histogram(chart: Columns) -> Markup:
     """A column a bin, with lines at the marks."""
     bounds, counts = chart.histogram
-    if not sum(counts):
-        return None
     low, high = bounds[0], bounds[-1]
     middle = (low + high) / 2
     places = Scale(low, high, (low, middle, high), LEFT, WIDTH - RIGHT)
@@ -49,18 +47,17 @@ def histogram(chart: Columns) -> Markup | None:
     return svg(parts, FOOT + BOTTOM + (14 if chart.x_title else 0), chart.title)
 
 
-def stacked(chart: Stacked) -> Markup | None:
+def stacked(chart: Stacked) -> Markup:
     """A column a name, of parts in their colours; a legend where there are several parts."""
-    if not chart.names or not any(any(sizes) for sizes in chart.parts.values()):
-        return None
-    totals = [sum(sizes) for sizes in zip(*chart.parts.values(), strict=True)]
+    sizes_of = {part: [size if size > 0 else 0.0 for size in sizes] for part, sizes in chart.parts.items()}
+    totals = [sum(sizes) for sizes in zip(*sizes_of.values(), strict=True)]
     heights = linear_scale((0, 1 if chart.unit == "share" else max(totals)), chart.unit, FOOT, TOP)
     step = (WIDTH - LEFT - RIGHT) / len(chart.names)
     parts = upwards(heights, chart.unit)
     for i, name in enumerate(chart.names):
         below = 0.0
-        for j, (part, sizes) in enumerate(chart.parts.items()):
-            if sizes[i] <= 0:
+        for j, (part, sizes) in enumerate(sizes_of.items()):
+            if not sizes[i]:
                 continue
             bottom, top = heights.place(below), heights.place(below + sizes[i])
             below += sizes[i]

@@ -34,15 +34,13 @@ _GREY = "stroke: var(--quiet)"
 _AXIS_WIDTH = 92
 
 
-def lines(chart: Lines) -> Markup | None:
+def lines(chart: Lines) -> Markup:
     """Curves with a legend below them."""
     series = {name: points for name, given in chart.series.items() if (points := _finite(given))}
     faint = {name: [points for given in curves if (points := _finite(given))] for name, curves in chart.faint.items()}
     points = [
         point for curve in (*series.values(), *(c for curves in faint.values() for c in curves)) for point in curve
     ]
-    if not points:
-        return None
     x, y = _scales(chart, points)
     drawn = list(series)[:NUM_COLOURS]
     parts = upwards(y, chart.y_unit, chart.y_title) + across(x, chart.x_unit, chart.x_title)
@@ -75,10 +73,8 @@ def lines(chart: Lines) -> Markup | None:
     return svg(parts, end, chart.title)
 
 
-def parallel(chart: Parallel) -> Markup | None:
+def parallel(chart: Parallel) -> Markup:
     """Lines across axes; as wide as the axes need."""
-    if not chart.names or not chart.axes:
-        return None
     width = max(WIDTH, _AXIS_WIDTH * len(chart.axes))
     step = width / len(chart.axes)
     at = [step * (i + 0.35) for i in range(len(chart.axes))]

@@ -14,11 +14,9 @@ _BAR_HEIGHT, _BAR_STEP, _DOT_STEP = 14, 22, 30
 MOST_BARS = 40  # in a picture; its table has all
 
 
-def bars(chart: Bars) -> Markup | None:
+def bars(chart: Bars) -> Markup:
     """Horizontal bars, each with its name before it and its value behind it."""
     shown = {name: value for name, value in chart.values.items() if math.isfinite(value)}
-    if not shown:
-        return None
     drawn = dict(list(shown.items())[:MOST_BARS])
     most = max(drawn.values()) or 1
     room = WIDTH - _NAME_WIDTH - _VALUE_WIDTH
@@ -38,15 +36,13 @@ def bars(chart: Bars) -> Markup | None:
     return svg(parts, height, chart.title)
 
 
-def dots(chart: Dots) -> Markup | None:
+def dots(chart: Dots) -> Markup:
     """A row a group, with a dot for each number, a bar at their mean, and lines between dots of one name."""
     groups = {
         name: {dot: value for dot, value in values.items() if math.isfinite(value)}
         for name, values in chart.groups.items()
     }
     numbers = [value for values in groups.values() for value in values.values()]
-    if not numbers:
-        return None
     scale = linear_scale(numbers, chart.unit, _NAME_WIDTH + 6, WIDTH - RIGHT, chart.from_zero)
     foot = len(groups) * _DOT_STEP
     parts, joined = [], dict[str, list[str]]()
@@ -62,7 +58,7 @@ def dots(chart: Dots) -> Markup | None:
         for dot, value in values.items():
             x = scale.place(value)
             joined.setdefault(dot, []).append(f"{x:.5g},{y:.5g}")
-            described = f"{shortened(name)}, {chart.dot_title} {dot}: {unit_text(value, chart.unit)}"
+            described = f"{shortened(name)}, {shortened(f'{chart.dot_title} {dot}')}: {unit_text(value, chart.unit)}"
             parts.append(
                 f'<circle style="fill: var(--series-{colour})" cx="{x:.5g}" cy="{y:.5g}" r="3.5">'
                 f"<title>{escape(described)}</title></circle>"

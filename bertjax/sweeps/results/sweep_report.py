@@ -1,4 +1,4 @@
-"""The report of a sweep: a table for the terminal, and an HTML page with figures inside."""
+"""The report of a sweep: a table for the terminal, and an HTML page with pictures inside."""
 
 import textwrap
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from bertjax.metrics.aggregate import aggregates
-from bertjax.report_pages.html_page import render_page, svg
-from bertjax.report_pages.literal_text import figure_text
+from bertjax.report_pages.blocks import Block, Cell, DataTable, Details, Figure, Paragraph, Section, Written
+from bertjax.report_pages.charts import Bars, Lines, Parallel, ParallelAxis
+from bertjax.report_pages.html_report import render_sections
 from bertjax.report_pages.text_table import TextTable
 from bertjax.sweeps.results.sweep_results import Results, encoded, importance, shown
 
 _LONGEST_CAUSE = 50  # characters in the table of the terminal; the page and the ledger have all
-_COLOURS = "viridis"
-_GREY, _BEST = "#b8c2cc", "#c0392b"
+_FEW = 10  # causes that are shown unfolded
 
 
 def console_table(results: Results) -> TextTable:
@@ -48,82 +48,91 @@ def headline(results: Results) -> str:
 
 def render_report(results: Results) -> str:
     """The HTML page."""
-    return render_page(
-        "sweep.html.jinja",
-        title=f"Sweep {results.folder.name}",
-        headline=headline(results),
-        metric=results.metric,
-        paths=list(results.sweep.space),
-        trials=[*results.ranked, *(result for result in results.trials if result.best is None)],
-        shown=shown,
-        importance=importance(results),
-        seeds=list(results.seeds),
-        scores={name: s for name, s in aggregates(list(results.seeds.values())).items() if "/class/" not in name},
-        coordinates=svg(parallel_coordinates(results)) if len(results.ranked) > 1 else None,
-        curves=svg(learning_curves(results)) if results.ranked else None,
+    sections = [
+        *([Section("coordinates", "Settings and scores", [_coordinates(results)])] if results.ranked[1:] else []),
+        *_importance(results),
+        *([Section("curves", "Learning curves", [_curves(results)])] if results.ranked else []),
+        *([_seeds(results)] if results.seeds else []),
+        _trials(results),
+    ]
+    return render_sections(f"Sweep {results.folder.name}", sections, headline(results))
+
+
+def _coordinates(results: Results) -> Figure:
+    """A line a trial, across its settings to its score."""
+    scored = results.ranked
+    costs = np.array([result.cost for result in scored])
+    settings = {path: [result.trial.values.get(path) for result in scored] for path in results.sweep.space}
+    axes = [_axis(name, values) for name, values in (settings | {results.metric: [r.best for r in scored]}).items()]
+    names = [f"trial {result.trial.number}" for result in scored]
+    return Figure(
+        Parallel("Settings and scores", names, axes, _unit(-costs).tolist()),
+        "One line a trial; the stronger, the better, and the one in another colour is the best. Scales that span a "
+        "factor of ten or more are logarithmic.",
     )
 
 
-def parallel_coordinates(results: Results) -> Any:
-    """A figure with one line a trial, across its settings to its score; brighter is better."""
-    from matplotlib.figure import Figure
-
-    scored, paths = results.ranked, list(results.sweep.space)
-    scores, costs = (np.array([getattr(result, name) for result in scored], float) for name in ("best", "cost"))
-    columns = [[result.trial.values.get(path) for result in scored] for path in paths]
-    axes_values = [_unit(encoded(column)) for column in columns] + [_unit(scores)]
-    figure = Figure(figsize=(max(6, 2.2 * (len(paths) + 1)), 4), layout="constrained")
-    axes = figure.subplots()
-    import matplotlib
-
-    colours = matplotlib.colormaps[_COLOURS](_unit(-costs) * 0.95)
-    for i in reversed(range(len(scored))):
-        heights = [values[i] for values in axes_values]
-        axes.plot(range(len(heights)), heights, color=colours[i], lw=2.5 if i == 0 else 1.2, alpha=1 if i == 0 else 0.7)
-    names = [*(path.replace(".", ".\n") for path in paths), figure_text(results.metric)]
-    axes.set_xticks(range(len(paths) + 1), names)
-    for x, column in enumerate([*columns, scores.tolist()]):
-        axes.axvline(x, color=_GREY, lw=1, zorder=0)
-        _label_axis(axes, x, column)
-    axes.set_yticks([])
-    axes.set_ylim(-0.08, 1.08)
-    axes.spines[:].set_visible(False)
-    return figure
-
-
-def learning_curves(results: Results) -> Any:
-    """A figure with the score of each trial by step; the best one in colour."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    best = results.ranked[0].trial.number
-    for result in results.trials:
-        if not result.curve:
-            continue
-        steps, values = zip(*result.curve, strict=True)
-        is_best = result.trial.number == best
-        axes.plot(
-            steps, values, marker="o", ms=4 if is_best else 2.5, lw=2 if is_best else 1,
-            color=_BEST if is_best else _GREY, zorder=2 if is_best else 1,
-            label=f"trial {best}, the best" if is_best else None,
-        )  # fmt: skip
-    axes.set_xlabel("step")
-    axes.set_ylabel(figure_text(results.metric))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
-
-
-def _label_axis(axes: Any, x: int, column: list[Any]) -> None:
-    present = [value for value in column if value is not None]
+def _axis(name: str, values: list[Any]) -> ParallelAxis:
+    """The values of a setting, with the least and the greatest of numbers written, and all others."""
+    places = _unit(encoded(values)).tolist()
+    present = [value for value in values if value is not None]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
-    heights = _unit(encoded(column))
-    labels = [min(present), max(present)] if numbers else sorted({str(value) for value in present})
-    entries = column if numbers else [str(value) for value in column]
-    for label in labels:
-        height = heights[entries.index(label)]
-        axes.annotate(figure_text(shown(label)), (x, height), xytext=(4, 0), textcoords="offset points", fontsize=8)
+    labels = [min(present), max(present)] if numbers and present else present
+    labelled = dict.fromkeys(places[values.index(label)] for label in labels)
+    return ParallelAxis(name, places, [shown(value) for value in values], list(labelled))
+
+
+def _importance(results: Results) -> list[Section]:
+    shares = importance(results)
+    if not shares:
+        return []
+    chart = Bars("Importance of settings", shares, "share", "setting", "share")
+    caption = (
+        "Permutation importance in a random forest that predicts the score from the settings; with few trials, a hint "
+        "and no more."
+    )
+    return [Section("importance", "What moved the score", [Figure(chart, caption)])]
+
+
+def _curves(results: Results) -> Figure:
+    """The score of each trial by step; the best one stands out."""
+    best = results.ranked[0]
+    others = [result.curve for result in results.trials if result is not best and result.curve]
+    series = {f"trial {best.trial.number}, the best": best.curve}
+    chart = Lines("Learning curves", series, "step", results.metric, "count", faint={"other trials": others})
+    return Figure(chart, "Score by step; the scores of the other trials are in the table of trials.")
+
+
+def _seeds(results: Results) -> Section:
+    scores = {name: score for name, score in aggregates(list(results.seeds.values())).items() if "/class/" not in name}
+    rows = [(name, score.mean, score.deviation) for name, score in scores.items()]
+    title = f"The best config with seeds {', '.join(map(str, results.seeds))}"
+    return Section("seeds", title, [DataTable(("metric", "mean", "sd"), rows)])
+
+
+def _trials(results: Results) -> Section:
+    paths = list(results.sweep.space)
+    rows = [
+        (
+            result.trial.number,
+            result.best,
+            len(result.curve),
+            *(_setting(result.trial.values.get(path)) for path in paths),
+            result.trial.status,
+        )
+        for result in [*results.ranked, *(result for result in results.trials if result.best is None)]
+    ]
+    failed = [f"trial {result.trial.number}: {result.trial.cause}" for result in results.trials if result.trial.cause]
+    blocks: list[Block] = [DataTable(("trial", results.metric, "evaluations", *paths, "status"), rows)]
+    if failed:
+        blocks.append(Details("Why trials ended early", list(map(Paragraph, failed)), is_open=len(failed) <= _FEW))
+    return Section("trials", "Trials", blocks)
+
+
+def _setting(value: Any) -> Cell:
+    """A number by its size, everything else as words."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Written(value, shown(value)) if is_number else shown(value)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
