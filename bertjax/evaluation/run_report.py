@@ -1,11 +1,17 @@
-"""The report of a run: a table for the terminal and a self-contained HTML page."""
+"""The report of a run or an evaluation: a table for the terminal, an HTML page, and Markdown for a pull request."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertjax.data.validate.data_report import DataReport
+from bertjax.evaluation import report_sections
+from bertjax.evaluation.judged_rows import Finding
+from bertjax.evaluation.report_sections import History
 from bertjax.metrics.reports import Report, ScoreTable
-from bertjax.report_pages.html_page import format_number, render_page
+from bertjax.report_pages.blocks import Cell, Ranged, Section
+from bertjax.report_pages.html_page import format_number
+from bertjax.report_pages.html_report import render_sections
+from bertjax.report_pages.markdown_report import render_markdown
 from bertjax.report_pages.text_table import TextTable
 
 
@@ -23,32 +29,59 @@ def console_table(report: Report, title: str) -> TextTable:
     return table
 
 
-def render_report(
-    title: str,
-    report: Report,
-    metrics: Mapping[str, float],
-    history: Sequence[Mapping[str, float]],
-    settings: Mapping[str, Any],
-    data_report: DataReport,
-) -> str:
-    """A self-contained HTML page.
+class RunReport(NamedTuple):
+    """What a run or an evaluation has to say.
 
-    Args:
+    Attributes:
       title: of the page.
       report: of the test rows.
-      metrics: flat; those of single classes and of the data are in tables of their own.
-      history: metrics of each epoch and evaluation, whose keys may differ; empty where nothing was trained.
+      metrics: flat.
       settings: the flat config.
       data_report: the rows that were read, dropped and removed, and the findings of the contract.
+      history: metrics of each epoch and evaluation, whose keys may differ; empty where nothing was trained.
+      findings: further looks at the test rows, in the order of the page.
+      intervals: of metrics by their keys in `Report.metrics`, as far as they were computed.
+      command: that repeats it; empty where it is not known.
+      environment: versions and devices.
     """
-    return render_page(
-        "run.html.jinja",
-        title=title,
-        report=report,
-        largest=1 if report.confusion is None else int(report.confusion.counts.max()) or 1,
-        metrics={key: value for key, value in metrics.items() if "/class/" not in key and not key.startswith("data/")},
-        history=history,
-        history_columns=list(dict.fromkeys(key for row in history for key in row if "/class/" not in key)),
-        settings=settings,
-        data_report=data_report,
-    )
+
+    title: str
+    report: Report
+    metrics: Mapping[str, float]
+    settings: Mapping[str, Any]
+    data_report: DataReport
+    history: History = ()
+    findings: Sequence[Finding] = ()
+    intervals: Mapping[str, Ranged] = {}
+    command: str = ""
+    environment: Mapping[str, Any] = {}
+
+    def html(self) -> str:
+        """A self-contained page."""
+        return render_sections(self.title, self.sections(), self._subtitle, self._headline())
+
+    def markdown(self) -> str:
+        """The same for a pull request, its long tables shortened."""
+        return render_markdown(self.title, self.sections(), self._subtitle, self._headline())
+
+    def sections(self) -> list[Section]:
+        """All that is shown below the headline."""
+        found = [
+            report_sections.parts_section(self.report),
+            report_sections.training_section(self.history),
+            report_sections.confusion_section(self.report.confusion),
+            *(finding.section for finding in self.findings),
+            report_sections.data_section(self.data_report, trained=bool(self.history)),
+            report_sections.metrics_section(self.metrics),
+            report_sections.settings_section(self.command, self.settings, self.environment),
+        ]
+        return [section for section in found if section is not None]
+
+    @property
+    def _subtitle(self) -> str:
+        return f"Test: {self.report.summary}"
+
+    def _headline(self) -> list[tuple[str, Cell]]:
+        """The main metrics, with their intervals."""
+        keys = {value: key for key, value in self.report.metrics.items()}
+        return [(name, self.intervals.get(keys.get(value, ""), value)) for name, value in self.report.headline]

@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 
 CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
 CONTRACT, ENVIRONMENT, MADE_FROM = "contract.json", "environment.json", "made_from.json"
+REPORT_MARKDOWN = "report.md"
 
-_FILES = (CONFIG, METRICS, MADE_FROM, REPORT, CONTRACT, ENVIRONMENT, event_log.FILE)
+_FILES = (CONFIG, METRICS, MADE_FROM, REPORT, REPORT_MARKDOWN, CONTRACT, ENVIRONMENT, event_log.FILE)
 _PARTS = {*_FILES, MODEL, CHECKPOINTS}
 _SEED = re.compile(r"seed-\d+")
 # What a write that was killed leaves.

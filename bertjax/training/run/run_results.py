@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bertjax.data.table_reading import TableReading
-from bertjax.evaluation.run_report import render_report
+from bertjax.evaluation.run_report import RunReport
 from bertjax.metrics.reports import Report
 from bertjax.model_folder import save_pretrained
 from bertjax.settings import flatten
@@ -55,10 +55,22 @@ def write_results(
 ) -> None:
     """Writes report, contract findings and, last, metrics, and records them with the model, which is written."""
     folder, config, data_report = run.folder, run.config, run.prepared.data_report
-    title, settings = f"{config.model} on {config.data.train}", flatten(config) | {"command": command}
-    html = render_report(title, report, metrics, run.train_metrics.history, settings, data_report)
-    write_text(folder / run_folder.REPORT, html)
-    artifacts = [run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.METRICS]
+    title, settings = f"{config.model} on {config.data.train}", flatten(config)
+    shown = RunReport(
+        title,
+        report,
+        metrics,
+        settings,
+        data_report,
+        run.train_metrics.history,
+        command=command,
+        environment=run_folder.earlier_starts(folder)[-1],
+    )
+    write_text(folder / run_folder.REPORT, shown.html())
+    write_text(folder / run_folder.REPORT_MARKDOWN, shown.markdown())
+    artifacts = [
+        run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.REPORT_MARKDOWN, run_folder.METRICS
+    ]  # fmt: skip
     if config.data.contract:
         findings = {"contract": config.data.contract, "tables": data_report.contract_report()}
         write_json(folder / run_folder.CONTRACT, findings)
