@@ -1,10 +1,13 @@
 """The report of a run: a table for the terminal and a self-contained HTML page."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bertjax.data.validate.data_report import DataReport
+from bertjax.evaluation.judged_rows import Finding
 from bertjax.metrics.reports import Report, ScoreTable
+from bertjax.report_pages.blocks import Cell, DataTable, Ranged, Share
 from bertjax.report_pages.html_page import format_number, render_page
 from bertjax.report_pages.text_table import TextTable
 
@@ -21,6 +24,27 @@ def console_table(report: Report, title: str) -> TextTable:
             table.add_row(part, *map(format_number, numbers))
         table.add_section()
     return table
+
+
+def finding_tables(finding: Finding) -> Iterator[TextTable]:
+    """The tables of a finding for the terminal, without those that are folded away."""
+    for block in finding.section.blocks:
+        if isinstance(block, DataTable):
+            table = TextTable(title=f"{finding.section.title}: {block.caption}")
+            for i, column in enumerate(block.columns):
+                table.add_column(column, justify="right" if i else "left")
+            for row in (*block.rows, *block.averages):
+                table.add_row(*map(_shown, row))
+            yield table
+
+
+def _shown(cell: Cell) -> str:
+    if isinstance(cell, Ranged):
+        value, low, high = map(format_number, cell)
+        return value if low == format_number(math.nan) else f"{value} [{low}, {high}]"
+    if isinstance(cell, Share):
+        return f"{cell:.1%}"
+    return "" if cell is None else cell if isinstance(cell, str) else format_number(cell)
 
 
 def render_report(

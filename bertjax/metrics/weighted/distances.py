@@ -34,7 +34,7 @@ def _distances(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray)
     total = weights.sum(axis=0)
     errors = predictions - labels
     squared = errors**2 @ weights
-    ranks = (weighted_ranks(side, weights) for side in (labels, predictions))
+    ranks = weighted_ranks(labels, weights), weighted_ranks(predictions, weights)
     varies = _varies(labels, weights)
     correlated = varies & _varies(predictions, weights)
     off_mean = labels[:, None] - labels @ weights / total
