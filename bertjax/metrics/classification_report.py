@@ -78,7 +78,7 @@ def _agreement(labels: np.ndarray, predictions: np.ndarray, by_class: Mapping[st
     is_constant = len(np.union1d(labels, predictions)) < 2  # two constants that agree could not do otherwise
     return {
         "balanced_accuracy": float(np.mean(recalls)) if recalls else math.nan,
-        "mcc": float(matthews_corrcoef(labels, predictions)),
+        "mcc": 0.0 if is_constant else float(matthews_corrcoef(labels, predictions)),
         "kappa": math.nan if is_constant else float(cohen_kappa_score(labels, predictions)),
     }
 
