@@ -1,5 +1,4 @@
-"""Every metric is scikit-learn's on the raw scores, and a report's weighted metrics are the evaluator's on rows that are
-repeated as often as the weights say."""
+"""Every metric is scikit-learn's on the raw scores; weighted metrics are the evaluator's on rows repeated as often."""
 
 import pickle
 
