@@ -113,9 +113,9 @@ def load_checkpoint(
     named = labels is not None or num_labels is not None
     if named and not row.names:
         raise ConfigError(f"the labels of task {task!r} have no names; leave out labels and num_labels")
-    stored_labels = _stored_labels(stored) if row.names else ()
+    known_labels = stored_labels(stored) if row.names else ()
     if labels is None:
-        labels = stored_labels if num_labels in (None, len(stored_labels)) else _numbered_labels(num_labels)
+        labels = known_labels if num_labels in (None, len(known_labels)) else _numbered_labels(num_labels)
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
     if pooling not in (None, *get_args(Pooling)):
         raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
@@ -129,7 +129,7 @@ def load_checkpoint(
     fresh: set[str] = set()
     if named or new_head:
         for module in row.head_modules:
-            if (row.names and labels != stored_labels) or not has_module(tensors, module, drop):
+            if (row.names and labels != known_labels) or not has_module(tensors, module, drop):
                 fresh.add(module)
         if not has_module(tensors, "pooler", drop):
             fresh.add("pooler")
@@ -257,7 +257,7 @@ def stored_task(stored: Mapping[str, Any]) -> str:
     architectures = stored.get("architectures") or ["BertModel"]
     problem = stored.get("problem_type")
     if problem is None:  # transformers decides by the number of outputs
-        problem = "regression" if len(_stored_labels(stored)) == 1 else "single_label_classification"
+        problem = "regression" if len(stored_labels(stored)) == 1 else "single_label_classification"
     for name, row in TASKS.items():
         if row.architecture == architectures[0] and row.problem_type in (None, problem):
             return name
@@ -314,7 +314,7 @@ def _settings_in(stored: Mapping[str, Any]) -> Mapping[str, Any]:
     return saved
 
 
-def _stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
+def stored_labels(stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The label names of a `config.json`, in index order; two numbered ones, as in transformers, where it has none.
 
     Raises:

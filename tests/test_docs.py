@@ -27,6 +27,7 @@ def test_every_file_that_a_document_names_is_there(document):
 PAGES = {
     "docs/data.md": (["finetune --help-all"], set()),
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
+    "docs/evaluation.md": (["evaluate --help"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),

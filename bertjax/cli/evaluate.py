@@ -14,15 +14,18 @@ from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
+from bertjax.evaluation.interval_settings import IntervalSettings
 from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.evaluation.evaluate_table import EvaluationResult
+    from bertjax.evaluation.judged_rows import Finding
     from bertjax.metrics.fallback import Threshold
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
-_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
+DISAGREEMENTS = "disagreements.jsonl"
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS, DISAGREEMENTS))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -112,12 +115,19 @@ class Arguments:
     """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
     where none helps, it says so."""
 
+    against: str | None = None
+    """Another model for the same rows: the difference of each metric, --model minus --against, its interval and what
+    that says, and the rows on which they disagree."""
+
+    intervals: IntervalSettings = field(default_factory=IntervalSettings)
+
     best_run: BestRun = field(default_factory=BestRun)
 
     execution: Execution = field(default_factory=Execution)
 
     out: Path | None = None
-    """Folder to write: metrics.json, report.html, and predictions.jsonl where the task says something of each row."""
+    """Folder to write: metrics.json, report.html, predictions.jsonl where the task says something of each row, and
+    disagreements.jsonl with --against."""
 
     overwrite: bool = False
     """Replace the folder if it is there."""
@@ -136,16 +146,50 @@ def _evaluate(parsed: Arguments) -> int:
     if parsed.fit_threshold and parsed.threshold is not None:
         raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
     model = chosen_model(parsed.model, parsed.best_run)
-    from bertjax.evaluation.evaluate_table import evaluate
-    from bertjax.evaluation.run_report import console_table
+    from bertjax.evaluation.paired import check_comparable
+    from bertjax.evaluation.run_report import console_table, finding_tables
     from bertjax.report_pages.text_table import print_table
+
+    if parsed.against is not None:
+        check_comparable(model, parsed.against)
+    evaluation = _evaluated(parsed, model)
+    findings = _findings(parsed, model, evaluation)
+    if parsed.out is not None:
+        _write(parsed.out, model, evaluation, findings)
+    print_table(console_table(evaluation.report, "test"))
+    for finding in findings:
+        for table in finding_tables(finding):
+            print_table(table)
+    say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
+    if evaluation.fitted is not None:
+        say(_advice(evaluation.fitted))
+    return 0
+
+
+def _findings(parsed: Arguments, model: str, evaluation: "EvaluationResult") -> "list[Finding]":
+    """What each look at the judged rows has found, in the order of the report."""
+    from bertjax.evaluation.intervals import find_intervals, interval_finding
+    from bertjax.evaluation.paired import pair, paired_finding
+
+    judged, settings, findings = evaluation.judged, parsed.intervals, []
+    if settings.intervals:
+        findings.append(interval_finding(judged, settings, find_intervals(judged, settings)))
+    if parsed.against is not None:
+        other = _evaluated(parsed, parsed.against).judged
+        findings.append(paired_finding(pair(judged, other, settings), settings, model, parsed.against))
+    return findings
+
+
+def _evaluated(parsed: Arguments, model: str) -> "EvaluationResult":
+    """A model on the table of the flags."""
+    from bertjax.evaluation.evaluate_table import evaluate
 
     columns = {
         setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
     }
     if parsed.label_column is not None:
         columns.setdefault("labels", ())
-    evaluation = evaluate(
+    return evaluate(
         model,
         parsed.data,
         columns | {setting: getattr(parsed, setting) for setting in _DIALECT},
@@ -154,13 +198,6 @@ def _evaluate(parsed: Arguments) -> int:
         threshold="fit" if parsed.fit_threshold else parsed.threshold,
         execution=parsed.execution,
     )
-    if parsed.out is not None:
-        _write(parsed.out, model, evaluation)
-    print_table(console_table(evaluation.report, "test"))
-    say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
-    if evaluation.fitted is not None:
-        say(_advice(evaluation.fitted))
-    return 0
 
 
 def _advice(fitted: "Threshold") -> str:
@@ -174,19 +211,27 @@ def _advice(fitted: "Threshold") -> str:
     )
 
 
-def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
-    from bertjax.evaluation.run_report import render_report
+def _write(out: Path, name: str, evaluation: "EvaluationResult", findings: "Sequence[Finding]") -> None:
+    from bertjax.evaluation.run_report import RunReport
     from bertjax.settings import flatten
     from bertjax.storage.atomic_write import replaced_folder
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
+    for finding in findings:
+        metrics |= {f"test/{key}": value for key, value in finding.metrics.items()}
     shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
-    html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
+    page = RunReport(
+        f"{name} on {table.train}", report, metrics, shown, evaluation.data_report, findings=findings
+    )
     with replaced_folder(out) as scratch:
         (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        (scratch / REPORT).write_text(html, encoding="utf-8")
+        (scratch / REPORT).write_text(page.html(), encoding="utf-8")
+        (scratch / MARKDOWN).write_text(page.markdown(), encoding="utf-8")
+        for finding in findings:
+            for file, content in finding.files.items():
+                (scratch / file).write_text(content, encoding="utf-8")
         if predictions := evaluation.predictions():
             lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
             (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")

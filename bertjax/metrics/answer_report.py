@@ -11,6 +11,7 @@ import numpy as np
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
 from bertjax.metrics.reports import Report, ScoreTable
+from bertjax.metrics.weighted.row_weights import InBlocks, RowMeans
 
 _CANDIDATES = 20  # first and last tokens tried in a window
 LONGEST_ANSWER = 30  # tokens
@@ -55,7 +56,8 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
         return Agreement(float(exact[which].mean()), float(f1[which].mean()), int(which.sum()))
 
     kinds = {"answerable": answerable, "unanswerable": ~answerable}
-    by_kind = {kind: over(which) for kind, which in kinds.items() if which.any()}
+    kinds = {kind: which for kind, which in kinds.items() if which.any()}
+    by_kind = {kind: over(which) for kind, which in kinds.items()}
     whole = over(np.ones(len(f1), bool))
     columns = ("kind", "exact match", "F1", "questions")
     return Report(
@@ -64,6 +66,7 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
         metrics=whole.metrics(),
         parts={kind: agreement.metrics() for kind, agreement in by_kind.items()},
         table=ScoreTable("By kind", columns, list(by_kind.items()), [("all", whole)]),
+        weighted=InBlocks(RowMeans({"exact_match": exact.astype(np.float64), "f1": f1}, kinds)),
     )
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.metrics.reports import Report, ScoreTable
+from bertjax.metrics.weighted.distances import DistanceScores
+from bertjax.metrics.weighted.row_weights import InBlocks
 
 _COLUMNS = {
     "pearson": "Pearson",
@@ -45,10 +47,8 @@ def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequen
       names: of the columns.
       first: the distance that matters most.
     """
-    by_column = {
-        name: _distances(labels[:, i].astype(np.float64), predictions[:, i].astype(np.float64))
-        for i, name in enumerate(names)
-    }
+    labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+    by_column = {name: _distances(labels[:, i], predictions[:, i]) for i, name in enumerate(names)}
     mean = Distances(*(float(np.mean(values)) for values in zip(*by_column.values(), strict=True)))
     several = len(by_column) > 1
     averages = [("mean", mean)] if several else []
@@ -58,6 +58,7 @@ def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequen
         metrics=mean._asdict(),
         parts={name: distances._asdict() for name, distances in by_column.items()} if several else {},
         table=ScoreTable("By column", ("column", *_COLUMNS.values()), list(by_column.items()), averages),
+        weighted=InBlocks(DistanceScores(labels, predictions, names)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,9 +37,23 @@ class Confusion(NamedTuple):
     counts: np.ndarray
 
 
-WeightedMetrics = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""weights [R, N] of the rows (how often each counts, 0 for not at all) -> metric, as in `Report.metrics` -> [R], NaN
-where it is undefined. Draws of a bootstrap are weights, and so is a slice."""
+T = TypeVar("T")
+
+
+class WeightedMetrics(Protocol):
+    """The metrics of weighted rows. Draws of a bootstrap are weights, and so is a slice."""
+
+    def __call__(self, weights: np.ndarray, parts: bool = False) -> Mapping[str, np.ndarray]:
+        """The metrics under each weighting.
+
+        Args:
+          weights: [R, N] how often each row counts, 0 for not at all. The rows are those of the table (a text may be
+            several examples), predicted as they were.
+          parts: also those of each part, such as `class/NUM/recall`.
+
+        Returns:
+          Metric, as in `Report.metrics` -> [R], NaN where it is undefined: all are, where no row counts.
+        """
 
 
 class Report(NamedTuple):
@@ -52,7 +66,7 @@ class Report(NamedTuple):
       parts: the metrics of each part of the whole, such as a class.
       table: the scores of each part, where there are parts.
       confusion: of single labels.
-      weighted: the same metrics of weighted rows; None where the task has none.
+      weighted: the same metrics of weighted rows; None where the evaluator gives none.
     """
 
     summary: str
@@ -65,19 +79,28 @@ class Report(NamedTuple):
 
     def flat(self, prefix: str) -> dict[str, float]:
         """Metrics that are defined, by flat keys: `test/accuracy`; `test/class/NUM/recall` for a part of the whole."""
-        values = {f"{prefix}/{key}": value for key, value in self.metrics.items()} | {
-            f"{prefix}/class/{part}/{key}": value
-            for part, scores in self.parts.items()
-            for key, value in scores.items()
-        }
-        return {key: value for key, value in values.items() if not math.isnan(value)}
+        values = with_parts(self.metrics, self.parts)
+        return {f"{prefix}/{key}": value for key, value in values.items() if not math.isnan(value)}
+
+
+def with_parts(metrics: Mapping[str, T], parts: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Metrics of the whole and of its parts under one kind of keys.
+
+    >>> with_parts({"f1": 0.5}, {"NUM": {"f1": 0.7}})
+    {'f1': 0.5, 'class/NUM/f1': 0.7}
+    """
+    of_parts = {f"class/{part}/{key}": value for part, scores in parts.items() for key, value in scores.items()}
+    return {**metrics, **of_parts}
 
 
 Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
 
 _FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity")  # the last word of a metric's name
-_RISING = ("accuracy", "precision", "recall", "f1", "match", "rank", "pearson", "spearman", "r2")  # any of its words
+_RISING = (  # any of its words
+    "accuracy", "precision", "recall", "f1", "match", "rank", "pearson", "spearman", "r2", "auc",
+    "mcc", "kappa", "lrap",
+)  # fmt: skip
 
 
 def better_when(metric: str) -> Literal["max", "min"] | None:
@@ -85,6 +108,8 @@ def better_when(metric: str) -> Literal["max", "min"] | None:
 
     >>> better_when("test/f1_macro"), better_when("epoch/train_loss"), better_when("train/seconds")
     ('max', 'min', None)
+    >>> better_when("test/roc_auc_macro"), better_when("test/log_loss"), better_when("test/kappa")
+    ('max', 'min', 'max')
     """
     words = metric.rpartition("/")[2].split("_")
     if words[-1] in _FALLING:

@@ -11,6 +11,8 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.tag_scheme import OUTSIDE, STRICT, TagScheme, as_seqeval, outside_of, scheme_of_names
 from bertjax.metrics.classification_report import Scores, scores_by_label, scores_table
 from bertjax.metrics.reports import Report
+from bertjax.metrics.weighted.row_weights import InBlocks, row_of_examples
+from bertjax.metrics.weighted.tag_scores import EntityScores, WordScores
 
 _AVERAGES = ("micro avg", "macro avg", "weighted avg")  # seqeval's names
 _NOTHING = -1  # predicted where no label is
@@ -32,6 +34,7 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
     cuts = np.flatnonzero(np.diff(sentence_of)) + 1
     sentences = len(cuts) + 1 if len(right) else 0
     summary = f"{len(right)} words in {sentences} sentences, "
+    places = sentence_of, int(row_of_examples(examples)[-1]) + 1
     if scheme == "none":
         by_label, (macro,) = scores_by_label(right, predicted, names, ("macro",))
         micro = Scores(accuracy, accuracy, accuracy, len(right))
@@ -41,6 +44,7 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
             metrics={"accuracy": accuracy, **macro.metrics("_macro")},
             parts={name: scores.metrics() for name, scores in by_label.items()},
             table=scores_table("label", by_label, {"micro": micro, "macro": macro}, counted="occurrences"),
+            weighted=InBlocks(WordScores(right, predicted, *places, names)),
         )
     spelled = np.array([*map(as_seqeval, names), OUTSIDE], object)  # the last one for _NOTHING
     true_tags, predicted_tags = (
@@ -57,6 +61,7 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
         },
         parts={name: scores.metrics() for name, scores in by_type.items()},
         table=scores_table("type", by_type, {"micro": micro, "macro": macro}, counted="occurrences"),
+        weighted=InBlocks(EntityScores(true_tags, predicted_tags, scheme, *places, tuple(by_type))),
     )  # fmt: skip
 
 

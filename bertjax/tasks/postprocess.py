@@ -46,6 +46,7 @@ class Postprocess(NamedTuple):
       label: a row's label as a plain value, to be written beside the prediction.
       takes: the options that mean something here.
       readout: how the network is read for an answer, where that is not as the task's evaluation reads it.
+      says: the key that holds the answer itself; "" for the first one.
     """
 
     columns: Mapping[str, ColumnKind]
@@ -53,6 +54,11 @@ class Postprocess(NamedTuple):
     label: Callable[[Any], Any] = lambda label: label
     takes: tuple[Literal["top_k", "threshold"], ...] = ()
     readout: Readout | None = None
+    says: str = ""
+
+    def said(self, prediction: Prediction) -> Any:
+        """The answer itself of a prediction, without how sure it is and what else there is."""
+        return prediction[self.says or next(iter(self.columns))]
 
     def check(self, options: AnswerOptions, task: str) -> None:
         """Checks that options can be had.

@@ -104,7 +104,7 @@ def _filled(masked: MaskedText, scores: np.ndarray, options: AnswerOptions) -> P
 
 
 WORD_LABELS = Postprocess(
-    {"words": "texts", "labels": "texts", "entities": "records"}, _word_labels, takes=("threshold",)
+    {"words": "texts", "labels": "texts", "entities": "records"}, _word_labels, takes=("threshold",), says="labels"
 )
 ANSWER = Postprocess(
     {"answer": "text", "start": "number", "end": "number", "margin": "number"},

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertjax.baselines.compare.paired_statistics import Interval, Paired, bootstrap_interval, paired_difference, verdict
+from bertjax.baselines.compare.paired_statistics import Paired, bootstrap_interval, paired_difference, verdict
+from bertjax.metrics.bootstrap import Interval
 
 
 def test_interval_is_as_wide_as_students_t():

@@ -7,21 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from bertjax.metrics.bootstrap import Interval, verdict_of
+
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 5  # with fewer, chance alone gives all differences one sign more often than in 5% of cases
 
 _RESAMPLES = 20_000
-
-
-class Interval(NamedTuple):
-    """A confidence interval."""
-
-    low: float
-    high: float
-
-    def contains(self, value: float) -> bool:
-        """Whether a value is in the interval, bounds included."""
-        return self.low <= value <= self.high
 
 
 class Paired(NamedTuple):
@@ -73,12 +64,7 @@ def verdict(paired: Paired, first: str, second: str, greater_is_better: bool | N
     >>> verdict(Paired(0.01, Interval(0.01, 0.01), 2), "JAX", "PyTorch")
     'too few seeds to tell (2 of 5)'
     """
-    if paired.interval == Interval(0.0, 0.0):
-        return "equal"
-    if paired.interval is None or paired.seeds < FEWEST_SEEDS:
+    is_equal = paired.interval == Interval(0.0, 0.0)
+    if paired.interval is None or (paired.seeds < FEWEST_SEEDS and not is_equal):
         return f"too few seeds to tell ({paired.seeds} of {FEWEST_SEEDS})"
-    if paired.interval.contains(0.0):
-        return "equal within noise"
-    if greater_is_better is None:
-        return f"{first if paired.mean > 0 else second} higher"
-    return f"{first if (paired.mean > 0) == greater_is_better else second} better"
+    return verdict_of(paired.interval, first, second, greater_is_better)

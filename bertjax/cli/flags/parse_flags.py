@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,8 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
             raise
         raise ConfigError(f"{_one_line(complaint.getvalue())} (see {program} --help)") from None
     try:
-        check_ranges(parsed)
+        for settings in (parsed, *filter(is_dataclass, vars(parsed).values())):
+            check_ranges(settings)
     except ConfigError as error:
         raise ConfigError(f"{error} (see {program} --help)") from None
     return parsed
