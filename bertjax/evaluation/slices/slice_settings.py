@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertjax.settings import Count
+from bertjax.settings import Count, check_ranges
 
 SLICES = "slices.json"
 
@@ -26,6 +26,9 @@ class SliceSettings:
 
     slice_min_rows: Count = 5
     """Rows that a slice needs to be ranked; smaller ones are listed below the others."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def reads_cells(self) -> bool:
