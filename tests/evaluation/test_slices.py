@@ -143,8 +143,11 @@ def test_rows_without_metrics_are_counted(alike):
 
 
 def test_a_single_row():
+    """It says nothing of how rows differ."""
     table = slice_scores([part("it", [True])], right_or_not([True]), 1, 100, 0)
-    assert table.slices[0].difference == (0, 0, 0)
+    value, low, high = table.slices[0].difference
+    assert (value, table.slices[0].metrics["accuracy"].value) == (0, 1)
+    assert np.isnan([low, high]).all()
 
 
 @pytest.mark.parametrize("parts", [2, 4, 10])
@@ -364,14 +367,24 @@ def test_groups_of_alike_rows_have_the_metrics_of_the_rows(monkeypatch, tiny_mod
     monkeypatch.setattr(scores_module, "find_evaluator", lambda task: evaluate)
     judged = judged._replace(scores=scores, report=evaluate(scores, judged.examples, ()))
     alike = alike_rows(judged, judged.predictions())
-    assert alike.num_groups == len(
-        set(zip(judged.examples.labels.tolist(), scores.argmax(axis=-1).tolist(), strict=True))
-    )
+    labels = judged.examples.labels.tolist()
+    assert alike.num_groups == len(set(zip(labels, scores.argmax(axis=-1).tolist(), strict=True)))
     weights = np.random.default_rng(1).integers(3, size=48)
     of_groups = alike.weighted(np.bincount(alike.group_of, weights)[None])
     of_rows = judged.report.weighted(weights[None])
     for key, values in of_rows.items():
         assert of_groups[key] == pytest.approx(values)
+
+
+def test_errors_of_numbers_are_means_over_rows(tiny_model):
+    judged = judged_rows("regression", tiny_model=tiny_model)
+    report = Report("", [], {"mae": 1.0}, weighted=lambda weights: {})
+    alike = alike_rows(judged._replace(report=report), judged.predictions())
+    labels = judged.examples.labels[:7].ravel()
+    errors = alike.weighted(np.stack([of_first(7, 48), np.zeros(48)]).astype(float))
+    assert errors["mae"][0] == pytest.approx(np.abs(labels).mean())
+    assert errors["mse"][0] == pytest.approx((labels.astype(float) ** 2).mean())
+    assert np.isnan(errors["mae"][1])
 
 
 def test_the_command(finished_run, reviews, tmp_path, capsys):
@@ -381,7 +394,7 @@ def test_the_command(finished_run, reviews, tmp_path, capsys):
     frame.to_csv(tmp_path / "t.csv", index=False)
     command = ["evaluate", "--model", str(finished_run.model_dir), "--data", str(tmp_path / "t.csv")]
     assert main([*command, "--slices", str(path), "--slice-columns", "source", "--out", str(out)]) == 0
-    assert "Slices, the worst first" in capsys.readouterr().out
+    assert "Slices: the worst slices and your own" in capsys.readouterr().out
     slices = {slice_["name"]: slice_ for slice_ in json.loads((out / "slices.json").read_text())}
     assert slices["of_films"]["rows"] == (np.flatnonzero(frame["title"].str.contains("film")) + 1).tolist()
     assert slices["source: web/x"]["rows"] == list(range(1, 61, 2))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.data.split.labelled_table import count_of
 from bertjax.errors import ConfigError
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
 from bertjax.evaluation.slices.automatic_slices import automatic_slices
@@ -13,7 +14,7 @@ from bertjax.evaluation.slices.slice_functions import load_slice_functions
 from bertjax.evaluation.slices.slice_scores import TITLES, SliceScores, SliceTable, alike_rows, slice_scores
 from bertjax.evaluation.slices.slice_settings import SLICES, SliceSettings
 from bertjax.evaluation.slices.sliced_rows import Slice, slices_of_column, slices_of_functions
-from bertjax.report_pages.blocks import Block, Cell, DataTable, Figure, Paragraph, Ranged, Section, Share
+from bertjax.report_pages.blocks import Block, Cell, DataTable, Details, Figure, Paragraph, Ranged, Section, Share
 from bertjax.report_pages.charts import Bars
 from bertjax.report_pages.html_page import format_number
 from bertjax.report_pages.text_table import TextTable
@@ -21,7 +22,6 @@ from bertjax.tracking.metric_names import DistinctNames
 
 _LONGEST_NAME = 210
 _SHOWN = 10
-_TEXT_COLUMNS, _NOTE = 2, "note"  # the slice and what it is by
 _DRAWS = 1000
 
 
@@ -61,21 +61,20 @@ def find_slices(judged: JudgedRows, settings: SliceSettings, seed: int = 0) -> F
     )
 
 
-def worst_slices_table(section: Section, count: int = 10) -> TextTable:
-    """The first rows of a section's table, and the averages, for the terminal.
+def worst_slices_table(section: Section) -> TextTable:
+    """The worst slices and the user's own ones, for the terminal.
 
     Args:
       section: as `find_slices` makes it.
-      count: rows, at most.
     """
     shown = next(block for block in section.blocks if isinstance(block, DataTable))
-    left_out = len(shown.rows) - count
-    table = TextTable(title=f"{section.title}, the worst first" + (f" ({left_out} more)" if left_out > 0 else ""))
-    for i, column in enumerate(shown.columns):
-        table.add_column(column, justify="left" if i < _TEXT_COLUMNS or column == _NOTE else "right")
-    for rows in (shown.rows[:count], shown.averages):
+    kept = [i for i, column in enumerate(shown.columns) if column not in ("by", "share")]
+    table = TextTable(title=f"{section.title}: {shown.caption[:1].lower()}{shown.caption[1:]}")
+    for i in kept:
+        table.add_column(shown.columns[i], justify="left" if shown.columns[i] in ("slice", "note") else "right")
+    for rows in (shown.rows, shown.averages):
         for row in rows:
-            table.add_row(*map(_as_text, row))
+            table.add_row(*(_as_text(row[i]) for i in kept))
         table.add_section()
     return table
 
@@ -131,25 +130,38 @@ def _plain(ranged: Ranged) -> list[float | None]:
 
 
 def _section(table: SliceTable, notes: Sequence[str], num_rows: int, min_rows: int) -> Section:
+    """The worst slices and the user's own ones; all of them, with all metrics, are folded away."""
+    failed = [
+        f"slice {scores.part.name!r} raised for {count_of(scores.part.failed, 'row')}, which are not in it"
+        for scores in table.slices
+        if scores.part.failed
+    ]
+    ranks = [scores for scores in table.slices if scores.part.kind == "file" or (scores.rank or np.inf) <= _SHOWN]
+    shown = ranks if table.main is not None else table.slices[:_SHOWN]
     blocks: list[Block] = [Paragraph(_explained(table, min_rows))]
-    blocks += [Paragraph(f"{note[:1].upper()}{note[1:]}.", is_note=True) for note in notes]
-    keys = list(table.whole)
+    blocks += [Paragraph(f"{note[:1].upper()}{note[1:]}.", is_note=True) for note in (*failed, *notes)]
     if table.main is not None:
         blocks.append(Figure(_bars(table), "The worst slices beside all rows."))
+    main = list(table.whole)[:1]
+    blocks.append(_data_table("The worst slices and your own", table._replace(slices=shown), main, num_rows, min_rows))
+    every = _data_table("Slices, the worst first", table, list(table.whole), num_rows, min_rows)
+    blocks.append(Details(f"All {count_of(len(table.slices), 'slice')}", [every]))
+    return Section("slices", "Slices", blocks)
+
+
+def _data_table(caption: str, table: SliceTable, keys: Sequence[str], num_rows: int, min_rows: int) -> DataTable:
     titles = [TITLES[key] for key in keys]
-    difference = ["difference"] if keys else []
     has_notes = any(_note(scores, min_rows) for scores in table.slices)
-    columns = ["slice", "by", "rows", "share", *titles[:1], *difference, *titles[1:], *([_NOTE] if has_notes else [])]
+    columns = ["slice", "by", "rows", "share", *titles[:1], *["difference"] * bool(keys), *titles[1:]]
     rows = [
         [
             _name(scores), scores.part.kind, scores.rows, Share(scores.rows / num_rows),
-            *_scores(scores.metrics, keys, scores.difference), *([_note(scores, min_rows)] if has_notes else []),
+            *_scores(scores.metrics, keys, scores.difference), *[_note(scores, min_rows)] * has_notes,
         ]
         for scores in table.slices
     ]  # fmt: skip
     whole: list[Cell] = ["all rows", "", num_rows, Share(1), *_scores(table.whole, keys, None), *[""] * has_notes]
-    blocks.append(DataTable(columns, rows, "Slices, the worst first.", [whole]))
-    return Section("slices", "Slices", blocks)
+    return DataTable([*columns, *["note"] * has_notes], rows, caption, [whole])
 
 
 def _scores(metrics: Any, keys: Sequence[str], difference: Ranged | None) -> list[Cell]:
@@ -169,7 +181,7 @@ def _name(scores: SliceScores) -> str:
 
 
 def _note(scores: SliceScores, min_rows: int) -> str:
-    notes = [f"raised for {scores.part.failed} rows"] if scores.part.failed else []
+    notes = [f"raised for {count_of(scores.part.failed, 'row')}"] if scores.part.failed else []
     if not scores.rows:
         notes.append("no row")
     elif scores.rows < min_rows:

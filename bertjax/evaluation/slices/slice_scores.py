@@ -31,8 +31,10 @@ TITLES = {
 }
 INTERVAL = (0.025, 0.975)
 _NORMAL = 1.96  # standard deviations of a normal distribution on either side, for the same interval
-_CELLS = 2 * 10**8  # weights of all draws together: a few seconds
+_CELLS = 10**8  # weights of all draws together: a few seconds
 _FEWEST_DRAWS = 100
+_MANY_ROWS = 4  # of a group, on average, from which numpy counts draws faster than it draws
+_FEWEST_ROWS = 2  # one row says nothing of how rows differ
 
 
 class AlikeRows(NamedTuple):
@@ -101,6 +103,8 @@ def alike_rows(judged: JudgedRows, predictions: Sequence[Prediction]) -> AlikeRo
     weighted = judged.report.weighted
     if weighted is None:
         return None
+    if "mae" in judged.report.metrics:
+        return AlikeRows(_mean_errors(judged.scores, judged.examples.labels), np.arange(len(judged.rows.texts)))
     if not predictions or not {"label", "labels"} & predictions[0].keys():
         return AlikeRows(weighted, np.arange(len(judged.rows.texts)))
     answers = [
@@ -113,6 +117,21 @@ def alike_rows(judged: JudgedRows, predictions: Sequence[Prediction]) -> AlikeRo
     of_groups = evaluator(judged.scores[firsts[order]], judged.examples.at(firsts[order]), names).weighted
     assert of_groups is not None, "the whole report has them"
     return AlikeRows(of_groups, np.argsort(order)[group_of])
+
+
+def _mean_errors(predictions: np.ndarray, labels: np.ndarray) -> WeightedMetrics:
+    """The errors of numbers, [N] or [N, L] each, without the correlations, which take most of the time."""
+    errors = (predictions.astype(np.float64) - labels).reshape(len(labels), -1)
+    of_rows = {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}
+
+    def weighted(weights: np.ndarray) -> dict[str, np.ndarray]:
+        totals = weights.sum(axis=1)
+        return {
+            key: np.divide(weights @ values, totals, out=np.full(len(weights), np.nan), where=totals > 0)
+            for key, values in of_rows.items()
+        }
+
+    return weighted
 
 
 def slice_scores(slices: Sequence[Slice], alike: AlikeRows | None, min_rows: int, draws: int, seed: int) -> SliceTable:
@@ -165,7 +184,9 @@ class _Drawn(NamedTuple):
         weights = _draws(counts, draws, seed)
         metrics = _with_micro(alike.weighted(np.concatenate([counts[None].astype(float), weights])))
         values = {key: float(of_key[0]) for key, of_key in metrics.items()}
-        return cls(values, {key: of_key[1:] for key, of_key in metrics.items()}, weights)
+        unknown = counts.sum() < _FEWEST_ROWS
+        drawn = {key: np.full(draws, np.nan) if unknown else of_key[1:] for key, of_key in metrics.items()}
+        return cls(values, drawn, weights)
 
     def ranged(self, keys: Sequence[str]) -> dict[str, Ranged]:
         """The values with their intervals."""
@@ -177,7 +198,7 @@ def _draws(counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
     rng, total = np.random.default_rng(seed), int(counts.sum())
     if not total:
         return np.zeros((draws, len(counts)))
-    if len(counts) <= total:  # few groups of many rows
+    if _MANY_ROWS * len(counts) <= total:
         return rng.multinomial(total, counts / total, size=draws).astype(float)
     group_of = np.repeat(np.arange(len(counts)), counts)
     drawn = group_of[rng.integers(total, size=(draws, total))] + len(counts) * np.arange(draws)[:, None]
@@ -203,10 +224,11 @@ def _scored(
     together = _with_micro(alike.weighted(own.weights + others))[main]
     difference = _ranged(own.values[main] - whole.values[main], own.drawn[main] - together)
     nearest = sign * (difference.high if sign > 0 else difference.low)
-    spread = _NORMAL * float(np.nanstd(whole.drawn[main])) * np.sqrt(len(part.members) / rows)
-    at_most = max(nearest, sign * difference.value + spread)
     scores = SliceScores(part, rows, own.ranged(keys), difference)
-    return scores, np.inf if np.isnan(at_most) else at_most
+    if np.isnan(nearest):
+        return scores, np.inf
+    spread = _NORMAL * float(np.nanstd(whole.drawn[main])) * np.sqrt(len(part.members) / rows)
+    return scores, max(nearest, sign * difference.value + spread)
 
 
 def _unscored(part: Slice, keys: Sequence[str] = ()) -> SliceScores:
