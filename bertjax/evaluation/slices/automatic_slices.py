@@ -99,7 +99,7 @@ def _by_unknown_words(judged: JudgedRows) -> Iterator[Slice]:
     share = unknown / np.maximum(tokens, 1)
     kinds = {"none": share == 0, "some": (share > 0) & (share <= _MOST), "most": share > _MOST}
     for which, members in kinds.items():
-        yield Slice(f"unknown words: {which}", "unknown words", members, f"{which} of the tokens are [UNK]")
+        yield Slice(f"unknown words: {which}", "unknown words", members)
 
 
 def _of_questions(judged: JudgedRows, quarters: int) -> list[Slice]:
