@@ -3,10 +3,13 @@
 import ast
 import hashlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 from types import ModuleType, TracebackType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bertjax.errors import ConfigError, UserError, first_line
 
@@ -78,6 +81,74 @@ def run_once(path: str, source: str) -> ModuleType:
             if is_new and folder in sys.path:
                 sys.path.remove(folder)
         return module
+
+
+class Named(Protocol):
+    """What has a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+F = TypeVar("F", bound=Named)
+
+
+class FunctionKind(NamedTuple, Generic[F]):
+    """A kind of functions that a user's file may have.
+
+    Attributes:
+      noun: what they are, such as "labelling function".
+      listing: the name of the list of them, where a file has one; in it may be plain functions too.
+      usage: how one is written, for a file that has none.
+      is_one: whether a value of the file is such a function, made by a decorator or a call.
+      from_callable: makes one of anything in the list. Raises ConfigError where that cannot be.
+    """
+
+    noun: str
+    listing: str
+    usage: str
+    is_one: Callable[[Any], bool]
+    from_callable: Callable[[Any], F]
+
+
+def functions_of(module: ModuleType, path: str, kind: FunctionKind[F]) -> tuple[F, ...]:
+    """The functions of a kind in a file: those of its list, where it has one, else whatever it decorates or makes by a
+    call, in that order.
+
+    Raises:
+      UserFileError: there are none, two of one name, or something in the list is none.
+    """
+    functions = tuple(_found(module, path, kind))
+    if not functions:
+        raise UserFileError(f"{path} has no {kind.noun}; write one {kind.usage}")
+    names = [function.name for function in functions]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserFileError(f"{path} has two {kind.noun}s named {twice!r}; give one of them another name=")
+    return functions
+
+
+def _found(module: ModuleType, path: str, kind: FunctionKind[F]) -> Iterable[F]:
+    listed = getattr(module, kind.listing, None)
+    if listed is None:
+        made = {id(value): value for value in vars(module).values() if kind.is_one(value)}
+        return [kind.from_callable(value) for value in made.values()]
+    if not isinstance(listed, list | tuple):
+        raise UserFileError(f"{path}: {kind.listing} is no list; make it one of {kind.noun}s")
+    try:
+        return [kind.from_callable(function) for function in listed]
+    except ConfigError as error:
+        raise UserFileError(f"{path}: {kind.listing}: {error}") from None
+
+
+def accepts(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments; of one without a signature it is one."""
+    try:
+        inspect.signature(function).bind(*[""] * count)
+    except TypeError:
+        return False
+    except ValueError:  # some callables of extension modules have no signature
+        return count == 1
+    return True
 
 
 def told(path: str, error: BaseException) -> str:

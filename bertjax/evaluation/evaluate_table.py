@@ -14,6 +14,7 @@ from bertjax.data.encode.token_checks import warn_of_unknown
 from bertjax.data.read.content import frame_of_records
 from bertjax.data.read.sources import ReadTable
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.table_cells import table_cells
 from bertjax.data.split.labelled_table import parse_labelled_tables, read_labelled_tables
 from bertjax.data.split.read_splits import with_losses
 from bertjax.data.table import Side, Table
@@ -67,6 +68,7 @@ def evaluate(
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row,
     threshold: float | Literal["fit"] | None = None,
     execution: Execution | None = None,
+    keep_cells: bool = False,
 ) -> EvaluationResult:
     """Evaluates a model on the rows of a table.
 
@@ -79,6 +81,7 @@ def evaluate(
       threshold: the least probability of a label, to be judged beside the model's own labels; below it a row gets the
         fallback. "fit": the one with the highest macro F1 on these rows, see `bertjax.metrics.fallback`.
       execution: how to run the network.
+      keep_cells: whether `JudgedRows.cells` has the rows' cells of all columns.
 
     Raises:
       UserError: there is no such model, its task cannot be evaluated, or the table does not fit it.
@@ -100,7 +103,8 @@ def evaluate(
     data_report = with_losses(DataReport((tables["train"].report,)), [examples])
     for what, count in data_report.losses().items():
         logger.warning("%d %s", count, what)
-    judged = JudgedRows(loaded, rows, examples, scores, report, source)
+    cells = table_cells(tables["train"].frame, rows.positions) if keep_cells else None
+    judged = JudgedRows(loaded, rows, examples, scores, report, source, cells)
     result = EvaluationResult(judged, table, data_report)
     return result if threshold is None else _with_threshold(result, threshold)
 

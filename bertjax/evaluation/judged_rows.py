@@ -7,6 +7,7 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.data.rows.table_cells import TableCells
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.report_pages.blocks import Section
@@ -24,6 +25,7 @@ class JudgedRows(NamedTuple):
       scores: of the network (`Task.scores`), one entry an example or a token.
       report: how the scores compare with the labels.
       source: the table, for messages.
+      cells: what the rows have in all columns of their table, where that was asked for.
     """
 
     loaded: LoadedModel
@@ -32,6 +34,7 @@ class JudgedRows(NamedTuple):
     scores: np.ndarray
     report: Report
     source: str
+    cells: TableCells | None = None
 
     def predictions(self, options: AnswerOptions | None = None) -> list[Prediction]:
         """The model's answer to each row, beside its number, texts and true label; none where the task says nothing of

@@ -23,6 +23,7 @@ import numpy as np
 from bertjax.data.rows.cells import label_text
 from bertjax.errors import ConfigError
 from bertjax.labeling.terms import Terms, read_terms
+from bertjax.user_files import accepts
 
 if TYPE_CHECKING:
     from bertjax.inference.predictor import Predictor
@@ -87,7 +88,7 @@ def from_callable(function: Any, name: str | None = None) -> LabelingFunction:
         raise ConfigError(f"{function!r} is no labelling function; write one that takes a text, and returns a label")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise ConfigError(f"{shown} is a coroutine or a generator; write a function that returns a label, or None")
-    takes = [count for count in (1, 2) if _takes(function, count)]
+    takes = [count for count in (1, 2) if accepts(function, count)]
     if not takes:
         raise ConfigError(f"{shown}{inspect.signature(function)} does not take a text, or a text and a row; change it")
     code = getattr(function, "__code__", None)
@@ -223,16 +224,6 @@ def similar_to(
         return [of_sentence[i] if near else None for i, near in zip(nearest.tolist(), is_near.tolist(), strict=True)]
 
     return LabelingFunction(shown, votes, _distinct(of_sentence), at_once=True)
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*[""] * count)
-    except TypeError:
-        return False
-    except ValueError:  # some callables of extension modules have no signature
-        return count == 1
-    return True
 
 
 def _mapped(probabilities: Mapping[str, float], labels: Mapping[str, str | None], soft: bool, threshold: float) -> Vote:

@@ -4,17 +4,24 @@ The file's functions are its list `FUNCTIONS`, where it has one, of labelling fu
 decorates with `labeling_function` or makes by a call, in that order. `LABELS`, where it has that, are all classes.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bertjax.data.rows.cells import label_text
 from bertjax.errors import ConfigError
 from bertjax.labeling.labeling_functions import LabelingFunction, from_callable
-from bertjax.user_files import read_source, run_once
+from bertjax.user_files import FunctionKind, functions_of, read_source, run_once
 
-_FUNCTIONS, _LABELS = "FUNCTIONS", "LABELS"
+_LABELS = "LABELS"
+_KIND = FunctionKind(
+    noun="labelling function",
+    listing="FUNCTIONS",
+    usage="that takes a text and returns a label or None, under @labeling_function (from bertjax.labeling import "
+    "labeling_function)",
+    is_one=lambda value: isinstance(value, LabelingFunction),
+    from_callable=from_callable,
+)
 
 
 class LabelingFile(NamedTuple):
@@ -43,15 +50,7 @@ def load_functions(path: str | Path) -> LabelingFile:
     """
     path = str(path)
     module = run_once(path, read_source(path, "labelling functions"))
-    functions = tuple(_functions(module, path))
-    if not functions:
-        raise ConfigError(
-            f"{path} has no labelling function; write one that takes a text and returns a label or None, under "
-            f"@labeling_function (from bertjax.labeling import labeling_function)"
-        )
-    names = [function.name for function in functions]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"{path} has two labelling functions named {twice!r}; give one of them another name=")
+    functions = functions_of(module, path, _KIND)
     labels = _labels(module, path)
     for function in functions:
         if labels is not None and (unknown := [label for label in function.labels or () if label not in labels]):
@@ -59,23 +58,6 @@ def load_functions(path: str | Path) -> LabelingFile:
                 f"{path}: {function.name} votes for {unknown[0]!r}, which is not in {_LABELS}: {', '.join(labels)}"
             )
     return LabelingFile(path, functions, labels)
-
-
-def _functions(module: ModuleType, path: str) -> Iterable[LabelingFunction]:
-    listed = getattr(module, _FUNCTIONS, None)
-    if listed is None:
-        made = (value for value in vars(module).values() if isinstance(value, LabelingFunction))
-        return list({id(function): function for function in made}.values())
-    if not isinstance(listed, list | tuple):
-        raise ConfigError(f"{path}: {_FUNCTIONS} is no list; make it one of labelling functions")
-    return [_checked(function, path) for function in listed]
-
-
-def _checked(function: Any, path: str) -> LabelingFunction:
-    try:
-        return from_callable(function)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {_FUNCTIONS}: {error}") from None
 
 
 def _labels(module: ModuleType, path: str) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ from bertjax.data.read.sources import read_table
 from bertjax.data.rows.label_vocabulary import sorted_labels
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.rows.spellings import plain_spelling
+from bertjax.data.rows.table_cells import table_cells
 from bertjax.data.split.labelled_table import count_of, parse_table
 from bertjax.data.table import Table
 from bertjax.data.task_formats import TaskFormat
@@ -174,13 +175,8 @@ def _parsed(table: Table, task_format: TaskFormat) -> tuple[pd.DataFrame, Rows]:
 
 
 def _text_rows(frame: pd.DataFrame, rows: Rows, source: str) -> TextRows:
-    columns = [str(name) for name in frame.columns if name != PLACE]
-    used = frame.iloc[rows.positions]
-    cells = zip(*(used[name].tolist() for name in columns), strict=True)
-    places = [f"row {position + 1}" for position in rows.positions]
-    if PLACE in frame.columns:
-        places = [f"line {place.line} of {place.file}" for place in used[PLACE]]
-    return TextRows(rows.texts, [dict(zip(columns, row, strict=True)) for row in cells], places, source)
+    cells = table_cells(frame, rows.positions)
+    return TextRows(rows.texts, cells.rows(), cells.places, source)
 
 
 def _check(votes: Votes, file: LabelingFile, source: str) -> None:

@@ -1,0 +1,1 @@
+"""Slices: parts of the judged rows that are judged by themselves."""
