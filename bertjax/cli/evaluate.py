@@ -1,8 +1,8 @@
-"""`bertjax evaluate`: a model on a labelled table."""
+"""`bertjax evaluate`: a model on a labelled table, and its behaviour."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import check_replaceable, parse
-from bertjax.cli.process.messages import say
+from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.messages import complain, say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
+from bertjax.evaluation.behaviour.behaviour_settings import BehaviourSettings
 from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
+    from bertjax.evaluation.behaviour.behaviour_report import Behaviour
+    from bertjax.evaluation.behaviour.read_checks import Checks
     from bertjax.evaluation.evaluate_table import EvaluationResult
+    from bertjax.evaluation.judged_rows import Finding
+    from bertjax.inference.loaded_model import LoadedModel
     from bertjax.metrics.fallback import Threshold
 
-METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
-_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
+METRICS, REPORT, PREDICTIONS, BEHAVIOUR = "metrics.json", "report.html", "predictions.jsonl", "behaviour.json"
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS, BEHAVIOUR))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -51,8 +57,8 @@ class Arguments:
     """The model: a folder (such as `model/` of a run), a hub id, models:/NAME@ALIAS of MLflow's registry,
     runs:/ID/model of an MLflow run, or `best`: that of the best run of an experiment."""
 
-    data: str
-    """The table: a file, a pattern of several, an address, or a data set of the catalog."""
+    data: str | None = None
+    """The table: a file, a pattern of several, an address, or a data set of the catalog. --behaviour alone needs none."""
 
     text_columns: tuple[str, ...] | None = None
     """Columns with the text; default: those of the training rows."""
@@ -112,12 +118,15 @@ class Arguments:
     """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
     where none helps, it says so."""
 
+    tests: BehaviourSettings = field(default_factory=BehaviourSettings)
+
     best_run: BestRun = field(default_factory=BestRun)
 
     execution: Execution = field(default_factory=Execution)
 
     out: Path | None = None
-    """Folder to write: metrics.json, report.html, and predictions.jsonl where the task says something of each row."""
+    """Folder to write: metrics.json, report.html, predictions.jsonl where the task says something of each row, and
+    behaviour.json with --behaviour."""
 
     overwrite: bool = False
     """Replace the folder if it is there."""
@@ -133,9 +142,12 @@ def main(arguments: Sequence[str]) -> int:
 def _evaluate(parsed: Arguments) -> int:
     if parsed.out is not None:
         check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
-    if parsed.fit_threshold and parsed.threshold is not None:
-        raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
+    _check_flags(parsed)
+    checks = _read_checks(parsed.tests)
     model = chosen_model(parsed.model, parsed.best_run)
+    if parsed.data is None:
+        assert checks is not None, "checked with the flags"
+        return _behaviour_alone(parsed, model, checks)
     from bertjax.evaluation.evaluate_table import evaluate
     from bertjax.evaluation.run_report import console_table
     from bertjax.report_pages.text_table import print_table
@@ -154,13 +166,75 @@ def _evaluate(parsed: Arguments) -> int:
         threshold="fit" if parsed.fit_threshold else parsed.threshold,
         execution=parsed.execution,
     )
+    behaviour = None if checks is None else _behaviour(evaluation.judged.loaded, checks)
     if parsed.out is not None:
-        _write(parsed.out, model, evaluation)
+        _write(parsed.out, model, evaluation, [] if behaviour is None else [behaviour.finding()])
     print_table(console_table(evaluation.report, "test"))
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
         say(_advice(evaluation.fitted))
-    return 0
+    return ExitCode.OK if behaviour is None else _shown(behaviour, parsed.tests)
+
+
+def _check_flags(parsed: Arguments) -> None:
+    """Checks that the flags do not contradict each other.
+
+    Raises:
+      ConfigError: they do.
+    """
+    if parsed.fit_threshold and parsed.threshold is not None:
+        raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
+    if parsed.tests.min_pass_rate is not None and parsed.tests.behaviour is None:
+        raise ConfigError("--min-pass-rate is of behavioural tests; name their file with --behaviour")
+    if parsed.data is None:
+        if parsed.tests.behaviour is None:
+            raise ConfigError(
+                "--data must name the table to judge; --behaviour alone needs none (see bertjax evaluate --help)"
+            )
+        if parsed.fit_threshold or parsed.threshold is not None:
+            raise ConfigError("a threshold is judged on labelled rows; name them with --data")
+
+
+def _read_checks(settings: BehaviourSettings) -> "Checks | None":
+    """The checks of behaviour, read before the model: a mistake in their file is told at once."""
+    if settings.behaviour is None:
+        return None
+    from bertjax.evaluation.behaviour.behaviour_file import load_checks
+
+    return load_checks(settings.behaviour)
+
+
+def _behaviour(loaded: "LoadedModel", checks: "Checks") -> "Behaviour":
+    from bertjax.evaluation.behaviour.behaviour_report import judge_behaviour
+
+    return judge_behaviour(loaded, checks)
+
+
+def _behaviour_alone(parsed: Arguments, model: str, checks: "Checks") -> int:
+    """The behaviour of a model, without rows to judge."""
+    from bertjax.inference.loaded_model import load_model
+    from bertjax.storage.atomic_write import replaced_folder
+
+    behaviour = _behaviour(load_model(model, parsed.execution), checks)
+    if parsed.out is not None:
+        finding = behaviour.finding()
+        with replaced_folder(parsed.out) as scratch:
+            _write_findings(scratch, {}, [finding])
+    return _shown(behaviour, parsed.tests)
+
+
+def _shown(behaviour: "Behaviour", settings: BehaviourSettings) -> int:
+    """Prints what was found, and returns the exit status that the gate gives."""
+    from bertjax.evaluation.behaviour.behaviour_report import console_tables
+    from bertjax.report_pages.text_table import print_table
+
+    for table in console_tables(behaviour):
+        print_table(table)
+    say(behaviour.summary)
+    if shortfall := behaviour.shortfall(settings.min_pass_rate):
+        complain(shortfall)
+        return ExitCode.FAILED
+    return ExitCode.OK
 
 
 def _advice(fitted: "Threshold") -> str:
@@ -174,7 +248,7 @@ def _advice(fitted: "Threshold") -> str:
     )
 
 
-def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
+def _write(out: Path, name: str, evaluation: "EvaluationResult", findings: "Sequence[Finding]") -> None:
     from bertjax.evaluation.run_report import render_report
     from bertjax.settings import flatten
     from bertjax.storage.atomic_write import replaced_folder
@@ -185,8 +259,17 @@ def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
     with replaced_folder(out) as scratch:
-        (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        _write_findings(scratch, metrics, findings)
         (scratch / REPORT).write_text(html, encoding="utf-8")
         if predictions := evaluation.predictions():
             lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
             (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")
+
+
+def _write_findings(folder: Path, metrics: Mapping[str, float], findings: "Sequence[Finding]") -> None:
+    """Writes the metrics, with those of the findings, and the findings' files."""
+    found = {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
+    (folder / METRICS).write_text(json.dumps({**metrics, **found}, indent=2) + "\n", encoding="utf-8")
+    for finding in findings:
+        for name, content in finding.files.items():
+            (folder / name).write_text(content, encoding="utf-8")
