@@ -58,7 +58,7 @@ class Arguments:
     runs:/ID/model of an MLflow run, or `best`: that of the best run of an experiment."""
 
     data: str | None = None
-    """The table: a file, a pattern of several, an address, or a data set of the catalog. --behaviour alone needs none."""
+    """The table: a file, a pattern of several, an address, or a data set of the catalog; --behaviour needs none."""
 
     text_columns: tuple[str, ...] | None = None
     """Columns with the text; default: those of the training rows."""

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 BEHAVIOUR = "behaviour.json"
 _MOST_SHOWN = 100  # cases of one outcome of a check, on the page; the file has all
+_RATE_COLUMNS = ("pass rate", "passed", "failed", "not applicable")
 _STATUSES: Sequence[Status] = ("failed", "passed", "not applicable")
 
 
@@ -110,7 +111,6 @@ def judge_behaviour(loaded: LoadedModel, checks: Checks) -> Behaviour:
 
 def tables(behaviour: Behaviour) -> tuple[DataTable, DataTable]:
     """The pass rates by capability, and by check with the worst first."""
-    columns = ("pass rate", "passed", "failed", "not applicable")
     by_check = [
         (result.check.name, result.check.capability, result.check.kind.replace("_", " "), *_cells(rate_of([result])))
         for result in _worst_first(behaviour.results)
@@ -118,12 +118,12 @@ def tables(behaviour: Behaviour) -> tuple[DataTable, DataTable]:
     all_cases = _cells(behaviour.rate)
     return (
         DataTable(
-            ("capability", *columns),
+            ("capability", *_RATE_COLUMNS),
             [(name, *_cells(rate)) for name, rate in behaviour.capabilities.items()],
             "by capability",
             [("all", *all_cases)],
         ),
-        DataTable(("check", "capability", "kind", *columns), by_check, "by check"),
+        DataTable(("check", "capability", "kind", *_RATE_COLUMNS), by_check, "by check"),
     )
 
 
@@ -131,11 +131,11 @@ def console_tables(behaviour: Behaviour) -> list[TextTable]:
     """The tables of pass rates for a terminal."""
     shown = []
     for table in tables(behaviour):
-        text_table = TextTable(title=f"behaviour {table.caption}")
-        for column, cell in zip(table.columns, table.rows[0], strict=True):
-            text_table.add_column(column, justify="left" if isinstance(cell, str) else "right")
+        text_table = TextTable(table.columns[0], title=f"behaviour {table.caption}")
+        for column in _RATE_COLUMNS:
+            text_table.add_column(column, justify="right")
         for row in (*table.rows, *table.averages):
-            text_table.add_row(*map(_console_cell, row))
+            text_table.add_row(*map(_console_cell, (row[0], *row[-len(_RATE_COLUMNS) :])))
         shown.append(text_table)
     return shown
 
@@ -175,9 +175,8 @@ def _blocks(behaviour: Behaviour) -> list[Block]:
         Paragraph(f"{behaviour.summary}. The checks are those of {behaviour.checks.path}."),
         *tables(behaviour),
     ]
-    blocks += [
-        Paragraph(cap, True) for check in behaviour.checks.checks if (cap := _capped(check, behaviour.checks.seed))
-    ]
+    caps = [_capped(check, behaviour.checks.seed) for check in behaviour.checks.checks]
+    blocks += [Paragraph(cap, is_note=True) for cap in caps if cap]
     for result in _worst_first(behaviour.results):
         for status in _STATUSES:
             if outcomes := [outcome for outcome in result.outcomes if outcome.status == status]:
