@@ -16,7 +16,7 @@ from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
 from bertjax.evaluation.behaviour.behaviour_settings import BehaviourSettings
-from bertjax.settings import Share
+from bertjax.settings import Share, check_ranges
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
@@ -180,8 +180,9 @@ def _check_flags(parsed: Arguments) -> None:
     """Checks that the flags do not contradict each other.
 
     Raises:
-      ConfigError: they do.
+      ConfigError: they do, or a number of the tests is out of its range.
     """
+    check_ranges(parsed.tests)
     if parsed.fit_threshold and parsed.threshold is not None:
         raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
     if parsed.tests.min_pass_rate is not None and parsed.tests.behaviour is None:
