@@ -16,6 +16,8 @@ from bertjax.data.batching.packing import pack_batch as pack_batch
 from bertjax.data.table import Masking as Masking
 from bertjax.data.table import Table as Table
 from bertjax.errors import UserError as UserError
+from bertjax.evaluation.behaviour.behaviour_checks import BehaviourCheck as BehaviourCheck
+from bertjax.evaluation.behaviour.behaviour_checks import behaviour_check as behaviour_check
 from bertjax.evaluation.evaluate_table import EvaluationResult as EvaluationResult
 from bertjax.evaluation.evaluate_table import evaluate as evaluate
 from bertjax.evaluation.slices.slice_functions import slice_function as slice_function
