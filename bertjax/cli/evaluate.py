@@ -14,15 +14,17 @@ from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
+from bertjax.evaluation.explained_mistakes import EXPLANATIONS, ExplainedMistakes
 from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.evaluation.evaluate_table import EvaluationResult
+    from bertjax.evaluation.judged_rows import Finding
     from bertjax.metrics.fallback import Threshold
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
-_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS, EXPLANATIONS))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -112,6 +114,8 @@ class Arguments:
     """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
     where none helps, it says so."""
 
+    mistakes: ExplainedMistakes = field(default_factory=ExplainedMistakes)
+
     best_run: BestRun = field(default_factory=BestRun)
 
     execution: Execution = field(default_factory=Execution)
@@ -135,6 +139,8 @@ def _evaluate(parsed: Arguments) -> int:
         check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     if parsed.fit_threshold and parsed.threshold is not None:
         raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
+    if parsed.mistakes.explain and parsed.out is None:
+        raise ConfigError("--explain writes its examples into a folder; name it with --out")
     model = chosen_model(parsed.model, parsed.best_run)
     from bertjax.evaluation.evaluate_table import evaluate
     from bertjax.evaluation.run_report import console_table
@@ -155,12 +161,19 @@ def _evaluate(parsed: Arguments) -> int:
         execution=parsed.execution,
     )
     if parsed.out is not None:
-        _write(parsed.out, model, evaluation)
+        _write(parsed.out, model, evaluation, _findings(parsed, evaluation))
     print_table(console_table(evaluation.report, "test"))
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
         say(_advice(evaluation.fitted))
     return 0
+
+
+def _findings(parsed: Arguments, evaluation: "EvaluationResult") -> "list[Finding]":
+    """What further looks at the judged rows have found, in the order of the report."""
+    from bertjax.evaluation.explained_mistakes import explained_mistakes
+
+    return [explained_mistakes(evaluation.judged, parsed.mistakes)] if parsed.mistakes.explain else []
 
 
 def _advice(fitted: "Threshold") -> str:
@@ -174,19 +187,24 @@ def _advice(fitted: "Threshold") -> str:
     )
 
 
-def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
+def _write(out: Path, name: str, evaluation: "EvaluationResult", findings: "list[Finding]") -> None:
     from bertjax.evaluation.run_report import render_report
     from bertjax.settings import flatten
     from bertjax.storage.atomic_write import replaced_folder
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
+    for finding in findings:
+        metrics |= {f"test/{key}": value for key, value in finding.metrics.items()}
     shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
     with replaced_folder(out) as scratch:
         (scratch / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (scratch / REPORT).write_text(html, encoding="utf-8")
+        for finding in findings:
+            for file, content in finding.files.items():
+                (scratch / file).write_text(content, encoding="utf-8")
         if predictions := evaluation.predictions():
             lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
             (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")

@@ -192,7 +192,7 @@ class Predictor:
     def explain(
         self, texts: Sequence[Text] | pd.DataFrame, options: ExplainOptions = _BY_GRADIENTS
     ) -> list[Explanation]:
-        """Why the model answers each text as it does: a weight for each of its words, see `bertjax.inference.explanations`.
+        """Why the model answers each text as it does: a weight for each of its words.
 
         Args:
           texts: texts, pairs or rows.

@@ -82,12 +82,11 @@ class ExplainedNetwork:
         """
         plain = make_model(replace(model.config, execution=Execution()), model.task, model.labels, model.pooling)
         read = partial(_read, readout)
-        flow = partial(_flow, of_all_tokens=readout.scores_of == "examples" and model.pooling == "mean")
+        of_all_tokens = readout.scores_of == "examples" and model.pooling == "mean"
         self._devices, self._params = devices, params
-        self._scores, self._gradients, self._attention = (
-            devices.map(in_32_bits()(partial(function, plain, *arguments)), summed=False)
-            for function, arguments in ((_score, [read]), (_gradient, [read]), (flow, []))
-        )
+        self._scores = self._mapped(partial(_score, plain, read))
+        self._gradients = self._mapped(partial(_gradient, plain, read))
+        self._attention = self._mapped(partial(_flow, plain, of_all_tokens))
 
     def scores(self, questions: Sequence[Question]) -> np.ndarray:
         """The number that each question asks for: [n] float64."""
@@ -137,6 +136,10 @@ class ExplainedNetwork:
                 results[number] = tuple(of_row)
         return results
 
+    def _mapped(self, function: Callable[[Params, Any], Any]) -> Callable[..., Any]:
+        program: Callable[..., Any] = self._devices.map(in_32_bits()(function), summed=False)
+        return program
+
     def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[int]]]:
         """(row length, numbers of the questions) of each batch."""
         lengths = [row_length_of(len(question.token_ids)) for question in questions]
@@ -171,19 +174,19 @@ def _padded(of_rows: Sequence[np.ndarray], length: int) -> np.ndarray:
     return padded
 
 
-def _read(readout: Readout, output: BertOutput, asked: _Asked) -> Float[Array, "B"]:
+def _read(readout: Readout, output: BertOutput, asked: _Asked) -> Float[Array, " B"]:
     """The number that each row asks for."""
     scores = readout.scores(output, asked.batch)  # [B, 1, L] of texts, [B, T, L] of tokens
     return scores[jnp.arange(scores.shape[0]), asked.positions, asked.outputs]
 
 
-def _score(model: Model, read: Callable[..., Array], params: Params, asked: _Asked) -> tuple[Float[Array, "B"]]:
+def _score(model: Model, read: Callable[..., Array], params: Params, asked: _Asked) -> tuple[Float[Array, " B"]]:
     return (read(model.apply(params, None, asked.batch), asked),)
 
 
 def _gradient(
     model: Model, read: Callable[..., Array], params: Params, on_path: _OnPath
-) -> tuple[Float[Array, "B"], Float[Array, "B T"]]:
+) -> tuple[Float[Array, " B"], Float[Array, "B T"]]:
     """The number of each row, and what each token's way to its embedding adds to it there."""
     module, name = _WORDS
     table, asked = params[module][name], on_path.asked
@@ -199,7 +202,7 @@ def _gradient(
     return scores, (gradients * way).sum(axis=-1)
 
 
-def _flow(model: Model, params: Params, asked: _Asked, of_all_tokens: bool) -> tuple[Float[Array, "B T"]]:
+def _flow(model: Model, of_all_tokens: bool, params: Params, asked: _Asked) -> tuple[Float[Array, "B T"]]:
     """Attention roll-out (Abnar and Zuidema 2020): each layer takes half of a token from where its heads look, on
     average, and half from the token itself. From the last layer to the first, only for what is read."""
     attentions = model.apply(params, None, asked.batch, return_attentions=True).attentions
