@@ -18,7 +18,7 @@ from bertjax.data.table import Table as Table
 from bertjax.errors import UserError as UserError
 from bertjax.evaluation.evaluate_table import EvaluationResult as EvaluationResult
 from bertjax.evaluation.evaluate_table import evaluate as evaluate
-from bertjax.inference.explanations.explanation import ExplainOptions as ExplainOptions
+from bertjax.inference.explanations.explain_options import ExplainOptions as ExplainOptions
 from bertjax.inference.explanations.explanation import Explanation as Explanation
 from bertjax.inference.predictor import Predictor as Predictor
 from bertjax.model.heads import BertOutput as BertOutput

@@ -14,7 +14,7 @@ from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
-from bertjax.evaluation.explained_mistakes import EXPLANATIONS, ExplainedMistakes
+from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 

@@ -12,12 +12,13 @@ from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.process.messages import say
 from bertjax.errors import ConfigError, writing
-from bertjax.inference.explanations.explanation import ExplainOptions, Explanation
+from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.settings import Count
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bertjax.inference.explanations.explanation import Explanation
     from bertjax.inference.loaded_model import LoadedModel
     from bertjax.report_pages.blocks import ColouredText
 
@@ -123,9 +124,8 @@ def _table_rows(parsed: Arguments, loaded: "LoadedModel") -> Iterator[tuple[str,
     from bertjax.inference.batch.row_source import PartSizes, RowSource
 
     assert parsed.data is not None
-    source = RowSource(
-        parsed.data, tuple(files_of(parsed.data)), loaded.model.task, replace(loaded.table, on_bad_row="stop")
-    )
+    table = replace(loaded.table, on_bad_row="stop")
+    source = RowSource(parsed.data, tuple(files_of(parsed.data)), loaded.model.task, table)
     source, survey = source.survey()
     wanted = parsed.rows or tuple(range(1, min(_FIRST_ROWS, survey.rows) + 1))
     if (last := max(wanted)) > survey.rows:
@@ -141,7 +141,7 @@ def _table_rows(parsed: Arguments, loaded: "LoadedModel") -> Iterator[tuple[str,
     yield from ((f"row {number}", found[number]) for number in wanted)
 
 
-def _print(console: "Console", name: str, explanation: Explanation) -> None:
+def _print(console: "Console", name: str, explanation: "Explanation") -> None:
     """The answer, the text with its words in colours or with their numbers behind them, and the strongest words."""
     from bertjax.inference.explanations.explanation_blocks import coloured_texts, facts
 

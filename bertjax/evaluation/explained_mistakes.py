@@ -3,30 +3,19 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from bertjax.errors import ConfigError
+from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
 from bertjax.inference.explanations.explainer import Explainer
 from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.explanations.explanation_blocks import explanation_blocks
 from bertjax.report_pages.blocks import Block, DataTable, Paragraph, Section
-from bertjax.settings import CountFromZero
 from bertjax.tasks import find_task
 from bertjax.tasks.postprocess import Prediction
 
-EXPLANATIONS = "explanations.jsonl"
 _WORDS_OF_A_LABEL = 8
-
-
-@dataclass(frozen=True)
-class ExplainedMistakes:
-    """Which answers are explained."""
-
-    explain: CountFromZero = 0
-    """Explain so many rows of each kind in the report: right and wrong answers, those that the model is most and least
-    sure of; rows of different classes first."""
 
 
 class _Kind(NamedTuple):
@@ -76,16 +65,13 @@ def explained_mistakes(judged: JudgedRows, settings: ExplainedMistakes) -> Findi
         for row in kind.rows:
             blocks += explanation_blocks(found[row], _caption(answers[row]))
     blocks.append(_words_by_label([found[row] for row in chosen]))
-    lines = [
-        json.dumps(
-            {"row": answers[row]["row"], "true": answers[row]["true"], **found[row].to_json()}, ensure_ascii=False
-        )
-        for row in chosen
-    ]
-    return Finding(
-        Section("explanations", "Explained answers", blocks),
-        files={EXPLANATIONS: "".join(f"{line}\n" for line in lines)},
-    )
+    lines = (_line(answers[row], found[row]) for row in chosen)
+    return Finding(Section("explanations", "Explained answers", blocks), files={EXPLANATIONS: "".join(lines)})
+
+
+def _line(answer: Prediction, explanation: Explanation) -> str:
+    record = {"row": answer["row"], "true": answer["true"], **explanation.to_json()}
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _kinds(answers: Sequence[Prediction], count: int) -> list[_Kind]:

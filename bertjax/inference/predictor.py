@@ -15,8 +15,9 @@ from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError
+from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.explainer import Explainer
-from bertjax.inference.explanations.explanation import ExplainOptions, Explanation
+from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.readout_network import ReadoutNetwork
 from bertjax.inference.text_reader import Text

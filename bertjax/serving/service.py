@@ -12,7 +12,7 @@ from bertjax.config import Execution
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError, DataError, UserError, first_line
 from bertjax.evaluation.evaluate_table import encode_records
-from bertjax.inference.explanations.explanation import ExplainOptions
+from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor, Prepared, Text
 from bertjax.metrics.reports import Report

@@ -9,8 +9,9 @@ import numpy as np
 from bertjax.data.encode.tokenize import tokenize_in_place
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError
+from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.explained_network import ExplainedNetwork, Question
-from bertjax.inference.explanations.explanation import ExplainOptions, Explanation, WordWeight
+from bertjax.inference.explanations.explanation import Explanation, WordWeight
 from bertjax.inference.explanations.hidden_words import baseline_of, scores_of_hidden
 from bertjax.inference.explanations.integrated_gradients import integrate
 from bertjax.inference.explanations.lime_samples import check_lime, fit_lime
