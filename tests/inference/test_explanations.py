@@ -126,14 +126,14 @@ def test_given_word_embeddings_are_read_in_the_place_of_the_tokens_own(random_cl
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("word", ["bad", "good"])
 def test_the_word_that_a_model_was_taught_is_found(reviewer, method, word):
-    (explanation,) = reviewer.explain([f"the film , {word} ."], ExplainOptions(method))
+    (explanation,) = reviewer.explain([f"the film {word}"], ExplainOptions(method))
     assert explanation.answer["label"] == word
     if method == "rollout":  # attention looks at it, and speaks for no label
         assert {found.word for found in explanation.strongest[:3]} >= {word}
     else:
         assert explanation.strongest[0].word == word
         assert explanation.strongest[0].weight > 0
-        (other,) = reviewer.explain([f"the film , {word} ."], ExplainOptions(method, {"bad": "good"}.get(word, "bad")))
+        (other,) = reviewer.explain([f"the film {word}"], ExplainOptions(method, {"bad": "good"}.get(word, "bad")))
         assert {found.word: found.weight for found in other.words}[word] < 0
 
 
@@ -200,7 +200,7 @@ def test_a_text_without_words_and_one_that_is_cut(tiny_model, method):
     empty, long = predictor.explain(["", TEXT], ExplainOptions(method, samples=20))
     assert empty.words == ()
     assert long.cut_words == 6
-    assert [word.weight for word in long.words[4:]] == pytest.approx([0] * 6, abs=1e-9 if method != "lime" else 0.2)
+    assert [word.weight for word in long.words[4:]] == [0] * 6
 
 
 def test_several_threads_get_what_one_gets(random_classifier):

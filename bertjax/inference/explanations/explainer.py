@@ -107,9 +107,11 @@ class Explainer:
         for text, question, (label, _), answer in zip(placed, questions, outputs, answers, strict=True):
             scores = scores_of_hidden(self._network, text, question, self._hiding)
             if options.method == "occlusion":
-                score, weights = occlude(scores, len(text.words))
+                score, of_seen = occlude(scores, len(text.seen_words))
             else:
-                score, weights = fit_lime(scores, len(text.words), options.samples, options.seed)
+                score, of_seen = fit_lime(scores, len(text.seen_words), options.samples, options.seed)
+            weights = np.zeros(len(text.words))
+            weights[text.seen_words] = of_seen
             words = _weighted(text, weights)
             explanations.append(
                 Explanation(options.method, label, words, text.texts, answer, score, cut_words=text.cut_words)

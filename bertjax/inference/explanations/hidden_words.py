@@ -8,7 +8,7 @@ from bertjax.inference.explanations.explained_network import ExplainedNetwork, Q
 from bertjax.inference.explanations.placed_text import NO_WORD, PlacedText
 
 ScoresOfHidden = Callable[[np.ndarray], np.ndarray]
-"""Which words are hidden, [S, W] -> the score of each text, [S] float64."""
+"""Which of the words that a network sees are hidden, [S, W] -> the score of each text, [S] float64."""
 
 
 def baseline_of(placed: PlacedText, hiding: int) -> np.ndarray:
@@ -28,7 +28,8 @@ def scores_of_hidden(network: ExplainedNetwork, placed: PlacedText, question: Qu
     hidden_token_ids = baseline_of(placed, hiding)
 
     def scores(hidden: np.ndarray) -> np.ndarray:
-        columns = np.concatenate([hidden, np.zeros((len(hidden), 1), bool)], axis=1)  # the last one: `NO_WORD`
+        columns = np.zeros((len(hidden), len(placed.words) + 1), bool)  # the last one: `NO_WORD`
+        columns[:, placed.seen_words] = hidden
         of_tokens = columns[:, placed.word_of]  # [S, T]
         variants = np.where(of_tokens, hidden_token_ids, placed.token_ids)
         return network.scores([question._replace(token_ids=token_ids) for token_ids in variants])

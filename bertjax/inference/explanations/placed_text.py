@@ -34,7 +34,7 @@ class PlacedText(NamedTuple):
       words: of both, in order.
       token_ids, token_type_ids: [T] int32, special tokens included.
       word_of: [T] the word that each token is of, `NO_WORD` for a special token.
-      cut_words: words at the ends of the texts that have no token, as the texts were cut.
+      cut_words: words that have no token, where the texts were cut; they are at their ends.
     """
 
     texts: tuple[str, ...]
@@ -43,6 +43,11 @@ class PlacedText(NamedTuple):
     token_type_ids: np.ndarray
     word_of: np.ndarray
     cut_words: int = 0
+
+    @property
+    def seen_words(self) -> np.ndarray:
+        """The words that have a token, ascending."""
+        return np.unique(self.word_of[self.word_of != NO_WORD])
 
     def word_sums(self, of_tokens: np.ndarray) -> np.ndarray:
         """Numbers of tokens [T] added up over the tokens of each word, [W] float64; special tokens are in no word."""
@@ -68,17 +73,14 @@ def place(texts: Sequence[str], whole: Encoding, cut: Encoding) -> PlacedText:
         NO_WORD if part is None else firsts[part] + bisect_right(starts[part], start) - 1
         for part, (start, _) in zip(cut.sequence_ids, cut.offsets, strict=True)
     ]
-    seen = [max((word for word in word_of if words[word].part == part and word >= 0), default=first - 1)
-            for part, first in enumerate(firsts)]  # fmt: skip
-    counts = [len(of_part) for of_part in starts]
-    lost = sum(first + count - 1 - last for first, count, last in zip(firsts, counts, seen, strict=True))
+    is_cut = len(cut.ids) < len(whole.ids)
     return PlacedText(
         tuple(texts),
         tuple(words),
         np.array(cut.ids, np.int32),
         np.array(cut.type_ids, np.int32),
         np.array(word_of, np.int64),
-        lost if len(cut.ids) < len(whole.ids) else 0,
+        len(words) - len({*word_of} - {NO_WORD}) if is_cut else 0,
     )
 
 
