@@ -21,6 +21,8 @@ from bertjax.evaluation.behaviour.behaviour_checks import behaviour_check as beh
 from bertjax.evaluation.evaluate_table import EvaluationResult as EvaluationResult
 from bertjax.evaluation.evaluate_table import evaluate as evaluate
 from bertjax.evaluation.slices.slice_functions import slice_function as slice_function
+from bertjax.inference.explanations.explain_options import ExplainOptions as ExplainOptions
+from bertjax.inference.explanations.explanation import Explanation as Explanation
 from bertjax.inference.predictor import Predictor as Predictor
 from bertjax.model.heads import BertOutput as BertOutput
 from bertjax.model_folder import from_pretrained as from_pretrained

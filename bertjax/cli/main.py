@@ -30,6 +30,7 @@ COMMANDS = {
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
+    "explain": "which words a model's answer is due to",
     "predict": "a model over files of any size: labels, probabilities, entities or vectors beside their columns",
     "serve": "a model behind HTTP, with a page for people; one process, or replicas on Ray Serve",
     "sweep": "a search over configs, resumable",
@@ -39,7 +40,7 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "predict", "serve", "label", "sweep", "parity", "compare")
+_LONG_JOBS = ("finetune", "pretrain", "evaluate", "explain", "predict", "serve", "label", "sweep", "parity", "compare")
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

@@ -108,6 +108,9 @@ class Arguments:
     max_text_chars: Count = 100_000
     """Characters of a text; beyond them the request is answered with 413."""
 
+    max_explained: Count = 8
+    """Texts of a request with "explain": true; beyond them it is answered with 413."""
+
     max_body_bytes: Count = 4 * 2**20
     """Bytes of a request's body; beyond them it is answered with 413."""
 
@@ -155,6 +158,7 @@ def _settings(parsed: Arguments) -> "ServiceSettings":
         time_limit_seconds=parsed.time_limit,
         max_texts=parsed.max_texts,
         max_text_chars=parsed.max_text_chars,
+        max_explained=parsed.max_explained,
         max_body_bytes=parsed.max_body_bytes,
         body_seconds=parsed.body_seconds,
         threshold=parsed.threshold,

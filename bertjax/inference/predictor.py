@@ -15,6 +15,9 @@ from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError
+from bertjax.inference.explanations.explain_options import ExplainOptions
+from bertjax.inference.explanations.explainer import Explainer
+from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.readout_network import ReadoutNetwork
 from bertjax.inference.text_reader import Text
@@ -23,6 +26,7 @@ from bertjax.tasks import find_postprocess, find_readout, find_task, find_vector
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 _EVERY_ANSWER = AnswerOptions()
+_BY_GRADIENTS = ExplainOptions()
 _CHUNK = 2048  # texts that are tokenized and computed together
 T = TypeVar("T")
 
@@ -62,8 +66,10 @@ class Predictor:
         self.model = loaded.model
         self._loaded = loaded
         self._task = find_task(self.model.task)
-        devices = all_devices()
-        network = partial(ReadoutNetwork, devices, devices.place(loaded.params), loaded, Lock())
+        devices, tokenizing = all_devices(), Lock()
+        params = devices.place(loaded.params)
+        network = partial(ReadoutNetwork, devices, params, loaded, tokenizing)
+        self._explainer = Explainer(devices, params, loaded, tokenizing)
         self._answers = network(find_readout(self.model.task)) if self._task.postprocess else None
         self._vectors = network(find_vectors(self.model.task)) if self._task.pooling else None
 
@@ -183,6 +189,49 @@ class Predictor:
         if not rows.texts:
             return np.empty((0, len(self.model.labels)), np.float32)
         return self.compute([self._encoded(rows)])[0]
+
+    def explain(
+        self, texts: Sequence[Text] | pd.DataFrame, options: ExplainOptions = _BY_GRADIENTS
+    ) -> list[Explanation]:
+        """Why the model answers each text as it does: a weight for each of its words.
+
+        Args:
+          texts: texts, pairs or rows.
+          options: the method, and the label whose score is explained.
+
+        Raises:
+          DataError: as from a call.
+          ConfigError: the model's task has no explanations, or not of this label or by this method.
+        """
+        self._explainer.check(options)
+        rows = self._network().reader.rows(texts)
+        if not rows.texts:
+            return []
+        prepared = self._encoded(rows)
+        return self.explain_answers(rows, self.answer(prepared, self.compute([prepared])[0]), options)
+
+    def check_explained(self, options: ExplainOptions) -> None:
+        """Checks that answers can be explained as the options ask.
+
+        Raises:
+          ConfigError: as from `explain`, but for labels.
+        """
+        self._explainer.check(options)
+
+    def explain_answers(
+        self, rows: Rows, answers: Sequence[Prediction], options: ExplainOptions = _BY_GRADIENTS
+    ) -> list[Explanation]:
+        """`explain` for answers that are there already.
+
+        Args:
+          rows: texts as `prepare` reads them.
+          answers: to them.
+          options: as for `explain`.
+
+        Raises:
+          ConfigError: as from `explain`.
+        """
+        return self._explainer.explain(rows, answers, options)
 
     def warm_up(self, longest: int | None = None, most_texts: int | None = None, vectors: bool = False) -> int:
         """Compiles programs ahead, so that texts up to a length wait for none.

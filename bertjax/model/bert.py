@@ -24,11 +24,13 @@ class ForwardOptions(NamedTuple):
       deterministic: without dropout.
       hidden_states: whether to return the embeddings and every layer's output.
       attentions: whether to return every layer's attention weights.
+      word_embeddings: what is read in the place of the word embeddings of the batch's tokens; None for these.
     """
 
     deterministic: bool = True
     hidden_states: bool = False
     attentions: bool = False
+    word_embeddings: Float[Array, "B T D"] | None = None
 
     @property
     def every_position(self) -> bool:
@@ -53,7 +55,7 @@ class Bert(hk.Module):
           options: of this forward pass.
           output_positions: the positions at which the last layer is needed, or None for all.
         """
-        hidden_states, word_embeddings = Embeddings(self.config)(batch, options.deterministic)
+        hidden_states, word_embeddings = Embeddings(self.config)(batch, options.deterministic, options.word_embeddings)
         encoded = encode(
             self.config,
             hidden_states,

@@ -20,10 +20,12 @@ class Embeddings(hk.Module):
         super().__init__(name)
         self.config = config
 
-    def __call__(self, batch: Batch, deterministic: bool) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+    def __call__(
+        self, batch: Batch, deterministic: bool, word_embeddings: Float[Array, "B T D"] | None = None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
         c = self.config
         table = embedding(c, c.vocab_size, "word")
-        words = look_up(table, batch.token_ids)  # [B, T, D]
+        words = look_up(table, batch.token_ids) if word_embeddings is None else word_embeddings  # [B, T, D]
         positions = look_up(embedding(c, c.max_position_embeddings, "position"), batch.position_ids)
         token_types = look_up(embedding(c, c.type_vocab_size, "token_type"), batch.token_type_ids)
         hidden_states = layer_norm(c, "norm")(words + token_types + positions)

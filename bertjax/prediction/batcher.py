@@ -63,6 +63,11 @@ def bucket_layouts(longest: int, num_devices: int, texts: int = 1) -> list[Layou
     return [layout for length in _row_lengths(longest) for layout in _layouts(length, num_devices, texts)]
 
 
+def row_length_of(longest: int) -> int:
+    """The row length of examples up to a length, one of a few."""
+    return _row_lengths(longest)[-1]
+
+
 def _row_lengths(longest: int) -> list[int]:
     """The row lengths of examples up to a length, ascending; the last one holds the longest."""
     *shorter, step = _ROW_LENGTHS

@@ -8,17 +8,18 @@ Two engines map a function over devices, `jax.pmap` and `jax.jit` of `jax.shard_
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bertjax.batch import Batch
 from bertjax.errors import ConfigError
 
 AXIS = "device"
+
+T = TypeVar("T")
 
 EngineName = Literal["pmap", "shard_map"]
 
@@ -49,8 +50,9 @@ class Devices:
         """Copies a host pytree (a state, parameters) to every device; the same tree in every process."""
         return jax.device_put(tree, self.everywhere)
 
-    def deal(self, batch: Batch) -> Batch:
-        """The rows of a whole batch, each on its device; a process copies only those of its devices."""
+    def deal(self, batch: T) -> T:
+        """The rows of a whole batch, or of any tree of rows, each on its device; a process copies only those of its
+        devices."""
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
         def dealt(leaf: Any) -> jax.Array:
@@ -59,7 +61,7 @@ class Devices:
 
         return jax.tree.map(dealt, batch)
 
-    def map(self, function: Callable[[Any, Batch], Any], summed: bool) -> Any:
+    def map(self, function: Callable[[Any, Any], Any], summed: bool) -> Any:
         """`function` of (replicated values, a device's rows), compiled for (replicated values, dealt rows).
 
         Args:

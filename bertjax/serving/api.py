@@ -54,6 +54,9 @@ class PredictRequest(BaseModel):
     top_k: int = Field(0, ge=0, le=1000, description="How many of the likeliest answers to list under `top`.")
     threshold: float | None = Field(None, description="The least probability of a label that is given.")
     probabilities: bool = Field(False, description="Whether to give the probability of every label.")
+    explain: bool = Field(
+        False, description="Whether to give the weight of each word under `explanation`: few texts, as it takes long."
+    )
 
     def entries(self, columns: tuple[str, ...]) -> list[Text]:
         """The texts, pairs or rows that are asked for.
@@ -249,4 +252,4 @@ def _is_unicode(value: Any) -> bool:
 def _forms(columns: tuple[str, ...]) -> str:
     """The keys that a request may have."""
     row = f", the columns {', '.join(columns)}" if columns else ""
-    return f"text, texts, pair, pairs, rows{row}, and perhaps top_k, threshold, probabilities"
+    return f"text, texts, pair, pairs, rows{row}, and perhaps top_k, threshold, probabilities, explain"

@@ -116,11 +116,12 @@ def _asking_routes(service: Service) -> APIRouter:
         dependencies=_key_of(service),
     )
 
-    @routes.post("/predict")
+    @routes.post("/predict", responses=_problems(409))
     async def predict(request: PredictRequest) -> Predictions:
         """The model's answer to each text, pair or row."""
         model = service.model()
-        predictions = await service.predict(model, request.entries(model.predictor.columns), request.options)
+        entries = request.entries(model.predictor.columns)
+        predictions = await service.predict(model, entries, request.options, request.explain)
         if not request.probabilities:
             predictions = [_without_probabilities(prediction) for prediction in predictions]
         return Predictions(predictions=predictions, model=_identity(model))

@@ -37,6 +37,7 @@ class ServiceSettings:
       time_limit_seconds: from the parsed body to the answer; also in which a client must have read its answer.
       max_texts: of a request.
       max_text_chars: of a text.
+      max_explained: texts of a request that asks for explanations.
       max_body_bytes: of a request.
       body_seconds: in which a body must have come.
       threshold: of predictions, where a request has none.
@@ -53,6 +54,7 @@ class ServiceSettings:
     time_limit_seconds: float = 30.0
     max_texts: int = 1000
     max_text_chars: int = 100_000
+    max_explained: int = 8
     max_body_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
     threshold: float | None = None

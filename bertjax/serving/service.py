@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertjax.config import Execution
-from bertjax.errors import DataError, UserError, first_line
+from bertjax.data.rows.labelled_rows import Rows
+from bertjax.errors import ConfigError, DataError, UserError, first_line
 from bertjax.evaluation.evaluate_table import encode_records
+from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor, Prepared, Text
 from bertjax.metrics.reports import Report
@@ -20,6 +22,10 @@ from bertjax.serving.request_batcher import BatchLimits, ComputeFailed, QueueFul
 from bertjax.serving.service_metrics import ServiceMetrics
 from bertjax.tasks import find_evaluator, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
+
+_TEXTS_OF_AN_EXPLANATION = 64  # that take as long to compute
+
+_EXPLANATION = ("method", "label", "words", "gap", "cut_words")  # of an answer's explanation
 
 T = TypeVar("T")
 Rule = Callable[[list[Prediction], Sequence[Text]], list[Prediction]]
@@ -71,6 +77,7 @@ class Service:
         self.slot = ModelSlot(addresses, limits, self.metrics, self._check, settings.embed, settings.pooling, execution)
         self._rule = rule
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="texts")
+        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explanations")
         self._texts = 0
         self._is_closing = False
 
@@ -93,6 +100,7 @@ class Service:
         self.slot.close()
         self.metrics.close()
         self._threads.shutdown(wait=False)
+        self._explaining.shutdown(wait=False)
 
     def model(self) -> ServedModel:
         """The model in service.
@@ -112,13 +120,16 @@ class Service:
             self.metrics.queue_tokens.set(model.batcher.waiting_tokens)
         return self.metrics.exposition()
 
-    async def predict(self, model: ServedModel, texts: Sequence[Text], options: AnswerOptions) -> list[Prediction]:
+    async def predict(
+        self, model: ServedModel, texts: Sequence[Text], options: AnswerOptions, explain: bool = False
+    ) -> list[Prediction]:
         """The answer to each text.
 
         Args:
           model: as `model` gave it at the beginning of the request.
           texts: texts, pairs or rows; one or more.
           options: what is asked of the answers.
+          explain: whether each answer has its `explanation`.
 
         Raises:
           UserError: something that the model cannot read or answer.
@@ -128,13 +139,38 @@ class Service:
         check_texts(texts, self.settings)
         options = self._with_defaults(options)
         model.predictor.check_options(options)
+        if explain:
+            self._check_explained(model, len(texts))
 
         async def answers() -> list[Prediction]:
             prepared = await self._tokenized(model.predictor.prepare, texts)
             scores = await self._scores(model, prepared)
-            return await self._in_thread(lambda: self._ruled(model.predictor.answer(prepared, scores, options), texts))
+            said = await self._in_thread(model.predictor.answer, prepared, scores, options)
+            ruled = await self._in_thread(self._ruled, said, texts)
+            return [
+                {**answer, "explanation": await self._explanation(model, prepared.rows.take([i]), said[i])}
+                for i, answer in enumerate(ruled)
+            ] if explain else ruled  # fmt: skip
 
-        return await self._limited(len(texts), answers())
+        return await self._limited(len(texts) * (_TEXTS_OF_AN_EXPLANATION if explain else 1), answers())
+
+    def _check_explained(self, model: ServedModel, num_texts: int) -> None:
+        """Raises a `NotServed` or `TooMuch` where texts are not explained."""
+        try:
+            model.predictor.check_explained(ExplainOptions())
+        except ConfigError as error:
+            raise NotServed(str(error)) from None
+        if num_texts > self.settings.max_explained:
+            raise TooMuch(
+                f"the request asks to explain {num_texts} texts; the most is {self.settings.max_explained}, as each "
+                f"takes as long as dozens of answers"
+            )
+
+    async def _explanation(self, model: ServedModel, rows: Rows, answer: Prediction) -> dict[str, Any]:
+        """Of one text at a time, so that what is computed ends soon after its request does."""
+        explain = model.predictor.explain_answers
+        (found,) = await asyncio.get_running_loop().run_in_executor(self._explaining, explain, rows, [answer])
+        return {key: value for key, value in found.to_json().items() if key in _EXPLANATION}
 
     async def evaluate(self, model: ServedModel, records: Sequence[Mapping[str, Any]]) -> tuple[Report, int]:
         """How predictions compare with the labels of rows: the report, and how many rows it is of.

@@ -29,9 +29,10 @@ class Model(NamedTuple):
 
     Attributes:
       init: rng_key -> parameters, freshly initialised.
-      apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False, return_attentions=False) ->
-        BertOutput. rng_key may be None when deterministic. A batch of the host is checked first; inside of `jax.jit`,
-        an index out of range gives NaN.
+      apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False, return_attentions=False,
+        word_embeddings=None) -> BertOutput. rng_key may be None when deterministic. A batch of the host is checked
+        first; inside of `jax.jit`, an index out of range gives NaN. [B, T, D] word embeddings are read in the place of
+        those of the batch's tokens, as transformers' `inputs_embeds`.
       labels: the label vocabulary, one name an index; empty where labels have no names.
     """
 
@@ -95,10 +96,11 @@ def _applied(head: Head, head_config: HeadConfig, float32_modules: Sequence[str]
     @in_32_bits()
     def apply(
         params: Params, rng_key: Array | None, batch: Batch, deterministic: bool = True,
-        return_hidden_states: bool = False, return_attentions: bool = False,
+        return_hidden_states: bool = False, return_attentions: bool = False, word_embeddings: Any = None,
     ) -> BertOutput:  # fmt: skip
         check_batch(config, batch)
-        options = ForwardOptions(deterministic, return_hidden_states, return_attentions)
+        given = None if word_embeddings is None else policy.cast_to_compute(jnp.asarray(word_embeddings))
+        options = ForwardOptions(deterministic, return_hidden_states, return_attentions, given)
         with matmul_precision(config.execution):
             return policy.cast_to_output(network.apply(computed(params), rng_key, batch, options))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
 
@@ -35,6 +35,26 @@ def tokenize(
     max_length: int,
 ) -> Examples:
     """Encodes texts, or pairs of texts as two segments, cut to `max_length` tokens (the longer of a pair first)."""
+    whole, encoded = _encoded(tokenizer, texts, pairs, max_length)
+    truncated = sum(len(ids) > max_length for ids in whole["input_ids"])
+    tokens = _ragged(encoded["input_ids"], encoded["token_type_ids"])
+    special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    return Examples(*tokens, labels, truncated, special_tokens=special)
+
+
+def tokenize_in_place(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> list[tuple[Encoding, Encoding]]:
+    """The tokens of `tokenize` with their places in the texts: of each text, or pair, the whole of it, and what is left
+    when it is cut."""
+    whole, cut = _encoded(tokenizer, texts, pairs, max_length)
+    return list(zip(whole.encodings, cut.encodings, strict=True))
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> tuple[BatchEncoding, BatchEncoding]:
+    """The encoded texts, whole and cut; the same value twice where none is too long."""
     encode = partial(
         tokenizer,
         list(texts),
@@ -43,14 +63,12 @@ def tokenize(
         return_token_type_ids=True,
         return_attention_mask=False,
     )
-    encoded = encode(truncation=False, verbose=False)
-    truncated = sum(len(ids) > max_length for ids in encoded["input_ids"])
-    if truncated:
-        encoded = encode(truncation="longest_first", max_length=max_length)
-        tokenizer.backend_tokenizer.no_truncation()
-    tokens = _ragged(encoded["input_ids"], encoded["token_type_ids"])
-    special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-    return Examples(*tokens, labels, truncated, special_tokens=special)
+    whole = encode(truncation=False, verbose=False)
+    if all(len(ids) <= max_length for ids in whole["input_ids"]):
+        return whole, whole
+    cut = encode(truncation="longest_first", max_length=max_length)
+    tokenizer.backend_tokenizer.no_truncation()
+    return whole, cut
 
 
 def in_windows(
