@@ -195,10 +195,12 @@ def _run_seeds(
 
 def _show(result: "FineTuneResult", command: str) -> None:
     from bertjax.evaluation.run_report import console_table
-    from bertjax.report_pages.text_table import print_table
+    from bertjax.report_pages.text_table import print_table, print_tables
     from bertjax.training.run.environment import with_variables
 
     print_table(console_table(result.report, "test"))
+    for finding in result.findings:
+        print_tables(finding.section)
     say(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
     say(f"the same again: {with_variables(command)}")
 
