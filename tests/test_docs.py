@@ -29,6 +29,7 @@ PAGES = {
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
+    "docs/simple_models.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),
     "docs/custom_logic.md": (["predict --help", "serve --help", "evaluate --help", "finetune --help-all"], set()),
 }

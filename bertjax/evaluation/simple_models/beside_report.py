@@ -45,8 +45,8 @@ class SimpleModel(NamedTuple):
 # By the names of `--beside`.
 SIMPLE_MODELS: Mapping[str, SimpleModel] = {
     "majority": SimpleModel("majority", majority_scores, ("class", "labels", "numbers", "word_labels")),
-    "tfidf": SimpleModel("TF-IDF, linear", tfidf_scores, ("class", "labels", "numbers")),
-    "embeddings": SimpleModel("frozen embeddings, linear", embedding_scores, ("class", "labels", "numbers")),
+    "tfidf": SimpleModel("TF-IDF", tfidf_scores, ("class", "labels", "numbers")),
+    "embeddings": SimpleModel("frozen embeddings", embedding_scores, ("class", "labels", "numbers")),
     "keywords": SimpleModel("keyword rules", keyword_scores, ("class",)),
 }
 
@@ -211,4 +211,8 @@ def _title(name: str, problem: Problem) -> str:
     if name == "majority":
         means = {"class": "majority class", "labels": "share of each label", "numbers": "mean"}
         return means.get(problem.target, "majority label of each word")
-    return f"{SIMPLE_MODELS[name].title} ({problem.checkpoint})" if name == "embeddings" else SIMPLE_MODELS[name].title
+    title = SIMPLE_MODELS[name].title
+    if name == "keywords":
+        return title
+    of = f" of {problem.checkpoint}" if name == "embeddings" else ""
+    return f"{title}{of}, {'ridge' if problem.target == 'numbers' else 'logistic'} regression"
