@@ -35,7 +35,7 @@ _PARTS = re.compile(rf"per-class-\d+|{re.escape(CURVE)}")
 _THIS_MODEL = ""  # prefix of its metrics, where a simple model has `beside/NAME/`
 
 Runs = Mapping[int, Mapping[int, Mapping[str, float]]]
-"""Rows of each class -> seed -> the metrics of the run on its test rows, such as `accuracy`, `beside/tfidf/accuracy`."""
+"""Rows of each class -> seed -> the metrics of its test rows, such as `accuracy` and `beside/tfidf/accuracy`."""
 
 
 @dataclass(frozen=True)
