@@ -1,6 +1,7 @@
 """Simple models beside a network: what scikit-learn computes when called directly, on the rows that the network has."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +21,15 @@ from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.read_splits import encode_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, RunFolderError
 from bertjax.evaluation.simple_models.beside_report import SIMPLE_MODELS, beside_simple_models
 from bertjax.evaluation.simple_models.keyword_rules import read_keywords
 from bertjax.evaluation.simple_models.settings import SimpleModels
 from bertjax.evaluation.simple_models.simple_model import Labelled, Problem
 from bertjax.metrics.reports import Report
-from bertjax.tasks import find_evaluator, find_format, find_task
+from bertjax.tasks import Metric, find_evaluator, find_format, find_task
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.multi.learning_curve import CURVE, finetune_curve
+from bertjax.training.multi.learning_curve import CURVE, curve_finding, finetune_curve
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support.tables import COLUMNS, TABLES, rows_of, splits_of, write_frame
@@ -269,28 +270,31 @@ def test_a_learning_curve_and_its_continuation(tiny_model, reviews, tmp_path, ca
     config = FineTuneConfig(str(tiny_model), table, epochs=1, max_length=16, batch_size=8, simple_models=settings)
     curve = tmp_path / "curve"
     caplog.set_level("INFO")
-    finetune_curve(config, [2], [0], curve, new_tracker=MemoryTracker)
-    result = finetune_curve(config, [2, 100], [0, 1], curve, if_exists="resume", new_tracker=MemoryTracker)
-    assert "all rows of 'bad' (24), 'good' (24), which have fewer" in caplog.text.replace(
-        "'good' (24), 'bad' (24)", "'bad' (24), 'good' (24)"
-    )
+    finetune_curve(config, [2], [1], curve, new_tracker=MemoryTracker)
+    with pytest.raises(RunFolderError, match="already holds a learning curve; continue it with --resume"):
+        finetune_curve(config, [2], [1], curve)
+    result = finetune_curve(config, [100, 2], [1], curve, if_exists="resume", new_tracker=MemoryTracker)
+    assert re.search(r"all rows of '\w+' \(24\), '\w+' \(24\), which have fewer", caplog.text)
     metrics = json.loads((curve / CURVE).read_text())
     assert metrics.keys() - {"runs"} == result.finding.metrics.keys()
-    scores = [
-        json.loads((curve / f"per-class-2/seed-{seed}/metrics.json").read_text())["test/beside/tfidf/f1_macro"]
-        for seed in (0, 1)
-    ]
-    assert metrics["learning_curve/2/beside/tfidf/f1_macro_mean"] == np.mean(scores)
-    assert metrics["learning_curve/2/beside/tfidf/f1_macro_sd"] == np.std(scores, ddof=1)
     assert {"learning_curve/100/f1_macro_mean", "learning_curve/100/beside/majority/accuracy_mean"} <= metrics.keys()
-    assert not [key for key in metrics if "/class/" in key]
-    frame = pd.read_csv(reviews)
-    rows = splits_of(replace(table, per_class=2, per_class_seed=1)).train
-    right = bag_of_words(logistic()).fit(rows.texts, rows.labels)
-    test = splits_of(table).test
-    assert scores[1] == pytest.approx(f1_score(test.labels, right.predict(test.texts), average="macro"))
-    assert len(frame) == 60
-    (section,) = [block for block in result.finding.section.blocks if hasattr(block, "rows")]
-    assert [row[:2] for row in section.rows] == [[2, 2], [100, 2]]
+    rows, test = splits_of(replace(table, per_class=2, per_class_seed=1)).train, splits_of(table).test
+    given = bag_of_words(logistic()).fit(rows.texts, rows.labels).predict(test.texts)
+    of_tfidf = metrics["learning_curve/2/beside/tfidf/f1_macro_mean"]
+    assert of_tfidf == pytest.approx(f1_score(test.labels, given, average="macro"))
     with pytest.raises(ConfigError, match="--learning-curve draws rows of each class"):
         finetune_curve(replace(config, task="multi_label"), [2], [0], curve)
+
+
+def test_a_curve_has_mean_and_standard_deviation_of_each_model():
+    runs = {
+        8: {seed: {"f1_macro": 0.5 + seed / 10, "beside/tfidf/f1_macro": 0.4} for seed in (0, 1, 2)},
+        16: {0: {"f1_macro": 0.9, "beside/tfidf/f1_macro": 0.7}},
+    }
+    section, metrics, _ = curve_finding(runs, Metric("f1_macro"))
+    assert metrics["learning_curve/8/f1_macro_mean"] == np.mean([0.5, 0.6, 0.7])
+    assert metrics["learning_curve/8/f1_macro_sd"] == np.std([0.5, 0.6, 0.7], ddof=1)
+    assert "learning_curve/16/f1_macro_sd" not in metrics
+    _, table, figure = section.blocks
+    assert table.rows == [[8, 3, "0.6000 ± 0.1000", "0.4000 ± 0.0000"], [16, 1, "0.9000", "0.7000"]]
+    assert figure.chart.series["tfidf"] == [(8.0, pytest.approx(0.4)), (16.0, 0.7)]

@@ -59,9 +59,7 @@ def training_rows(loaded: LoadedModel, judged: Rows, source: str) -> Labelled:
     is_leak = np.isin(leak_hashes(rows)[distinct], leak_hashes(judged))
     kept = distinct[~is_leak]
     if not len(kept):
-        raise DataError(
-            f"{source}: the text of every row stands in the judged rows too; give --beside-train other rows"
-        )
+        raise DataError(f"{source}: every text stands in the judged rows too; give --beside-train other rows")
     logger.info(
         "%s: %d rows for the simple models (%d duplicate rows dropped, %d that stand in the judged rows)",
         source, len(kept), len(rows.texts) - len(distinct), int(is_leak.sum()),
