@@ -22,6 +22,7 @@ from bertjax.data.split.read_splits import encode_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.evaluation.simple_models import beside_report
 from bertjax.evaluation.simple_models.beside_report import SIMPLE_MODELS, beside_simple_models
 from bertjax.evaluation.simple_models.keyword_rules import read_keywords
 from bertjax.evaluation.simple_models.settings import SimpleModels
@@ -151,25 +152,26 @@ def test_a_keyword_file_with_a_mistake_is_told_with_its_line(tmp_path, mistake):
     assert "\n" not in str(raised.value)
 
 
-def test_differences_are_of_the_same_draws_of_rows(problem_of):
-    problem = problem_of("classification")
+def test_differences_are_of_the_same_draws_of_rows(problem_of, monkeypatch):
+    """Two models that are wrong on the same rows but one differ by that row in every draw, whatever else is drawn."""
+    problem, settings = problem_of("classification"), SimpleModels(("majority",))
+    count = problem.num_test
+    hits = np.arange(count) % 2.0
+    one_more = np.where(np.arange(count) == 0, 1.0, hits)
 
-    def weighted(hits):
-        return lambda weights: {"accuracy": weights @ hits / weights.sum(axis=1)}
+    def report(right):
+        def weighted(weights):
+            return {"accuracy": weights @ right / weights.sum(axis=1)}
 
-    evaluate = find_evaluator("classification")
-    scores = SIMPLE_MODELS["majority"].scores(problem)
-    labels = problem.test.examples.labels
-    perfect = Report("", [("accuracy", 1.0)], {"accuracy": 1.0}, weighted=weighted(np.ones(len(labels))))
-    plain = evaluate(scores, problem.test.examples, problem.names)
-    settings = SimpleModels(("majority",))
-    found = beside_simple_models(
-        "classification", problem.names, problem.test, perfect, problem.train, settings
-    ).metrics
-    assert found["beside/majority/accuracy"] == plain.metrics["accuracy"]
-    if plain.weighted is not None:  # whoever judges classes also weighs rows
-        assert found["beside/majority/accuracy_difference"] == 1 - plain.metrics["accuracy"]
-        assert 0 <= found["beside/majority/accuracy_difference_low"] <= 1 - plain.metrics["accuracy"]
+        return Report("", [("accuracy", right.mean())], {"accuracy": right.mean()}, weighted=weighted)
+
+    monkeypatch.setattr(beside_report, "find_evaluator", lambda task: lambda *judged: report(hits))
+    ours = report(one_more)
+    found = beside_simple_models("classification", problem.names, problem.test, ours, problem.train, settings)
+    assert found.metrics["beside/majority/accuracy_difference"] == pytest.approx(1 / count)
+    assert found.metrics["beside/majority/accuracy_difference_low"] == 0
+    # The row is drawn Poisson(1) times: 3 times or fewer in 98% of draws.
+    assert found.metrics["beside/majority/accuracy_difference_high"] == pytest.approx(3 / count)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +217,7 @@ REFUSED = {
     "no training rows": (["--beside", "tfidf"], "--beside and --beside-train"),
     "rows for nothing": (["--beside-train", "train.csv"], "--beside and --beside-train"),
     "no keywords": (["--beside", "keywords", "--beside-train", "train.csv"], "needs --keywords"),
-    "keywords for nothing": (["--beside", "tfidf", "--keywords", "k", "--beside-train", "train.csv"], "--keywords is for"),
+    "keywords for nothing": (["--beside", "tfidf", "--keywords", "k", "--beside-train", "train.csv"], "is for --beside"),
     "one class": (["--beside", "tfidf", "--beside-train", "one.csv"], "every row has the label 'good'"),
     "an unknown class": (["--beside", "tfidf", "--beside-train", "other.csv"], "never saw: 'superb'"),
     "no labels": (["--beside", "tfidf", "--beside-train", "unlabelled.csv"], "has no column 'stars'"),
