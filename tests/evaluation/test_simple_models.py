@@ -217,7 +217,7 @@ REFUSED = {
     "no training rows": (["--beside", "tfidf"], "--beside and --beside-train"),
     "rows for nothing": (["--beside-train", "train.csv"], "--beside and --beside-train"),
     "no keywords": (["--beside", "keywords", "--beside-train", "train.csv"], "needs --keywords"),
-    "keywords for nothing": (["--beside", "tfidf", "--keywords", "k", "--beside-train", "train.csv"], "is for --beside"),
+    "stray keywords": (["--beside", "tfidf", "--keywords", "k", "--beside-train", "train.csv"], "is for --beside"),
     "one class": (["--beside", "tfidf", "--beside-train", "one.csv"], "every row has the label 'good'"),
     "an unknown class": (["--beside", "tfidf", "--beside-train", "other.csv"], "never saw: 'superb'"),
     "no labels": (["--beside", "tfidf", "--beside-train", "unlabelled.csv"], "has no column 'stars'"),
