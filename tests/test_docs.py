@@ -31,6 +31,7 @@ PAGES = {
     "docs/evaluation.md": (["evaluate --help"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
+    "docs/simple_models.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),
     "docs/slices.md": (["evaluate --help"], set()),
     "docs/custom_logic.md": (["predict --help", "serve --help", "evaluate --help", "finetune --help-all"], set()),

@@ -16,7 +16,7 @@ from bertjax.cli.process.messages import complain, say
 from bertjax.cli.process.process_setup import make_deterministic
 from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
 from bertjax.errors import ConfigError, Interrupted
-from bertjax.settings import Seed
+from bertjax.settings import Count, Seed
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Workers
@@ -47,6 +47,10 @@ class RunFlags:
 
     stack_seeds: bool = False
     """Train the seeds side by side in one program, where memory allows; the numbers are the same but for rounding."""
+
+    learning_curve: tuple[Count, ...] | None = None
+    """Learn from so many rows of each class, such as 8 16 64 256, with each of --seeds: mean and standard deviation of
+    the scores by size, for --beside too. The test rows stay the same."""
 
     workers: Workers = field(default_factory=Workers)
     """Processes that share the run."""
@@ -112,6 +116,8 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
         return ExitCode.OK
     stop = StopSignal()
     try:
+        if flags.learning_curve is not None:
+            return _run_curve(config, flags.learning_curve, flags.seeds, out, policy, repeated, stop)
         if flags.seeds is not None:
             return _run_seeds(config, flags.seeds, flags.stack_seeds, out, policy, repeated, stop)
         progress = progress_for_stderr()
@@ -131,7 +137,7 @@ def repeating_command(command: str, arguments: Sequence[str]) -> str:
     >>> repeating_command("finetune", ["--seed", "1", "--out", "runs/a", "--resume"])
     'bertjax finetune --seed 1'
 
-    Several seeds are left out, because the command may repeat one of them.
+    Several seeds, and the sizes of a learning curve, are left out, because the command may repeat one of them.
 
     >>> repeating_command("finetune", ["--seeds", "0", "1", "--epochs", "2"])
     'bertjax finetune --epochs 2'
@@ -140,16 +146,22 @@ def repeating_command(command: str, arguments: Sequence[str]) -> str:
     if "--out" in words:
         place = words.index("--out")
         del words[place : place + 2]
-    if "--seeds" in words:
-        place = words.index("--seeds")
-        values = itertools.takewhile(str.isdecimal, words[place + 1 :])
-        del words[place : place + 1 + len(list(values))]
+    for several in ("--seeds", "--learning-curve"):
+        if several in words:
+            place = words.index(several)
+            values = itertools.takewhile(str.isdecimal, words[place + 1 :])
+            del words[place : place + 1 + len(list(values))]
     once = ("--resume", "--overwrite", "--allow-changed", "--stack-seeds")
     return shlex.join(["bertjax", command, *(word for word in words if word not in once)])
 
 
 def _check_seeds(flags: RunFlags, words: Sequence[str]) -> None:
-    """Raises a `ConfigError` where `--seeds` contradicts other flags."""
+    """Raises a `ConfigError` where `--seeds` or `--learning-curve` contradicts other flags."""
+    if flags.learning_curve is not None:
+        if flags.stack_seeds or flags.workers.num_workers:
+            raise ConfigError("--learning-curve runs one after the other; leave --stack-seeds and --num-workers out")
+        if flags.resume and flags.out is None:
+            raise ConfigError("--resume needs --out, the folder of the runs to continue")
     if flags.seeds is None:
         if flags.stack_seeds:
             raise ConfigError("--stack-seeds needs --seeds, the seeds to train side by side")
@@ -193,12 +205,45 @@ def _run_seeds(
     return ExitCode.FAILED if result.failures else ExitCode.OK
 
 
+def _run_curve(
+    config: FineTuneConfig,
+    sizes: Sequence[int],
+    seeds: Sequence[int] | None,
+    out: Path,
+    policy: IfExists,
+    command: str,
+    stop: StopSignal,
+) -> int:
+    from bertjax.report_pages.text_table import print_tables
+    from bertjax.training.loop.progress import progress_for_stderr
+    from bertjax.training.multi.learning_curve import CURVE, finetune_curve
+
+    result = finetune_curve(
+        config,
+        sizes,
+        (config.seed,) if seeds is None else seeds,
+        out,
+        if_exists=policy,
+        command=command,
+        new_progress=progress_for_stderr,
+        should_stop=stop,
+    )
+    print_tables(result.finding.section)
+    say(f"the runs and their models are in {result.folder}, all scores in {CURVE} there")
+    missing = len(sizes) * len(seeds or (config.seed,)) - sum(map(len, result.runs.values()))
+    if missing:
+        complain(f"{missing} of the runs diverged")
+    return ExitCode.FAILED if missing else ExitCode.OK
+
+
 def _show(result: "FineTuneResult", command: str) -> None:
     from bertjax.evaluation.run_report import console_table
-    from bertjax.report_pages.text_table import print_table
+    from bertjax.report_pages.text_table import print_table, print_tables
     from bertjax.training.run.environment import with_variables
 
     print_table(console_table(result.report, "test"))
+    for finding in result.findings:
+        print_tables(finding.section)
     say(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
     say(f"the same again: {with_variables(command)}")
 

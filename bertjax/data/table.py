@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from bertjax.settings import LONGEST, CountFromZero, InnerShare, Positive, Range, Seed, check_ranges, require
+from bertjax.settings import LONGEST, Count, CountFromZero, InnerShare, Positive, Range, Seed, check_ranges, require
 
 Side = Literal["train", "validation", "test"]
 Documents = Literal["line", "file"]
@@ -89,6 +89,12 @@ class Table:
 
     split_seed: Seed = 1234
     """Seed of that split; it does not follow the training seed, so every run sees the same test rows."""
+
+    per_class: Count | None = None
+    """Train on at most this many rows of each class, drawn after the split, so that the test rows stay the same."""
+
+    per_class_seed: Seed = 0
+    """Of that draw. With the same seed, the rows of a smaller draw are among those of a larger one."""
 
     reader: Literal["pandas", "ray"] = "pandas"
     """pandas reads all rows into memory; ray streams the training rows through Ray Data, however many there are, and

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from bertjax.data.rows.cells import label_text
+from bertjax.data.rows.terms import Terms, read_terms
 from bertjax.errors import ConfigError
-from bertjax.labeling.terms import Terms, read_terms
 from bertjax.user_files import accepts
 
 if TYPE_CHECKING:

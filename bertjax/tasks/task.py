@@ -12,6 +12,9 @@ from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig
 from bertjax.tasks.postprocess import Postprocess
 
+Target = Literal["class", "labels", "numbers", "word_labels"]
+"""What a row is labelled with: a class, several labels, numbers, or a label for each word."""
+
 
 class Metric(NamedTuple):
     """A number by which models are compared.
@@ -81,6 +84,7 @@ class Task(NamedTuple):
       scores: (output, batch) -> what evaluation and prediction read, [B, E, ...], [B, G, ...] or [B, T, ...].
       format: how rows of a table become labelled examples; None where bertjax reads no tables for the task.
       evaluator: (scores, examples, label names) -> report; None where there is no format.
+      target: what a row is labelled with, where models that are no networks can learn it.
       postprocess: how scores become answers in words; None where the task does not say anything of a whole text.
       torch: transformers' model of the task in torch; None where there is none to compare with.
     """
@@ -102,5 +106,6 @@ class Task(NamedTuple):
     scores: Callable[[BertOutput, Batch], Any] = losses.logits
     format: TaskFormat | None = None
     evaluator: Evaluator | None = None
+    target: Target | None = None
     postprocess: Postprocess | None = None
     torch: TorchTask | None = None

@@ -139,6 +139,10 @@ def check_settings(table: Table, task_format: TaskFormat) -> None:
     _check_label_names(table)
     if table.label_probabilities is not None:
         _check_label_probabilities(table, task_format)
+    if table.per_class is not None and not task_format.classes:
+        raise ConfigError(
+            f"--per-class draws rows of each class, and a row of {task_format.task} does not have one; leave it out"
+        )
     if table.validation_size is not None and table.validation:
         raise ConfigError("--validation names the validation rows, --validation-size holds out others; give one")
     if table.test and table.split != "stratified":

@@ -98,6 +98,8 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
             "%s: the text of %d training rows stands in the validation or test rows too; %d were removed",
             table.train, leaks, removed,
         )  # fmt: skip
+    if table.per_class is not None:
+        train = train[_draw(keys.labels.take(train), table, table.per_class)]
     if contradicting := _contradicting_leaks(keys, task_format, tables.values()):
         logger.warning(
             "%s: the text of %d training row%s has another label in the validation or test table",
@@ -105,6 +107,18 @@ def split_rows(keys: RowKeys, table: Table, task_format: TaskFormat, tables: Map
         )  # fmt: skip
     duplicates = len(keys.texts) - len(distinct)
     return SplitRows(train, held_out, vocabulary, duplicates, leaks, removed, contradictions)
+
+
+def _draw(labels: RowLabels, table: Table, per_class: int) -> np.ndarray:
+    """The indices of at most so many training rows of each class."""
+    drawn = splitters.at_most(labels, per_class, table.per_class_seed)
+    fewer = [f"{name!r} ({count})" for name, count in labels.counts().items() if count < per_class]
+    logger.info(
+        "%s: training on %d of %d rows, at most %d of each class%s",
+        table.train, len(drawn), labels.num_rows, per_class,
+        f"; all rows of {', '.join(fewer)}, which {'has' if len(fewer) == 1 else 'have'} fewer" if fewer else "",
+    )  # fmt: skip
+    return drawn
 
 
 def first_of_each(hashes: np.ndarray) -> np.ndarray:

@@ -125,6 +125,21 @@ def kfold(classes: RowLabels, folds: int, fold: int, seed: int, source: str) -> 
     return TrainTest(*list(parts)[fold])
 
 
+def at_most(classes: RowLabels, per_class: int, seed: int) -> np.ndarray:
+    """The ascending indices of so many rows of each class, drawn at random, or of all where it has fewer. Of two draws
+    with a seed, the larger one has the rows of the smaller.
+
+    >>> at_most(RowLabels(("a", "b"), np.array([0, 1, 0, 0, 0])), 2, seed=0).tolist()
+    [1, 2, 4]
+    """
+    codes = classes.sorted_by_name().codes
+    order = np.random.default_rng(seed).permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]
+    counts = np.bincount(codes)
+    place = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < per_class])
+
+
 def rows_to_hold_out(test_size: float, total: int) -> int:
     """A count of rows out of a count (1 or more) or a share."""
     return round(test_size * total) if test_size < 1 else round(test_size)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
+from bertjax.evaluation.judged_rows import Finding
+from bertjax.evaluation.simple_models.beside_report import beside_simple_models
 from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.predict import Forward, predict
@@ -83,12 +85,14 @@ class FineTuneResult:
       metrics: flat metrics such as `test/accuracy`; the content of `metrics.json`.
       report: the report on the test rows.
       run_id: the tracker's id of the run.
+      findings: what else was found on the test rows.
     """
 
     folder: Path
     metrics: Mapping[str, float]
     report: Report
     run_id: str
+    findings: Sequence[Finding] = ()
 
     @property
     def model_dir(self) -> Path:
@@ -122,7 +126,9 @@ class TrainingSession:
         final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         params, last_step = run.devices.place(prepared.in_units(evaluation_params(final))), int(last.step)
         report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
+        findings = self._findings(report)
         metrics = report.flat("test")
+        metrics |= {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
         metrics |= train_metrics.validation_at(int(final.step))
         metrics |= training_metrics(train_metrics, self.train_step, run.started) | prepared.data_report.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
@@ -131,7 +137,19 @@ class TrainingSession:
         metrics["train/seconds"] = time.perf_counter() - run.started
         if is_first_process():
             write_results(run, self.command, report, metrics, self.tracker)
-        return FineTuneResult(run.folder, metrics, report, self.run_id)
+        return FineTuneResult(run.folder, metrics, report, self.run_id, findings)
+
+    def _findings(self, report: Report) -> list[Finding]:
+        """What else there is to find on the test rows."""
+        config, prepared = self.run.config, self.run.prepared
+        if not prepared.labelled:
+            return []
+        train, test = prepared.labelled["train"], prepared.labelled["test"]
+        return [
+            beside_simple_models(
+                config.task, prepared.model.labels, test, report, train, config.simple_models, config.model
+            )
+        ]
 
     def _best(self, last: TrainState) -> TrainState:
         """The state of the best evaluation, or the last one where the best was not saved or is damaged."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from bertjax.config import Execution, Pooling
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
+from bertjax.evaluation.simple_models.settings import SimpleModels
 from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, flatten, require
 from bertjax.training.settings.options import (
     Checkpointing,
@@ -108,6 +109,9 @@ class FineTuneConfig:
 
     evaluation: Evaluation = field(default_factory=Evaluation)
     """When the run is evaluated, and its best-checkpoint metric."""
+
+    simple_models: SimpleModels = field(default_factory=SimpleModels)
+    """Simple models that the network is judged beside."""
 
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When the run ends early."""

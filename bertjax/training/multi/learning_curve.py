@@ -1,0 +1,187 @@
+"""How much a model learns from how many rows: runs on so many of each class, with several seeds, on the same test rows.
+
+OUT/per-class-8/seed-0/   a run on 8 rows of each class that its seed draws, a run folder like any other
+OUT/learning_curve.json   what came of them all, written last
+"""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bertjax.errors import ConfigError, Diverged, RunFolderError
+from bertjax.evaluation.judged_rows import Finding
+from bertjax.metrics.aggregate import Aggregate, aggregates, flat
+from bertjax.report_pages.blocks import Cell, DataTable, Figure, Paragraph, Section
+from bertjax.report_pages.charts import Lines
+from bertjax.settings import require
+from bertjax.storage.atomic_write import write_json
+from bertjax.storage.folder_lock import check_is_folder, contents
+from bertjax.tasks import Metric, find_format, find_task
+from bertjax.tracking.tracker import Tracker
+from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.run import run_folder
+from bertjax.training.run.beginning import held_folder
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.run_folder import IfExists, seed_folder
+from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
+
+logger = logging.getLogger(__name__)
+
+CURVE = "learning_curve.json"
+
+_PARTS = re.compile(rf"per-class-\d+|{re.escape(CURVE)}")
+_THIS_MODEL = ""  # prefix of its metrics, where a simple model has `beside/NAME/`
+
+Runs = Mapping[int, Mapping[int, Mapping[str, float]]]
+"""Rows of each class -> seed -> the metrics of its test rows, such as `accuracy` and `beside/tfidf/accuracy`."""
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """A learning curve.
+
+    Attributes:
+      folder: of all runs.
+      runs: those that did not diverge.
+      finding: the table and the figure; metrics such as `learning_curve/8/f1_macro_mean`.
+    """
+
+    folder: Path
+    runs: Runs
+    finding: Finding
+
+
+def finetune_curve(
+    config: FineTuneConfig,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    *,
+    if_exists: IfExists = "error",
+    command: str | None = None,
+    new_tracker: Callable[[], Tracker | None] = lambda: None,
+    new_progress: Callable[[], Progress] = NoProgress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> CurveResult:
+    """Fine-tunes on so many rows of each class, with several seeds, each of which draws rows of its own; those of a
+    smaller size are among those of a larger one. The simple models of `config.simple_models` learn from the same rows.
+
+    Args:
+      config: the settings of every run; seed and rows of a class are replaced.
+      sizes: rows of each class; a class with fewer has all of them.
+      seeds: distinct seeds.
+      out: folder of the runs; default: a new one under `runs/`.
+      if_exists: as for `finetune`, of each run. One that "resume" finds ended is checked and judged again, and not
+        trained; other sizes and seeds may be added.
+      command: the command that does the same, without sizes and seeds, for the records.
+      new_tracker: makes the tracker of a run; default: MLflow.
+      new_progress: makes what shows the steps of a run.
+      should_stop: see `finetune`.
+
+    Raises:
+      UserError: what `finetune` raises, or rows without classes.
+      Diverged: every run did.
+      Interrupted: `should_stop` returned True; "resume" continues.
+    """
+    require(len(sizes) > 0 and len(set(sizes)) == len(sizes), "--learning-curve takes distinct numbers of rows", sizes)
+    check_seeds(seeds)
+    if not find_format(config.task).classes:
+        raise ConfigError(f"--learning-curve draws rows of each class, and a row of {config.task} does not have one")
+    if config.data.per_class is not None:
+        raise ConfigError("--learning-curve sets --per-class itself; leave --per-class out")
+    folder = Path(out) if out is not None else run_folder.default_folder(config)
+    _check_folder(folder, if_exists)
+    runs: dict[int, dict[int, Mapping[str, float]]] = {}
+    diverged: list[str] = []
+    with held_folder(folder):
+        for size in sorted(sizes):
+            for seed in seeds:
+                logger.info("%d rows of each class, seed %d", size, seed)
+                own = seed_folder(folder / f"per-class-{size}", seed)
+                table = replace(config.data, per_class=size, per_class_seed=seed)
+                try:
+                    result = finetune(
+                        replace(config, seed=seed, data=table),
+                        own,
+                        if_exists=if_exists if (own / run_folder.CONFIG).is_file() else "error",
+                        command=None
+                        if command is None
+                        else f"{command} --per-class {size} --per-class-seed {seed} --seed {seed}",
+                        tracker=new_tracker(),
+                        progress=new_progress(),
+                        should_stop=should_stop,
+                    )
+                except Diverged as error:
+                    logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
+                    diverged.append(str(error))
+                else:
+                    runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
+        if not runs:
+            raise Diverged(f"every run diverged; the first: {diverged[0]}")
+        finding = curve_finding(runs, find_task(config.task).metric)
+        write_json(folder / CURVE, {**finding.metrics, "runs": runs})
+    return CurveResult(folder, runs, finding)
+
+
+def _check_folder(folder: Path, if_exists: IfExists) -> None:
+    check_is_folder(folder)
+    present = contents(folder)
+    foreign = [path.name for path in present if not _PARTS.fullmatch(path.name) and not path.name.startswith(".")]
+    if foreign:
+        raise RunFolderError(f"{folder} holds {min(foreign)}, which is no learning curve's; choose another --out")
+    if present and if_exists == "error":
+        raise RunFolderError(
+            f"{folder} already holds a learning curve; continue it with --resume, replace it with --overwrite, or "
+            f"choose another --out"
+        )
+
+
+def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The scores of the models on the test rows, without those of single classes and without differences."""
+    scores = {key.removeprefix("test/"): value for key, value in metrics.items() if key.startswith("test/")}
+    return {key: value for key, value in scores.items() if "class/" not in key and "_difference" not in key}
+
+
+def curve_finding(runs: Runs, metric: Metric | None) -> Finding:
+    """The means and standard deviations of all scores; one metric of them as a table and a figure.
+
+    Args:
+      runs: one or more.
+      metric: the task's.
+    """
+    spreads = {size: aggregates(list(of_size.values())) for size, of_size in runs.items()}
+    first = next(iter(spreads.values()))
+    assert metric is not None, "a task that is trained has one"
+    key = metric.reported_in(first).name
+    models = {_THIS_MODEL: "this model"} | {f"{prefix}/": prefix.rpartition("/")[2] for prefix in _prefixes(first)}
+    title = key.replace("_", " ").replace("f1", "F1")
+    rows: list[list[Cell]] = [
+        [size, len(runs[size]), *(str(of_size[f"{prefix}{key}"]) for prefix in models)]
+        for size, of_size in spreads.items()
+    ]
+    series = {
+        name: [(float(size), of_size[f"{prefix}{key}"].mean) for size, of_size in spreads.items()]
+        for prefix, name in models.items()
+    }
+    section = Section(
+        "learning-curve",
+        "Learning curve",
+        (
+            Paragraph("Each seed draws its own rows of each class; the test rows are always the same."),
+            DataTable(("rows of each class", "seeds", *models.values()), rows, f"{title}, mean ± sd over the seeds"),
+            Figure(Lines("Learning curve", series, "rows of each class", title), f"{title}, mean over the seeds"),
+        ),
+    )
+    metrics = {
+        f"learning_curve/{size}/{name}": value
+        for size, of_size in spreads.items()
+        for name, value in flat(of_size).items()
+    }
+    return Finding(section, metrics)
+
+
+def _prefixes(scores: Mapping[str, Aggregate]) -> list[str]:
+    """The simple models that have scores, such as `beside/tfidf`."""
+    return list(dict.fromkeys("/".join(key.split("/")[:2]) for key in scores if key.startswith("beside/")))
