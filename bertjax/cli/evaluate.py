@@ -19,7 +19,7 @@ from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.evaluation.evaluate_table import EvaluationResult
-    from bertjax.metrics.fallback import Threshold
+    from bertjax.evaluation.judged_rows import Finding
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
 _WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
@@ -112,6 +112,13 @@ class Arguments:
     """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
     where none helps, it says so."""
 
+    fit_temperature: bool = False
+    """Find the temperature of the model's probabilities that has the least log loss on these rows, which should be none
+    that the model was trained on, and show what it changes. Labels stay; a run with validation rows has fitted one."""
+
+    save_temperature: bool = False
+    """With --fit-temperature: write it into the model's folder; from then on probabilities are those under it."""
+
     best_run: BestRun = field(default_factory=BestRun)
 
     execution: Execution = field(default_factory=Execution)
@@ -135,9 +142,14 @@ def _evaluate(parsed: Arguments) -> int:
         check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
     if parsed.fit_threshold and parsed.threshold is not None:
         raise ConfigError("--fit-threshold finds the threshold that --threshold gives; give one of them")
+    if parsed.save_temperature and not parsed.fit_temperature:
+        raise ConfigError("--save-temperature writes what --fit-temperature finds; give both")
     model = chosen_model(parsed.model, parsed.best_run)
+    folder = _saved_into(model) if parsed.save_temperature else None
+    from bertjax.evaluation.calibration import temperature_advice
     from bertjax.evaluation.evaluate_table import evaluate
     from bertjax.evaluation.run_report import console_table
+    from bertjax.model_folder import save_temperature
     from bertjax.report_pages.text_table import print_table
 
     columns = {
@@ -153,34 +165,52 @@ def _evaluate(parsed: Arguments) -> int:
         on_bad_row=parsed.on_bad_row,
         threshold="fit" if parsed.fit_threshold else parsed.threshold,
         execution=parsed.execution,
+        fit_temperature=parsed.fit_temperature,
     )
+    findings = _findings(evaluation)
     if parsed.out is not None:
-        _write(parsed.out, model, evaluation)
+        _write(parsed.out, model, evaluation, findings)
     print_table(console_table(evaluation.report, "test"))
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
-        say(_advice(evaluation.fitted))
+        say(evaluation.fitted.advice("these rows"))
+    if parsed.fit_temperature:
+        say(temperature_advice(evaluation.judged, evaluation.fitted_temperature))
+    if folder is not None and (temperature := evaluation.fitted_temperature) is not None:
+        save_temperature(folder, temperature)
+        say(f"{folder} has temperature {temperature:g} from now on")
     return 0
 
 
-def _advice(fitted: "Threshold") -> str:
-    """What a fit says, with the flag that uses it."""
-    if fitted.value is None:
-        return f"no threshold has a higher macro F1 than none ({fitted.plain_f1_macro:.4f}) on these rows"
-    return (
-        f"a threshold of {fitted.value:g} raises macro F1 from {fitted.plain_f1_macro:.4f} to {fitted.f1_macro:.4f} on "
-        f"these rows and keeps {fitted.kept:.1%} of the labels; use it: --threshold {fitted.value!r} of bertjax "
-        f"evaluate (on other rows), predict and serve"
-    )
+def _findings(evaluation: "EvaluationResult") -> list["Finding"]:
+    """What each part of the evaluation has found."""
+    from bertjax.evaluation.calibration import find_calibration
+
+    found = [find_calibration(evaluation.judged, evaluation.fitted_temperature)]
+    return [finding for finding in found if finding is not None]
 
 
-def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
+def _saved_into(name: str) -> Path:
+    """The folder of a model that lies on this machine under the user's own name for it."""
+    from bertjax.pretrained.files import local_folder
+
+    folder = local_folder(name)
+    if folder is None:
+        raise ConfigError(
+            f"--save-temperature writes into a model folder of yours, and --model {name} is none; export the model to "
+            f"one first: bertjax export"
+        )
+    return folder
+
+
+def _write(out: Path, name: str, evaluation: "EvaluationResult", findings: Sequence["Finding"]) -> None:
     from bertjax.evaluation.run_report import render_report
     from bertjax.settings import flatten
     from bertjax.storage.atomic_write import replaced_folder
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
+    metrics |= {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
     shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)

@@ -39,6 +39,7 @@ _CLASSIFICATION = Task(
     format=CLASSIFICATION,
     evaluator=evaluators.evaluate_classes,
     postprocess=postprocess.CLASS,
+    probabilities=postprocess.softmax,
     torch=TorchTask(),
 )
 
@@ -60,6 +61,7 @@ TASKS: dict[str, Task] = {
         format=MULTI_LABEL,
         evaluator=evaluators.evaluate_label_sets,
         postprocess=postprocess.LABEL_SET,
+        probabilities=postprocess.logistic,
     ),
     "regression": _CLASSIFICATION._replace(
         head=heads.regression,
@@ -71,6 +73,7 @@ TASKS: dict[str, Task] = {
         format=REGRESSION,
         evaluator=evaluators.evaluate_numbers,
         postprocess=postprocess.NUMBERS,
+        probabilities=None,
         torch=TorchTask(num_labels=1),
     ),
     "token_classification": Task(
@@ -120,6 +123,7 @@ TASKS: dict[str, Task] = {
         format=MULTIPLE_CHOICE,
         evaluator=evaluators.evaluate_choices,
         postprocess=postprocess.CHOICE,
+        probabilities=postprocess.softmax,
         torch=TorchTask(
             grouped_inputs=True,
             num_texts=3,
@@ -136,6 +140,7 @@ TASKS: dict[str, Task] = {
         format=NEXT_SENTENCE,
         evaluator=evaluators.evaluate_next_sentence,
         postprocess=postprocess.NEXT_SENTENCE,
+        probabilities=postprocess.softmax,
         torch=TorchTask(),
     ),
     "masked_lm": Task(
