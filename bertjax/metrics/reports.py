@@ -76,7 +76,7 @@ class Report(NamedTuple):
 Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
 
-_FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity")  # the last word of a metric's name
+_FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity", "ece", "brier")  # the last word of a metric's name
 _RISING = ("accuracy", "precision", "recall", "f1", "match", "rank", "pearson", "spearman", "r2")  # any of its words
 
 
