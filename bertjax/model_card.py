@@ -16,12 +16,13 @@ def auto_class(model: Model) -> str:
     return "AutoModel" + find_task(model.task).architecture.removeprefix("Bert").removesuffix("Model")
 
 
-def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
+def model_card(model: Model, metrics: Mapping[str, float] | None = None, temperature: float = 1.0) -> str:
     """A `README.md` with the front matter that the hub reads.
 
     Args:
       model: the one in the folder.
       metrics: on its test rows, such as `test/accuracy`.
+      temperature: by which bertjax divides its logits where they become probabilities.
     """
     config, task, auto = model.config, find_task(model.task), auto_class(model)
     size = f"{config.num_layers} layers, hidden size {config.hidden_size}, {config.num_heads} attention heads"
@@ -55,6 +56,13 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None) -> str:
     if auto == "AutoModel" and model.pooling in _POOLINGS:
         scaled = ", scaled to length 1" if task.unit_vectors else ""
         lines += ["", f"{_POOLINGS[model.pooling]}{scaled}. transformers' `pooler_output` is zero and not to be read."]
+    if temperature != 1:
+        lines += [
+            "",
+            f"bertjax divides the logits by a temperature of {temperature:g} where they become probabilities; it was "
+            "fitted on rows beside the training rows. transformers does not divide: its labels are the same, its "
+            "probabilities are others.",
+        ]
     if model.labels:
         lines += ["", "## Labels", "", *(f"{index}. {markdown(name)}" for index, name in enumerate(model.labels))]
     if metrics:

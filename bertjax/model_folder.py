@@ -6,6 +6,7 @@ Settings for which Hugging Face's `config.json` has no key (task, pooling, prepr
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,12 @@ from transformers import PreTrainedTokenizerBase
 from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.errors import ConfigError
+from bertjax.errors import ConfigError, writing
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
 from bertjax.pretrained.prefixes import without_prefix
-from bertjax.storage.atomic_write import replaced_folder
+from bertjax.storage.atomic_write import replaced_folder, write_json
 from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
 
 logger = logging.getLogger(__name__)
@@ -178,6 +179,7 @@ def save_pretrained(
     preprocessing: Preprocessing | None = None,
     max_length: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
 ) -> Path:
     """Writes a model folder that `from_pretrained` and transformers read; an existing one is replaced in one step.
 
@@ -190,6 +192,7 @@ def save_pretrained(
       preprocessing: of every text it was trained on, for `stored_preprocessing`.
       max_length: of the texts it was trained on, in tokens, for `stored_max_length`.
       reading: settings by which the rows it was trained on were read, for `stored_reading`.
+      temperature: by which its logits are divided where they become probabilities, for `stored_temperature`.
 
     Raises:
       DiskError: the folder cannot be written; nothing is left of it.
@@ -207,6 +210,7 @@ def save_pretrained(
             **({"preprocessing": preprocessing.to_json()} if preprocessing and preprocessing.steps else {}),
             **({"max_length": max_length} if max_length else {}),
             **({"reading": dict(reading)} if reading else {}),
+            **({"temperature": temperature} if temperature != 1 else {}),
         },
     }
     tensors = to_hugging_face(params)
@@ -300,6 +304,41 @@ def stored_reading(stored: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(reading, Mapping):
         raise ConfigError(f"config.json: bertjax.reading must hold an object, got {reading!r}")
     return dict(reading)
+
+
+def stored_temperature(stored: Mapping[str, Any]) -> float:
+    """The number by which a `config.json`'s model has its logits divided where they become probabilities; 1 where it
+    was saved without one, as by transformers.
+
+    Raises:
+      ConfigError: it is no number above 0, or the model's task gives no probabilities of labels.
+    """
+    saved = _settings_in(stored)
+    if "temperature" not in saved:
+        return 1.0
+    temperature = saved["temperature"]
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 < temperature < math.inf:
+        raise ConfigError(f"config.json: bertjax.temperature must be a number above 0, got {temperature!r}")
+    if find_task(stored_task(stored)).probabilities is None:
+        raise ConfigError(
+            f"config.json: bertjax.temperature means nothing for task {stored_task(stored)!r}; leave it out"
+        )
+    return float(temperature)
+
+
+def save_temperature(folder: Path, temperature: float) -> None:
+    """Gives the model in a folder another temperature; its `config.json` is replaced in one step.
+
+    Raises:
+      DiskError: the folder cannot be written; it stays as it was.
+    """
+    stored = read_config_json(folder)
+    settings = {key: value for key, value in _settings_in(stored).items() if key != "temperature"}
+    if temperature != 1:
+        settings["temperature"] = temperature
+    with writing(folder, "give a folder that can be written"):
+        write_json(folder / "config.json", stored | {"bertjax": settings})
 
 
 def _settings_in(stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -64,6 +64,8 @@ def _export(parsed: Arguments) -> int:
         stored_max_length,
         stored_preprocessing,
         stored_reading,
+        stored_task,
+        stored_temperature,
     )
     from bertjax.pretrained.files import resolve_model
 
@@ -84,7 +86,8 @@ def _export(parsed: Arguments) -> int:
     )
     if departure := departure_from_transformers(model):
         raise ConfigError(f"{departure}; fine-tune with --pooling pooler to export")
-    card = model_card(model, _scores(folder))
+    temperature = stored_temperature(stored) if model.task == stored_task(stored) else 1.0
+    card = model_card(model, _scores(folder), temperature)
     save_pretrained(
         parsed.out,
         model,
@@ -94,7 +97,10 @@ def _export(parsed: Arguments) -> int:
         stored_preprocessing(stored),
         stored_max_length(stored),
         stored_reading(stored),
+        temperature,
     )
+    if temperature != 1:
+        say(f"{parsed.out}: probabilities have temperature {temperature:g}; transformers' are those of 1")
     say(f"{parsed.out}: task {model.task}, transformers.{auto_class(model)} loads it")
     return 0
 

@@ -22,11 +22,12 @@ from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError
 from bertjax.evaluation.judged_rows import JudgedRows
 from bertjax.inference.loaded_model import LoadedModel, load_model
+from bertjax.metrics import reliability
 from bertjax.metrics.fallback import Threshold, fit_threshold, report_fallback
 from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
-from bertjax.tasks import find_evaluator, find_format, find_postprocess
+from bertjax.tasks import find_format, find_postprocess, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction, fallback_of
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class EvaluationResult(NamedTuple):
       data_report: the rows that were read and skipped.
       threshold: below which a label gives way to the fallback in `report` and `predictions()`; None for none.
       fitted: where the threshold comes from, if it was fitted.
+      fitted_temperature: that with the least log loss on the rows, where it was asked for and they tell one.
     """
 
     judged: JudgedRows
@@ -48,6 +50,7 @@ class EvaluationResult(NamedTuple):
     data_report: DataReport
     threshold: float | None = None
     fitted: Threshold | None = None
+    fitted_temperature: float | None = None
 
     @property
     def report(self) -> Report:
@@ -67,6 +70,7 @@ def evaluate(
     encoding: str = Table.encoding,
     on_bad_row: Literal["stop", "skip"] = Table.on_bad_row,
     threshold: float | Literal["fit"] | None = None,
+    fit_temperature: bool = False,
     execution: Execution | None = None,
     keep_cells: bool = False,
 ) -> EvaluationResult:
@@ -80,6 +84,8 @@ def evaluate(
       encoding, on_bad_row: as in `Table`.
       threshold: the least probability of a label, to be judged beside the model's own labels; below it a row gets the
         fallback. "fit": the one with the highest macro F1 on these rows, see `bertjax.metrics.fallback`.
+      fit_temperature: whether to find the temperature with the least log loss on these rows, see
+        `bertjax.metrics.reliability`; the model is judged with its own.
       execution: how to run the network.
       keep_cells: whether `JudgedRows.cells` has the rows' cells of all columns.
 
@@ -91,6 +97,10 @@ def evaluate(
     task_format, table = find_format(loaded.model.task), loaded.table
     if threshold is not None:
         _check_single_labels(loaded.model.task)
+    if fit_temperature and find_task(loaded.model.task).probabilities is None:
+        raise ConfigError(
+            f"a temperature is for models that give labels with probabilities; this one's task is {loaded.model.task}"
+        )
     table, tables = read_labelled_tables(table, task_format, {"train": source}, loaded.preprocessing)
     rows = tables["train"].rows
     examples = loaded._replace(table=table).encode(rows, source)
@@ -99,13 +109,14 @@ def evaluate(
     devices = all_devices()
     forward = partial(Forward(devices, loaded.model), devices.place(loaded.params))
     scores = predict(forward, devices.count, loaded.model.task, examples)
-    report = find_evaluator(loaded.model.task)(scores, examples, loaded.model.labels)
+    report = loaded.report(scores, examples)
     data_report = with_losses(DataReport((tables["train"].report,)), [examples])
     for what, count in data_report.losses().items():
         logger.warning("%d %s", count, what)
     cells = table_cells(tables["train"].frame, rows.positions) if keep_cells else None
     judged = JudgedRows(loaded, rows, examples, scores, report, source, cells)
-    result = EvaluationResult(judged, table, data_report)
+    temperature = reliability.fit_temperature(scores, examples.labels) if fit_temperature else None
+    result = EvaluationResult(judged, table, data_report, fitted_temperature=temperature)
     return result if threshold is None else _with_threshold(result, threshold)
 
 

@@ -22,7 +22,7 @@ class JudgedRows(NamedTuple):
       loaded: the model.
       rows: labelled, preprocessed; `positions` has the place of each in its table.
       examples: the rows, encoded.
-      scores: of the network (`Task.scores`), one entry an example or a token.
+      scores: of the network (`Task.scores`), one entry an example or a token, before the model's temperature.
       report: how the scores compare with the labels.
       source: the table, for messages.
       cells: what the rows have in all columns of their table, where that was asked for.
@@ -36,14 +36,20 @@ class JudgedRows(NamedTuple):
     source: str
     cells: TableCells | None = None
 
+    @property
+    def probabilities(self) -> np.ndarray | None:
+        """[N, L] probability of each label of each row, as the model gives it; None for a task without
+        (`Task.probabilities`)."""
+        probabilities = find_task(self.loaded.model.task).probabilities
+        return None if probabilities is None else probabilities(self.loaded.calibrated(self.scores))
+
     def predictions(self, options: AnswerOptions | None = None) -> list[Prediction]:
         """The model's answer to each row, beside its number, texts and true label; none where the task says nothing of
         a whole text (`Task.postprocess`), or says it by other scores than those that are evaluated."""
         postprocess, rows = find_task(self.loaded.model.task).postprocess, self.rows
         if postprocess is None or postprocess.readout is not None:
             return []
-        labels = self.loaded.model.labels
-        answers = postprocess.answers(self.scores, rows, self.examples, labels, options or AnswerOptions())
+        answers = self.loaded.answers(self.scores, rows, self.examples, options or AnswerOptions())
         pairs = [{}] * len(rows.texts) if rows.pairs is None else [{"pair": pair} for pair in rows.pairs]
         return [
             {"row": position + 1, "text": text, **pair, "true": postprocess.label(label), **answer}

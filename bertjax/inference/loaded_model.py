@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import BertConfig, Execution, Pooling, read_config_json
@@ -17,9 +18,19 @@ from bertjax.data.table import Masking, Table
 from bertjax.data.table_reading import TableReading
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
-from bertjax.model_folder import from_pretrained, says_pooling, stored_max_length, stored_preprocessing, stored_reading
+from bertjax.metrics.reliability import calibrated
+from bertjax.metrics.reports import Report
+from bertjax.model_folder import (
+    from_pretrained,
+    says_pooling,
+    stored_max_length,
+    stored_preprocessing,
+    stored_reading,
+    stored_temperature,
+)
 from bertjax.pretrained.files import resolve_model
-from bertjax.tasks import Model, Params, find_format
+from bertjax.tasks import Model, Params, find_evaluator, find_format, find_postprocess
+from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 
 class LoadedModel(NamedTuple):
@@ -33,6 +44,7 @@ class LoadedModel(NamedTuple):
       max_length: longest example, in tokens.
       table: the settings by which training rows were read, without their sources.
       masking: how words were hidden.
+      temperature: by which its logits are divided where they become probabilities.
       pooling_known: whether the folder, the task or the caller said how a text becomes one vector.
     """
 
@@ -44,6 +56,29 @@ class LoadedModel(NamedTuple):
     table: Table = Table()
     masking: Masking = Masking()
     pooling_known: bool = True
+    temperature: float = 1.0
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """Scores of the network (`Task.scores`) over the temperature, where they are logits of labels: what
+        probabilities, answers and metrics are made of. No label changes by it."""
+        return calibrated(scores, self.temperature)
+
+    def answers(self, scores: np.ndarray, rows: Rows, examples: Examples, options: AnswerOptions) -> list[Prediction]:
+        """The answers that scores of the network say; arguments as of `tasks.postprocess.Answers`.
+
+        Raises:
+          ConfigError: the task says nothing of a whole text.
+        """
+        answers = find_postprocess(self.model.task).answers
+        return answers(self.calibrated(scores), rows, examples, self.model.labels, options)
+
+    def report(self, scores: np.ndarray, examples: Examples) -> Report:
+        """How scores of the network compare with the labels of examples.
+
+        Raises:
+          ConfigError: the task cannot be evaluated.
+        """
+        return find_evaluator(self.model.task)(self.calibrated(scores), examples, self.model.labels)
 
     def encode(self, rows: Rows, source: str, task_format: TaskFormat | None = None) -> Examples:
         """Preprocessed rows as examples.
@@ -99,4 +134,5 @@ def load_model(
         replace(reading.data, **{**texts, **(columns or {})}),
         reading.masking,
         pooling is not None or says_pooling(stored),
+        stored_temperature(stored),
     )

@@ -179,8 +179,8 @@ class Predictor:
         return np.concatenate([np.empty((0, self.model.config.hidden_size), np.float32), *vectors])
 
     def logits(self, texts: Sequence[Text] | pd.DataFrame) -> np.ndarray:
-        """The scores behind the answers (`Task.scores`), float32: [N, L] logits in the order of the texts; where tokens
-        are scored, [total tokens, L].
+        """The scores behind the answers (`Task.scores`), float32: [N, L] logits in the order of the texts, before the
+        model's temperature; where tokens are scored, [total tokens, L].
 
         Raises:
           DataError, ConfigError: as from a call.
@@ -308,8 +308,7 @@ class Predictor:
           scores: of their examples, as `compute` returns them.
           options: what is asked of the answers; see `check_options`.
         """
-        postprocess = find_postprocess(self.model.task)
-        return postprocess.answers(scores, prepared.rows, prepared.examples, self.model.labels, options)
+        return self._loaded.answers(scores, prepared.rows, prepared.examples, options)
 
     def _computed(self, chunks: Iterable[Rows], vectors: bool = False) -> Iterator[tuple[Prepared, np.ndarray]]:
         """Chunks of rows, encoded in one thread and computed in another, a few chunks ahead."""

@@ -10,11 +10,14 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
+from bertjax.metrics.fallback import round_between
 from bertjax.metrics.reports import Report, ScoreTable
 from bertjax.metrics.weighted.row_weights import InBlocks, RowMeans
 
 _CANDIDATES = 20  # first and last tokens tried in a window
 LONGEST_ANSWER = 30  # tokens
+_BEYOND = 1.0  # how far a threshold lies beyond the last margin, where none is on its other side
+_EQUAL = 1e-12  # of a question: two sums of the same scores, in whatever order
 
 
 class Agreement(NamedTuple):
@@ -44,12 +47,10 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
       names: none.
     """
     right = [[answer.text for answer in question.answers] for question in examples.reference.questions]
-    predicted = predicted_answers(scores, examples)
     # Without an answer, an empty one is right; an answer of articles alone counts as none.
     golds = [[text for text in texts if normalised(text)] or [""] for texts in right]
-    pairs = list(zip(predicted, golds, strict=True))
-    exact = np.array([max(normalised(text) == normalised(gold) for gold in texts) for text, texts in pairs])
-    f1 = np.array([max(_overlap(text, gold) for gold in texts) for text, texts in pairs])
+    spans = best_spans(scores, examples.offsets, examples.reference)
+    exact, f1 = _agreement(_answers(spans, examples.reference), golds)
     answerable = np.array([bool(texts) for texts in right])
 
     def over(which: np.ndarray) -> Agreement:
@@ -60,10 +61,18 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     by_kind = {kind: over(which) for kind, which in kinds.items()}
     whole = over(np.ones(len(f1), bool))
     columns = ("kind", "exact match", "F1", "questions")
+    summary, metrics = f"{whole.support} questions", whole.metrics()
+    if not answerable.all():
+        given, none = _agreement([span.text for span in spans], golds), _agreement([""] * len(spans), golds)
+        margins = np.array([span.margin for span in spans])
+        best_exact, best_f1 = (best_margin(margins, *scores) for scores in zip(given, none, strict=True))
+        metrics |= {"best_exact_match": best_exact.score, "best_exact_match_threshold": best_exact.threshold}
+        metrics |= {"best_f1": best_f1.score, "best_f1_threshold": best_f1.threshold}
+        summary += f"; F1 would be {best_f1.score:.4f} with --threshold {best_f1.threshold!r} of bertjax predict"
     return Report(
-        summary=f"{whole.support} questions",
+        summary=summary,
         headline=[("F1", whole.f1), ("exact match", whole.exact_match)],
-        metrics=whole.metrics(),
+        metrics=metrics,
         parts={kind: agreement.metrics() for kind, agreement in by_kind.items()},
         table=ScoreTable("By kind", columns, list(by_kind.items()), [("all", whole)]),
         weighted=InBlocks(RowMeans({"exact_match": exact.astype(np.float64), "f1": f1}, kinds)),
@@ -77,9 +86,55 @@ def predicted_answers(scores: np.ndarray, examples: Examples) -> list[str]:
       scores, examples: as in `answer_report`.
     """
     contexts: Contexts = examples.reference
+    return _answers(best_spans(scores, examples.offsets, contexts), contexts)
+
+
+def _answers(spans: Sequence["Span"], contexts: Contexts) -> list[str]:
     may_be_none = not all(question.answers for question in contexts.questions)
-    spans = best_spans(scores, examples.offsets, contexts)
     return ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
+
+
+def _agreement(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """[N] whether each text matches one of its right answers, and [N] the best overlap with one."""
+    pairs = list(zip(texts, golds, strict=True))
+    exact = np.array([max(normalised(text) == normalised(gold) for gold in right) for text, right in pairs])
+    return exact, np.array([max(_overlap(text, gold) for gold in right) for text, right in pairs])
+
+
+class BestMargin(NamedTuple):
+    """The least margin that an answer must have for the best mean score of all questions.
+
+    Attributes:
+      score: the mean then.
+      threshold: the margin, as `AnswerOptions.threshold` takes it; an answer below it is none.
+    """
+
+    score: float
+    threshold: float
+
+
+def best_margin(margins: np.ndarray, given: np.ndarray, none: np.ndarray) -> BestMargin:
+    """The best threshold of SQuAD 2.0 (`find_best_thresh` of evaluate-v2.0.py, https://rajpurkar.github.io/SQuAD-
+    explorer), in O(N log N): of several the one that keeps the most answers, and well between two margins.
+
+    Args:
+      margins: [N] how much more an answer scores than none; -inf where there is no answer to give.
+      given: [N] score of each question if its answer is given.
+      none: [N] if it is not.
+    """
+    order = np.argsort(-margins, kind="stable")
+    margins, gains = margins[order], (given.astype(np.float64) - none)[order]
+    kept = np.arange(len(margins) + 1)
+    totals = np.concatenate([[0.0], np.cumsum(gains)])
+    # No threshold parts equal margins, and none keeps an answer that is not there.
+    finite = margins[np.isfinite(margins)]
+    least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    above = np.concatenate([[most + _BEYOND], margins])
+    below = np.maximum(np.concatenate([margins, [-np.inf]]), least - _BEYOND)
+    is_split = (above > below) & (kept <= len(finite))
+    best = int(np.flatnonzero(is_split & (totals >= totals[is_split].max() - _EQUAL * len(margins)))[-1])
+    threshold = round_between(float(below[best]), float(above[best]))
+    return BestMargin(float((none.sum() + totals[best]) / len(margins)), threshold)
 
 
 class Span(NamedTuple):
@@ -97,6 +152,12 @@ class Span(NamedTuple):
     null_score: float
     start: int
     end: int
+
+    @property
+    def margin(self) -> float:
+        """How much more it scores than no answer; -inf where there is no token that could answer."""
+        margin = float(self.score - self.null_score)
+        return margin if np.isfinite(margin) else -np.inf
 
 
 def best_spans(scores: np.ndarray, offsets: np.ndarray, contexts: Contexts) -> list[Span]:

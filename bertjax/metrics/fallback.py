@@ -33,12 +33,64 @@ class Threshold(NamedTuple):
     plain_f1_macro: float
     kept: float
 
+    def advice(self, rows: str) -> str:
+        """What the threshold does to its rows, such as "these rows", and the flag that uses it, in words."""
+        if self.value is None:
+            return f"no threshold has a higher macro F1 than none ({self.plain_f1_macro:.4f}) on {rows}"
+        return (
+            f"a threshold of {self.value:g} raises macro F1 from {self.plain_f1_macro:.4f} to {self.f1_macro:.4f} on "
+            f"{rows} and keeps {self.kept:.1%} of the labels; use it: --threshold {self.value!r} of bertjax evaluate "
+            f"(on other rows), predict and serve"
+        )
+
+
+class Sweep(NamedTuple):
+    """What becomes of rows when the k surest of them keep their label, for every k.
+
+    Attributes:
+      confidences: [N] highest probability of each row, descending.
+      right: [N + 1] how many of the first k labels are right.
+      f1_macro: [N + 1] of all rows, the others having the fallback.
+    """
+
+    confidences: np.ndarray
+    right: np.ndarray
+    f1_macro: np.ndarray
+
+    def kept(self, thresholds: np.ndarray) -> np.ndarray:
+        """[R] how many rows keep their label under each of [R] thresholds."""
+        return np.searchsorted(-self.confidences, -thresholds, side="right")
+
+
+def sweep_thresholds(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], fallback: str) -> Sweep:
+    """Every way to split the rows between two probabilities, in O(N log N + N L); arguments as in `fit_threshold`."""
+    confidences = probabilities.max(axis=1)
+    order = np.argsort(-confidences, kind="stable")
+    predicted, true = probabilities.argmax(axis=1)[order], labels[order]
+    kept = np.arange(len(true) + 1)
+    total, present = np.zeros(len(kept)), np.zeros(len(kept), int)
+    for index, name in enumerate(names):
+        is_true, is_predicted = true == index, predicted == index
+        answers, hits = _counts(is_predicted), _counts(is_predicted & is_true)
+        support = int(is_true.sum())
+        if name == fallback:
+            answers, hits = answers + len(true) - kept, hits + support - _counts(is_true)
+        occurrences = answers + support
+        total += 2 * hits / np.maximum(occurrences, 1)
+        present += occurrences > 0
+    return Sweep(confidences[order], _counts(predicted == true), total / present)
+
+
+def _counts(of: np.ndarray) -> np.ndarray:
+    """[N + 1] how many of the first k are true."""
+    return np.concatenate([[0], np.cumsum(of)])
+
 
 def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str], fallback: str) -> Threshold:
     """The threshold with the highest macro F1; of several, the lowest.
 
-    Every way to split the rows between two probabilities is tried, in O(N log N + N L). The threshold lies well between
-    the two, so that no rounding of a model's output moves a row to the other side, and has few digits.
+    The threshold lies well between two probabilities, so that no rounding of a model's output moves a row to the other
+    side, and has few digits.
 
     Args:
       probabilities: [N, L], of rows that the model was not trained on, N > 0.
@@ -46,30 +98,16 @@ def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, names: Sequence
       names: of the classes, in index order.
       fallback: the label below the threshold.
     """
-    confidences = probabilities.max(axis=1)
-    order = np.argsort(-confidences, kind="stable")
-    confidences, predicted, true = confidences[order], probabilities.argmax(axis=1)[order], labels[order]
-    # The first k rows keep their label; entry k - 1 of each array is the metrics then.
-    kept = np.arange(1, len(true) + 1)
-    total, present = np.zeros(len(true)), np.zeros(len(true), int)
-    for index, name in enumerate(names):
-        is_true, is_predicted = true == index, predicted == index
-        answers, hits = np.cumsum(is_predicted), np.cumsum(is_predicted & is_true)
-        support = int(is_true.sum())
-        if name == fallback:
-            answers, hits = answers + len(true) - kept, hits + support - np.cumsum(is_true)
-        occurrences = answers + support
-        total += 2 * hits / np.maximum(occurrences, 1)
-        present += occurrences > 0
-    f1_macro = total / present
+    sweep = sweep_thresholds(probabilities, labels, names, fallback)
+    confidences, f1_macro, count = sweep.confidences, sweep.f1_macro[1:], len(labels)
     is_split = np.append(confidences[:-1] > confidences[1:], True)
     best = np.flatnonzero(is_split & (f1_macro >= f1_macro[is_split].max() - _EQUAL))[-1]
-    is_helpful = best < len(true) - 1
+    is_helpful = best < count - 1
     return Threshold(
-        value=_between(float(confidences[best + 1]), float(confidences[best])) if is_helpful else None,
+        value=round_between(float(confidences[best + 1]), float(confidences[best])) if is_helpful else None,
         f1_macro=float(f1_macro[best]),
         plain_f1_macro=float(f1_macro[-1]),
-        kept=float(kept[best] / len(true)),
+        kept=float((best + 1) / count),
     )
 
 
@@ -124,10 +162,10 @@ def report_fallback(
     )
 
 
-def _between(low: float, high: float) -> float:
+def round_between(low: float, high: float) -> float:
     """The number with the fewest digits in the middle half between two others.
 
-    >>> _between(0.51, 0.58), _between(0.8, 0.97), _between(0.5, 0.50001)
+    >>> round_between(0.51, 0.58), round_between(0.8, 0.97), round_between(0.5, 0.50001)
     (0.54, 0.9, 0.500005)
     """
     middle, quarter = (low + high) / 2, (high - low) / 4

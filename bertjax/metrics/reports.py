@@ -96,7 +96,7 @@ def with_parts(metrics: Mapping[str, T], parts: Mapping[str, Mapping[str, T]]) -
 Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
 
-_FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity")  # the last word of a metric's name
+_FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity", "ece", "brier")  # the last word of a metric's name
 _RISING = (  # any of its words
     "accuracy", "precision", "recall", "f1", "match", "rank", "pearson", "spearman", "r2", "auc",
     "mcc", "kappa", "lrap",

@@ -52,15 +52,21 @@ def resolve_model(name: str) -> Path:
     for scheme, fetch in _REGISTRIES.items():
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))
-    for folder in (Path(name), at_home(name)):
-        if folder.is_dir():
-            return folder
+    if (folder := local_folder(name)) is not None:
+        return folder
     if name in catalog.names("model"):
         return catalog.fetch(name)
     # A hub id is `name` or `owner/name`; anything else is a path.
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise AssetError(f"{name} is not a folder; give a folder, a hub id, or one of {_catalog_names()}")
     return _from_hub(name)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of this machine that a model's name is the path of; None where it is none, or an address in MLflow."""
+    if name.startswith(tuple(_REGISTRIES)):
+        return None
+    return next((folder for folder in (Path(name), at_home(name)) if folder.is_dir()), None)
 
 
 def _from_hub(repository: str) -> Path:

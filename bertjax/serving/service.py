@@ -20,7 +20,7 @@ from bertjax.serving.limits import ServiceSettings
 from bertjax.serving.model_slot import ModelSlot, ServedModel, split_prepared
 from bertjax.serving.request_batcher import BatchLimits, ComputeFailed, QueueFull
 from bertjax.serving.service_metrics import ServiceMetrics
-from bertjax.tasks import find_evaluator, find_task
+from bertjax.tasks import find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 _TEXTS_OF_AN_EXPLANATION = 64  # that take as long to compute
@@ -186,13 +186,11 @@ class Service:
         task = find_task(model.predictor.model.task)
         if task.evaluator is None or task.postprocess is None or task.postprocess.readout is not None:
             raise NotServed(f"a server does not evaluate models of task {model.predictor.model.task!r}")
-        evaluator = find_evaluator(model.predictor.model.task)
 
         async def report() -> tuple[Report, int]:
             rows, examples = await self._tokenized(encode_records, model.loaded, records, "the body")
             scores = await self._scores(model, Prepared(rows, examples))
-            labels = model.predictor.model.labels
-            return await self._in_thread(evaluator, scores, examples, labels), len(rows.texts)
+            return await self._in_thread(model.loaded.report, scores, examples), len(rows.texts)
 
         return await self._limited(len(records), report())
 

@@ -125,18 +125,22 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=-1, keepdims=True)
 
 
+def logistic(logits: np.ndarray) -> np.ndarray:
+    """The probability of each label by itself."""
+    return 0.5 * (1 + np.tanh(logits / 2))  # without an overflow
+
+
 def _label_sets(
     logits: np.ndarray, rows: Rows, examples: Examples, names: Sequence[str], options: AnswerOptions
 ) -> list[Prediction]:
     least = _LEAST_PROBABILITY if options.threshold is None else options.threshold
-    likelihoods = (0.5 * (1 + np.tanh(logits / 2))).tolist()  # the logistic function, without an overflow
     return [
         {
             "labels": [name for name, probability in zip(names, probabilities, strict=True) if probability > least],
             "probabilities": dict(zip(names, probabilities, strict=True)),
             **_top(names, probabilities, options),
         }
-        for probabilities in likelihoods
+        for probabilities in logistic(logits).tolist()
     ]
 
 

@@ -40,6 +40,7 @@ _CLASSIFICATION = Task(
     evaluator=evaluators.evaluate_classes,
     target="class",
     postprocess=postprocess.CLASS,
+    probabilities=postprocess.softmax,
     torch=TorchTask(),
 )
 
@@ -62,6 +63,7 @@ TASKS: dict[str, Task] = {
         evaluator=evaluators.evaluate_label_sets,
         target="labels",
         postprocess=postprocess.LABEL_SET,
+        probabilities=postprocess.logistic,
     ),
     "regression": _CLASSIFICATION._replace(
         head=heads.regression,
@@ -74,6 +76,7 @@ TASKS: dict[str, Task] = {
         evaluator=evaluators.evaluate_numbers,
         target="numbers",
         postprocess=postprocess.NUMBERS,
+        probabilities=None,
         torch=TorchTask(num_labels=1),
     ),
     "token_classification": Task(
@@ -124,6 +127,7 @@ TASKS: dict[str, Task] = {
         format=MULTIPLE_CHOICE,
         evaluator=evaluators.evaluate_choices,
         postprocess=postprocess.CHOICE,
+        probabilities=postprocess.softmax,
         torch=TorchTask(
             grouped_inputs=True,
             num_texts=3,
@@ -141,6 +145,7 @@ TASKS: dict[str, Task] = {
         evaluator=evaluators.evaluate_next_sentence,
         target="class",
         postprocess=postprocess.NEXT_SENTENCE,
+        probabilities=postprocess.softmax,
         torch=TorchTask(),
     ),
     "masked_lm": Task(

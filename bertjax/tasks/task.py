@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from bertjax import losses
 from bertjax.batch import Batch, LabelsOf, Pretraining
 from bertjax.data.task_formats import TaskFormat
@@ -86,6 +88,9 @@ class Task(NamedTuple):
       evaluator: (scores, examples, label names) -> report; None where there is no format.
       target: what a row is labelled with, where models that are no networks can learn it.
       postprocess: how scores become answers in words; None where the task does not say anything of a whole text.
+      probabilities: scores -> the probability of each label of an example [N, L], which the labels of examples are
+        indices of [N], or marked in [N, L]; a temperature divides the scores before. None where scores are of no labels
+        or not of whole examples.
       torch: transformers' model of the task in torch; None where there is none to compare with.
     """
 
@@ -108,4 +113,5 @@ class Task(NamedTuple):
     evaluator: Evaluator | None = None
     target: Target | None = None
     postprocess: Postprocess | None = None
+    probabilities: Callable[[np.ndarray], np.ndarray] | None = None
     torch: TorchTask | None = None

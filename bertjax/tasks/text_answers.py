@@ -71,7 +71,7 @@ def _answer(
 
 def _span(span: Span) -> Prediction:
     """A span; its margin is None where there is no token that could answer."""
-    margin = float(span.score - span.null_score) if np.isfinite(span.score) else None
+    margin = span.margin if np.isfinite(span.margin) else None
     return {"answer": span.text, "start": span.start, "end": span.end, "margin": margin}
 
 

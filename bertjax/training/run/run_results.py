@@ -38,7 +38,7 @@ def training_metrics(train_metrics: TrainMetrics, train_step: CompiledTrainStep,
     }
 
 
-def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params) -> None:
+def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params, temperature: float) -> None:
     save_pretrained(
         folder / run_folder.MODEL,
         prepared.model,
@@ -47,6 +47,7 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
         preprocessing=prepared.preprocessing,
         max_length=config.max_length,
         reading=TableReading(prepared.table, config.masking).stored(),
+        temperature=temperature,
     )
 
 

@@ -9,10 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.simple_models.beside_report import beside_simple_models
+from bertjax.evaluation.calibration import calibration_metrics
+from bertjax.metrics.reliability import calibrated
 from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.predict import Forward, predict
@@ -46,6 +50,7 @@ from bertjax.training.run.environment import describe_environment, with_variable
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun, input_hashes
 from bertjax.training.run.run_results import training_metrics, write_model, write_results
+from bertjax.training.run.validation_fits import ValidationFits, fit_on
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.train_state import TrainState
 
@@ -125,15 +130,20 @@ class TrainingSession:
         self.checkpoints.wait()
         final = self._best(last) if run.config.evaluation.final_weights == "best" else last
         params, last_step = run.devices.place(prepared.in_units(evaluation_params(final))), int(last.step)
-        report = evaluate_examples(self.forward, params, prepared.test, prepared.model)
+        model, test = prepared.model, prepared.test
+        score = partial(score_examples, self.forward, params, model)
+        fits = ValidationFits() if prepared.validation is None else fit_on(prepared.validation, model, score)
+        scores = score(test)
+        report = find_evaluator(model.task)(calibrated(scores, fits.temperature), test, model.labels)
         findings = self._findings(report)
-        metrics = report.flat("test")
+        calibration = calibration_metrics(model.task, scores, test.labels, fits.temperature)
+        metrics = report.flat("test") | {f"test/{key}": value for key, value in calibration.items()}
         metrics |= {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
-        metrics |= train_metrics.validation_at(int(final.step))
+        metrics |= train_metrics.validation_at(int(final.step)) | fits.metrics()
         metrics |= training_metrics(train_metrics, self.train_step, run.started) | prepared.data_report.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if is_first_process():
-            write_model(run.folder, run.config, prepared, params)
+            write_model(run.folder, run.config, prepared, params, fits.temperature)
         metrics["train/seconds"] = time.perf_counter() - run.started
         if is_first_process():
             write_results(run, self.command, report, metrics, self.tracker)
@@ -207,15 +217,16 @@ def training_session(
             yield TrainingSession(run, train_step, forward, tracker, run_id, checkpoints, command, callbacks)
 
 
-def evaluate_examples(forward: Forward, params: Params, examples: Examples, model: Model) -> Report:
-    """The report of a model, its parameters placed on the devices, on labelled examples."""
-    scores = predict(partial(forward, params), forward.devices.count, model.task, examples)
-    return find_evaluator(model.task)(scores, examples, model.labels)
+def score_examples(forward: Forward, params: Params, model: Model, examples: Examples) -> np.ndarray:
+    """The scores (`Task.scores`) of a model, its parameters placed on the devices."""
+    return predict(partial(forward, params), forward.devices.count, model.task, examples)
 
 
 def _validate(forward: Forward, prepared: Prepared, params: Params) -> dict[str, float]:
-    assert prepared.validation is not None, "there is something to validate on"
-    return evaluate_examples(forward, prepared.in_units(params), prepared.validation, prepared.model).flat(VALIDATION)
+    model, examples = prepared.model, prepared.validation
+    assert examples is not None, "there is something to validate on"
+    scores = score_examples(forward, prepared.in_units(params), model, examples)
+    return find_evaluator(model.task)(scores, examples, model.labels).flat(VALIDATION)
 
 
 def _best_metric(
