@@ -1,6 +1,6 @@
 """Whether confident learning finds planted label noise, and whether leaving out what it finds pays: labels of TREC's
-training rows are flipped at random, `find_training_issues` ranks the rows, and MiniLM-L6 is trained with and without the
-most doubtful ones, and judged on the catalog's clean test rows.
+training rows are flipped at random, `find_training_issues` ranks the rows, and MiniLM-L6 is trained with and without
+the most doubtful ones, and judged on the catalog's clean test rows.
 
     python scripts/benchmark_label_issues.py --folds 5 --epochs 3 --seeds 0 1 2 --json label_issues.json
 """

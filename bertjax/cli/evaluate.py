@@ -14,15 +14,17 @@ from bertjax.cli.process.messages import say
 from bertjax.config import Execution
 from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
+from bertjax.evaluation.label_issues.flags import LABEL_ISSUES, LabelIssueFlags
 from bertjax.settings import Share
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
     from bertjax.evaluation.evaluate_table import EvaluationResult
+    from bertjax.evaluation.judged_rows import Finding
     from bertjax.metrics.fallback import Threshold
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.jsonl"
-_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS))))
+_WRITTEN = re.compile("|".join(map(re.escape, (METRICS, REPORT, PREDICTIONS, LABEL_ISSUES))))
 # Flag -> the setting of a table that it changes.
 _COLUMNS = {
     "text_columns": "text",
@@ -112,6 +114,8 @@ class Arguments:
     """Find the threshold with the highest macro F1 on these rows, which should be none that the model was trained on;
     where none helps, it says so."""
 
+    label_issues: LabelIssueFlags = field(default_factory=LabelIssueFlags)
+
     best_run: BestRun = field(default_factory=BestRun)
 
     execution: Execution = field(default_factory=Execution)
@@ -138,6 +142,7 @@ def _evaluate(parsed: Arguments) -> int:
     model = chosen_model(parsed.model, parsed.best_run)
     from bertjax.evaluation.evaluate_table import evaluate
     from bertjax.evaluation.run_report import console_table
+    from bertjax.report_pages.section_text import print_section
     from bertjax.report_pages.text_table import print_table
 
     columns = {
@@ -154,13 +159,26 @@ def _evaluate(parsed: Arguments) -> int:
         threshold="fit" if parsed.fit_threshold else parsed.threshold,
         execution=parsed.execution,
     )
+    findings = _findings(parsed, evaluation)
     if parsed.out is not None:
-        _write(parsed.out, model, evaluation)
+        _write(parsed.out, model, evaluation, findings)
     print_table(console_table(evaluation.report, "test"))
+    for finding in findings:
+        print_section(finding.section)
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
         say(_advice(evaluation.fitted))
     return 0
+
+
+def _findings(parsed: Arguments, evaluation: "EvaluationResult") -> list["Finding"]:
+    """What else was asked of the judged rows."""
+    from bertjax.evaluation.label_issues.label_issues import label_issues
+
+    findings = []
+    if parsed.label_issues.label_issues:
+        findings.append(label_issues(evaluation.judged))
+    return findings
 
 
 def _advice(fitted: "Threshold") -> str:
@@ -174,13 +192,15 @@ def _advice(fitted: "Threshold") -> str:
     )
 
 
-def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
+def _write(out: Path, name: str, evaluation: "EvaluationResult", findings: Sequence["Finding"]) -> None:
     from bertjax.evaluation.run_report import render_report
     from bertjax.settings import flatten
     from bertjax.storage.atomic_write import replaced_folder
 
     table, report = evaluation.table, evaluation.report
     metrics = report.flat("test")
+    for finding in findings:
+        metrics |= {f"test/{key}": value for key, value in finding.metrics.items()}
     shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
     shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
     html = render_report(f"{name} on {table.train}", report, metrics, (), shown, evaluation.data_report)
@@ -190,3 +210,6 @@ def _write(out: Path, name: str, evaluation: "EvaluationResult") -> None:
         if predictions := evaluation.predictions():
             lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
             (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")
+        for finding in findings:
+            for file, content in finding.files.items():
+                (scratch / file).write_text(content, encoding="utf-8")

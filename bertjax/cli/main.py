@@ -27,6 +27,7 @@ COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "eda": "what a table is like before training: a page, its numbers, and a clean copy",
     "label": "weak labels of a table without labels, from labelling functions",
+    "label_issues": "doubtful labels of a training table, by models that did not see them; the table without them",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
@@ -39,7 +40,18 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "predict", "serve", "label", "sweep", "parity", "compare")
+_LONG_JOBS = (
+    "finetune",
+    "pretrain",
+    "evaluate",
+    "predict",
+    "serve",
+    "label",
+    "label_issues",
+    "sweep",
+    "parity",
+    "compare",
+)
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

@@ -61,8 +61,8 @@ def deal_folds(rows: Rows, task_format: TaskFormat, folds: int, seed: int, sourc
         )
     if task_format.classes and len(set(classes[~kept].tolist())) < 2:
         raise DataError(
-            f"{source}: a single label has {folds} different texts, one for each fold, and labels are doubted in favour "
-            f"of others; choose fewer --folds, or add rows"
+            f"{source}: a single label has {folds} different texts, one a fold, and no other could be right in its "
+            f"place; choose fewer --folds, or add rows"
         )
     fold_of = _dealt(classes, kept, folds, seed)
     _keep_only_examples(fold_of, of_texts)

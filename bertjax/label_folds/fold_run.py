@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,11 @@ class FoldScores(NamedTuple):
     def write(self, path: Path) -> None:
         """Writes a file in one step."""
         items, scratch = self.items, path.with_name(f".{path.name}.tmp")
-        arrays = {"names": np.array(items.names), "given": items.given, "probabilities": items.probabilities}
+        arrays: dict[str, Any] = {
+            "names": np.array(items.names),
+            "given": items.given,
+            "probabilities": items.probabilities,
+        }
         arrays |= {"item_rows": items.rows, "rows": self.rows}
         optional = {"words": items.words, "distances": self.distances}
         arrays |= {name: values for name, values in optional.items() if values is not None}
@@ -65,8 +69,9 @@ class FoldScores(NamedTuple):
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             names = tuple(arrays["names"].tolist())
-            parts = (arrays[name] for name in ("given", "probabilities", "item_rows"))
-            return cls(Items(names, *parts, arrays.get("words")), arrays["rows"], arrays.get("distances"))
+            given, probabilities, item_rows = (arrays[name] for name in ("given", "probabilities", "item_rows"))
+            items = Items(names, given, probabilities, item_rows, arrays.get("words"))
+            return cls(items, arrays["rows"], arrays.get("distances"))
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{path} is damaged ({error}); remove it, and --resume makes it again") from None
 

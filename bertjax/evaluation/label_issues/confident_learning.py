@@ -74,9 +74,7 @@ def _of_classes(items: Items) -> Doubts:
     compared = np.flatnonzero(counts >= _FEWEST)
     nothing = _nothing(items, compared)
     if len(compared) < 2:
-        return nothing._replace(
-            undefined=f"labels are compared where {_FEWEST} of them or more have {_FEWEST} rows each"
-        )
+        return nothing._replace(undefined=f"there are no two labels that {_FEWEST} rows or more have")
     chosen = np.flatnonzero(np.isin(items.given, compared))
     labels = np.searchsorted(compared, items.given[chosen])
     probabilities = items.probabilities[np.ix_(chosen, compared)]
@@ -99,7 +97,7 @@ def _of_sets(items: Items) -> Doubts:
     assert nothing.of_label is not None
     nothing.of_label[:, compared] = find_multilabel_issues_per_class(labels, probabilities, n_jobs=1)
     quality = get_label_quality_scores(labels, probabilities)
-    return nothing._replace(is_issue=nothing.of_label.any(axis=1), quality=quality)
+    return nothing._replace(is_issue=np.asarray(nothing.of_label.any(axis=1)), quality=quality)
 
 
 def _nothing(items: Items, compared: np.ndarray) -> Doubts:

@@ -104,7 +104,7 @@ def _of_set(items: Items, doubts: Doubts, item: int, texts: Mapping[int, Text]) 
 
 
 def _set(names: Sequence[str], members: np.ndarray) -> str:
-    return ", ".join(names[i] for i in np.flatnonzero(members))
+    return ", ".join(names[i] for i in np.flatnonzero(members).tolist())
 
 
 def _shown(text: Text, word: int | None) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,23 +12,13 @@ from bertjax.eda.facts.repeated_texts import find_repeats
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
 from bertjax.evaluation.label_issues.confident_learning import Doubts, find_doubts
 from bertjax.evaluation.label_issues.doubtful_rows import DoubtfulLabel, doubtful_labels
+from bertjax.evaluation.label_issues.flags import LABEL_ISSUES
 from bertjax.evaluation.label_issues.labelled_items import Items, check_has_items, items_of, texts_of
 from bertjax.evaluation.label_issues.outlying_texts import neighbour_distances
 from bertjax.report_pages.blocks import Block, DataTable, Paragraph, Section
 
-LABEL_ISSUES = "label_issues.jsonl"
 _LISTED, _OUTLIERS = 100, 10
 _LONGEST = 300  # characters of a text in a table; the file has all
-
-
-@dataclass(frozen=True)
-class LabelIssueFlags:
-    """What is asked about labels."""
-
-    label_issues: bool = False
-    """Look for labels that are wrong, by confident learning: a ranked table with what the model says instead, copies of
-    a text with different labels, and texts unlike all others. For rows that the model was not trained on; bertjax
-    label-issues looks at training rows."""
 
 
 class Disagreement(NamedTuple):
@@ -88,11 +77,8 @@ class LabelIssues(NamedTuple):
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers; nothing of what is undefined."""
-        counted = (
-            {} if self.doubts.undefined else {"count": self.num_issues, "share": self.num_issues / len(self.texts)}
-        )
-        if counted and self.items.words is not None:
-            counted["share"] = self.num_issues / len(self.items.given)
+        share = self.num_issues / len(self.items.given)
+        counted = {} if self.doubts.undefined else {"count": self.num_issues, "share": share}
         found = counted | {"disagreements": len(self.disagreements)}
         return {f"label_issues/{name}": float(value) for name, value in found.items()}
 
@@ -162,10 +148,8 @@ def summary(issues: LabelIssues) -> str:
     if issues.doubts.undefined:
         return f"label issues are undefined: {issues.doubts.undefined}"
     what = "rows" if issues.items.words is None else "words"
-    share = issues.metrics()["label_issues/share"]
-    return (
-        f"confident learning doubts the labels of {issues.num_issues} of {len(issues.items.given)} {what} ({share:.1%})"
-    )
+    found, total = issues.num_issues, len(issues.items.given)
+    return f"confident learning doubts the labels of {found} of {total} {what} ({found / total:.1%})"
 
 
 def _doubts(issues: LabelIssues, notes: Sequence[str]) -> list[Block]:

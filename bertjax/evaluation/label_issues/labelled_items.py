@@ -1,4 +1,4 @@
-"""`Items`: the given labels of rows or words beside a model's probabilities, which is all that confident learning needs."""
+"""`Items`: labels of rows or words beside a model's probabilities, all that confident learning needs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
