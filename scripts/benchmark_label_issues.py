@@ -23,13 +23,15 @@ from bertjax.cli.process.process_setup import prepare_process
 from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
 from bertjax.label_folds.clean_table import suspects, write_without_suspects
-from bertjax.label_folds.training_issues import TrainingIssues, find_training_issues
+from bertjax.label_folds.training_issues import find_training_issues
 from bertjax.tasks import find_format
 from bertjax.tracking.tracker import NullTracker
 from bertjax.training.run.finetuning import finetune
 
-COLUMNS = ("recall in the top share", "recall of all issues", "precision of all issues", "accuracy, noisy",
-           "without the top share", "without all issues")  # fmt: skip
+NOISY, TRUE = "accuracy, noisy", "without the flips"
+FOUND = ("recall in the top share", "recall of all issues", "precision of all issues")
+CLEANED = {"without the top share": True, "without all issues": False}
+COLUMNS = (*FOUND, NOISY, *CLEANED, TRUE)
 
 
 def write_tables(folder: Path, noise: float, seed: int) -> tuple[Path, Path, set[int]]:
@@ -57,37 +59,29 @@ def accuracy(config: FineTuneConfig, train: Path, test: Path, out: Path) -> floa
 
 
 def measure(config: FineTuneConfig, seed: int, arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """One seed: noise, folds, and the three trainings."""
+    """One seed: noise, folds, and the four trainings."""
     train, test, flipped = write_tables(folder, arguments.noise, seed)
     table = Table(train=str(train), folds=arguments.folds)
     found = find_training_issues(replace(config, data=table), folder / "folds", tracker=NullTracker())
     top, issues = (set(suspects(found.issues, share).tolist()) for share in (arguments.share, None))
-    result = {
-        COLUMNS[0]: len(top & flipped) / len(flipped),
-        COLUMNS[1]: len(issues & flipped) / len(flipped),
-        COLUMNS[2]: len(issues & flipped) / len(issues),
-    } | by_other_rankings(found, flipped, arguments.share)
+    shares = (
+        len(top & flipped) / len(flipped),
+        len(issues & flipped) / len(flipped),
+        len(issues & flipped) / len(issues),
+    )
+    result = dict(zip(FOUND, shares, strict=True))
     print(json.dumps({"seed": seed, **result}), flush=True)
-    result[COLUMNS[3]] = accuracy(config, train, test, folder / "noisy")
-    for name, share in ((COLUMNS[4], arguments.share), (COLUMNS[5], None)):
-        clean = folder / f"clean-{share}.jsonl"
-        write_without_suspects(clean, found, share)
-        result[name] = accuracy(config, clean, test, folder / f"run-{share}")
+    result[NOISY] = accuracy(config, train, test, folder / "noisy")
+    for name, is_share in CLEANED.items():
+        clean = folder / f"{name}.jsonl"
+        write_without_suspects(clean, found, arguments.share if is_share else None)
+        result[name] = accuracy(config, clean, test, folder / name)
+    ideal = folder / "ideal.jsonl"  # what nobody knows: the best that cleaning could reach
+    lines = train.read_text(encoding="utf-8").splitlines(keepends=True)
+    ideal.write_text("".join(line for i, line in enumerate(lines) if i not in flipped), encoding="utf-8")
+    result[TRUE] = accuracy(config, ideal, test, folder / TRUE)
     print(json.dumps({"seed": seed, **result}), flush=True)
     return result
-
-
-def by_other_rankings(found: TrainingIssues, flipped: set[int], share: float) -> dict[str, float]:
-    """The recall in the top share, by the margin and by self-confidence alone."""
-    items = found.issues.items
-    of_given = np.take_along_axis(items.probabilities, items.given[:, None], axis=1)[:, 0]
-    margins = of_given - items.probabilities.max(axis=1)
-    top = round(share * len(of_given))
-    orders = {"self-confidence": np.argsort(of_given), "margin": np.lexsort((of_given, margins))}
-    return {
-        f"recall by {name}": len(set(items.rows[order[:top]].tolist()) & flipped) / len(flipped)
-        for name, order in orders.items()
-    }
 
 
 def table_of(results: dict[int, dict[str, float]]) -> TextTable:
@@ -117,9 +111,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             config = FineTuneConfig(epochs=arguments.epochs, seed=seed)
             results[seed] = measure(config, seed, arguments, Path(folder))
+        if arguments.json:
+            content = json.dumps({**vars(arguments), "results": results}, indent=2)
+            Path(arguments.json).write_text(content, encoding="utf-8")
     Console(width=160).print(table_of(results))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps({**vars(arguments), "results": results}, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

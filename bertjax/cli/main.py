@@ -41,17 +41,8 @@ COMMANDS = {
 }
 
 _LONG_JOBS = (
-    "finetune",
-    "pretrain",
-    "evaluate",
-    "predict",
-    "serve",
-    "label",
-    "label_issues",
-    "sweep",
-    "parity",
-    "compare",
-)
+    "finetune", "pretrain", "evaluate", "predict", "serve", "label", "label_issues", "sweep", "parity", "compare",
+)  # fmt: skip
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

@@ -15,8 +15,8 @@ def suspects(issues: LabelIssues, share: float | None) -> np.ndarray:
     """[k] the places of the rows to leave out: those with a label that confident learning takes for wrong, or the most
     doubtful share of all rows that were judged."""
     if share is None:
-        return issues.doubtful_rows()
-    ranked = issues.ranked_rows()
+        return issues.rows_of(issues.doubts.issues())
+    ranked = issues.rows_of(issues.doubts.ranking())
     return ranked[: round(share * len(ranked))]
 
 

@@ -50,7 +50,7 @@ class FoldScores(NamedTuple):
             "given": items.given,
             "probabilities": items.probabilities,
         }
-        arrays |= {"item_rows": items.rows, "rows": self.rows}
+        arrays |= {"probabilities": items.probabilities, "item_rows": items.rows, "rows": self.rows}
         optional = {"words": items.words, "distances": self.distances}
         arrays |= {name: values for name, values in optional.items() if values is not None}
         with writing(path, "free some space, and start again with --resume"):

@@ -35,9 +35,14 @@ class Doubts(NamedTuple):
     undefined: str = ""
 
     def ranking(self) -> np.ndarray:
-        """[m] the items that something is said of: the issues first, then the rest, each the lowest quality first."""
-        order = np.lexsort((self.quality, ~self.is_issue))
+        """[m] the items that something is said of, the lowest quality first."""
+        order = np.argsort(self.quality, kind="stable")
         return order[~np.isnan(self.quality[order])]
+
+    def issues(self) -> np.ndarray:
+        """[k] the items whose label is taken for wrong, as ranked."""
+        ranking = self.ranking()
+        return ranking[self.is_issue[ranking]]
 
 
 def import_cleanlab() -> ModuleType:

@@ -64,16 +64,12 @@ class LabelIssues(NamedTuple):
 
     def doubtful(self, most: int | None = None) -> list[DoubtfulLabel]:
         """The labels that are taken for wrong, the most doubtful first."""
-        return doubtful_labels(self.items, self.doubts, self.doubts.ranking()[: self.num_issues][:most], self.texts)
+        return doubtful_labels(self.items, self.doubts, self.doubts.issues()[:most], self.texts)
 
-    def ranked_rows(self) -> np.ndarray:
-        """[m] places of the rows that something is said of, those with the most doubtful label first."""
-        rows = self.items.rows[self.doubts.ranking()]
+    def rows_of(self, ranked: np.ndarray) -> np.ndarray:
+        """[k] places of the rows of ranked items, each where its first item stands."""
+        rows = self.items.rows[ranked]
         return rows[np.sort(np.unique(rows, return_index=True)[1])]
-
-    def doubtful_rows(self) -> np.ndarray:
-        """[k] places of the rows with a label that is taken for wrong, as ranked."""
-        return self.ranked_rows()[: len(np.unique(self.items.rows[self.doubts.is_issue]))]
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers; nothing of what is undefined."""
