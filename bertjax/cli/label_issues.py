@@ -1,4 +1,4 @@
-"""`bertjax label_issues`: doubtful labels of a training table, by models that did not see them."""
+"""`bertjax label-issues`: doubtful labels of a training table, by models that did not see them."""
 
 import signal
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class LabelIssuesFlags:
 
 def main(arguments: Sequence[str]) -> int:
     """Prints what was found."""
-    config, flags = parse_job(LabelIssuesFlags, arguments, "bertjax label_issues", _CHANGES)
+    config, flags = parse_job(LabelIssuesFlags, arguments, "bertjax label-issues", _CHANGES)
     if flags.drop_share is not None and flags.write_clean is None:
         raise ConfigError("--drop-share needs --write-clean, the file to write the other rows to")
     from bertjax.eda.write_table import check_cleaned_file

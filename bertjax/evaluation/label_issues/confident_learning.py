@@ -101,7 +101,10 @@ def _of_sets(items: Items) -> Doubts:
     probabilities = items.probabilities[:, compared]
     assert nothing.of_label is not None
     nothing.of_label[:, compared] = find_multilabel_issues_per_class(labels, probabilities, n_jobs=1)
-    quality = get_label_quality_scores(labels, probabilities)
+    if len(compared) > 1:
+        quality = get_label_quality_scores(labels, probabilities)
+    else:  # which cleanlab takes for no sets; the average of one label's score is that score
+        quality = np.where(items.given[:, compared], probabilities, 1 - probabilities)[:, 0]
     return nothing._replace(is_issue=np.asarray(nothing.of_label.any(axis=1)), quality=quality)
 
 
