@@ -30,6 +30,7 @@ PAGES = {
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
     "docs/evaluation.md": (["evaluate --help"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
+    "docs/label_issues.md": (["label-issues --help-all", "evaluate --help"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
     "docs/simple_models.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),

@@ -180,7 +180,8 @@ def _look(parsed: Arguments, out: Path) -> int:
     explored = explore(table, task_format, model, parsed.exploration, all_rows=parsed.write_clean is not None)
     cleaned = None if parsed.write_clean is None else clean(explored, parsed.drop)
     if parsed.write_clean is not None and cleaned is not None:
-        write_cleaned(parsed.write_clean, explored, cleaned)
+        dropped = (row._asdict() for row in cleaned.dropped)
+        write_cleaned(parsed.write_clean, explored.observed.table, explored.sample.frame, cleaned.kept, dropped)
     _write(parsed, out, explored, cleaned, tracker)
     print_table(console_table(explored.findings))
     say(f"{headline(explored.findings)}; the page is {out / PAGE}")

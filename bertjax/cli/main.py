@@ -22,11 +22,12 @@ from bertjax.cli.process.stop_signals import TERMINATED, Terminated
 from bertjax.errors import UserError, check_interpreter
 from bertjax.report_pages.literal_text import literal
 
-# Subcommand -> its one-line help. The module has the same name.
+# Subcommand -> its one-line help. The module has the same name, with _ for -.
 COMMANDS = {
     "fetch": "weights and data sets of the catalog, into the cache, hashes checked",
     "eda": "what a table is like before training: a page, its numbers, and a clean copy",
     "label": "weak labels of a table without labels, from labelling functions",
+    "label-issues": "doubtful labels of a training table, by models that did not see them; the table without them",
     "finetune": "fine-tune a pretrained BERT on a labelled table; with no flags: MiniLM-L6 on TREC questions",
     "pretrain": "masked-LM continued pre-training of a BERT on your own text",
     "evaluate": "a model on a labelled table: metrics, confusion, predictions, report",
@@ -40,7 +41,10 @@ COMMANDS = {
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 
-_LONG_JOBS = ("finetune", "pretrain", "evaluate", "explain", "predict", "serve", "label", "sweep", "parity", "compare")
+_LONG_JOBS = (
+    "finetune", "pretrain", "evaluate", "explain", "predict", "serve", "label", "label-issues", "sweep", "parity",
+    "compare",
+)  # fmt: skip
 
 # A disk that is full or that we may not write to: no fault of the program.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
     if arguments is None and command in _LONG_JOBS:
         prepare_process()
-    return run(lambda: import_module(f"bertjax.cli.{command}").main(rest), debug)
+    return run(lambda: import_module(f"bertjax.cli.{command.replace('-', '_')}").main(rest), debug)
 
 
 def run(job: Callable[[], int], debug: bool = False) -> int:

@@ -5,7 +5,7 @@ What is written is read again, by the settings that read the table, and compared
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from bertjax.data.read.sources import files_of, format_of, read_frames, stop
 from bertjax.data.rows.cells import is_missing
 from bertjax.data.rows.literals import plain
 from bertjax.data.table import Table
-from bertjax.eda.clean import Cleaned
-from bertjax.eda.explore import Explored
 from bertjax.errors import ConfigError, DataError, RunFolderError, writing
 
 _CONLL = (".conll", ".conllu", ".bio", ".iob", ".iob2")
@@ -60,29 +58,36 @@ def check_cleaned_file(path: Path, table: Table, overwrite: bool) -> None:
             raise RunFolderError(f"--write-clean {path}: the folder {path.parent} does not exist; make it first")
 
 
-def write_cleaned(path: Path, explored: Explored, cleaned: Cleaned) -> None:
+def write_cleaned(
+    path: Path, table: Table, frame: pd.DataFrame, kept: np.ndarray, dropped: Iterable[Mapping[str, Any]]
+) -> None:
     """Writes the rows that stay, and beside them, a JSON object a line, those that do not.
 
+    Args:
+      path: its suffix says the format.
+      table: how the frame was read.
+      frame: all rows.
+      kept: [k] places of those that stay, ascending.
+      dropped: the others, and why.
+
     Raises:
-      DataError: a format that cannot hold these cells.
+      DataError: a format that cannot hold these cells, or no row that stays.
       DiskError: the operating system refuses.
     """
-    table = explored.observed.table
-    frame = explored.sample.frame.iloc[cleaned.kept].reset_index(drop=True)
-    if not len(frame):
+    if not len(kept):
         raise DataError("--drop leaves no row; nothing is written")
     kind, _ = format_of(path.name)
     scratch = path.with_name(f".{path.name.removesuffix(path.suffix)}.tmp{path.suffix}")
-    lines = [json.dumps(row._asdict(), ensure_ascii=False) + "\n" for row in cleaned.dropped]
+    lines = [json.dumps(dict(row), ensure_ascii=False) + "\n" for row in dropped]
     with writing(path, "free some space, or choose another file"):
         try:
-            original = _parquet_of(table, len(explored.sample.frame)) if kind == ".parquet" else None
+            original = _parquet_of(table, len(frame)) if kind == ".parquet" else None
             if original is not None:
                 from pyarrow import parquet
 
-                parquet.write_table(original.take(cleaned.kept), scratch)
+                parquet.write_table(original.take(kept), scratch)
             else:
-                _write(scratch, kind, frame if kind in (*_HAS_LISTS, *_CONLL) else _by_words(frame), table)
+                write_frame(scratch, frame.iloc[kept].reset_index(drop=True), table)
             scratch.replace(path)
             dropped_file(path).write_text("".join(lines), encoding="utf-8")
         finally:
@@ -113,8 +118,20 @@ def _by_words(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.explode(lists, ignore_index=True) if lists else frame
 
 
-def _write(path: Path, kind: str, frame: pd.DataFrame, table: Table) -> None:
+def write_frame(path: Path, frame: pd.DataFrame, table: Table) -> None:
+    """Writes a frame in the format of the file's suffix, and reads it back.
+
+    Args:
+      path: the file.
+      frame: rows of a table, as they were read.
+      table: how.
+
+    Raises:
+      DataError: a format that cannot hold these cells.
+    """
+    kind, _ = format_of(path.name)
     frame = frame.drop(columns=[PLACE], errors="ignore")
+    frame = frame if kind in (*_HAS_LISTS, *_CONLL) else _by_words(frame)
     for write in _writers(kind, table):
         try:
             write(path, frame, table.encoding)
