@@ -99,13 +99,15 @@ def test_nothing_applicable_is_no_pass(evaluate):
     assert "undefined" in shown
 
 
+_INVARIANCE = "expect: good}, {name: o, kind: invariance, perturb: case,"
+_DIRECTION = "expect: good}, {name: o, kind: direction, texts: a, perturb: case,"
 UNFIT = {
     "label": ("expect: god", 5, "label 'god' is unknown; did you mean 'good'?"),
-    "column": ("expect: good}, {name: o, kind: invariance, perturb: case,\ntexts: {text: a, titel: b}", 6, "no column 'text'"),
-    "pair": ("expect: good}, {name: o, kind: invariance, perturb: case,\ntexts: {text: a, pair: b}", 6, "this is a pair"),
-    "direction": ("expect: good}, {name: o, kind: direction, texts: a, perturb: case,\ndirection: up", 6, "names what moves"),
-    "way": ("expect: good}, {name: o, kind: direction, texts: a, perturb: case,\ndirection: {good: north}", 6, "'north' is"),
-    "surrogate": ('expect: good}, {name: o, kind: invariance, perturb: case,\ntexts: "\\ud800"', 6, "surrogate"),
+    "column": (f"{_INVARIANCE}\ntexts: {{text: a, titel: b}}", 6, "no column 'text'"),
+    "pair": (f"{_INVARIANCE}\ntexts: {{text: a, pair: b}}", 6, "this is a pair"),
+    "direction": (f"{_DIRECTION}\ndirection: up", 6, "names what moves"),
+    "way": (f"{_DIRECTION}\ndirection: {{good: north}}", 6, "'north' is"),
+    "surrogate": (f'{_INVARIANCE}\ntexts: "\\ud800"', 6, "surrogate"),
 }  # fmt: skip
 
 

@@ -68,8 +68,8 @@ def test_a_cap_draws_the_same_distinct_combinations(checks_of):
     digits = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
     slots = ", ".join(f"{name}: {digits}" for name in "abcdefghijklmnopqrstuvw")
     template = "".join(f"{{{name}}}" for name in "abcdefghijklmnopqrstuvw")
-    text = f"{{most_texts: 50, seed: SEED, checks: [{{name: n, kind: minimum_functionality, expect: x, slots: {{{slots}}}, "
-    text += f'templates: ["{template}"]}}]}}'
+    text = "{most_texts: 50, seed: SEED, checks: [{name: n, kind: minimum_functionality, expect: x, "
+    text += f'slots: {{{slots}}}, templates: ["{template}"]}}]}}'
 
     def drawn(seed):
         (check,) = checks_of(text.replace("SEED", str(seed))).checks
@@ -82,10 +82,11 @@ def test_a_cap_draws_the_same_distinct_combinations(checks_of):
 
 HEAD = "checks:\n  - name: n\n    kind: invariance\n"
 MINIMUM = "checks:\n  - name: n\n    kind: minimum_functionality\n"
+_WHOLE = HEAD + "    texts: a\n    perturb: case"
 MISTAKES = {
-    "unknown key": (HEAD + "    text: a\n    perturb: typos", 4, "key of a check 'text' is unknown; did you mean 'texts'?"),
+    "unknown key": (HEAD + "    text: a\n    perturb: typos", 4, "key of a check 'text' is unknown; did you mean 'tex"),
     "file key": ("check: []", 1, "key of a file of checks 'check' is unknown; did you mean 'checks'?"),
-    "unknown slot": (HEAD + "    perturb: case\n    templates:\n      - a {x}", 6, "slot 'x' is unknown; there are none"),
+    "unknown slot": (HEAD + "    perturb: case\n    templates:\n      - a {x}", 6, "slot 'x' is unknown; there are"),
     "unused slot": (HEAD + "    perturb: case\n    slots:\n      x: [a]\n    templates: b", 6, "has the slot 'x'"),
     "odd slot": (HEAD + "    perturb: case\n    templates: ['{0}']", 5, "{0} is no slot"),
     "odd brace": (HEAD + "    perturb: case\n    templates: ['a } b']", 5, "Single '}'"),
@@ -99,12 +100,12 @@ MISTAKES = {
     "empty list": (MINIMUM + "    expect: b\n    texts: []", 5, "texts is an empty list"),
     "nothing": (MINIMUM + "    expect: b\n    texts:", 5, "texts must be a list, got nothing"),
     "empty text": (MINIMUM + "    expect: b\n    texts:\n      - ''", 6, "a text is empty"),
-    "list for text": (MINIMUM + "    expect: b\n    texts: a\n    capability: [c]", 6, "capability must be a text, got a list"),
+    "list for text": (MINIMUM + "    expect: b\n    texts: a\n    capability: [c]", 6, "capability must be a text"),
     "text for mapping": (MINIMUM + "    expect: b\n    texts: a\n    slots: c", 6, "slots must be a mapping, got 'c'"),
     "tolerance": (HEAD + "    texts: a\n    perturb: case\n    tolerance: much", 6, "must be a number, got 'much'"),
     "infinite": (HEAD + "    texts: a\n    perturb: case\n    tolerance: inf", 6, "must be 0 or more, got inf"),
     "seed": ("seed: -1\nchecks: []", 1, "seed must be 0 or more, got -1"),
-    "twice": (HEAD + "    texts: a\n    perturb: case\n" + HEAD[8:] + "    texts: a\n    perturb: case", 6, "two checks named"),
+    "twice": (_WHOLE + "\n" + _WHOLE.removeprefix("checks:\n"), 6, "two checks named"),
     "key twice": (HEAD + "    kind: direction", 4, "'kind' is given twice"),
     "vary": (HEAD + "    templates: ['{a}']\n    slots: {a: [b]}\n    vary: a", 6, "has one filler"),
     "on": (HEAD + "    texts: a\n    perturb: case\n    on: title", 6, "'on' names 'title'"),
@@ -163,17 +164,18 @@ def test_checks_in_python(checks_of):
     assert (checks.seed, checks.checks[1].expect.content) == (3, "0.1")
 
 
+_IMPORT = "from bertjax import BehaviourCheck as C\n"
 BAD_PYTHON = {
     "x = (": "line 1: SyntaxError: '(' was never closed",
     "x = 1\ny = x / 0": "line 2: ZeroDivisionError: division by zero",
     "CHECKS = []": "has no checks; give it CHECKS",
     "CHECKS = 3": "CHECKS is no list",
     "CHECKS = ['a']": "CHECKS holds 'a', which is no BehaviourCheck",
-    "from bertjax import BehaviourCheck as C\nCHECKS = [C('n', 'invariance', texts=['a'])]": "check 'n': nothing changes this",
-    "from bertjax import BehaviourCheck as C\nCHECKS = [C('n', 'invariance', texts=[b'a'])]": "check 'n': b'a' (bytes) is no",
-    "from bertjax import BehaviourCheck as C\nCHECKS = [C('n', 'invariance', texts=['a'], perturb=[int])]":
+    _IMPORT + "CHECKS = [C('n', 'invariance', texts=['a'])]": "check 'n': nothing changes this",
+    _IMPORT + "CHECKS = [C('n', 'invariance', texts=[b'a'])]": "check 'n': b'a' (bytes) is no",
+    _IMPORT + "CHECKS = [C('n', 'invariance', texts=['a'], perturb=[int])]":
         "check 'n': int raised ValueError",
-    "from bertjax import BehaviourCheck as C\nCHECKS = [C('n', 'invariance', texts=['a'], perturb=[len])]":
+    _IMPORT + "CHECKS = [C('n', 'invariance', texts=['a'], perturb=[len])]":
         "check 'n': len returned int",
     "from bertjax import behaviour_check\n@behaviour_check('invariance', perturbs=[])\ndef f(): return []":
         "line 2: a behaviour check has no 'perturbs'",
