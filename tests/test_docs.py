@@ -28,6 +28,7 @@ PAGES = {
     "docs/data.md": (["finetune --help-all"], set()),
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
+    "docs/explanations.md": (["explain --help", "evaluate --help", "serve --help"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),
     "docs/custom_logic.md": (["predict --help", "serve --help", "evaluate --help", "finetune --help-all"], set()),
