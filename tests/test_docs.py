@@ -32,6 +32,7 @@ PAGES = {
     "docs/evaluation.md": (["evaluate --help"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/label_issues.md": (["label-issues --help-all", "evaluate --help"], set()),
+    "docs/explanations.md": (["explain --help", "evaluate --help", "serve --help"], set()),
     "docs/predict.md": (["predict --help", "finetune --help-all"], set()),
     "docs/simple_models.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),

@@ -124,16 +124,16 @@ def test_given_word_embeddings_are_read_in_the_place_of_the_tokens_own(random_cl
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("word", ["bad", "good"])
+@pytest.mark.parametrize("word", ["bad", "dull"])
 def test_the_word_that_a_model_was_taught_is_found(reviewer, method, word):
     (explanation,) = reviewer.explain([f"the film {word}"], ExplainOptions(method))
-    assert explanation.answer["label"] == word
+    assert explanation.answer["label"] == "bad"
     if method == "rollout":  # attention looks at it, and speaks for no label
         assert {found.word for found in explanation.strongest[:3]} >= {word}
     else:
         assert explanation.strongest[0].word == word
         assert explanation.strongest[0].weight > 0
-        (other,) = reviewer.explain([f"the film {word}"], ExplainOptions(method, {"bad": "good"}.get(word, "bad")))
+        (other,) = reviewer.explain([f"the film {word}"], ExplainOptions(method, "good"))
         assert {found.word: found.weight for found in other.words}[word] < 0
 
 

@@ -1,14 +1,8 @@
 """`"explain": true` of `POST /predict`: the weights of the words, within limits; other answers stay as they were."""
 
-import re
-
 import pytest
 
 from bertjax.inference.predictor import Predictor
-
-
-def compiled(server):
-    return float(re.search(rb"bertjax_compiles_total ([\d.]+)", server.get("/metrics").body)[1])
 
 
 def test_each_answer_has_its_explanation(server, finished_run):
@@ -29,10 +23,10 @@ def test_each_answer_has_its_explanation(server, finished_run):
 def test_a_row_of_columns_and_other_requests_compile_nothing(server):
     row = server.post("/predict", {"title": "the film", "body": "bad", "explain": True}).json["predictions"][0]
     assert [word for word, _ in row["explanation"]["words"]] == ["the", "film", "bad"]
-    before = compiled(server)
+    before = server.metric("bertjax_compiles_total")
     assert server.post("/predict", {"texts": ["a film"] * 9}).status == 200
     assert server.post("/predict", {"text": "a good film", "explain": True}).status == 200
-    assert compiled(server) == before
+    assert server.metric("bertjax_compiles_total") == before
 
 
 @pytest.mark.parametrize(

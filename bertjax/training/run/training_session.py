@@ -13,9 +13,9 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
+from bertjax.evaluation.calibration import calibration_metrics
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.simple_models.beside_report import beside_simple_models
-from bertjax.evaluation.calibration import calibration_metrics
 from bertjax.metrics.reliability import calibrated
 from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
