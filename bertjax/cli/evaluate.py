@@ -178,7 +178,8 @@ def _evaluate(parsed: Arguments) -> int:
         assert checks is not None, "checked with the flags"
         return _behaviour_alone(parsed, model, checks)
     from bertjax.evaluation.paired import check_comparable
-    from bertjax.evaluation.run_report import console_table, finding_tables
+    from bertjax.evaluation.run_report import console_table
+    from bertjax.report_pages.section_text import print_section
     from bertjax.report_pages.text_table import print_table
 
     if parsed.against is not None:
@@ -192,8 +193,7 @@ def _evaluate(parsed: Arguments) -> int:
         _write(parsed.out, model, evaluation, [*findings, *of_behaviour], intervals)
     print_table(console_table(evaluation.report, "test"))
     for finding in findings:
-        for table in finding_tables(finding):
-            print_table(table)
+        print_section(finding.section)
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
         say(evaluation.fitted.advice("these rows"))

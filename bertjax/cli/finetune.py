@@ -214,7 +214,7 @@ def _run_curve(
     command: str,
     stop: StopSignal,
 ) -> int:
-    from bertjax.report_pages.text_table import print_tables
+    from bertjax.report_pages.section_text import print_section
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.multi.learning_curve import CURVE, finetune_curve
 
@@ -228,7 +228,7 @@ def _run_curve(
         new_progress=progress_for_stderr,
         should_stop=stop,
     )
-    print_tables(result.finding.section)
+    print_section(result.finding.section)
     say(f"the runs and their models are in {result.folder}, all scores in {CURVE} there")
     missing = len(sizes) * len(seeds or (config.seed,)) - sum(map(len, result.runs.values()))
     if missing:
@@ -238,12 +238,13 @@ def _run_curve(
 
 def _show(result: "FineTuneResult", command: str) -> None:
     from bertjax.evaluation.run_report import console_table
-    from bertjax.report_pages.text_table import print_table, print_tables
+    from bertjax.report_pages.section_text import print_section
+    from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.environment import with_variables
 
     print_table(console_table(result.report, "test"))
     for finding in result.findings:
-        print_tables(finding.section)
+        print_section(finding.section)
     say(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
     say(f"the same again: {with_variables(command)}")
 

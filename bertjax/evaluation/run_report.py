@@ -1,6 +1,6 @@
 """The report of a run or an evaluation: a table for the terminal, an HTML page, and Markdown for a pull request."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bertjax.data.validate.data_report import DataReport
@@ -8,8 +8,7 @@ from bertjax.evaluation import report_sections
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.report_sections import History
 from bertjax.metrics.reports import Report, ScoreTable
-from bertjax.report_pages.blocks import Cell, DataTable, Ranged, Section
-from bertjax.report_pages.cell_text import cell_text
+from bertjax.report_pages.blocks import Cell, Ranged, Section
 from bertjax.report_pages.html_page import format_number
 from bertjax.report_pages.html_report import render_sections
 from bertjax.report_pages.markdown_report import render_markdown
@@ -28,18 +27,6 @@ def console_table(report: Report, title: str) -> TextTable:
             table.add_row(part, *map(format_number, numbers))
         table.add_section()
     return table
-
-
-def finding_tables(finding: Finding) -> Iterator[TextTable]:
-    """The tables of a finding for the terminal, without those that are folded away."""
-    for block in finding.section.blocks:
-        if isinstance(block, DataTable):
-            table = TextTable(title=f"{finding.section.title}: {block.caption}")
-            for i, column in enumerate(block.columns):
-                table.add_column(column, justify="right" if i else "left")
-            for row in (*block.rows, *block.averages):
-                table.add_row(*map(cell_text, row))
-            yield table
 
 
 class RunReport(NamedTuple):

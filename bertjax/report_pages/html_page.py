@@ -12,7 +12,7 @@ def render_page(template: str, filters: Mapping[str, Callable[..., Any]] | None 
     """Renders a template of the folder `templates`.
 
     Args:
-      template: its file name, such as `run.html.jinja`.
+      template: its file name, such as `report.html.jinja`.
       filters: functions that the template calls by name, beside `number`.
       **values: what the template names; text is escaped, `Markup` is not.
     """

@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bertjax.report_pages.blocks import Cell, DataTable, Ranged, Section
 from bertjax.report_pages.literal_text import literal
 
 
@@ -27,39 +26,12 @@ class TextTable(Table):
         super().add_row(*map(_shown, cells), **options)
 
 
-def text_table(block: DataTable) -> TextTable:
-    """A table of a report."""
-    table = TextTable(title=block.caption)
-    for place, column in enumerate(block.columns):
-        table.add_column(column, justify="right" if place else "left")
-    for rows in (block.rows, block.averages):
-        for row in rows:
-            table.add_row(*map(_cell_text, row))
-        table.add_section()
-    return table
-
-
-def _cell_text(cell: Cell) -> str:
-    if isinstance(cell, Ranged):
-        return f"{cell.value:.4f} ({cell.low:.4f} to {cell.high:.4f})"
-    if isinstance(cell, float):
-        return f"{cell:.4f}"
-    return "" if cell is None else str(cell)
-
-
 def print_table(table: TextTable, width_of_a_log: int | None = None) -> None:
     """Prints a table as wide as the terminal; in a log as wide as given, by default 80 columns."""
     console = Console()
     if width_of_a_log is not None and not console.is_terminal:
         console.width = width_of_a_log
     console.print(table)
-
-
-def print_tables(section: Section) -> None:
-    """Prints the tables of a section, those that are folded away aside."""
-    for block in section.blocks:
-        if isinstance(block, DataTable):
-            print_table(text_table(block))
 
 
 def _shown(cell: Any) -> Any:

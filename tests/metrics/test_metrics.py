@@ -10,7 +10,7 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.validate.contract import Finding
 from bertjax.data.validate.data_report import DataReport, TableReport
-from bertjax.evaluation.run_report import console_table, render_report
+from bertjax.evaluation.run_report import RunReport, console_table
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.evaluators import evaluate_choices, evaluate_masked_words
 from bertjax.metrics.regression_report import regression_report
@@ -60,7 +60,7 @@ def test_flat_keys(report):
 
 def test_page_and_table(report):
     history = [{"epoch": 1.0, "epoch/train_loss": 0.5}]
-    page = render_report("model on <table>", report, report.flat("test"), history, {"epochs": 1}, INTAKE)
+    page = RunReport("model on <table>", report, report.flat("test"), {"epochs": 1}, INTAKE, history).html()
     assert "model on &lt;table&gt;" in page
     assert "&lt;a&gt;" in page
     assert "<a>" not in page
@@ -74,7 +74,7 @@ def test_page_says_what_became_of_the_data(report):
     tables = (TableReport("t.csv", 61, rows, findings), TableReport("v.csv", 67))
     data_report = DataReport(tables, duplicates=71, leaks=73, leaks_removed=79)
     metrics = report.flat("test") | data_report.metrics()
-    page = render_report("t", report, metrics, [{"epoch": 1.0, "epoch/train_loss": 0.5}], {}, data_report)
+    page = RunReport("t", report, metrics, {}, data_report, [{"epoch": 1.0, "epoch/train_loss": 0.5}]).html()
     rows_of_page = re.findall(r"<tr><td>(.*?)</td></tr>", page)
     shown = [row.split("</td><td>") for row in rows_of_page]
     for row in (
@@ -95,7 +95,7 @@ def test_page_says_what_became_of_the_data(report):
     assert "What t.csv promises" in page
     assert "What v.csv promises" not in page
     assert "data/leaks" not in page  # the same numbers twice would be one too many
-    untrained = render_report("t", report, metrics, [], {}, data_report)
+    untrained = RunReport("t", report, metrics, {}, data_report, []).html()
     assert "training rows" not in untrained  # a model that is only judged has none
     assert "<td>rows of t.csv</td><td>61</td>" in untrained
 
@@ -122,7 +122,7 @@ def test_numbers_by_hand():
     assert flat["test/mse"] == pytest.approx(5 / 6)
     assert flat["test/class/x/mse"] == pytest.approx(2 / 3)
     assert not any(regression_report(labels[:1, :1], predictions[:1, :1], ("x",)).metrics.values())
-    page = render_report("t", report, flat, [], {}, INTAKE)
+    page = RunReport("t", report, flat, {}, INTAKE, []).html()
     assert "<td>constant</td><td>0.0000</td>" in page
 
 
@@ -186,7 +186,7 @@ def test_choices_by_hand():
     assert report.metrics["reciprocal_rank"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert report.summary == "3 questions of 3 candidates"
     assert console_table(report, "test").row_count == 3
-    assert "mean reciprocal rank" in render_report("t", report, report.flat("test"), [], {}, INTAKE)
+    assert "mean reciprocal rank" in RunReport("t", report, report.flat("test"), {}, INTAKE, []).html()
 
 
 def test_hidden_words_by_hand():

@@ -16,7 +16,7 @@ from bertjax.cli.main import main, run
 from bertjax.data.table import Table
 from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import DataError
-from bertjax.evaluation.run_report import console_table, render_report
+from bertjax.evaluation.run_report import RunReport, console_table
 from bertjax.metrics.aggregate import Aggregate, aggregate_table
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.regression_report import regression_report
@@ -130,7 +130,7 @@ def test_a_model_card(text, seen):
 @hostile
 def test_a_page(text, seen):
     report = classification_report(np.array([0, 1]), np.array([0, 1]), (text, "other"))
-    page = render_report(text, report, {text: 1.0}, [{text: 1.0}], {text: text}, DataReport(()))
+    page = RunReport(text, report, {text: 1.0}, {text: text}, DataReport(()), [{text: 1.0}]).html()
     assert html.escape(text) in page.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
     if "<" in text:
         assert text not in page

@@ -16,8 +16,6 @@ from bertjax.evaluation.slices.slice_settings import SLICES, SliceSettings
 from bertjax.evaluation.slices.sliced_rows import Slice, slices_of_column, slices_of_functions
 from bertjax.report_pages.blocks import Block, Cell, DataTable, Details, Figure, Paragraph, Ranged, Section, Share
 from bertjax.report_pages.charts import Bars
-from bertjax.report_pages.html_page import format_number
-from bertjax.report_pages.text_table import TextTable
 from bertjax.tracking.metric_names import DistinctNames
 
 _LONGEST_NAME = 210
@@ -59,32 +57,6 @@ def find_slices(judged: JudgedRows, settings: SliceSettings, seed: int = 0) -> F
         metrics=_metrics(table),
         files={SLICES: json.dumps(_file(table, judged), ensure_ascii=False, indent=1) + "\n"},
     )
-
-
-def worst_slices_table(section: Section) -> TextTable:
-    """The worst slices and the user's own ones, for the terminal.
-
-    Args:
-      section: as `find_slices` makes it.
-    """
-    shown = next(block for block in section.blocks if isinstance(block, DataTable))
-    kept = [i for i, column in enumerate(shown.columns) if column not in ("by", "share")]
-    table = TextTable(title=f"{section.title}: {shown.caption[:1].lower()}{shown.caption[1:]}")
-    for i in kept:
-        table.add_column(shown.columns[i], justify="left" if shown.columns[i] in ("slice", "note") else "right")
-    for rows in (shown.rows, shown.averages):
-        for row in rows:
-            table.add_row(*(_as_text(row[i]) for i in kept))
-        table.add_section()
-    return table
-
-
-def _as_text(cell: Cell) -> str:
-    if cell is None or isinstance(cell, str):
-        return cell or ""
-    if isinstance(cell, Ranged):
-        return f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]"
-    return f"{cell:.1%}" if isinstance(cell, Share) else format_number(cell)
 
 
 def _check_distinct(slices: Sequence[Slice]) -> None:

@@ -124,7 +124,7 @@ def _mean_errors(predictions: np.ndarray, labels: np.ndarray) -> WeightedMetrics
     errors = (predictions.astype(np.float64) - labels).reshape(len(labels), -1)
     of_rows = {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}
 
-    def weighted(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def weighted(weights: np.ndarray, parts: bool = False) -> dict[str, np.ndarray]:
         totals = weights.sum(axis=1)
         return {
             key: np.divide(weights @ values, totals, out=np.full(len(weights), np.nan), where=totals > 0)

@@ -1,9 +1,10 @@
 """The results of a run: the model, the metrics, and the report page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bertjax.data.table_reading import TableReading
+from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.run_report import RunReport
 from bertjax.metrics.reports import Report
 from bertjax.model_folder import save_pretrained
@@ -52,7 +53,12 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
 
 
 def write_results(
-    run: PreparedRun, command: str, report: Report, metrics: Mapping[str, float], tracker: Tracker
+    run: PreparedRun,
+    command: str,
+    report: Report,
+    metrics: Mapping[str, float],
+    findings: Sequence[Finding],
+    tracker: Tracker,
 ) -> None:
     """Writes report, contract findings and, last, metrics, and records them with the model, which is written."""
     folder, config, data_report = run.folder, run.config, run.prepared.data_report
@@ -64,6 +70,7 @@ def write_results(
         settings,
         data_report,
         run.train_metrics.history,
+        findings,
         command=command,
         environment=run_folder.earlier_starts(folder)[-1],
     )
@@ -73,8 +80,8 @@ def write_results(
         run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.REPORT_MARKDOWN, run_folder.METRICS
     ]  # fmt: skip
     if config.data.contract:
-        findings = {"contract": config.data.contract, "tables": data_report.contract_report()}
-        write_json(folder / run_folder.CONTRACT, findings)
+        found = {"contract": config.data.contract, "tables": data_report.contract_report()}
+        write_json(folder / run_folder.CONTRACT, found)
         artifacts.append(run_folder.CONTRACT)
     write_json(folder / run_folder.METRICS, metrics)
     write_made_from(folder, run.fingerprints)

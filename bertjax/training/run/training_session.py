@@ -146,7 +146,7 @@ class TrainingSession:
             write_model(run.folder, run.config, prepared, params, fits.temperature)
         metrics["train/seconds"] = time.perf_counter() - run.started
         if is_first_process():
-            write_results(run, self.command, report, metrics, self.tracker)
+            write_results(run, self.command, report, metrics, findings, self.tracker)
         return FineTuneResult(run.folder, metrics, report, self.run_id, findings)
 
     def _findings(self, report: Report) -> list[Finding]:
