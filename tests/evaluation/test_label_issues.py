@@ -148,6 +148,8 @@ def test_without_the_flag_nothing_is_added(finished_run, reviews, tmp_path):
         "metrics.json",
         "predictions.jsonl",
         "report.html",
+        "report.md",
+        "slices.json",
     ]
 
 

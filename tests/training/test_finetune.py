@@ -16,6 +16,7 @@ from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Checkpointing, EarlyStopping, Evaluation, Optimizer
+from tests.support.pages import table_rows
 
 
 @pytest.fixture
@@ -49,7 +50,8 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     tracker = MemoryTracker()
     result = finetune(config, tmp_path / "run", tracker=tracker)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.json", "environment.json", "metrics.json", "made_from.json", "report.html", "checkpoints", "model",
+        "config.json", "environment.json", "metrics.json", "made_from.json", "report.html", "report.md",
+        "checkpoints", "model",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -93,8 +95,8 @@ def test_a_run_says_what_became_of_its_rows(config, tmp_path, reviews):
     }  # fmt: skip
     assert "contract.json" in {path.name for path in tracker.artifacts}
     page = (result.folder / "report.html").read_text()
-    assert "&#39;stars&#39; is one of good, bad" in page
-    assert f"rows of {validation}</td><td>2</td>" in page
+    assert ["'stars' is one of good, bad", "yes", "0"] in table_rows(page)
+    assert [f"rows of {validation}", "2"] in table_rows(page)
     assert (result.metrics["data/leaks"], result.metrics["data/leaks_removed"]) == (1, 1)
 
     again = replace(config, data=replace(data, contract=None), epochs=1)

@@ -1,5 +1,6 @@
 """Every task goes through the whole job: from a small table to a model folder, a report and its own metrics."""
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_a_run_of_a_task(config_of, tmp_path, task):
     assert metric is not None
     assert f"test/{metric.name}" in result.metrics
     assert result.metrics["data/rows_read"] >= 40
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = html.unescape((tmp_path / "run" / "report.html").read_text())
     assert result.report.summary in page
     assert all(name in page for name, _ in result.report.headline)
     model, params = from_pretrained(result.model_dir)
