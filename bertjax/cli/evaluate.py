@@ -19,7 +19,7 @@ from bertjax.evaluation.behaviour.behaviour_settings import BehaviourSettings
 from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.evaluation.interval_settings import IntervalSettings
 from bertjax.evaluation.label_issues.flags import LABEL_ISSUES, LabelIssueFlags
-from bertjax.evaluation.simple_models.settings import BesideTable
+from bertjax.evaluation.simple_models.beside_settings import BesideTable
 from bertjax.evaluation.slices.slice_settings import SLICES, SliceSettings
 from bertjax.settings import Share, check_ranges
 from bertjax.storage.folder_lock import locked_folder
@@ -286,7 +286,7 @@ def _findings(
         if finding is not None:
             yield finding
     if parsed.label_issues.label_issues:
-        from bertjax.evaluation.label_issues.label_issues import label_issues
+        from bertjax.evaluation.label_issues.find_issues import label_issues
 
         yield label_issues(judged)
     if parsed.mistakes.explain:

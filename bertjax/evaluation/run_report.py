@@ -17,8 +17,8 @@ from bertjax.report_pages.text_table import TextTable
 
 def console_table(report: Report, title: str) -> TextTable:
     """A table with the scores of each part; the headline score is in the title."""
-    name, value = report.headline[0]
-    scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value in report.headline])
+    name, value, _ = report.headline[0]
+    scores = report.table or ScoreTable("", ("", ""), [(name, (value,)) for name, value, _ in report.headline])
     table = TextTable(title=f"{title}: {name} {value:.4f}", show_header=report.table is not None)
     for i, column in enumerate(scores.columns):
         table.add_column(column, justify="right" if i else "left")
@@ -83,5 +83,4 @@ class RunReport(NamedTuple):
 
     def _headline(self) -> list[tuple[str, Cell]]:
         """The main metrics, with their intervals."""
-        keys = {value: key for key, value in self.report.metrics.items()}
-        return [(name, self.intervals.get(keys.get(value, ""), value)) for name, value in self.report.headline]
+        return [(title, self.intervals.get(key or "", value)) for title, value, key in self.report.headline]

@@ -7,7 +7,7 @@ import numpy as np
 
 from bertjax.eda.write_table import write_cleaned
 from bertjax.evaluation.label_issues.doubtful_rows import doubtful_labels
-from bertjax.evaluation.label_issues.label_issues import LabelIssues
+from bertjax.evaluation.label_issues.find_issues import LabelIssues
 from bertjax.label_folds.training_issues import TrainingIssues
 
 

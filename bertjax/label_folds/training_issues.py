@@ -25,8 +25,8 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.label_issues.confident_learning import find_doubts, import_cleanlab
+from bertjax.evaluation.label_issues.find_issues import LabelIssues, finding_of, issues_of
 from bertjax.evaluation.label_issues.flags import LABEL_ISSUES
-from bertjax.evaluation.label_issues.label_issues import LabelIssues, finding_of, issues_of
 from bertjax.evaluation.label_issues.labelled_items import check_has_items
 from bertjax.label_folds.deal_folds import Folds, deal_folds
 from bertjax.label_folds.fold_run import TABLES, FoldRows, FoldScores, run_fold

@@ -11,7 +11,7 @@ import numpy as np
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Contexts
 from bertjax.metrics.fallback import round_between
-from bertjax.metrics.reports import Report, ScoreTable
+from bertjax.metrics.reports import HeadlineScore, Report, ScoreTable
 from bertjax.metrics.weighted.row_weights import InBlocks, RowMeans
 
 _CANDIDATES = 20  # first and last tokens tried in a window
@@ -71,7 +71,7 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
         summary += f"; F1 would be {best_f1.score:.4f} with --threshold {best_f1.threshold!r} of bertjax predict"
     return Report(
         summary=summary,
-        headline=[("F1", whole.f1), ("exact match", whole.exact_match)],
+        headline=[HeadlineScore("F1", whole.f1, "f1"), HeadlineScore("exact match", whole.exact_match, "exact_match")],
         metrics=metrics,
         parts={kind: agreement.metrics() for kind, agreement in by_kind.items()},
         table=ScoreTable("By kind", columns, list(by_kind.items()), [("all", whole)]),

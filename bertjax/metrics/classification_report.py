@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.metrics.reports import Confusion, Report, ScoreTable
+from bertjax.metrics.reports import Confusion, HeadlineScore, Report, ScoreTable
 from bertjax.metrics.weighted.class_scores import ClassScores, LabelSetScores, class_areas, mean_of_defined
 from bertjax.metrics.weighted.row_weights import InBlocks
 
@@ -61,7 +61,11 @@ def classification_report(
         row_values = _sureness_by_row(labels, logits, probabilities)
     return Report(
         summary=f"{len(labels)} rows, {len(names)} classes",
-        headline=[("accuracy", accuracy), ("F1, weighted", weighted.f1), ("F1, macro", macro.f1)],
+        headline=[
+            HeadlineScore("accuracy", accuracy, "accuracy"),
+            HeadlineScore("F1, weighted", weighted.f1, "f1_weighted"),
+            HeadlineScore("F1, macro", macro.f1, "f1_macro"),
+        ],
         metrics=metrics,
         parts=parts,
         table=scores_table("class", by_class, {"weighted": weighted, "macro": macro}),
@@ -181,9 +185,9 @@ def multi_label_report(
     return Report(
         summary=f"{len(labels)} rows, {len(names)} labels",
         headline=[
-            ("F1, micro", micro.f1),
-            ("F1, macro", macro.f1),
-            ("rows with all labels right", subset_accuracy),
+            HeadlineScore("F1, micro", micro.f1, "f1_micro"),
+            HeadlineScore("F1, macro", macro.f1, "f1_macro"),
+            HeadlineScore("rows with all labels right", subset_accuracy, "subset_accuracy"),
         ],
         metrics={
             "subset_accuracy": subset_accuracy, **micro.metrics("_micro"), **macro.metrics("_macro"), **means, **metrics

@@ -10,7 +10,7 @@ from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.regression_report import regression_report
-from bertjax.metrics.reports import Report
+from bertjax.metrics.reports import HeadlineScore, Report
 from bertjax.metrics.weighted.row_weights import InBlocks, RowMeans, WeightedScores, row_of_examples, sums_by_row
 
 NEXT_SENTENCE_NAMES = ("follows", "does not follow")
@@ -44,7 +44,8 @@ def evaluate_masked_words(scores: np.ndarray, examples: Examples, names: Sequenc
     row_of = row_of_examples(examples)
     of_hidden, rows = np.repeat(row_of, examples.lengths)[is_hidden], int(row_of[-1]) + 1
     sums = (sums_by_row(values, of_hidden, rows) for values in (*hidden.T, np.ones(len(hidden))))
-    return Report(summary, list(metrics.items()), metrics, weighted=InBlocks(partial(_masked_words, *sums)))
+    headline = [HeadlineScore(key, value, key) for key, value in metrics.items()]
+    return Report(summary, headline, metrics, weighted=InBlocks(partial(_masked_words, *sums)))
 
 
 def _masked_words(loss: np.ndarray, right: np.ndarray, count: np.ndarray, weights: np.ndarray) -> WeightedScores:
@@ -66,9 +67,9 @@ def evaluate_choices(logits: np.ndarray, examples: Examples, names: Sequence[str
     return Report(
         summary=f"{len(labels)} questions of {candidates} candidates",
         headline=[
-            ("accuracy", metrics["accuracy"]),
-            ("mean reciprocal rank", metrics["reciprocal_rank"]),
-            ("chance", 1 / candidates),
+            HeadlineScore("accuracy", metrics["accuracy"], "accuracy"),
+            HeadlineScore("mean reciprocal rank", metrics["reciprocal_rank"], "reciprocal_rank"),
+            HeadlineScore("chance", 1 / candidates, None),
         ],
         metrics=metrics,
         weighted=InBlocks(RowMeans(by_row)),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.metrics.classification_report import scores_by_label
-from bertjax.metrics.reports import Report
+from bertjax.metrics.reports import HeadlineScore, Report
 
 _EQUAL = 1e-12  # two sums of the same fractions, in whatever order
 
@@ -153,9 +153,9 @@ def report_fallback(
         summary=f"{report.summary}; {kept:.1%} keep their label, the others, below {threshold:g}, are {fallback!r}",
         headline=[
             *report.headline,
-            ("F1, weighted, with fallback", weighted.f1),
-            ("F1, macro, with fallback", macro.f1),
-            ("labels kept", kept),
+            HeadlineScore("F1, weighted, with fallback", weighted.f1, "fallback/f1_weighted"),
+            HeadlineScore("F1, macro, with fallback", macro.f1, "fallback/f1_macro"),
+            HeadlineScore("labels kept", kept, "fallback/kept_share"),
         ],
         metrics={**report.metrics, **{f"fallback/{key}": value for key, value in metrics.items()}},
         table=report.table._replace(averages=[*report.table.averages, *averages]),

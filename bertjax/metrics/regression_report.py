@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.metrics.reports import Report, ScoreTable
+from bertjax.metrics.reports import HeadlineScore, Report, ScoreTable
 from bertjax.metrics.weighted.distances import DistanceScores
 from bertjax.metrics.weighted.row_weights import InBlocks
 
@@ -54,7 +54,10 @@ def regression_report(labels: np.ndarray, predictions: np.ndarray, names: Sequen
     averages = [("mean", mean)] if several else []
     return Report(
         summary=f"{len(labels)} rows, {', '.join(by_column)}",
-        headline=[(_COLUMNS[key], getattr(mean, key)) for key in dict.fromkeys((first, "mse", "pearson", "spearman"))],
+        headline=[
+            HeadlineScore(_COLUMNS[key], getattr(mean, key), key)
+            for key in dict.fromkeys((first, "mse", "pearson", "spearman"))
+        ],
         metrics=mean._asdict(),
         parts={name: distances._asdict() for name, distances in by_column.items()} if several else {},
         table=ScoreTable("By column", ("column", *_COLUMNS.values()), list(by_column.items()), averages),

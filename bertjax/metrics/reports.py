@@ -56,12 +56,26 @@ class WeightedMetrics(Protocol):
         """
 
 
+class HeadlineScore(NamedTuple):
+    """A main metric.
+
+    Attributes:
+      title: in words.
+      value: of all rows.
+      key: in `Report.metrics`; None for a number that is beside them, such as chance.
+    """
+
+    title: str
+    value: float
+    key: str | None
+
+
 class Report(NamedTuple):
     """How predictions compare with labels.
 
     Attributes:
       summary: the rows behind the report, in words, such as "500 rows, 6 classes".
-      headline: titles and values of the main metrics, the most important first.
+      headline: the main metrics, the most important first.
       metrics: of all rows, by their keys without those rows: `accuracy` for `test/accuracy`; NaN where undefined.
       parts: the metrics of each part of the whole, such as a class.
       table: the scores of each part, where there are parts.
@@ -70,7 +84,7 @@ class Report(NamedTuple):
     """
 
     summary: str
-    headline: Sequence[tuple[str, float]]
+    headline: Sequence[HeadlineScore]
     metrics: Mapping[str, float]
     parts: Mapping[str, Mapping[str, float]] = {}
     table: ScoreTable | None = None

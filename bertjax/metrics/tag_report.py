@@ -10,7 +10,7 @@ from bertjax.batch import UNLABELLED
 from bertjax.data.encode.examples import Examples
 from bertjax.data.task_formats.tag_scheme import OUTSIDE, STRICT, TagScheme, as_seqeval, outside_of, scheme_of_names
 from bertjax.metrics.classification_report import Scores, scores_by_label, scores_table
-from bertjax.metrics.reports import Report
+from bertjax.metrics.reports import HeadlineScore, Report
 from bertjax.metrics.weighted.row_weights import InBlocks, row_of_examples
 from bertjax.metrics.weighted.tag_scores import EntityScores, WordScores
 
@@ -40,7 +40,10 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
         micro = Scores(accuracy, accuracy, accuracy, len(right))
         return Report(
             summary=f"{summary}{len(by_label)} labels that mark no entities, judged word by word",
-            headline=[("words with the right label", accuracy), ("F1, macro", macro.f1)],
+            headline=[
+                HeadlineScore("words with the right label", accuracy, "accuracy"),
+                HeadlineScore("F1, macro", macro.f1, "f1_macro"),
+            ],
             metrics={"accuracy": accuracy, **macro.metrics("_macro")},
             parts={name: scores.metrics() for name, scores in by_label.items()},
             table=scores_table("label", by_label, {"micro": micro, "macro": macro}, counted="occurrences"),
@@ -54,7 +57,11 @@ def tag_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) -> 
     micro, macro, _ = (by_type.pop(name) for name in _AVERAGES)
     return Report(
         summary=f"{summary}{len(by_type)} types of entities ({scheme})",
-        headline=[("F1", micro.f1), ("F1, macro", macro.f1), ("words with the right label", accuracy)],
+        headline=[
+            HeadlineScore("F1", micro.f1, "f1"),
+            HeadlineScore("F1, macro", macro.f1, "f1_macro"),
+            HeadlineScore("words with the right label", accuracy, "accuracy"),
+        ],
         metrics={
             "f1": micro.f1, "precision": micro.precision, "recall": micro.recall,
             "accuracy": accuracy, **macro.metrics("_macro"),

@@ -24,10 +24,10 @@ from bertjax.data.task_formats import Encoding
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.evaluation.simple_models import beside_report
 from bertjax.evaluation.simple_models.beside_report import SIMPLE_MODELS, beside_simple_models
+from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.evaluation.simple_models.keyword_rules import read_keywords
-from bertjax.evaluation.simple_models.settings import SimpleModels
 from bertjax.evaluation.simple_models.simple_model import Labelled, Problem
-from bertjax.metrics.reports import Report
+from bertjax.metrics.reports import HeadlineScore, Report
 from bertjax.tasks import Metric, find_evaluator, find_format, find_task
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.learning_curve import CURVE, curve_finding, finetune_curve
@@ -163,7 +163,9 @@ def test_differences_are_of_the_same_draws_of_rows(problem_of, monkeypatch):
         def weighted(weights):
             return {"accuracy": weights @ right / weights.sum(axis=1)}
 
-        return Report("", [("accuracy", right.mean())], {"accuracy": right.mean()}, weighted=weighted)
+        return Report(
+            "", [HeadlineScore("accuracy", right.mean(), "accuracy")], {"accuracy": right.mean()}, weighted=weighted
+        )
 
     monkeypatch.setattr(beside_report, "find_evaluator", lambda task: lambda *judged: report(hits))
     ours = report(one_more)

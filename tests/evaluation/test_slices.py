@@ -28,7 +28,7 @@ from bertjax.tracking.metric_names import is_valid
 from tests.support.models import TINY
 from tests.support.tables import COLUMNS, TABLES, rows_of
 
-HOLDOUT = Path(__file__).parents[3].parent / "shared" / "data" / "projects" / "holdout.csv"
+HOLDOUT = Path(__file__).parents[3] / "shared" / "data" / "projects" / "holdout.csv"
 
 
 def weighted_of(labels, predictions):

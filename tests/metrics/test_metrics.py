@@ -13,6 +13,7 @@ from bertjax.metrics.classification_report import classification_report, multi_l
 from bertjax.metrics.evaluators import evaluate_choices, evaluate_masked_words
 from bertjax.metrics.regression_report import regression_report
 from bertjax.metrics.tag_report import tag_report
+from bertjax.report_pages.blocks import Ranged
 from tests.support.pages import table_rows
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -65,6 +66,16 @@ def test_page_and_table(report):
     assert "<a>" not in page
     assert "http" not in page  # it needs nothing but itself
     assert console_table(report, "test").row_count == 5
+
+
+def test_the_headline_has_the_intervals_of_its_own_metrics():
+    """Where all labels are right, every metric has the same value, and another one's interval would be a lie."""
+    right = classification_report(np.array([0, 1]), np.array([0, 1]), ("a", "b"))
+    intervals = {key: Ranged(value, 0.125, 0.25) for key, value in right.metrics.items()}
+    intervals["f1_macro"] = Ranged(1.0, 0.3125, 0.4375)
+    page = RunReport("t", right, {}, {}, INTAKE, intervals=intervals).html()
+    assert page.count("0.1250 to 0.2500") == 2
+    assert page.count("0.3125 to 0.4375") == 1
 
 
 def test_page_says_what_became_of_the_data(report):

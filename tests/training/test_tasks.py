@@ -76,7 +76,7 @@ def test_a_run_of_a_task(config_of, tmp_path, task):
     assert result.metrics["data/rows_read"] >= 40
     page = html.unescape((tmp_path / "run" / "report.html").read_text())
     assert result.report.summary in page
-    assert all(name in page for name, _ in result.report.headline)
+    assert all(name in page for name, *_ in result.report.headline)
     model, params = from_pretrained(result.model_dir)
     assert (model.task, TASKS[task].names) == (task, bool(model.labels))
     assert jax.tree.all(jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), params))

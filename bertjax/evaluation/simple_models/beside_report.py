@@ -9,10 +9,10 @@ import numpy as np
 
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.judged_rows import Finding
+from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.evaluation.simple_models.frozen_embeddings import check_checkpoint, embedding_scores
 from bertjax.evaluation.simple_models.keyword_rules import keyword_scores, read_keywords
 from bertjax.evaluation.simple_models.majority import majority_scores
-from bertjax.evaluation.simple_models.settings import SimpleModels
 from bertjax.evaluation.simple_models.simple_model import Labelled, Problem, Scores
 from bertjax.evaluation.simple_models.tfidf import tfidf_scores
 from bertjax.metrics.reports import Report
@@ -201,10 +201,8 @@ def _section(
 
 
 def _shown_metrics(report: Report) -> list[str]:
-    """The metrics of the headline, without precision and recall, which F1 sums up."""
-    headline = [value for _, value in report.headline]
-    keys = [key for key, value in report.metrics.items() if value in headline]
-    return [key for key in keys if not key.startswith(("precision", "recall"))]
+    """The metrics of the headline."""
+    return [score.key for score in report.headline if score.key is not None]
 
 
 def _title(name: str, problem: Problem) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
-from bertjax.evaluation.simple_models.settings import SimpleModels
+from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.metrics.evaluators import NEXT_SENTENCE_NAMES
 from bertjax.tasks.task import Target
 

@@ -16,7 +16,7 @@ from bertjax.evaluation.simple_models.beside_report import (
     check_simple_models,
     check_training_rows,
 )
-from bertjax.evaluation.simple_models.settings import BesideTable
+from bertjax.evaluation.simple_models.beside_settings import BesideTable
 from bertjax.evaluation.simple_models.simple_model import Labelled
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.tasks import find_format

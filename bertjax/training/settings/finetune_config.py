@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from bertjax.config import Execution, Pooling
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
-from bertjax.evaluation.simple_models.settings import SimpleModels
+from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, flatten, require
 from bertjax.training.settings.options import (
     Checkpointing,
