@@ -321,7 +321,7 @@ def test_error_is_one_sentence_on_an_ascii_terminal(run, monkeypatch):
 
 def test_unknown_command(capsys):
     assert main(["finetoon"]) == 2
-    assert "'finetoon' is no command; there are fetch, eda, label, finetune" in capsys.readouterr().err
+    assert "'finetoon' is no command; there are fetch, eda, label, label-issues, finetune" in capsys.readouterr().err
 
 
 def test_fetch_of_an_unknown_asset(capsys):
