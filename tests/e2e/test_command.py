@@ -45,7 +45,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train/loss")][:3] == [1, 2, 3]
     assert client.get_model_version_by_alias("reviews", "champion").run_id == run.info.run_id
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
-        "config.json", "environment.json", "metrics.json", "report.html", "model",
+        "config.json", "environment.json", "metrics.json", "report.html", "report.md", "model",
     }  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from bertjax.evaluation.calibration import fitted_fallback
 from bertjax.metrics.fallback import Threshold
 from bertjax.metrics.reliability import calibrated, fit_temperature
 from bertjax.tasks import Model, find_evaluator, find_task
-from bertjax.training.loop.early_stopping import VALIDATION
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +28,13 @@ class ValidationFits(NamedTuple):
     threshold: Threshold | None = None
 
     def metrics(self) -> dict[str, float]:
-        """The threshold and what it does on the validation rows, by flat keys; empty where none helps."""
+        """The threshold and what it does on the validation rows, by flat keys; empty where none helps. They are no
+        scores of an evaluation, so they are not among those of `validation/`, by which runs are compared."""
         fitted = self.threshold
         if fitted is None or fitted.value is None:
             return {}
         values = {"threshold": fitted.value, "f1_macro": fitted.f1_macro, "kept_share": fitted.kept}
-        return {f"{VALIDATION}/fallback/{key}": value for key, value in values.items()}
+        return {f"fitted/fallback/{key}": value for key, value in values.items()}
 
 
 def fit_on(examples: Examples, model: Model, score: Callable[[Examples], np.ndarray]) -> ValidationFits:
