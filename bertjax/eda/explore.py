@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from bertjax.eda.facts.writing_systems import Script, scripts_of
 from bertjax.eda.observed_rows import Fault, ObservedRows, observe
 from bertjax.eda.sampled_table import ALL_ROWS, SampledTable, read_sampled
 from bertjax.errors import DataError
+
+if TYPE_CHECKING:
+    from bertjax.report_pages.text_table import TextTable
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +132,18 @@ class Explored(NamedTuple):
     repeats: Repeats
     near: NearDuplicates
     findings: Findings
+
+    def table(self) -> "TextTable":
+        """The most important findings, for a terminal or a notebook."""
+        from bertjax.eda.table_page import console_table  # the page stands on the findings
+
+        return console_table(self.findings)
+
+    def html(self, settings: Mapping[str, Any] = {}) -> str:
+        """All findings as one page that needs no other file, with the settings that led to them."""
+        from bertjax.eda.table_page import render
+
+        return render(self.findings, settings)
 
     def metrics(self) -> dict[str, float]:
         """The most important numbers, for a tracker."""

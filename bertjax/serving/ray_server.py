@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from bertjax.signal_handlers import keeping_sigterm
 
 logger = logging.getLogger(__name__)
 
+_LIMITS = ServiceSettings()  # those of `bertjax serve` without flags
 APPLICATION = "bertjax"  # its name in Ray Serve
 _REPLICA_REQUESTS = 512  # that a replica holds at a time; its own limits on texts and tokens come first
 _PROXY_REQUESTS = 512  # that may wait in a proxy until a replica has room
@@ -76,8 +78,8 @@ class RayOptions:
 
 
 def serve_ray(
-    model: str,
-    settings: ServiceSettings,
+    model: str | Path,
+    settings: ServiceSettings = _LIMITS,
     host: str = "127.0.0.1",
     port: int = 8000,
     rule: Rule | None = None,
@@ -87,8 +89,8 @@ def serve_ray(
     """Serves on Ray.
 
     On a cluster of its own it serves until it is interrupted, then answers the requests that have come. On a running
-    one it returns when the model is in service, in the place of the one that this function put there before, if any:
-    its replicas answer until the new ones are ready.
+    one, that at an address or that to which this process is connected, it returns when the model is in service, in the
+    place of the one that this function put there before, if any: its replicas answer until the new ones are ready.
 
     Args:
       model: where the model is, for this process and for every node of the cluster.
@@ -103,7 +105,10 @@ def serve_ray(
         is in the way.
       UserError: the model cannot be used.
     """
-    started = time.monotonic()
+    started, model = time.monotonic(), str(model)
+    connected = _connected_address()
+    if connected is not None and options.address is None:
+        options = replace(options, address=connected)
     if options.address is None:
         with listening(host, port) as probe:
             port = probe.getsockname()[1]
@@ -121,6 +126,12 @@ def serve_ray(
             _wait_and_delete()
 
 
+def _connected_address() -> str | None:
+    """Of the cluster that this process is connected to. Ray is not imported for it: it reads its settings then."""
+    ray = sys.modules.get("ray")
+    return ray.get_runtime_context().gcs_address if ray is not None and ray.is_initialized() else None
+
+
 def _where(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -132,6 +143,9 @@ def _cluster(options: RayOptions) -> Iterator[str]:
     Raises:
       ConfigError: there is none at the address.
     """
+    if options.address is not None and options.address == _connected_address():
+        yield options.address
+        return
     _set_environment(options)
     with keeping_sigterm():
         import ray
