@@ -25,6 +25,7 @@ from bertjax.evaluation.evaluate_table import evaluate as evaluate
 from bertjax.evaluation.slices.slice_functions import slice_function as slice_function
 from bertjax.inference.batch.predict_files import predict_files as predict_files
 from bertjax.inference.batch.ray_pool import RayPool as RayPool
+from bertjax.inference.decision_rule import load_rule as load_rule
 from bertjax.inference.explanations.explain_options import ExplainOptions as ExplainOptions
 from bertjax.inference.explanations.explanation import Explanation as Explanation
 from bertjax.inference.predictor import Predictor as Predictor

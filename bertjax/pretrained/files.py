@@ -38,7 +38,7 @@ _REGISTRIES = {
 }
 
 
-def resolve_model(name: str) -> Path:
+def resolve_model(name: str | Path) -> Path:
     """The folder of a model, whichever way it is named; the one place that knows these ways.
 
     Args:
@@ -49,6 +49,7 @@ def resolve_model(name: str) -> Path:
       AssetError: none of these leads to a model.
       ConfigError: the registry does not answer.
     """
+    name = str(name)
     for scheme, fetch in _REGISTRIES.items():
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))

@@ -57,7 +57,7 @@ class Prepared(NamedTuple):
         return params if self.target_scale is None else self.target_scale.folded(params)
 
 
-def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
+def prepare(config: FineTuneConfig, num_devices: int = 1) -> Prepared:
     """Reads and checks everything that a run needs; writes nothing.
 
     Raises:
