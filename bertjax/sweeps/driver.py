@@ -22,10 +22,11 @@ from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_
 from bertjax.sweeps.same_inputs import check_trials
 from bertjax.sweeps.sweep_config import Sweep, to_json
 from bertjax.tracking import event_log
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
-from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
-from bertjax.tracking.tracker import tracked_run
+from bertjax.tracking.mlflow_tracker import upload_pending
+from bertjax.tracking.tracker import Tracking, tracked_run
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL, RESUMES, IfExists
 
@@ -81,7 +82,7 @@ def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | N
     ledger = Ledger(folder)
     resumes, allow_changed = if_exists in RESUMES, if_exists == "resume_changed"
     check_folder(folder, sweep, resumes)
-    tracker = MlflowTracker(sweep.base.experiment)
+    tracker = tracker_of(sweep.base.tracking, sweep.base.experiment)
     tracker.check(folder if resumes else None)
     with (
         Beginning(folder, resumes, belongs_to_sweep) as beginning,
@@ -102,7 +103,7 @@ def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | N
         beginning.commit()
         tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
         budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed)
-        _end_trials(ledger, budget_is_spent)
+        _end_trials(ledger, budget_is_spent, sweep.base.tracking)
         best = read_results(folder).best
         if best is not None and sweep.seeds:
             try:
@@ -216,8 +217,8 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) 
     return stopper.stop_all() or time.monotonic() > deadline
 
 
-def _end_trials(ledger: Ledger, budget_is_spent: bool) -> None:
-    """Records the end of the trials that Ray left running, and closes the MLflow runs of all that were cut short.
+def _end_trials(ledger: Ledger, budget_is_spent: bool, tracking: Tracking) -> None:
+    """Records the end of the trials that Ray left running, and closes the runs of all that were cut short.
 
     Raises:
       SweepStopped: trials are left although the budget is not spent.
@@ -229,11 +230,11 @@ def _end_trials(ledger: Ledger, budget_is_spent: bool) -> None:
             ledger.record(trial.number, status="stopped", cause="the budget of the sweep was spent")
     for trial in ledger.trials():
         if trial.status in ("stopped", "failed"):
-            _close_run(ledger.run_folder(trial.number), trial)
+            _close_run(ledger.run_folder(trial.number), trial, tracking)
 
 
-def _close_run(run: Path, trial: Trial) -> None:
-    """Gives the MLflow run of a trial the status that the ledger has.
+def _close_run(run: Path, trial: Trial, tracking: Tracking) -> None:
+    """Gives the run of a trial the status that the ledger has.
 
     The trial's process may have been killed, or has recorded another status. Ray reports a trial as ended before its
     process is, so the lock makes this the last record.
@@ -246,7 +247,8 @@ def _close_run(run: Path, trial: Trial) -> None:
         status = "FAILED" if trial.status == "failed" else "FINISHED"
         if log.status != status:
             log.record({"status": status, "time_ms": round(time.time() * 1000)})
-            upload_pending(run)
+            if tracking == "mlflow":
+                upload_pending(run)
 
 
 def _remove_all_but_best(results: Results) -> None:

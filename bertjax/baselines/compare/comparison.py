@@ -32,8 +32,8 @@ from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import next_step
-from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment
@@ -102,7 +102,7 @@ def _compare(
     """`compare` in a folder that this process holds."""
     if if_exists != "resume_changed":  # where results of other settings are made again, whatever these are
         check_folder(out, flatten(config), if_exists)
-    new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
+    new_tracker = new_tracker or partial(tracker_of, config.tracking, config.experiment)
     tracker = new_tracker(None)
     tracker.check(out if if_exists in RESUMES else None)
     present = _check_input(config, frameworks, seeds[0])
