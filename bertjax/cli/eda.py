@@ -165,6 +165,7 @@ def _look(parsed: Arguments, out: Path) -> int:
     from bertjax.eda.write_table import check_cleaned_file, write_cleaned
     from bertjax.pretrained.files import resolve_model
     from bertjax.report_pages.text_table import print_table
+    from bertjax.stage_progress import stages_for_stderr
     from bertjax.tasks import find_format
 
     task_format, table = find_format(parsed.task), _table(parsed)
@@ -172,12 +173,19 @@ def _look(parsed: Arguments, out: Path) -> int:
     if parsed.write_clean is not None:
         check_cleaned_file(parsed.write_clean, table, parsed.overwrite)
     tracker = None if parsed.experiment is None else _tracker(parsed.experiment)
-    folder = resolve_model(parsed.model)
+    folder = resolve_model(parsed.model, stages_for_stderr())
     architecture = BertConfig.from_hugging_face(read_config_json(folder))
     model = ModelLimits(
         parsed.model, load_tokenizer(folder), architecture.hidden_size, parsed.max_length, parsed.batch_size
     )
-    explored = explore(table, task_format, model, parsed.exploration, all_rows=parsed.write_clean is not None)
+    explored = explore(
+        table,
+        task_format,
+        model,
+        parsed.exploration,
+        all_rows=parsed.write_clean is not None,
+        progress=stages_for_stderr(),
+    )
     cleaned = None if parsed.write_clean is None else clean(explored, parsed.drop)
     if parsed.write_clean is not None and cleaned is not None:
         dropped = (row._asdict() for row in cleaned.dropped)

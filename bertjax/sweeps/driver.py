@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bertjax import ray_cluster
 from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
+from bertjax.stage_progress import UNSHOWN, Advance, StageProgress
 from bertjax.storage.atomic_write import write_text
 from bertjax.storage.folder_lock import check_is_folder, contents, locked_folder
 from bertjax.sweeps.best_config_seeds import train_seeds
@@ -53,6 +54,7 @@ def run_sweep(
     *,
     if_exists: Literal["error", "resume", "resume_changed"] = "error",
     address: str | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> Results:
     """Runs a sweep, or the rest of one.
 
@@ -63,6 +65,7 @@ def run_sweep(
         ended stay, the others continue. They must have been made from the rows and weights at hand, and by the present
         versions and devices unless it is "resume_changed".
       address: of a Ray cluster, see `ray_cluster.join`.
+      progress: shows how many trials have ended.
 
     Returns:
       Every trial with its scores.
@@ -74,10 +77,12 @@ def run_sweep(
     """
     folder = Path(out).absolute()
     with held_folder(folder, belongs_to_sweep):
-        return _run_sweep(sweep, folder, if_exists, address)
+        return _run_sweep(sweep, folder, if_exists, address, progress)
 
 
-def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | None) -> Results:
+def _run_sweep(
+    sweep: Sweep, folder: Path, if_exists: IfExists, address: str | None, progress: StageProgress
+) -> Results:
     """`run_sweep` in a folder that this process holds."""
     ledger = Ledger(folder)
     resumes, allow_changed = if_exists in RESUMES, if_exists == "resume_changed"
@@ -102,7 +107,9 @@ def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | N
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         beginning.commit()
         tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
-        budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed)
+        ended = sum(trial.status != "running" for trial in ledger.trials())
+        with progress.stage("sweep", "trials", sweep.total_trials, ended) as advance:
+            budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed, advance)
         _end_trials(ledger, budget_is_spent, sweep.base.tracking)
         best = read_results(folder).best
         if best is not None and sweep.seeds:
@@ -162,7 +169,7 @@ def check_resources(sweep: Sweep) -> None:
             )
 
 
-def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) -> bool:
+def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool, advance: Advance) -> bool:
     """Runs the trials that have not ended; returns whether the sweep's budget is spent.
 
     Raises:
@@ -185,7 +192,7 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) 
         cwd=str(Path.cwd()),
         store=tracking_address(),
     )
-    callback = TuneCallback(sweep, ledger)
+    callback = TuneCallback(sweep, ledger, advance)
     stopper = MaxEpochsStopper(sweep.max_epochs, sweep.base.evaluation.evaluate_every)
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
     tuner = tune.Tuner(

@@ -30,6 +30,7 @@ from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, 
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
 from bertjax.tracking.choose_tracker import tracker_of
@@ -65,6 +66,7 @@ def compare(
     if_exists: IfExists = "error",
     keep_models: bool = False,
     new_tracker: Callable[[str | None], Tracker] | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> Summary:
     """Trains every framework on every seed and compares them.
 
@@ -78,6 +80,7 @@ def compare(
         versions), or "overwrite".
       keep_models: keep each trained model in the folder of its run.
       new_tracker: id of the parent run, or None for the comparison's own -> a tracker; default: MLflow.
+      progress: shows how many runs have ended.
 
     Raises:
       UserError: the input or the folder is wrong in a way that the user can mend; nothing has been written then.
@@ -87,7 +90,7 @@ def compare(
     config, out = replace(config.resolved(), seed=0), Path(out)
     _check_names(config, out)
     with held_folder(out, _belongs):
-        return _compare(config, frameworks, seeds, out, if_exists, keep_models, new_tracker)
+        return _compare(config, frameworks, seeds, out, if_exists, keep_models, new_tracker, progress)
 
 
 def _compare(
@@ -98,6 +101,7 @@ def _compare(
     if_exists: IfExists,
     keep_models: bool,
     new_tracker: Callable[[str | None], Tracker] | None,
+    progress: StageProgress,
 ) -> Summary:
     """`compare` in a folder that this process holds."""
     if if_exists != "resume_changed":  # where results of other settings are made again, whatever these are
@@ -123,10 +127,12 @@ def _compare(
         beginning.commit()
         results: list[RunResult] = []
         failures: list[Failure] = []
-        for run in runs:
-            outcome = kept[run] if run in kept else _run(out, run, inputs)
-            (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
-            _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
+        with progress.stage("comparison", "runs", len(runs)) as advance:
+            for run in runs:
+                outcome = kept[run] if run in kept else _run(out, run, inputs)
+                (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
+                _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
+                advance(1)
         metric = find_task(config.task).metric
         assert metric is not None, "every task that trains has a metric"
         summary = summarise(results, failures, frameworks, metric, dropout=config.dropout_rate != 0)

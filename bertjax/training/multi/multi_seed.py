@@ -140,7 +140,9 @@ def _finetune_seeds(
     if resumes:
         run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
 
-    plan = plan_seeds(config, folder, seeds, if_exists)  # before anything is written, and so is what is stacked
+    plan = plan_seeds(
+        config, folder, seeds, if_exists, new_progress()
+    )  # before anything is written, and so is what is stacked
     stacked = {seed: plan.prepare(seed) for seed in plan.missing} if stack else {}
     with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
         call = f"bertjax.finetune_seeds({config!r}, {list(seeds)})"

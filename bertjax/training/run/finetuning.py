@@ -64,7 +64,8 @@ def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, conte
     tracker = context.tracker or tracker_of(config.tracking, config.experiment)
     if is_first_process():
         tracker.check(folder if if_exists in RESUMES else None)
-    return train_and_evaluate(prepare_run(config, folder, if_exists), context._replace(tracker=tracker))
+    run = prepare_run(config, folder, if_exists, context.progress)
+    return train_and_evaluate(run, context._replace(tracker=tracker))
 
 
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
