@@ -160,6 +160,7 @@ def _look(parsed: Arguments, out: Path) -> int:
     from bertjax.eda.explore_table import explore_table
     from bertjax.eda.write_table import check_cleaned_file, write_cleaned
     from bertjax.report_pages.text_table import print_table
+    from bertjax.stage_progress import stages_for_stderr
 
     table = _table(parsed)
     if parsed.write_clean is not None:
@@ -173,6 +174,7 @@ def _look(parsed: Arguments, out: Path) -> int:
         batch_size=parsed.batch_size,
         settings=parsed.exploration,
         all_rows=parsed.write_clean is not None,
+        progress=stages_for_stderr(),
     )
     cleaned = None if parsed.write_clean is None else clean(explored, parsed.drop)
     if parsed.write_clean is not None and cleaned is not None:

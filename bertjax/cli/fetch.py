@@ -7,6 +7,7 @@ import tyro
 
 from bertjax import catalog
 from bertjax.cli.flags.parse_flags import parse
+from bertjax.stage_progress import stages_for_stderr
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if not names:
         for asset in catalog.CATALOG.values():
             print(f"{asset.name:<12} {asset.kind:<6} {asset.license}")
+    progress = stages_for_stderr()
     for name in names:
-        print(catalog.fetch(name))
+        print(catalog.fetch(name, progress))
     return 0

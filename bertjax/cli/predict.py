@@ -147,11 +147,11 @@ def main(arguments: Sequence[str]) -> int:
     _check(parsed)
     with sigterm_as_ctrl_c() as sigterm:
         from bertjax.inference.batch.predict_files import run_job
-        from bertjax.inference.batch.row_progress import row_progress_for_stderr
+        from bertjax.stage_progress import stages_for_stderr
 
         job = _job(parsed)
         try:
-            result = run_job(job, _engine(parsed), parsed.resume, parsed.overwrite, progress=row_progress_for_stderr())
+            result = run_job(job, _engine(parsed), parsed.resume, parsed.overwrite, progress=stages_for_stderr())
         except KeyboardInterrupt:
             kept = job.place.manifest.exists()
             parts = f"its finished parts are in {job.place.parts}: --resume with the same flags goes on"

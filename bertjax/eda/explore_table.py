@@ -8,6 +8,7 @@ from bertjax.eda.exploration import Exploration
 from bertjax.eda.explore import Explored, explore
 from bertjax.eda.facts.token_lengths import ModelLimits
 from bertjax.pretrained.files import resolve_model
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import find_format
 
 _EXPLORATION = Exploration()
@@ -22,6 +23,7 @@ def explore_table(
     batch_size: int = 32,
     settings: Exploration = _EXPLORATION,
     all_rows: bool = False,
+    progress: StageProgress = UNSHOWN,
 ) -> Explored:
     """Looks at the rows of `table.train`, and compares them with those of its other tables; what `bertjax eda` does.
 
@@ -33,6 +35,7 @@ def explore_table(
       batch_size: examples of a batch, to see what packing makes of them.
       settings: of what is looked for.
       all_rows: whether to look at all rows, however many; a sample of `settings.sample_rows` else.
+      progress: shows the stages.
 
     Returns:
       What was found: `findings` as plain values, `table()` for a terminal or a notebook, `html()` as a page.
@@ -43,7 +46,7 @@ def explore_table(
     """
     task_format = find_format(task)
     check_settings(table, task_format)
-    folder = resolve_model(model)
+    folder = resolve_model(model, progress)
     hidden_size = BertConfig.from_hugging_face(read_config_json(folder)).hidden_size
     limits = ModelLimits(model, load_tokenizer(folder), hidden_size, max_length, batch_size)
-    return explore(table, task_format, limits, settings, all_rows)
+    return explore(table, task_format, limits, settings, all_rows, progress)

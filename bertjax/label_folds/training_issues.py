@@ -34,7 +34,7 @@ from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.storage.folder_lock import contents, locked_folder
 from bertjax.storage.small_files import read_object
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.run.run_folder import RESUMES, IfExists
@@ -106,7 +106,7 @@ def find_training_issues(
     _check_settings(config)
     import_cleanlab()
     check_settings(replace(config.data, folds=Table.folds), task_format)
-    tracker = tracker or MlflowTracker(config.experiment)
+    tracker = tracker or tracker_of(config.tracking, config.experiment)
     tracker.check()
     source = config.data.train
     with locked_folder(out):

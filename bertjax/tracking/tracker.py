@@ -10,6 +10,8 @@ from bertjax.data.table import Side
 from bertjax.errors import Stopped
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+Tracking = Literal["mlflow", "none"]
+"""Where runs are recorded: in MLflow, or in their folders only."""
 
 
 class Dataset(NamedTuple):

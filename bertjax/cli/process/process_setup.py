@@ -43,9 +43,13 @@ def restart_with_huge_pages() -> None:
     """Replaces this process by the same command with a tuned allocator; returns if it is tuned or cannot be."""
     if _VARIABLE in os.environ or platform.libc_ver()[0] != "glibc":
         return
-    tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
     sys.stdout.flush()
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: tunables})
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: memory_tunables()})
+
+
+def memory_tunables() -> str:
+    """The value of `GLIBC_TUNABLES` of a tuned allocator."""
+    return ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
 
 
 def compiled_folder() -> Path:

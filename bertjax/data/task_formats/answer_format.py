@@ -108,7 +108,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
             f"would not move on"
         )
     questions = _cut(encoding.tokenizer, rows.texts, room - _SPECIAL_TOKENS)
-    windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap)
+    windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap, encoding.progress)
     places = chain.from_iterable(zip(window.offsets, window.sequence_ids, strict=True) for window in windows.parts)
     characters = np.array([at if part == 1 else (NO_CHARACTER, NO_CHARACTER) for at, part in places], np.int32)
     labels = _labels(windows, characters, rows.labels)

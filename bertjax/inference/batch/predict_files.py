@@ -25,12 +25,12 @@ from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
 from bertjax.inference.batch.row_answers import EMBEDDING, ON_REQUEST, Answered, Request, check_request, vectors_alone
-from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
 from bertjax.inference.decision_rule import load_rule
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import flatten
+from bertjax.stage_progress import UNSHOWN, Advance, StageProgress
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_postprocess
 from bertjax.tasks.postprocess import AnswerOptions
@@ -148,7 +148,7 @@ def run_job(
     engine: Engine = answered_here,
     resume: bool = False,
     overwrite: bool = False,
-    progress: RowProgress | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> FilesPredicted:
     """Predicts every row of the files of a job.
 
@@ -180,9 +180,9 @@ def run_job(
             place.clear()
             manifest.begin(made_from, plan)
         try:
-            with progress or NoRowProgress() as shown:
-                shown.begin(plan.survey.rows, sum(part.rows for part in finished))
-                for part in _new_parts(job, plan, loaded, engine, finished, shown):
+            done = sum(part.rows for part in finished)
+            with progress.stage("", "rows", plan.survey.rows, done) as advance:
+                for part in _new_parts(job, plan, loaded, engine, finished, advance):
                     manifest.add(part)
                     finished.append(part)
         except BaseException:
@@ -269,7 +269,7 @@ def _new_parts(
     loaded: LoadedModel,
     engine: Engine,
     finished: Sequence[FinishedPart],
-    progress: RowProgress,
+    advance: Advance,
 ) -> Generator[FinishedPart]:
     """Computes and writes the parts that are not finished; each is complete when it is yielded."""
     if sum(part.rows for part in finished) >= plan.survey.rows:
@@ -287,7 +287,7 @@ def _new_parts(
                         writer.write(chunk.frame, _in_columns(chunk, names))
                         rows, answered = rows + chunk.rows, answered + len(chunk.frame)
                         left_out += chunk.left_out
-                        progress.advance(chunk.rows)
+                        advance(chunk.rows)
                 size = scratch.stat().st_size
             _write_left_out(place.left_out(number), left_out)
             yield FinishedPart(number, rows, answered, len(left_out), size, [*columns, *names])

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
+from bertjax import catalog
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.pretrained_tokenizer import added_tokens, check_tokenizer, load_tokenizer, num_entries
 from bertjax.data.encode.token_checks import check_segments, warn_of_unknown
+from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
@@ -27,6 +29,7 @@ from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import LONGEST
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.target_scale import TargetScale
@@ -57,8 +60,8 @@ class Prepared(NamedTuple):
         return params if self.target_scale is None else self.target_scale.folded(params)
 
 
-def prepare(config: FineTuneConfig, num_devices: int = 1) -> Prepared:
-    """Reads and checks everything that a run needs; writes nothing.
+def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgress = UNSHOWN) -> Prepared:
+    """Reads and checks everything that a run needs, and shows the stages of that; writes nothing.
 
     Raises:
       UserError: the table, the model or the settings have a mistake.
@@ -66,12 +69,14 @@ def prepare(config: FineTuneConfig, num_devices: int = 1) -> Prepared:
     task_format = find_format(config.task)
     _check_loss(config, task_format)
     check_simple_models(config.simple_models, config.task, config.model)
-    folder = resolve_model(config.model)
+    folder = resolve_model(config.model, progress)
     architecture = BertConfig.from_hugging_face(read_config_json(folder))
     tokenizer = load_tokenizer(folder)
     check_tokenizer(tokenizer, folder, architecture, config.resize_embeddings)
     _check_length(config, architecture, tokenizer)
-    encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
+    encoding = Encoding(tokenizer, (), config.max_length, config.data, config.masking, config.seed, progress)
+    for source in filter(in_catalog, (config.data.train, *config.data.evaluated.values())):
+        catalog.fetch(source, progress)
     splits, rows = _read_rows(config, task_format, encoding, folder)
     labelled = _labelled(config, splits, rows)
     train, target_scale = _standardized(config, splits)
@@ -80,7 +85,7 @@ def prepare(config: FineTuneConfig, num_devices: int = 1) -> Prepared:
     model, params = _load_model(config, folder, splits.vocabulary, vocab_size, target_scale)
     imbalance = config.imbalance
     train = balance_classes(train, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed)
-    plan = _plan(config, train, model, num_devices)
+    plan = _plan(config, train, model, num_devices, progress)
     _log(splits, train, plan, config.max_length)
     _log_tokens(splits, tokenizer, architecture)
     return Prepared(
@@ -204,7 +209,7 @@ def _load_model(
     return model, params
 
 
-def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
+def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int, progress: StageProgress) -> Plan:
     steps = -(-train.num_examples // config.batch_size)
     if config.epochs * steps > LONGEST:
         raise ConfigError(f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} a run counts")
@@ -217,6 +222,7 @@ def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices
         num_devices=num_devices * config.accumulate,
         packed=config.packing == "on",
         kind=train.kind,
+        progress=progress,
     )
 
 

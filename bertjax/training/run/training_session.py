@@ -22,7 +22,7 @@ from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.predict import Forward, predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import NullTracker, Tracker, tracked_run
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.callbacks import (
@@ -193,7 +193,9 @@ def training_session(
       DiskError: the folder cannot be written.
     """
     config, prepared = run.config, run.prepared
-    tracker = (context.tracker or MlflowTracker(config.experiment)) if is_first_process() else NullTracker()
+    tracker = (
+        (context.tracker or tracker_of(config.tracking, config.experiment)) if is_first_process() else NullTracker()
+    )
     with Beginning(run.folder, run.resumes) as beginning, tracked_run(tracker):
         validate = None if prepared.validation is None else partial(_validate, forward, prepared)
         state = run.state if first_state is None else first_state()

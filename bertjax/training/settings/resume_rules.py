@@ -94,6 +94,7 @@ RULES: Mapping[str, Rule] = {
     "early_stopping.max_skipped_steps": Rule("from here"),
     "checkpointing.*": Rule("not computed with"),
     "experiment": Rule("fixed", "the run is recorded in the experiment that it began in"),
+    "tracking": Rule("fixed", "the run is recorded where it began"),
     "register": Rule("not computed with"),
     "devices": Rule("from here"),
     "prng": Rule("from here"),
