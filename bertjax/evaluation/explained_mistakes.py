@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bertjax.errors import ConfigError
-from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
+from bertjax.evaluation.look_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.inference.explanations.explainer import Explainer
 from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.explanations.explanation_blocks import explanation_blocks

@@ -14,13 +14,15 @@ last, and gets a run of its own.
 
 import logging
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, RunFolderError, writing
+from bertjax.report_pages.charts import Chart
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_sink import MlflowSink
@@ -119,6 +121,15 @@ class MlflowTracker(Tracker):
 
     def log_artifact(self, path: Path) -> None:
         self._open_log.record({"artifact": self._stored_path(path)})
+
+    def log_charts(self, charts: Mapping[str, Chart], folder: Path) -> None:
+        from bertjax.report_pages.png_charts import write_charts
+
+        shutil.rmtree(folder, ignore_errors=True)
+        with writing(folder, "free some space, or choose another folder"):
+            folder.mkdir(parents=True)
+            write_charts(charts, folder)
+        self.log_artifact(folder)
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
         self._open_log.record({"model": self._stored_path(folder), "register": register})

@@ -159,7 +159,7 @@ def test_the_section_says_what_the_metrics_say(folder_of, table):
     folder = folder_of()
     save_temperature(folder, 3.0)
     judged = evaluate(str(folder), table, {"text": ("title", "body"), "label": "stars"}).judged
-    finding = find_calibration(judged, fitted=4.0)
+    finding = find_calibration(judged.scored, fitted=4.0)
     assert finding.section.title == "Calibration"
     comparison, bins = (block for block in finding.section.blocks if isinstance(block, DataTable))
     assert comparison.columns == ("", "without temperature", "temperature 3", "fitted on these rows: temperature 4")
@@ -244,7 +244,7 @@ def test_a_run_fits_it_on_its_validation_rows(tiny_model, reviews, table, tmp_pa
     judged = evaluate(str(run.model_dir), table).judged
     assert saved == pytest.approx(fit_temperature(judged.scores, judged.examples.labels), rel=2e-3)
     assert saved > 1
-    evaluated = {f"test/{key}": value for key, value in find_calibration(judged).metrics.items()}
+    evaluated = {f"test/{key}": value for key, value in find_calibration(judged.scored).metrics.items()}
     assert evaluated == pytest.approx({key: run.metrics[key] for key in evaluated}, abs=1e-5)
     assert run.metrics["test/calibration/ece"] < run.metrics["test/calibration/ece_uncalibrated"]
     again = finetune(config, tmp_path / "run", if_exists="resume", tracker=MemoryTracker())
