@@ -274,10 +274,10 @@ def test_a_learning_curve_and_its_continuation(tiny_model, reviews, tmp_path, ca
     config = FineTuneConfig(str(tiny_model), table, epochs=1, max_length=16, batch_size=8, simple_models=settings)
     curve = tmp_path / "curve"
     caplog.set_level("INFO")
-    finetune_curve(config, [2], [1], curve, new_tracker=MemoryTracker)
+    finetune_curve(config, [2], [1], curve, new_tracker=Trackers())
     with pytest.raises(RunFolderError, match="already holds a learning curve; continue it with --resume"):
         finetune_curve(config, [2], [1], curve)
-    result = finetune_curve(config, [100, 2], [1], curve, if_exists="resume", new_tracker=MemoryTracker)
+    result = finetune_curve(config, [100, 2], [1], curve, if_exists="resume", new_tracker=trackers)
     assert re.search(r"all rows of '\w+' \(24\), '\w+' \(24\), which have fewer", caplog.text)
     metrics = json.loads((curve / CURVE).read_text())
     assert metrics.keys() - {"runs"} == result.finding.metrics.keys()
