@@ -128,8 +128,7 @@ def find_training_issues(
         _begin(out, flatten(config) | {"train_rows": rows.digest()}, if_exists)
         for note in (notes := _notes(folds, table.folds)):
             logger.warning("%s: %s", source, note)
-        unlooked = replace(config.judging, intervals=False, automatic_slices=False)  # the folds' pages are not kept
-        settings = replace(config, data=replace(table, folds=Table.folds), judging=unlooked)
+        settings = replace(config, data=replace(table, folds=Table.folds))
         scores = []
         for fold in _fold_rows(rows, folds, table.folds):
             logger.info("fold %d of %d: trained on %d rows, judges %d", fold.number + 1, table.folds, len(fold.train),
