@@ -56,7 +56,7 @@ def explained_mistakes(judged: JudgedRows, settings: ExplainedMistakes) -> Findi
     )
     blocks: list[Block] = [
         Paragraph(
-            "Words in red speak for the label that the model gives, words in blue against it; the strongest word of a "
+            "Words in blue speak for the label that the model gives, words in orange against it; the strongest word of a "
             "text has the full colour."
         )
     ]
