@@ -14,12 +14,14 @@ last, and gets a run of its own.
 
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, RunFolderError, writing
+from bertjax.report_pages.charts import Chart
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.folder_tracker import FolderTracker, now_ms
@@ -112,6 +114,15 @@ class MlflowTracker(FolderTracker):
         self._uploader = Uploader(log, _sink_of(self._store, log), self._seconds_between_uploads)
         self._system_metrics = SystemMetrics(log)
         return run_id
+
+    def log_charts(self, charts: Mapping[str, Chart], folder: Path) -> None:
+        from bertjax.report_pages.png_charts import write_charts
+
+        shutil.rmtree(folder, ignore_errors=True)
+        with writing(folder, "free some space, or choose another folder"):
+            folder.mkdir(parents=True)
+            write_charts(charts, folder)
+        self.log_artifact(folder)
 
     def finish(self, status: Status) -> None:
         """Ends the run; waits `patience_seconds` for a store that is down."""

@@ -40,6 +40,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig, check_seed
 logger = logging.getLogger(__name__)
 
 _SCORES = ("test/", f"{VALIDATION}/")
+_BOUNDS = "test/interval/"  # of one seed's scores, of which there is no mean
 
 
 @dataclass(frozen=True)
@@ -245,4 +246,5 @@ def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float
 
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
+    scores = {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
+    return {name: value for name, value in scores.items() if not name.startswith(_BOUNDS)}

@@ -15,6 +15,7 @@ from bertjax.training.settings.options import (
     EarlyStopping,
     Evaluation,
     Imbalance,
+    Judging,
     Optimizer,
     Regularization,
 )
@@ -113,6 +114,9 @@ class FineTuneConfig:
 
     simple_models: SimpleModels = field(default_factory=SimpleModels)
     """Simple models that the network is judged beside."""
+
+    judging: Judging = field(default_factory=Judging)
+    """How closely the test rows are looked at."""
 
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When the run ends early."""

@@ -89,6 +89,7 @@ RULES: Mapping[str, Rule] = {
     "evaluation.best_metric": Rule("decided again"),
     "evaluation.best_mode": Rule("decided again"),
     "simple_models.*": Rule("not computed with"),
+    "judging.*": Rule("not computed with"),
     "early_stopping.patience": Rule("decided again"),
     "early_stopping.min_improvement": Rule("decided again"),
     "early_stopping.max_skipped_steps": Rule("from here"),
