@@ -5,6 +5,7 @@ outputs of the network the explained number is the sum.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from bertjax.data.encode.tokenize import in_windows, tokenize_in_place
