@@ -30,6 +30,13 @@ class Windows(NamedTuple):
     text_of: np.ndarray  # [N] index of each window's text; the windows of a text follow one another
     parts: Sequence[Encoding]  # the tokenizer's encoding of each window, with words and characters
 
+    def by_text(self, count: int) -> list[list[Encoding]]:
+        """The windows of each of so many texts."""
+        found: list[list[Encoding]] = [[] for _ in range(count)]
+        for text, part in zip(self.text_of.tolist(), self.parts, strict=True):
+            found[text].append(part)
+        return found
+
 
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
