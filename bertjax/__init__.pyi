@@ -20,9 +20,16 @@ from bertjax.eda.explore_table import explore_table as explore_table
 from bertjax.errors import UserError as UserError
 from bertjax.evaluation.behaviour.behaviour_checks import BehaviourCheck as BehaviourCheck
 from bertjax.evaluation.behaviour.behaviour_checks import behaviour_check as behaviour_check
+from bertjax.evaluation.behaviour.behaviour_report import judge_behaviour as judge_behaviour
 from bertjax.evaluation.evaluate_table import EvaluationResult as EvaluationResult
 from bertjax.evaluation.evaluate_table import evaluate as evaluate
+from bertjax.evaluation.judged_rows import Finding as Finding
+from bertjax.evaluation.judgement import Looks as Looks
+from bertjax.evaluation.judgement import judge as judge
+from bertjax.evaluation.look_settings import ExplainedMistakes as ExplainedMistakes
+from bertjax.evaluation.look_settings import IntervalSettings as IntervalSettings
 from bertjax.evaluation.slices.slice_functions import slice_function as slice_function
+from bertjax.evaluation.slices.slice_settings import SliceSettings as SliceSettings
 from bertjax.inference.batch.predict_files import predict_files as predict_files
 from bertjax.inference.batch.ray_pool import RayPool as RayPool
 from bertjax.inference.decision_rule import load_rule as load_rule

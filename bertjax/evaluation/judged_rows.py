@@ -12,6 +12,7 @@ from bertjax.data.rows.table_cells import TableCells
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.report_pages.blocks import Section
+from bertjax.report_pages.markdown_report import render_section
 from bertjax.tasks import Model, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
@@ -100,3 +101,7 @@ class Finding(NamedTuple):
     section: Section
     metrics: Mapping[str, float] = {}
     files: Mapping[str, str] = {}
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return render_section(self.section)

@@ -22,10 +22,10 @@ class Looks(NamedTuple):
       mistakes: which answers are explained.
     """
 
-    intervals: IntervalSettings
-    slicing: SliceSettings
-    label_issues: bool
-    mistakes: ExplainedMistakes
+    intervals: IntervalSettings = IntervalSettings()
+    slicing: SliceSettings = SliceSettings()
+    label_issues: bool = False
+    mistakes: ExplainedMistakes = ExplainedMistakes()
 
     def check(self, task: str) -> None:
         """Checks, before anything is computed, that models of a task can be looked at so.

@@ -85,7 +85,7 @@ def serve_ray(
     rule: Rule | None = None,
     execution: Execution | None = None,
     options: RayOptions = RayOptions(),
-) -> None:
+) -> str | None:
     """Serves on Ray.
 
     On a cluster of its own it serves until it is interrupted, then answers the requests that have come. On a running
@@ -100,16 +100,17 @@ def serve_ray(
       execution: how to run the networks.
       options: where replicas run, and how many.
 
+    Returns:
+      Where it listens, such as http://127.0.0.1:8000; None where Ray Serve ran already, and listens where it did.
+
     Raises:
       ConfigError: the port is taken, the host is none of this machine, there is no such cluster, or another application
         is in the way.
       UserError: the model cannot be used.
     """
     started, model = time.monotonic(), str(model)
-    connected = _connected_address()
-    if connected is not None and options.address is None:
-        options = replace(options, address=connected)
-    if options.address is None:
+    options = options if options.address is not None else replace(options, address=_connected_address())
+    if options.address in (None, _connected_address()):
         with listening(host, port) as probe:
             port = probe.getsockname()[1]
     else:
@@ -120,10 +121,11 @@ def serve_ray(
     with _cluster(options) as address:
         where = _start_serve(host, port, settings)
         _deploy(lambda: build_app(models, settings, rule, execution), settings, options)
-        logger.info("ready on %s after %.1f s", where, time.monotonic() - started)
+        logger.info("ready on %s after %.1f s", where or "the running Ray Serve", time.monotonic() - started)
         if options.address is None:
             logger.info("another model: bertjax serve --engine ray --address %s --model ...", address)
             _wait_and_delete()
+    return where
 
 
 def _connected_address() -> str | None:
@@ -219,13 +221,13 @@ def _replica_cpus(options: RayOptions) -> float:
     return 1 if options.address is not None else max((os.cpu_count() or 1) // options.most, 1)
 
 
-def _start_serve(host: str, port: int, settings: ServiceSettings) -> str:
-    """Starts Ray Serve, unless it runs already, and says where it listens."""
+def _start_serve(host: str, port: int, settings: ServiceSettings) -> str | None:
+    """Starts Ray Serve, unless it runs already, and returns where it listens; None for one that runs already."""
     from ray import serve
 
     _quiet_serve()
     if serve.status().proxies:
-        return "the running Ray Serve"
+        return None
     seconds = settings.body_seconds + settings.time_limit_seconds + _MARGIN_SECONDS
     serve.start(
         http_options={"host": host, "port": port, "request_timeout_s": seconds},
