@@ -29,7 +29,7 @@ PAGES = {
     "docs/data.md": (["finetune --help-all"], set()),
     "docs/behaviour.md": (["evaluate --help"], set()),
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
-    "docs/evaluation.md": (["evaluate --help"], set()),
+    "docs/evaluation.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/label_issues.md": (["label-issues --help-all", "evaluate --help"], set()),
     "docs/explanations.md": (["explain --help", "evaluate --help", "serve --help"], set()),

@@ -56,8 +56,8 @@ def explained_mistakes(judged: JudgedRows, settings: ExplainedMistakes) -> Findi
     )
     blocks: list[Block] = [
         Paragraph(
-            "Words in blue speak for the label that the model gives, words in orange against it; the strongest word of a "
-            "text has the full colour."
+            "Words in blue speak for the label that the model gives, words in orange against it; the strongest word of "
+            "a text has the full colour."
         )
     ]
     for kind in kinds:
