@@ -11,7 +11,6 @@ import sys
 import tarfile
 import venv
 import zipfile
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from packaging.utils import canonicalize_name
 from bertjax import catalog
 from tests.support.processes import ROOT, user_environment
 
-BUILD = "import sys; from setuptools import build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+BUILD = "import sys; from setuptools import build_meta as b; out = sys.argv[1]; b.build_wheel(out); b.build_sdist(out)"
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +35,19 @@ def dist(tmp_path_factory) -> Path:
     return out
 
 
-def required(requirement: Requirement, extras: frozenset[str] = frozenset()) -> Iterator[tuple[str, frozenset[str]]]:
-    """The distributions that a requirement brings, with the extras that each is asked for."""
-    wanted = frozenset(requirement.extras)
-    yield canonicalize_name(requirement.name), wanted
-    for line in metadata.requires(requirement.name) or []:
-        item = Requirement(line)
-        if item.marker is None or any(item.marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
-            yield canonicalize_name(item.name), frozenset(item.extras)
-
-
 def closure(requirements: list[Requirement]) -> set[str]:
-    """The names of all distributions that requirements bring."""
+    """The names of all distributions that requirements bring; the installed versions are what they ask for."""
     seen: set[tuple[str, frozenset[str]]] = set()
-    todo = [(canonicalize_name(item.name), frozenset(item.extras)) for item in requirements]
+    todo = list(requirements)
     while todo:
-        name, extras = todo.pop()
+        item = todo.pop()
+        name, extras = canonicalize_name(item.name), frozenset(item.extras)
+        assert item.specifier.contains(metadata.version(name), prereleases=True), item
         if (name, extras) not in seen:
             seen.add((name, extras))
-            suffix = f"[{','.join(extras)}]" if extras else ""
-            todo += required(Requirement(f"{name}{suffix}"))
+            for each in map(Requirement, metadata.requires(name) or []):
+                if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+                    todo.append(each)
     return {name for name, _ in seen}
 
 
@@ -73,9 +65,14 @@ def environment(folder: Path, wheel: Path, extra: str = "") -> Path:
         for entry in {file.parts[0] for file in distribution.files or [] if file.parts[0] not in ("..", "__pycache__")}:
             if not (site / entry).exists():
                 (site / entry).symlink_to(Path(str(distribution.locate_file(entry))))
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], capture_output=True, check=True)
-    subprocess.run([*pip, "check"], capture_output=True, check=True)
+    if extra:
+        with zipfile.ZipFile(wheel) as archive:  # a wheel of Python alone is installed so
+            archive.extractall(site)
+    else:
+        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "--disable-pip-version-check"]
+        install = [*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+        subprocess.run(install, capture_output=True, check=True)
+        subprocess.run([*pip, "check"], capture_output=True, check=True)
     return folder / "bin" / "python"
 
 
