@@ -146,7 +146,7 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     began.wait()
     (run / event_log.FILE).touch()
     with patch("bertjax.sweeps.driver.upload_pending"):
-        _close_run(run, trial)
+        _close_run(run, trial, "mlflow")
     working.join()
     assert [event["status"] for event in EventLog(run / event_log.FILE).pending()[0]] == ["FAILED", "FINISHED"]
 
