@@ -130,8 +130,17 @@ EXTRAS = {
     "serve": ("bertjax.serving.local_server", "from bertjax.cli.serve import _check_packages as f; f()"),
     "torch": ("bertjax.baselines.torch.torch_model", "import bertjax; bertjax.parity('x')"),
     "onnx": ("onnxruntime", "from bertjax.baselines.runners.frameworks import check_frameworks as f; f(['onnx'])"),
-    "search": ("ray.tune.search.optuna", "from bertjax.doctor.packages import check_packages as f; print(*f())"),
-    "labeling": ("snorkel.labeling.model", "from bertjax.labeling.label_models import fitted as f; f()"),
+    "search": (
+        "ray.tune.search.optuna",
+        "import bertjax; from bertjax.sweeps.searchers import make_searcher as f\n"
+        "base = bertjax.FineTuneConfig(data=bertjax.Table('t', validation_size=0.1))\n"
+        "space = {'optimizer.learning_rate': bertjax.LogUniform(1e-5, 1e-3)}\n"
+        "f(bertjax.Sweep(base, space, searcher='optuna', samples=1), [], 'cost', 0)",
+    ),
+    "labeling": (
+        "snorkel.labeling.model",
+        "from bertjax.labeling.label_models import fit_label_model as f; f(None, None, 0)",
+    ),
     "analysis": (
         "cleanlab",
         "from bertjax.evaluation.label_issues.confident_learning import import_cleanlab as f; f()",
@@ -140,7 +149,7 @@ EXTRAS = {
 
 
 def test_a_missing_extra_names_the_one_to_install(python, tmp_path):
-    asked = {name: code for name, (_, code) in EXTRAS.items() if name != "labeling"}
+    asked = {name: code for name, (_, code) in EXTRAS.items()}
     code = f"for name, code in {asked!r}.items():\n    try: exec(code)\n    except ValueError as error: print(error)\n"
     done = run(python, "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

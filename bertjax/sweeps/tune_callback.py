@@ -29,6 +29,10 @@ class TuneCallback(Callback):
         self._sweep, self._ledger, self._advance = sweep, ledger, advance
         self.refusal: str | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray writes the callback to its folder, from where nothing reads it; a bar cannot be written."""
+        return {**vars(self), "_advance": None}
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 from bertjax.stage_progress import Advance, StageProgress
 
@@ -14,6 +15,11 @@ class KeptStages(StageProgress):
 
     @contextmanager
     def stage(self, title: str, unit: str, total: int | None, done: int = 0) -> Iterator[Advance]:
-        counts: list[int] = []
+        counts, lock = list[int](), RLock()
         self.stages.append((title, unit, total, counts))
-        yield counts.append
+
+        def advance(count: int) -> None:
+            with lock:  # as a bar has one: nothing that is pickled may keep this function
+                counts.append(count)
+
+        yield advance
