@@ -8,8 +8,13 @@ from bertjax.baselines.parity.checkpoint_parity import ParityResult as ParityRes
 from bertjax.baselines.parity.checkpoint_parity import parity as parity
 from bertjax.batch import Batch as Batch
 from bertjax.batch import padded_batch as padded_batch
+from bertjax.cli.experiment import ExperimentFlags as ExperimentFlags
 from bertjax.cli.experiment import PublishedScore as PublishedScore
+from bertjax.cli.experiment import data_folder as data_folder
 from bertjax.cli.experiment import run_experiment as run_experiment
+from bertjax.cli.experiment import run_script as run_script
+from bertjax.cli.experiment import run_seeds as run_seeds
+from bertjax.cli.experiment import tables_folder as tables_folder
 from bertjax.config import BertConfig as BertConfig
 from bertjax.config import Execution as Execution
 from bertjax.data.batching.packing import pack_batch as pack_batch
@@ -62,6 +67,7 @@ from bertjax.tasks import register_task as register_task
 from bertjax.tasks.postprocess import AnswerOptions as AnswerOptions
 from bertjax.tracking.tracker import MemoryTracker as MemoryTracker
 from bertjax.tracking.tracker import NullTracker as NullTracker
+from bertjax.training.multi.learning_curve import finetune_curve as finetune_curve
 from bertjax.training.multi.multi_seed import SeedsResult as SeedsResult
 from bertjax.training.multi.multi_seed import finetune_seeds as finetune_seeds
 from bertjax.training.multi.ray_workers import finetune_on_workers as finetune_on_workers

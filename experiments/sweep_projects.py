@@ -8,13 +8,9 @@ Cost       56 epochs, about 16 minutes on two CPU cores; without a scheduler 144
 Command    bertjax sweep --config experiments/sweep_projects.py
 """
 
-from pathlib import Path
+from bertjax import Choice, Evaluation, FineTuneConfig, LogUniform, Sweep, Table, data_folder
 
-from bertjax import Choice, Evaluation, FineTuneConfig, LogUniform, Sweep, Table
-
-WEB = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
-COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
-SOURCE = COPY if COPY.is_dir() else WEB
+SOURCE = data_folder("projects", "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets")
 
 BASE = FineTuneConfig(
     model="minilm-l6",

@@ -15,13 +15,10 @@ balance is estimated from the votes. The test rows were first judged when all of
 """
 
 import re
-from pathlib import Path
 
-from bertjax import FineTuneConfig, PublishedScore, Table, labeling, run_experiment
+from bertjax import FineTuneConfig, PublishedScore, Table, data_folder, labeling, run_experiment
 
-WEB = "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets"
-COPY = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects"  # beside the checkout, where there is one
-SOURCE = COPY if COPY.is_dir() else WEB
+SOURCE = data_folder("projects", "https://raw.githubusercontent.com/GokuMohandas/Made-With-ML/main/datasets")
 WEAK = "runs/weak_supervision.parquet"
 
 NLP, VISION, MLOPS, OTHER = LABELS = ("natural-language-processing", "computer-vision", "mlops", "other")
