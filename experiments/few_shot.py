@@ -17,13 +17,9 @@ PUBLISHED = bertjax.PublishedScore("PyTorch, all rows", {"test/accuracy": 0.938}
 def main(flags: bertjax.ExperimentFlags) -> None:
     """Draws the learning curve, and prints its scores."""
     examples = (4,) if flags.smoke else (4, 16, 64)
-    curve = bertjax.finetune_curve(
-        bertjax.override(flags.settings(CONFIG), {"data.per_class": None}),
-        flags.seeds,
-        examples,
-        flags.folder("few_shot"),
-        if_exists=flags.if_exists,
-    )
+    config = bertjax.override(flags.settings(CONFIG), {"data.per_class": None})
+    out = flags.folder("few_shot")
+    curve = bertjax.finetune_curve(config, examples, flags.seeds, out, if_exists=flags.if_exists)
     for key, value in curve.finding.metrics.items():
         if "accuracy" in key:
             print(f"{key:45} {value:.4f}")
