@@ -19,6 +19,7 @@ from bertjax.data.rows.literals import parse_literal, plain
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
 logger = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ def _check(answer: Answer, context: str, name: str) -> None:
 
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     assert rows.pairs is not None
-    windows = answer_windows(encoding.tokenizer, rows.texts, rows.pairs, encoding.max_length, encoding.table.doc_stride)
+    settings = encoding.max_length, encoding.table.doc_stride, encoding.progress
+    windows = answer_windows(encoding.tokenizer, rows.texts, rows.pairs, *settings)
     places = chain.from_iterable(zip(window.offsets, window.sequence_ids, strict=True) for window in windows.parts)
     characters = np.array([at if part == 1 else (NO_CHARACTER, NO_CHARACTER) for at, part in places], np.int32)
     labels = _labels(windows, characters, rows.labels)
@@ -117,6 +119,7 @@ def answer_windows(
     contexts: Sequence[str],
     max_length: int,
     doc_stride: int | None,
+    progress: StageProgress = UNSHOWN,
 ) -> Windows:
     """Questions, cut to half a window, each with the windows over its context.
 
@@ -125,6 +128,7 @@ def answer_windows(
       questions, contexts: aligned.
       max_length: longest window, in tokens.
       doc_stride: tokens that neighbouring windows share; None for a quarter of a window.
+      progress: shows how many are encoded.
 
     Raises:
       ConfigError: windows would not move on.
@@ -136,7 +140,8 @@ def answer_windows(
             f"--doc-stride {overlap} must be under {max_length - room}, half of --max-length, or windows would not "
             f"move on"
         )
-    return in_windows(tokenizer, _cut(tokenizer, questions, room - _SPECIAL_TOKENS), contexts, max_length, overlap)
+    cut = _cut(tokenizer, questions, room - _SPECIAL_TOKENS)
+    return in_windows(tokenizer, cut, contexts, max_length, overlap, progress)
 
 
 def warn_of_unlearnable(source: str, count: int) -> None:
