@@ -137,8 +137,12 @@ def better_when(metric: str) -> Literal["max", "min"] | None:
     ('max', 'min', None)
     >>> better_when("test/roc_auc_macro"), better_when("test/log_loss"), better_when("test/kappa")
     ('max', 'min', 'max')
+    >>> better_when("validation/best_f1"), better_when("validation/best_f1_threshold")
+    ('max', None)
     """
     words = metric.rpartition("/")[2].split("_")
+    if words[-1] == "threshold":
+        return None
     if words[-1] in _FALLING:
         return "min"
     return "max" if any(word in _RISING for word in words) else None

@@ -39,6 +39,19 @@ def test_rows_of_a_table(model, reviews, tmp_path, capsys):
     assert "row 60: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", ["html", "md"])
+def test_a_page_has_the_words_and_escapes_them(model, tmp_path, capsys, suffix):
+    out = tmp_path / f"why.{suffix}"
+    texts = ["--text", "the <script>alert(1)</script> film was bad", "--text", "good"]
+    assert main(["explain", "--model", model, *texts, "--method", "occlusion", "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "text 1: bad (" in page
+    assert "text 2: good (" in page
+    assert "Words in blue speak for what is explained" in page
+    assert "<script>alert" not in page
+    assert capsys.readouterr().out.endswith(f"the weights of all words are in {out}\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -50,7 +63,8 @@ def test_rows_of_a_table(model, reviews, tmp_path, capsys):
         (["--text", "a", "--method", "magic"], "invalid choice 'magic'"),
         (["--text", "a", "--label", "fine"], "label 'fine' is unknown"),
         (["--text", "a", "--method", "rollout", "--label", "bad"], "leave out the label"),
-        (["--text", "a", "--out", "why.txt"], "is no .json file"),
+        (["--text", "a", "--out", "why.txt"], "is no .json, .html or .md file"),
+        (["--text", "a", "--word", "a"], "--word is for models that label words"),
         (["--data", "{reviews}", "--rows", "61"], "has 60 rows; there is no row 61"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -174,6 +174,13 @@ def label_issues(folder: Path) -> Path:
     return written(folder, render_sections(*Page(f"Label issues of {EVIL}", sections)))
 
 
+def explanations(folder: Path, model: Path) -> Path:
+    """What `bertjax explain` writes."""
+    flags = ["--text", f"the film was bad {EVIL}", "--text", "good", "--out", str(folder / "why.html")]
+    assert main(["explain", "--model", str(model), "--method", "occlusion", *flags]) == 0
+    return folder / "why.html"
+
+
 def written(folder: Path, page: str) -> Path:
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
@@ -182,7 +189,7 @@ def written(folder: Path, page: str) -> Path:
 
 # Page -> the number of its pictures, where that is for the test to say.
 PAGES = {"report": 9, "comparison": 4, "sweep": 3, "eda": 6, "evaluation": None, "run": None,
-         "learning curve": 1, "label issues": 0}  # fmt: skip
+         "learning curve": 1, "label issues": 0, "explanations": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +209,7 @@ def page_of(tmp_path_factory, tiny_model, finished_run, reviews) -> Callable[[st
         "evaluation": lambda folder: evaluation(folder, finished_run.model_dir, reviews),
         "learning curve": learning_curve,
         "label issues": label_issues,
+        "explanations": lambda folder: explanations(folder, finished_run.model_dir),
         "run": lambda _: finished_run.model_dir.parent / "report.html",
     }
     made: dict[str, Path] = {}

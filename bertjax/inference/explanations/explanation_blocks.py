@@ -19,8 +19,8 @@ def explained_section(named: Sequence[tuple[str, Explanation]]) -> Section:
     """The section of a page that explains texts, each under its name."""
     blocks: list[Block] = [
         Paragraph(
-            "Words in red speak for what is explained, words in blue against it; the strongest word of a text has the "
-            "full colour."
+            "Words in blue speak for what is explained, words in orange against it; the strongest word of a text has "
+            "the full colour."
         )
     ]
     for name, explanation in named:
