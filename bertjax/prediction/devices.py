@@ -61,21 +61,23 @@ class Devices:
 
         return jax.tree.map(dealt, batch)
 
-    def map(self, function: Callable[[Any, Any], Any], summed: bool) -> Any:
+    def map(self, function: Callable[[Any, Any], Any], summed: bool, donate: bool = False) -> Any:
         """`function` of (replicated values, a device's rows), compiled for (replicated values, dealt rows).
 
         Args:
           function: may use collectives over `AXIS`.
           summed: whether its result is the same on all devices; otherwise it has rows to `collect`.
+          donate: whether the result takes the buffers of the replicated values.
         """
+        donated = (0,) if donate else ()
         if self.engine == "pmap":
-            out_axes = None if summed else 0
-            return jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=out_axes, devices=list(self.mesh.devices))
+            axes: dict[str, Any] = {"in_axes": (None, 0), "out_axes": None if summed else 0}
+            return jax.pmap(function, AXIS, **axes, devices=list(self.mesh.devices), donate_argnums=donated)
         specs = (PartitionSpec(), PartitionSpec(AXIS))
         mapped = jax.shard_map(
             function, mesh=self.mesh, in_specs=specs, out_specs=specs[0] if summed else specs[1], check_vma=False
         )
-        return jax.jit(mapped)
+        return jax.jit(mapped, donate_argnums=donated)
 
     def collect(self, tree: Any) -> Any:
         """The rows that a mapped function returned, all of them in every process."""

@@ -16,6 +16,7 @@ from bertjax.prediction.devices import AXIS, split_rows
 from bertjax.tasks import make_model
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer, optax_chain
+from bertjax.training.optim.optimizer_state import find
 from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Optimizer
@@ -47,6 +48,24 @@ def test_parts_of_a_batch_have_its_loss_and_gradient(num_devices, accumulate):
     np.testing.assert_allclose(loss_of_parts, loss, rtol=1e-6)
     # float32 sums over other numbers of terms
     chex.assert_trees_all_close(parts, whole, rtol=1e-7, atol=5e-7)
+
+
+def test_an_update_takes_the_sums_of_squares_that_came_with_the_gradient():
+    """The right sums, in float64; and other ones clip otherwise: the update does not read the gradient for them."""
+    step, state = started(Optimizer(clip_norm=1e-3, warmup=0.0, learning_rate=1.0))
+    grads, metrics = jax.jit(step.gradient)(state, BATCH)
+    right = [np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(jax.device_get(grads))]
+    np.testing.assert_allclose(metrics["squares"], right, rtol=1e-5)
+    update, loss = jax.jit(step.update), metrics["loss"]
+    after, told = update(state, grads, loss, metrics["squares"])
+    alone, told_alone = update(state, grads, loss)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), (after, told), (alone, told_alone))
+    _, told = update(state, grads, loss, metrics["squares"].at[0].set(jnp.nan))
+    assert told["skipped"] == 1
+    other, told = update(state, grads, loss, 4 * metrics["squares"])
+    np.testing.assert_allclose(told["grad_norm"], 2 * told_alone["grad_norm"], rtol=1e-5)
+    adam, adam_of_other = (find(state.opt_state, optax.ScaleByAdamState) for state in (after, other))
+    np.testing.assert_allclose(2 * adam_of_other.mu["classifier"]["w"], adam.mu["classifier"]["w"], rtol=1e-5)
 
 
 def test_examples_draw_masks_of_their_own():

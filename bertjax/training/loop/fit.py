@@ -7,11 +7,12 @@ one step while the host prepares the next.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from bertjax.batch import Batch
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.training.train_state import Metrics, TrainState
+
+T = TypeVar("T")
 
 
 class StepInfo(NamedTuple):
@@ -49,15 +50,15 @@ class Callback(Protocol):
 
 def fit(
     state: TrainState,
-    batches: Iterable[PackedBatch],
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    batches: Iterable[tuple[PackedBatch, T]],
+    train_step: Callable[[TrainState, T], tuple[TrainState, Metrics]],
     callbacks: Sequence[Callback] = (),
 ) -> TrainState:
     """Trains on every batch.
 
     Args:
       state: the state before the first batch; `train_step` may donate its buffers.
-      batches: the batches, in order; what ends them ends the training.
+      batches: the batches, in order, and each as `train_step` takes it; what ends them ends the training.
       train_step: (state, batch) -> (state, metrics).
       callbacks: run after a step, in this order.
 
@@ -68,9 +69,9 @@ def fit(
       Whatever a callback raises, such as `Interrupted` or `Diverged`.
     """
     step, started = int(state.step), time.perf_counter()
-    for packed_batch in batches:
+    for packed_batch, batch in batches:
         fetched = time.perf_counter()
-        state, metrics = train_step(state, packed_batch.batch)
+        state, metrics = train_step(state, batch)
         step += 1
         for callback in [callback for callback in callbacks if callback.due(step)]:
             info = StepInfo(step, partial(_identity, state), metrics, packed_batch, started, fetched)

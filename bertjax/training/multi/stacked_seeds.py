@@ -82,7 +82,7 @@ class _StackedSeed:
         self._open = ExitStack()
         self._session = self._open.enter_context(training_session(run, context, stack.train_step, forward, read_state))
         self._open.enter_context(context.progress)
-        self._batches: Iterator[PackedBatch] = self._open.enter_context(run.batches())
+        self._batches: Iterator[PackedBatch] = self._open.enter_context(run.batches(lambda made: made))
         self.packed_batch: PackedBatch | None = None
         self.outcome: FineTuneResult | UserError | None = None
         with self._ending_on_error():

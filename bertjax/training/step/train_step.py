@@ -41,21 +41,22 @@ class TrainStep:
     Attributes:
       init: (params, rng_key) -> the state before the first step.
       trainable: params -> the parameters that are not frozen; gradients and optimizer state have their structure.
-      gradient: (state, batch) -> (grads, metrics with the loss).
-      update: (state, grads, loss) -> (state, metrics). The metrics are `grad_norm`, the gradient's global norm before
-        clipping; `learning_rate` of this update, where the optimizer's state has it; `skipped`, 1 where the loss or
-        the gradient was not finite, so that parameters and optimizer state are the same bits as before; and
-        `not_finite`, [parameters] bool, read by `not_finite_parameters`. All but the last are scalars.
+      gradient: (state, batch) -> (grads, metrics). The metrics are the `loss`, and `squares`, [parameters] the sum of
+        the squares of each leaf of the gradient, taken where it is made, so that the update reads it once.
+      update: (state, grads, loss, squares) -> (state, metrics); without `squares` it computes them. The metrics are
+        `grad_norm`, the gradient's global norm before clipping; `learning_rate` of this update, where the optimizer's
+        state has it; `skipped`, 1 where the loss or the gradient was not finite, so that parameters and optimizer state
+        are the same bits as before; and `squares`, read by `not_finite_parameters`. All but the last are scalars.
     """
 
     init: Callable[[Params, Array], TrainState]
     trainable: Callable[[Params], Params]
     gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
-    update: Callable[[TrainState, Params, Array], tuple[TrainState, Metrics]]
+    update: Callable[..., tuple[TrainState, Metrics]]
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, loss_metrics = self.gradient(state, batch)
-        state, update_metrics = self.update(state, grads, loss_metrics["loss"])
+        state, update_metrics = self.update(state, grads, loss_metrics["loss"], loss_metrics["squares"])
         return state, loss_metrics | update_metrics
 
 
@@ -121,14 +122,15 @@ def make_train_step(
         else:
             share = _accumulated(lambda part: share_and_grads(moving, rng_key, part), batch, accumulate)
         mean_loss, grads = _sum_over(axis_name, share)
-        return grads, {"loss": mean_loss}
+        return grads, {"loss": mean_loss, "squares": squares_of(grads)}
 
     @under_standard_rules()
-    def update(state: TrainState, grads: Params, loss: Array) -> tuple[TrainState, Metrics]:
+    def update(
+        state: TrainState, grads: Params, loss: Array, squares: Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         moving, frozen = split(state.params)
-        squares = squares_of(grads)
-        not_finite = ~jnp.isfinite(squares)
-        skipped = not_finite.any() | ~jnp.isfinite(loss)
+        squares = squares_of(grads) if squares is None else squares
+        skipped = ~(jnp.isfinite(squares).all() & jnp.isfinite(loss))
 
         def moved(moving: Params, opt_state: Any) -> tuple[Params, Any]:
             with matmul_precision(model.config.execution):  # Muon's products
@@ -136,8 +138,7 @@ def make_train_step(
             return optax.apply_updates(moving, updates), opt_state
 
         moving, opt_state = unless(skipped, moved, moving, state.opt_state)
-        metrics = {"grad_norm": jnp.sqrt(squares.sum()), "skipped": skipped.astype(jnp.float32)}
-        metrics["not_finite"] = not_finite
+        metrics = {"grad_norm": jnp.sqrt(squares.sum()), "skipped": skipped.astype(jnp.float32), "squares": squares}
         if (rate := find(opt_state, LearningRateState)) is not None:
             metrics["learning_rate"] = rate.learning_rate
         params = hk.data_structures.merge(moving, frozen)
@@ -180,7 +181,7 @@ def _typed(rng_key: Array) -> Array:
 def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list[str]:
     """The paths of the `trainable` parameters whose gradient was not finite, such as `bert/layer_0/output/w`."""
     paths = ["/".join(entry.key for entry in path) for path, _ in jax.tree.leaves_with_path(trainable)]
-    return [path for path, bad in zip(paths, np.asarray(metrics["not_finite"]), strict=True) if bad]
+    return [path for path, sum_ in zip(paths, np.asarray(metrics["squares"]), strict=True) if not np.isfinite(sum_)]
 
 
 def _accumulated(function: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
