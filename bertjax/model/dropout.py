@@ -73,7 +73,7 @@ def drop_weights(
 
 
 class WeightDropout(NamedTuple):
-    """`drop_weights` for a kernel: the count of a weight's place is the sum of its query's, its key's and its head's."""
+    """`drop_weights` for a kernel: a weight's place is counted by the sum of its query's, key's and head's counts."""
 
     rate: float
     query_counts: UInt32[Array, "B T"]

@@ -79,7 +79,7 @@ def fused_attention(
     )
     about = _Rows(segments, first, stop, query_counts, key_counts, dropout.head_counts, dropout.words)
     # The backward pass is traced outside of the caller's `default_matmul_precision`: read here, once.
-    settings = _Settings(block, dropout.rate, jax.config.jax_default_matmul_precision, interpret)
+    settings = _Settings(block, dropout.rate, jax.config.jax_default_matmul_precision, interpret)  # type: ignore[attr-defined]
     query, key, value = (jnp.pad(x, ((0, 0), (0, 0), (0, tail), (0, 0))) for x in (query, key, value))
     return _attend(settings, query, key, value, about)[:, :, :length]
 
@@ -135,12 +135,12 @@ def _kernel(body: Any, name: str, settings: _Settings, like: Array, outputs: lis
             (None, None, settings.block, *shape[3:]), lambda b, h, i: (b, h, i, *(0 for _ in shape[3:]))
         )
 
-    by_row, whole = (lambda x: pl.BlockSpec((None, x.shape[1]), lambda b, h, i: (b, 0))), pl.BlockSpec
+    def by_row(x: Array) -> pl.BlockSpec:
+        return pl.BlockSpec((None, x.shape[1]), lambda b, h, i: (b, 0))
 
     def call(about: _Rows, *arrays: Array) -> Any:
-        specs = _Rows(
-            *(by_row(x) for x in about[:5]), *(whole(x.shape, lambda b, h, i: (0,)) for x in about[5:])
-        )
+        of_head = pl.BlockSpec((1,), lambda b, h, i: (h,))
+        specs = _Rows(*(by_row(x) for x in about[:5]), of_head, pl.BlockSpec((2,), lambda b, h, i: (0,)))
         return pl.pallas_call(
             partial(body, settings),
             grid=(rows, heads, length // settings.block),
@@ -267,5 +267,5 @@ def _dropped(settings: _Settings, about: _Rows, here: Any, there: Any, x: Array)
     if settings.rate == 0:
         return x
     counts = about.query_counts[here][:, None] + about.key_counts[there][None, :]
-    bits = mixed_bits(counts + about.head_counts[pl.program_id(1)], about.words[0], about.words[1])
+    bits = mixed_bits(counts + about.head_counts[0], about.words[0], about.words[1])
     return jnp.where(bits >= jnp.uint32(round(settings.rate * 2**32)), x / (1.0 - settings.rate), 0.0)

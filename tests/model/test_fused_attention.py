@@ -1,0 +1,205 @@
+"""The fused kernel, interpreted: the plain formula's results, gradients and dropout, over packed rows of any length."""
+
+from dataclasses import replace
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax.sharding import PartitionSpec
+
+import bertjax.model.attention
+import bertjax.tasks.network
+from bertjax.batch import padded_batch
+from bertjax.config import Execution
+from bertjax.data.batching.packing import Layout, pack_batch
+from bertjax.errors import ConfigError
+from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
+from bertjax.model.fused_attention import fused_attention
+from bertjax.tasks import make_model
+from tests.support.models import TINY
+
+ROWS, HEADS, RATE = 2, 2, 0.25
+KEY = jax.random.PRNGKey(5)
+EPSILON = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 3e-3}  # of the largest number
+WIDE = replace(TINY, hidden_size=32, num_heads=2, initializer_range=0.2, num_layers=3)
+
+
+def packed_row(length):
+    """Segments of two rows: three examples and padding, one of them with an empty slot; a whole row where short."""
+    if length < 4:
+        return np.ones((ROWS, length), np.int32)
+    cuts = [length // 5, length // 2, length - length // 8]
+    row = np.searchsorted(cuts, np.arange(length), side="right") + 1
+    return np.stack([np.where(row == 4, 0, row), np.where(row == 2, 0, row)]).astype(np.int32)
+
+
+def places_of(segments):
+    first = np.array([[(row == slot).argmax() for slot in row] for row in segments])
+    positions = np.arange(segments.shape[1]) - first
+    return TokenPlaces(jnp.asarray(segments + np.array([[0], [7]]), jnp.int32), jnp.asarray(positions, jnp.int32))
+
+
+def dropout_of(places, key=KEY):
+    make = hk.transform(lambda: weight_dropout(RATE, HEADS, places, places, False)).apply
+    return make({}, key)
+
+
+def kept(places, key=KEY):
+    """The plain path's scales of the weights: 0, or 1 / (1 - rate)."""
+    length = places.positions.shape[1]
+    ones = jnp.ones((ROWS, HEADS, length, length), jnp.float32)
+    return np.asarray(hk.transform(lambda: drop_weights(RATE, ones, places, places, False)).apply({}, key))
+
+
+def vectors(length, size, dtype, count=4):
+    drawn = np.random.default_rng(0).normal(size=(count, ROWS, HEADS, length, size)).astype(np.float32)
+    return [jnp.asarray(x, dtype) for x in drawn]
+
+
+def truth(query, key, value, gradient, segments, scales):
+    """Output and gradients by PyTorch, in float64; zeros for padding."""
+    query, key, value, gradient = (
+        torch.tensor(np.asarray(x, np.float64), requires_grad=True) for x in (query, key, value, gradient)
+    )
+    same = torch.tensor(segments[:, :, None] == segments[:, None, :])[:, None]
+    scores = (query @ key.mT * query.shape[-1] ** -0.5).masked_fill(~same, -torch.inf)
+    real = torch.tensor(segments != 0)[:, None, :, None]
+    output = (torch.softmax(scores, -1) * torch.tensor(scales, dtype=torch.float64)) @ value * real
+    return [x.detach().numpy() for x in (output, *torch.autograd.grad(output, (query, key, value), gradient))]
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "dtype", "dropped"),
+    [
+        (1, 32, "float32", True),
+        (17, 64, "float32", False),
+        (130, 32, "bfloat16", True),
+        (97, 64, "float16", True),
+        (513, 32, "float32", True),
+    ],
+)
+def test_output_and_gradients_are_those_of_the_formula(length, size, dtype, dropped):
+    segments = packed_row(length)
+    places = places_of(segments)
+    *arrays, gradient = vectors(length, size, dtype)
+    dropout = dropout_of(places) if dropped else None
+
+    def attend(query, key, value):
+        return fused_attention(query, key, value, jnp.asarray(segments), dropout, interpret=True)
+
+    output, pull = jax.jit(lambda *arrays: jax.vjp(attend, *arrays))(*arrays)
+    computed = [output, *jax.jit(pull)(gradient)]
+    expected = truth(*arrays, gradient, segments, kept(places) if dropped else np.ones(1))
+    assert all(of.dtype == dtype for of in computed)
+    for one, other in zip([np.asarray(of, np.float64) for of in computed], expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=EPSILON[dtype] * max(1, np.abs(other).max()))
+        assert not one[np.broadcast_to(segments[:, None, :] == 0, one.shape[:3])].any()  # padding: nothing, exactly
+
+
+def test_the_same_weights_are_dropped():
+    """With unit vectors for values, the output is the weights themselves."""
+    segments = np.ones((ROWS, 64), np.int32)
+    places = places_of(segments)
+    query, key = vectors(64, 64, "float32", 2)
+    values = jnp.broadcast_to(jnp.eye(64, dtype=jnp.float32), query.shape)
+    weights = fused_attention(query, key, values, jnp.asarray(segments), dropout_of(places), interpret=True)
+    np.testing.assert_array_equal(np.asarray(weights) > 0, kept(places) > 0)
+
+
+def test_blocks_of_other_examples_are_not_visited():
+    """Numbers that are not finite in the blocks of another example would spread, were they multiplied."""
+    segments = np.repeat([[1, 2]], 128, axis=1).repeat(ROWS, axis=0).astype(np.int32)
+    query, key, value, gradient = (x.at[:, :, 128:].set(jnp.nan) for x in vectors(256, 32, "float32"))
+    output, pull = jax.vjp(
+        lambda *x: fused_attention(*x, jnp.asarray(segments), None, interpret=True), query, key, value
+    )
+    for one in (output, *pull(gradient)):
+        assert np.isfinite(one[:, :, :128]).all()
+
+
+@pytest.mark.parametrize("dtype", EPSILON)
+def test_it_lowers_for_a_gpu(dtype):
+    segments = packed_row(200)
+    dropout = dropout_of(places_of(segments))
+
+    def loss(*arrays):
+        output = fused_attention(*arrays, jnp.asarray(segments), dropout, interpret=False)
+        return output.astype(jnp.float32).sum()
+
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*vectors(200, 64, dtype, 3))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("__gpu$xla.gpu.triton") == 3  # forward, queries' gradient, keys' and values' gradient
+    assert "x200x200x" not in text
+    assert "x256x256x" not in text
+
+
+def test_seeds_and_devices_change_no_number():
+    """Under vmap each seed drops its own weights; under shard_map each device computes its rows."""
+    segments = jnp.asarray(packed_row(40))
+    places = places_of(np.asarray(segments))
+    query, key, value = vectors(40, 32, "float32", 3)
+    alone = [dropout_of(places, jax.random.PRNGKey(seed)) for seed in range(2)]
+
+    def attend(words, *arrays):
+        return fused_attention(*arrays, segments, alone[0]._replace(words=words), interpret=True)
+
+    stacked = jax.vmap(attend, in_axes=(0, None, None, None))(jnp.stack([of.words for of in alone]), query, key, value)
+    for seed, one in enumerate(stacked):
+        np.testing.assert_allclose(one, attend(alone[seed].words, query, key, value), atol=1e-6)
+    assert np.abs(stacked[0] - stacked[1]).max() > 0.1
+
+    rows = PartitionSpec("rows")
+    split = jax.shard_map(
+        lambda *x: fused_attention(*x, None, interpret=True),
+        mesh=jax.make_mesh((2,), ("rows",)),
+        in_specs=(rows,) * 4,
+        out_specs=rows,
+        check_vma=False,
+    )(query, key, value, segments)
+    np.testing.assert_allclose(split, fused_attention(query, key, value, segments, None, True), atol=1e-6)
+
+
+@pytest.mark.parametrize(("layers", "remat"), [("unrolled", True), ("stacked", False)])
+def test_a_network_trains_alike_with_either(monkeypatch, layers, remat):
+    """The same keys are taken in the same order, so the losses' gradients agree with dropout everywhere."""
+    monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
+    mask = (np.arange(10) < np.array([7, 3, 10, 5])[:, None]).astype(int)
+    batch = padded_batch(mask, mask * 9, labels=np.array([0, 1, 2, 0]), labels_of="examples")
+    batch = pack_batch(batch, [[0, 1], [2, 3]], Layout(rows=2, row_length=18, slots=3), "examples")
+
+    def gradient(attention):
+        config = replace(WIDE, execution=Execution(attention=attention, layers=layers, remat=remat))
+        model = make_model(config, "classification", ("a", "b", "c"))
+        params = model.init(KEY)
+        return jax.jit(
+            jax.grad(lambda params: (model.apply(params, KEY, batch, deterministic=False).logits ** 2).sum())
+        )(params)
+
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4 * max(1, np.abs(other).max())),
+        gradient("pallas"),
+        gradient("xla"),
+    )
+
+
+def test_what_auto_takes(monkeypatch):
+    def chosen(attention, heads=2):
+        return bertjax.model.attention.chosen_attention(
+            replace(WIDE, num_heads=heads, execution=Execution(attention=attention))
+        )
+
+    assert chosen("auto") == "xla"
+    monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
+    assert [chosen("auto"), chosen("auto", heads=4), chosen("xla"), chosen("cudnn")] == [
+        "pallas",
+        "xla",
+        "xla",
+        "cudnn",
+    ]
+    with pytest.raises(
+        ConfigError, match="attention 'pallas' computes heads of 16, 32, 64, 128 numbers, .* have 8; use"
+    ):
+        chosen("pallas", heads=4)
