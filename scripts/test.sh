@@ -12,6 +12,7 @@ if [ $# -eq 0 ]; then
   ruff format --check .
   mypy
   lint-imports
+  zensical build --strict
 fi
 if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null \
   || ! command -v chromedriver > /dev/null; then

@@ -1,11 +1,15 @@
 """The documents name files, functions and classes that are there."""
 
+import pkgutil
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import bertjax
 from bertjax.cli.main import main
+from bertjax.settings import flatten
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +33,7 @@ PAGES = {
     "docs/data.md": (["finetune --help-all"], set()),
     "docs/behaviour.md": (["evaluate --help"], set()),
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
-    "docs/evaluation.md": (["evaluate --help"], set()),
+    "docs/evaluation.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/labeling.md": (["label --help", "compare --help", "finetune --help-all"], set()),
     "docs/label_issues.md": (["label-issues --help-all", "evaluate --help"], set()),
     "docs/explanations.md": (["explain --help", "evaluate --help", "serve --help"], set()),
@@ -37,6 +41,13 @@ PAGES = {
     "docs/simple_models.md": (["evaluate --help", "finetune --help-all"], set()),
     "docs/serving.md": (["serve --help", "finetune --help-all"], set()),
     "docs/slices.md": (["evaluate --help"], set()),
+    "docs/faq.md": (["fetch --help", "doctor --help", "finetune --help-all"], set()),
+    "docs/tasks.md": (["finetune --help-all"], set()),
+    "docs/training.md": (["finetune --help-all"], set()),
+    "docs/inference.md": (
+        ["predict --help", "evaluate --help", "explain --help", "label-issues --help-all", "serve --help"],
+        {"--rm", "--build"},  # of docker compose
+    ),
     "docs/custom_logic.md": (["predict --help", "serve --help", "evaluate --help", "finetune --help-all"], set()),
 }
 
@@ -52,3 +63,34 @@ def test_every_flag_of_a_page_is_there(capsys, page):
     named = set(re.findall(r"--[a-z][\w-]*", (ROOT / page).read_text(encoding="utf-8")))
     assert len(named) > 3
     assert named <= described
+
+
+def test_every_page_is_in_the_site_and_has_a_title():
+    listed = set(re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    assert listed == pages.keys()
+    assert [name for name, text in pages.items() if not text.startswith("# ")] == []
+
+
+def test_every_public_name_is_in_the_api_and_documented():
+    """The page has a line `::: module.name` for each line of the stub, and what it names says what it is."""
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(names) == len(bertjax.__all__)
+    found = {id(pkgutil.resolve_name(":".join(name.rsplit(".", 1)))) for name in names}
+    assert [name for name in bertjax.__all__ if id(getattr(bertjax, name)) not in found] == []
+    assert [name for name in bertjax.__all__ if not (getattr(bertjax, name).__doc__ or "").strip()] == []
+
+
+def test_our_side_of_the_page_for_people_from_elsewhere_runs(in_store, tiny_model, reviews, capsys):
+    """The blocks of bertjax, one after the other, on a tiny model and a table with the columns of the page."""
+    (in_store / "my-bert").symlink_to(tiny_model)
+    frame = pd.read_csv(reviews)
+    frame.assign(text=frame["title"] + " " + frame["body"], label=frame["stars"]).to_csv("reviews.csv", index=False)
+    page = (ROOT / "docs/coming_from.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert capsys.readouterr().out
+    for path in re.findall(r"`([a-z_]+\.[a-z_]+)[=`]", page):  # settings by dotted path
+        if path.split(".")[0] in ("optimizer", "evaluation"):
+            assert path in flatten(bertjax.FineTuneConfig())

@@ -53,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.baselines.compare.comparison import compare
     from bertjax.baselines.compare.comparison_report import console_table, speed_sentence
     from bertjax.report_pages.text_table import print_table
+    from bertjax.stage_progress import stages_for_stderr
     from bertjax.training.run.run_folder import new_folder
 
     if flags.dropout == "off":
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
             out,
             if_exists=if_exists(flags.resume, flags.overwrite, flags.allow_changed),
             keep_models=flags.keep_models,
+            progress=stages_for_stderr(),
         )
     print_table(console_table(summary), width_of_a_log=140)
     for sentence in filter(None, map(speed_sentence, summary.pairs)):

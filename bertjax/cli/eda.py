@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from bertjax.cli.flags.parse_flags import check_replaceable, parse
 from bertjax.cli.process.messages import say
-from bertjax.config import BertConfig, read_config_json
 from bertjax.data.table import AnswerAs, Documents, Table, TagScheme
 from bertjax.eda.exploration import Drop, Exploration
 from bertjax.errors import ConfigError
@@ -156,34 +155,33 @@ def _check_cleaning(parsed: Arguments) -> None:
 
 def _look(parsed: Arguments, out: Path) -> int:
     check_replaceable(out, parsed.overwrite, _WRITTEN)
-    from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-    from bertjax.data.split.read_splits import check_settings
     from bertjax.eda.clean import clean
-    from bertjax.eda.explore import explore, headline
-    from bertjax.eda.facts.token_lengths import ModelLimits
-    from bertjax.eda.table_page import console_table
+    from bertjax.eda.explore import headline
+    from bertjax.eda.explore_table import explore_table
     from bertjax.eda.write_table import check_cleaned_file, write_cleaned
-    from bertjax.pretrained.files import resolve_model
     from bertjax.report_pages.text_table import print_table
-    from bertjax.tasks import find_format
+    from bertjax.stage_progress import stages_for_stderr
 
-    task_format, table = find_format(parsed.task), _table(parsed)
-    check_settings(table, task_format)
+    table = _table(parsed)
     if parsed.write_clean is not None:
         check_cleaned_file(parsed.write_clean, table, parsed.overwrite)
     tracker = None if parsed.experiment is None else _tracker(parsed.experiment)
-    folder = resolve_model(parsed.model)
-    architecture = BertConfig.from_hugging_face(read_config_json(folder))
-    model = ModelLimits(
-        parsed.model, load_tokenizer(folder), architecture.hidden_size, parsed.max_length, parsed.batch_size
+    explored = explore_table(
+        table,
+        task=parsed.task,
+        model=parsed.model,
+        max_length=parsed.max_length,
+        batch_size=parsed.batch_size,
+        settings=parsed.exploration,
+        all_rows=parsed.write_clean is not None,
+        progress=stages_for_stderr(),
     )
-    explored = explore(table, task_format, model, parsed.exploration, all_rows=parsed.write_clean is not None)
     cleaned = None if parsed.write_clean is None else clean(explored, parsed.drop)
     if parsed.write_clean is not None and cleaned is not None:
         dropped = (row._asdict() for row in cleaned.dropped)
         write_cleaned(parsed.write_clean, explored.observed.table, explored.sample.frame, cleaned.kept, dropped)
     _write(parsed, out, explored, cleaned, tracker)
-    print_table(console_table(explored.findings))
+    print_table(explored.table())
     say(f"{headline(explored.findings)}; the page is {out / PAGE}")
     if cleaned is not None:
         counts = {reason: sum(row.reason == reason for row in cleaned.dropped) for reason in parsed.drop}
@@ -213,7 +211,7 @@ def _write(
 ) -> None:
     """Writes the folder, and records it where there is a tracker."""
     from bertjax.eda.explore import plain
-    from bertjax.eda.table_page import charts_for_files, render
+    from bertjax.eda.table_page import charts_for_files
     from bertjax.report_pages.png_charts import write_charts
     from bertjax.storage.atomic_write import replaced_folder, write_json
     from bertjax.tracking.tracker import tracked_run
@@ -224,7 +222,7 @@ def _write(
     if cleaned is not None:
         numbers["cleaned"] = {"kept": len(cleaned.kept), "dropped": len(cleaned.dropped)}
     with replaced_folder(out) as scratch:
-        (scratch / PAGE).write_text(render(explored.findings, settings), encoding="utf-8")
+        (scratch / PAGE).write_text(explored.html(settings), encoding="utf-8")
         write_json(scratch / NUMBERS, numbers)
         charts = charts_for_files(explored.findings) if tracker is not None else {}
         pictures = [path.name for path in write_charts(charts, scratch)]

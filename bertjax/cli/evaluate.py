@@ -1,27 +1,26 @@
 """`bertjax evaluate`: a model on a labelled table, and its behaviour."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertjax.cli.flags.model_choice import BestRun, chosen_model
+from bertjax.cli.flags.judged_table import COLUMNS, JudgedTable
+from bertjax.cli.flags.model_choice import BEST, BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import check_replaceable, parse
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain, say
 from bertjax.config import Execution
-from bertjax.data.table import AnswerAs, Table, TagScheme
 from bertjax.errors import ConfigError
 from bertjax.evaluation.behaviour.behaviour_settings import BehaviourSettings
-from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
-from bertjax.evaluation.interval_settings import IntervalSettings
-from bertjax.evaluation.label_issues.flags import LABEL_ISSUES, LabelIssueFlags
+from bertjax.evaluation.evaluation_folder import WRITTEN, Evaluation
+from bertjax.evaluation.label_issues.flags import LabelIssueFlags
+from bertjax.evaluation.look_settings import ExplainedMistakes, IntervalSettings
 from bertjax.evaluation.simple_models.beside_settings import BesideTable
-from bertjax.evaluation.slices.slice_settings import SLICES, SliceSettings
-from bertjax.settings import Share, check_ranges
+from bertjax.evaluation.slices.slice_settings import SliceSettings
+from bertjax.report_pages.blocks import CHARTS
+from bertjax.settings import Share, check_ranges, flatten
 from bertjax.storage.folder_lock import locked_folder
 
 if TYPE_CHECKING:
@@ -29,28 +28,12 @@ if TYPE_CHECKING:
     from bertjax.evaluation.behaviour.read_checks import Checks
     from bertjax.evaluation.evaluate_table import EvaluationResult
     from bertjax.evaluation.judged_rows import Finding
+    from bertjax.evaluation.judgement import Judgement, Looks
     from bertjax.inference.loaded_model import LoadedModel
-    from bertjax.report_pages.blocks import Ranged
+    from bertjax.tracking.tracker import Dataset, Tracker
 
-METRICS, REPORT, MARKDOWN, PREDICTIONS = "metrics.json", "report.html", "report.md", "predictions.jsonl"
-DISAGREEMENTS, BEHAVIOUR = "disagreements.jsonl", "behaviour.json"
-_FILES = (METRICS, REPORT, MARKDOWN, PREDICTIONS, DISAGREEMENTS, BEHAVIOUR, SLICES, EXPLANATIONS, LABEL_ISSUES)
-_WRITTEN = re.compile("|".join(map(re.escape, _FILES)))
-# Flag -> the setting of a table that it changes.
-_COLUMNS = {
-    "text_columns": "text",
-    "pair_columns": "text_pair",
-    "label_column": "label",
-    "label_columns": "labels",
-    "label_delimiter": "label_delimiter",
-    "labels_as": "labels_as",
-    "label_names": "label_names",
-    "label_spelling": "label_spelling",
-    "tag_scheme": "tag_scheme",
-    "candidates": "candidates",
-    "answer_as": "answer_as",
-}
-_DIALECT = ("delimiter", "quoting", "escape")
+_EXPERIMENT = "bertjax"
+_OF_ROWS = ("reading", "intervals", "slicing", "mistakes", "label_issues", "simple_models")  # groups of flags
 
 
 @dataclass(frozen=True)
@@ -67,55 +50,7 @@ class Arguments:
     data: str | None = None
     """The table: a file, a pattern of several, an address, or a data set of the catalog; --behaviour needs none."""
 
-    text_columns: tuple[str, ...] | None = None
-    """Columns with the text; default: those of the training rows."""
-
-    pair_columns: tuple[str, ...] | None = None
-    """Columns with the second text of a pair; default: those of the training rows."""
-
-    label_column: str | None = None
-    """Column with the label; default: that of the training rows."""
-
-    label_columns: tuple[str, ...] | None = None
-    """Columns with one label each; default: those of the training rows."""
-
-    label_delimiter: str | None = None
-    """What stands between the labels of a cell; default: as in the training rows."""
-
-    labels_as: Literal["names", "flags"] | None = None
-    """What a list in the label column holds: labels (`names`), or a 0 or 1 for each of --label-names (`flags`);
-    default: as in the training rows."""
-
-    label_names: tuple[str, ...] | None = None
-    """Labels of the places of such a list, in their order; default: as in the training rows."""
-
-    label_spelling: Literal["merge", "keep"] | None = None
-    """Labels that look alike (1 and 1.0) are one (`merge`) or several (`keep`); default: as in the training rows."""
-
-    tag_scheme: TagScheme | None = None
-    """How the labels of words mark entities; default: as in the training rows."""
-
-    candidates: tuple[str, ...] | None = None
-    """Columns with the candidates of a multiple choice; default: those of the training rows."""
-
-    answer_as: AnswerAs | None = None
-    """How the label column names the right candidate: by its text, its letter, or its number from 0 or from 1; default:
-    as in the training rows."""
-
-    encoding: str = Table.encoding
-    """Encoding of text files."""
-
-    delimiter: str | None = None
-    """What separates the cells of a csv or tsv file; default: as its suffix and its first lines say."""
-
-    quoting: Literal["on", "off"] | None = None
-    """Whether cells of a csv or tsv file may be in quotes; off: quotes are text. Default: as for training rows."""
-
-    escape: str | None = None
-    """Character of a csv or tsv file after which a quote or a delimiter is text."""
-
-    on_bad_row: Literal["stop", "skip"] = Table.on_bad_row
-    """What a broken row does: end with its line, or be left out, counted and listed."""
+    reading: JudgedTable = field(default_factory=JudgedTable)
 
     threshold: Share | None = None
     """Judge the labels with a fallback too: a row whose label is less probable gets `other` if that is a class, else
@@ -152,9 +87,13 @@ class Arguments:
 
     execution: Execution = field(default_factory=Execution)
 
+    tracking: Literal["none", "mlflow"] = "none"
+    """Record the evaluation as a run of its own in MLflow: its numbers, the files of --out, and the pictures of the
+    report. The experiment is --experiment, or bertjax."""
+
     out: Path | None = None
-    """Folder to write: metrics.json, report.html, predictions.jsonl where the task says something of each row, and
-    disagreements.jsonl with --against."""
+    """Folder to write: metrics.json, report.html and report.md, predictions.jsonl where the task says something of each
+    row, and disagreements.jsonl with --against."""
 
     overwrite: bool = False
     """Replace the folder if it is there."""
@@ -169,30 +108,33 @@ def main(arguments: Sequence[str]) -> int:
 
 def _evaluate(parsed: Arguments) -> int:
     if parsed.out is not None:
-        check_replaceable(parsed.out, parsed.overwrite, _WRITTEN)
+        check_replaceable(parsed.out, parsed.overwrite, WRITTEN, folders=(CHARTS,))
     _check_flags(parsed)
     checks = _read_checks(parsed.tests)
-    model = chosen_model(parsed.model, parsed.best_run)
+    tracker = _tracker(parsed)
+    model = chosen_model(parsed.model, _best_run(parsed))
     folder = _saved_into(model) if parsed.save_temperature else None
     if parsed.data is None:
         assert checks is not None, "checked with the flags"
-        return _behaviour_alone(parsed, model, checks)
+        return _behaviour_alone(parsed, model, checks, tracker)
+    from bertjax.evaluation.judgement import judge
     from bertjax.evaluation.paired import check_comparable
     from bertjax.evaluation.run_report import console_table
     from bertjax.report_pages.section_text import print_section
     from bertjax.report_pages.text_table import print_table
 
+    looks = _looks(parsed)
+    _check_task(looks, model)
     if parsed.against is not None:
         check_comparable(model, parsed.against)
     evaluation = _evaluated(parsed, model)
-    intervals = _intervals(parsed.intervals, evaluation)
-    findings = list(_findings(parsed, model, evaluation, intervals))
+    compared = list(_compared(parsed, model, evaluation))
+    judgement = judge(evaluation.judged, looks, compared, evaluation.fitted_temperature)
     behaviour = None if checks is None else _behaviour(evaluation.judged.loaded, checks)
     if parsed.out is not None:
-        of_behaviour = [] if behaviour is None else [behaviour.finding()]
-        _write(parsed.out, model, evaluation, [*findings, *of_behaviour], intervals)
+        _write(parsed, model, evaluation, judgement, behaviour, tracker)
     print_table(console_table(evaluation.report, "test"))
-    for finding in findings:
+    for finding in judgement.findings:
         print_section(finding.section)
     say(evaluation.report.summary + (f"; metrics and report are in {parsed.out}" if parsed.out else ""))
     if evaluation.fitted is not None:
@@ -217,6 +159,8 @@ def _check_flags(parsed: Arguments) -> None:
         raise ConfigError("--min-pass-rate is of behavioural tests; name their file with --behaviour")
     if parsed.mistakes.explain and parsed.out is None:
         raise ConfigError("--explain writes its examples into a folder; name it with --out")
+    if parsed.tracking != "none" and parsed.out is None:
+        raise ConfigError("--tracking records the files of a folder; name it with --out")
     if parsed.data is not None:
         return
     if parsed.tests.behaviour is None:
@@ -225,6 +169,53 @@ def _check_flags(parsed: Arguments) -> None:
         )
     if parsed.fit_threshold or parsed.threshold is not None:
         raise ConfigError("a threshold is judged on labelled rows; name them with --data")
+    if flag := next(_flags_of_rows(parsed), None):
+        raise ConfigError(f"{flag} is about labelled rows; name them with --data, or leave it out")
+
+
+def _flags_of_rows(parsed: Arguments) -> Iterator[str]:
+    """The flags that were given, and mean nothing without labelled rows."""
+    if parsed.against is not None:
+        yield "--against"
+    if parsed.fit_temperature:
+        yield "--fit-temperature"
+    for group in (getattr(parsed, name) for name in _OF_ROWS):
+        for item in fields(group):
+            value, name = getattr(group, item.name), item.name.replace("_", "-")
+            if value != item.default:
+                yield f"--no-{name}" if value is False else f"--{name}"
+
+
+def _best_run(parsed: Arguments) -> BestRun:
+    """The flags of --model best, of which --experiment may be that of --tracking."""
+    is_of_tracking = parsed.tracking != "none" and parsed.model != BEST
+    return replace(parsed.best_run, experiment=None) if is_of_tracking else parsed.best_run
+
+
+def _tracker(parsed: Arguments) -> "Tracker | None":
+    """The tracker of the evaluation, checked before anything is read."""
+    if parsed.tracking == "none":
+        return None
+    from bertjax.tracking.mlflow_tracker import MlflowTracker
+
+    tracker = MlflowTracker(parsed.best_run.experiment or _EXPERIMENT)
+    tracker.check()
+    return tracker
+
+
+def _looks(parsed: Arguments) -> "Looks":
+    from bertjax.evaluation.judgement import Looks
+
+    return Looks(parsed.intervals, parsed.slicing, parsed.label_issues.label_issues, parsed.mistakes)
+
+
+def _check_task(looks: "Looks", model: str) -> None:
+    """Checks, before the model computes anything, that it can be looked at so."""
+    from bertjax.config import read_config_json
+    from bertjax.model_folder import stored_task
+    from bertjax.pretrained.files import resolve_model
+
+    looks.check(stored_task(read_config_json(resolve_model(model))))
 
 
 def _evaluated(parsed: Arguments, model: str) -> "EvaluationResult":
@@ -232,17 +223,12 @@ def _evaluated(parsed: Arguments, model: str) -> "EvaluationResult":
     from bertjax.evaluation.evaluate_table import evaluate
 
     assert parsed.data is not None, "there is a table"
-    columns = {
-        setting: getattr(parsed, flag) for flag, setting in _COLUMNS.items() if getattr(parsed, flag) is not None
-    }
-    if parsed.label_column is not None:
-        columns.setdefault("labels", ())
     return evaluate(
         model,
         parsed.data,
-        columns | {setting: getattr(parsed, setting) for setting in _DIALECT},
-        encoding=parsed.encoding,
-        on_bad_row=parsed.on_bad_row,
+        parsed.reading.columns(),
+        encoding=parsed.reading.encoding,
+        on_bad_row=parsed.reading.on_bad_row,
         threshold="fit" if parsed.fit_threshold else parsed.threshold,
         fit_temperature=parsed.fit_temperature,
         execution=parsed.execution,
@@ -250,26 +236,9 @@ def _evaluated(parsed: Arguments, model: str) -> "EvaluationResult":
     )
 
 
-def _intervals(settings: IntervalSettings, evaluation: "EvaluationResult") -> "Mapping[str, Ranged]":
-    if not settings.intervals:
-        return {}
-    from bertjax.evaluation.intervals import find_intervals
-
-    return find_intervals(evaluation.judged, settings)
-
-
-def _findings(
-    parsed: Arguments, model: str, evaluation: "EvaluationResult", intervals: "Mapping[str, Ranged]"
-) -> "Iterator[Finding]":
-    """What each look at the judged rows has found, in the order of the report."""
-    from bertjax.evaluation.calibration import find_calibration
-    from bertjax.evaluation.slices.slice_finding import find_slices
-
+def _compared(parsed: Arguments, model: str, evaluation: "EvaluationResult") -> "Iterator[Finding]":
+    """What the model stands beside, on the same rows."""
     judged = evaluation.judged
-    if parsed.intervals.intervals:
-        from bertjax.evaluation.intervals import interval_finding
-
-        yield interval_finding(judged, parsed.intervals, intervals)
     if parsed.against is not None:
         from bertjax.evaluation.paired import pair, paired_finding
 
@@ -279,20 +248,6 @@ def _findings(
         from bertjax.evaluation.simple_models.training_rows import beside_table
 
         yield beside_table(judged, parsed.simple_models)
-    for finding in (
-        find_calibration(judged, evaluation.fitted_temperature),
-        find_slices(judged, parsed.slicing),
-    ):
-        if finding is not None:
-            yield finding
-    if parsed.label_issues.label_issues:
-        from bertjax.evaluation.label_issues.find_issues import label_issues
-
-        yield label_issues(judged)
-    if parsed.mistakes.explain:
-        from bertjax.evaluation.explained_mistakes import explained_mistakes
-
-        yield explained_mistakes(judged, parsed.mistakes)
 
 
 def _saved_into(name: str) -> Path:
@@ -335,15 +290,20 @@ def _behaviour(loaded: "LoadedModel", checks: "Checks") -> "Behaviour":
     return judge_behaviour(loaded, checks)
 
 
-def _behaviour_alone(parsed: Arguments, model: str, checks: "Checks") -> int:
+def _behaviour_alone(parsed: Arguments, model: str, checks: "Checks", tracker: "Tracker | None") -> int:
     """The behaviour of a model, without rows to judge."""
+    from bertjax.evaluation.report_sections import settings_section
     from bertjax.inference.loaded_model import load_model
-    from bertjax.storage.atomic_write import replaced_folder
+    from bertjax.report_pages.blocks import Page
 
     behaviour = _behaviour(load_model(model, parsed.execution), checks)
     if parsed.out is not None:
-        with replaced_folder(parsed.out) as scratch:
-            _write_findings(scratch, {}, [behaviour.finding()])
+        finding = behaviour.finding()
+        settings = {"model": model, "behaviour": str(parsed.tests.behaviour)}
+        sections = [finding.section, settings_section("", settings, {})]
+        page = Page(f"Behaviour of {model}", sections, behaviour.summary)
+        metrics = {f"test/{key}": value for key, value in finding.metrics.items()}
+        _publish(Evaluation(page, metrics, [finding]), parsed.out, settings, tracker)
     return _shown(behaviour, parsed.tests)
 
 
@@ -362,42 +322,45 @@ def _shown(behaviour: "Behaviour", settings: BehaviourSettings) -> int:
 
 
 def _write(
-    out: Path,
-    name: str,
+    parsed: Arguments,
+    model: str,
     evaluation: "EvaluationResult",
-    findings: "Sequence[Finding]",
-    intervals: "Mapping[str, Ranged]",
+    judgement: "Judgement",
+    behaviour: "Behaviour | None",
+    tracker: "Tracker | None",
 ) -> None:
     from bertjax.evaluation.run_report import RunReport
-    from bertjax.settings import flatten
-    from bertjax.storage.atomic_write import replaced_folder
+    from bertjax.tracking.tracker import Dataset
 
-    table, report = evaluation.table, evaluation.report
-    metrics = report.flat("test")
-    shown: dict[str, Any] = {"model": name, "task": evaluation.judged.loaded.model.task}
-    shown |= {"data": table.train, **{key: flatten(table)[key] for key in _COLUMNS.values()}}
+    assert parsed.out is not None, "there is a folder to write"
+    judged, table, report = evaluation.judged, evaluation.table, evaluation.report
+    if behaviour is not None:
+        judgement = judgement._replace(findings=[*judgement.findings, behaviour.finding()])
+    settings: dict[str, Any] = {"model": model, "task": judged.loaded.model.task}
+    settings |= {"data": table.train, **{key: flatten(table)[key] for key in COLUMNS.values()}}
     page = RunReport(
-        f"{name} on {table.train}",
+        f"{model} on {table.train}",
         report,
-        metrics,
-        shown,
+        report.flat("test"),
+        settings,
         evaluation.data_report,
-        findings=findings,
-        intervals=intervals,
-    )
-    with replaced_folder(out) as scratch:
-        _write_findings(scratch, metrics, findings)
-        (scratch / REPORT).write_text(page.html(), encoding="utf-8")
-        (scratch / MARKDOWN).write_text(page.markdown(), encoding="utf-8")
-        if predictions := evaluation.predictions():
-            lines = (json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
-            (scratch / PREDICTIONS).write_text("".join(lines), encoding="utf-8")
+        findings=judgement.findings,
+        intervals=judgement.intervals,
+    ).page()
+    metrics = report.flat("test") | judgement.flat("test")
+    written = Evaluation(page, metrics, judgement.findings, evaluation.predictions())
+    dataset = Dataset("test", table.train, judged.rows.digest(), len(judged.rows.texts))
+    _publish(written, parsed.out, settings, tracker, dataset)
 
 
-def _write_findings(folder: Path, metrics: Mapping[str, float], findings: "Sequence[Finding]") -> None:
-    """Writes the metrics, with those of the findings, and the findings' files."""
-    found = {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
-    (folder / METRICS).write_text(json.dumps({**metrics, **found}, indent=2) + "\n", encoding="utf-8")
-    for finding in findings:
-        for name, content in finding.files.items():
-            (folder / name).write_text(content, encoding="utf-8")
+def _publish(
+    evaluation: Evaluation,
+    out: Path,
+    settings: Mapping[str, Any],
+    tracker: "Tracker | None",
+    dataset: "Dataset | None" = None,
+) -> None:
+    """Writes the folder, and records it where there is a tracker."""
+    evaluation.write(out)
+    if tracker is not None:
+        evaluation.record(tracker, out, settings, {"bertjax.kind": "evaluation"}, dataset)

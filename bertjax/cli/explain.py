@@ -54,7 +54,7 @@ class Arguments:
     options: ExplainOptions = field(default_factory=ExplainOptions)
 
     out: Path | None = None
-    """A .json file to write the explanations to."""
+    """A file to write the explanations to: .json, a page (.html) or Markdown (.md)."""
 
     overwrite: bool = False
     """Replace the file if it is there."""
@@ -81,12 +81,34 @@ def main(arguments: Sequence[str]) -> int:
     for name, explanation in zip(names, explanations, strict=True):
         _print(console, name, explanation)
     if parsed.out is not None:
-        records = [{"name": name, "texts": found.texts, **found.to_json(), "answer": found.answer}
-                   for name, found in zip(names, explanations, strict=True)]  # fmt: skip
         with writing(parsed.out, "choose another file"):
-            parsed.out.write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            parsed.out.write_text(
+                _FILES[parsed.out.suffix](parsed, list(zip(names, explanations, strict=True))), "utf-8"
+            )
         say(f"the weights of all words are in {parsed.out}")
     return 0
+
+
+def _json(parsed: Arguments, named: Sequence[tuple[str, "Explanation"]]) -> str:
+    records = [{"name": name, "texts": found.texts, **found.to_json(), "answer": found.answer} for name, found in named]
+    return json.dumps(records, ensure_ascii=False, indent=1) + "\n"
+
+
+def _page(parsed: Arguments, named: Sequence[tuple[str, "Explanation"]]) -> str:
+    from bertjax.inference.explanations.explanation_blocks import explained_section
+    from bertjax.report_pages.html_report import render_sections
+
+    return render_sections("Why the model says so", [explained_section(named)], parsed.model)
+
+
+def _markdown(parsed: Arguments, named: Sequence[tuple[str, "Explanation"]]) -> str:
+    from bertjax.inference.explanations.explanation_blocks import explained_section
+    from bertjax.report_pages.markdown_report import render_markdown
+
+    return render_markdown("Why the model says so", [explained_section(named)], parsed.model)
+
+
+_FILES = {".json": _json, ".html": _page, ".md": _markdown}
 
 
 def _check(parsed: Arguments) -> None:
@@ -101,8 +123,8 @@ def _check(parsed: Arguments) -> None:
         for number, text in enumerate(texts, start=1):
             if not text.strip():
                 raise ConfigError(f"--{flag} {number} is empty; give a text with a word in it")
-    if parsed.out is not None and parsed.out.suffix != ".json":
-        raise ConfigError(f"--out {parsed.out} is no .json file, which is what is written")
+    if parsed.out is not None and parsed.out.suffix not in _FILES:
+        raise ConfigError(f"--out {parsed.out} is no .json, .html or .md file, which are what is written")
     if parsed.out is not None and parsed.out.exists() and not parsed.overwrite:
         raise ConfigError(f"{parsed.out} is there already; give --overwrite to replace it")
 
@@ -143,12 +165,9 @@ def _table_rows(parsed: Arguments, loaded: "LoadedModel") -> Iterator[tuple[str,
 
 def _print(console: "Console", name: str, explanation: "Explanation") -> None:
     """The answer, the text with its words in colours or with their numbers behind them, and the strongest words."""
-    from bertjax.inference.explanations.explanation_blocks import coloured_texts, facts
+    from bertjax.inference.explanations.explanation_blocks import coloured_texts, facts, said
 
-    answer = explanation.answer
-    said = answer.get("label") or ", ".join(answer.get("labels", ())) or _numbers(answer)
-    sure = f" ({answer['probability']:.1%})" if "probability" in answer else ""
-    say(f"{name}: {said}{sure}")
+    say(f"{name}: {said(explanation)}")
     in_colour = console.is_terminal and not console.no_color
     largest = max((abs(word.weight) for word in explanation.words), default=0.0)
     for text in coloured_texts(explanation):
@@ -159,11 +178,6 @@ def _print(console: "Console", name: str, explanation: "Explanation") -> None:
     strongest = explanation.strongest[:_TOP]
     say("  " + ", ".join(f"{word.word} {word.weight:+.4f}" for word in strongest))
     say(f"  {facts(explanation)}")
-
-
-def _numbers(answer: Any) -> str:
-    values = answer.get("values") or {}
-    return ", ".join(f"{name} {value:.4f}" for name, value in values.items()) or "no label"
 
 
 def _number(weight: float, share: float) -> str:

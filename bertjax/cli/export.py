@@ -9,6 +9,7 @@ from bertjax.cli.flags.parse_flags import check_replaceable, parse
 from bertjax.cli.process.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
+from bertjax.metrics.reports import is_of_whole
 from bertjax.settings import Seed
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.storage.small_files import read_numbers
@@ -112,4 +113,5 @@ def _scores(folder: Path) -> dict[str, float]:
         remedy = "move it away: the card then has no scores"
         metrics = read_numbers(folder.parent / "metrics.json", remedy)
     metrics = metrics or {}
-    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+    of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    return {name: value for name, value in of_test.items() if is_of_whole(name) or name.startswith("test/class/")}

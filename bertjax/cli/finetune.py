@@ -238,13 +238,15 @@ def _run_curve(
 
 def _show(result: "FineTuneResult", command: str) -> None:
     from bertjax.evaluation.run_report import console_table
+    from bertjax.evaluation.simple_models.beside_settings import BESIDE
     from bertjax.report_pages.section_text import print_section
     from bertjax.report_pages.text_table import print_table
     from bertjax.training.run.environment import with_variables
 
     print_table(console_table(result.report, "test"))
     for finding in result.findings:
-        print_section(finding.section)
+        if finding.section.anchor == BESIDE:
+            print_section(finding.section)
     say(f"{_speed_line(result.metrics)}; run and model are in {result.folder}")
     say(f"the same again: {with_variables(command)}")
 

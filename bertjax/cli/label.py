@@ -79,7 +79,6 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     """Prints the table of functions."""
     parsed = parse(Arguments, arguments, "bertjax label")
-    from bertjax.labeling.load_functions import load_functions
     from bertjax.labeling.weak_labels import PROBABILITY, weak_labels
     from bertjax.labeling.weak_table import check_format, write_table
     from bertjax.report_pages.text_table import print_table
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         on_bad_row=parsed.on_bad_row,
     )
     labels = weak_labels(
-        load_functions(parsed.functions),
+        parsed.functions,
         table,
         None if parsed.labelled is None else replace(table, train=parsed.labelled),
         balance=parsed.balance,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertjax.cli.finetune import StopSignal
+from bertjax.cli.finetune import StopSignal, repeating_command
 from bertjax.cli.flags.job_flags import if_exists, parse_job
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain, say
@@ -13,7 +13,8 @@ from bertjax.errors import ConfigError, Interrupted
 from bertjax.settings import ShareBelowOne
 
 _HIDDEN = ("data.test", "data.test_size", "data.split", "data.group", "data.time", "data.fold", "register",
-           "data.label_probabilities", "data.reader")  # fmt: skip
+           "data.label_probabilities", "data.reader", "judging.intervals", "judging.automatic_slices",
+           "judging.label_issues", "judging.explain")  # fmt: skip
 _CHANGES = {name: {"text": None} for name in _HIDDEN} | {
     "data.folds": {"text": "Parts of the rows; each is judged by a model that was trained on the others."},
     "data.split_seed": {"text": "Seed by which rows are dealt into folds."},
@@ -64,7 +65,14 @@ def main(arguments: Sequence[str]) -> int:
     out = flags.out or new_folder(f"{Path(config.data.train).name.split('.')[0] or 'table'}-label-issues")
     policy, stop = if_exists(flags.resume, flags.overwrite), StopSignal()
     try:
-        found = find_training_issues(config, out, if_exists=policy, new_progress=progress_for_stderr, should_stop=stop)
+        found = find_training_issues(
+            config,
+            out,
+            if_exists=policy,
+            command=repeating_command("label-issues", arguments),
+            new_progress=progress_for_stderr,
+            should_stop=stop,
+        )
     except Interrupted as interruption:
         complain(f"{interruption}; --resume --out {out} with the same flags continues it")
         preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None

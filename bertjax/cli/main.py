@@ -38,6 +38,8 @@ COMMANDS = {
     "sync": "what runs recorded while their MLflow was away, sent to it",
     "parity": "JAX against PyTorch on one checkpoint, layer by layer",
     "compare": "JAX against PyTorch on one job, over several seeds: scores, curves, speed, memory",
+    "doctor": "what this machine has for bertjax: packages, devices, speed, cache, MLflow, Ray; and what to mend",
+    "completion": "the shell's completion of commands and flags: bash, zsh or fish",
     "export": "a checkpoint as a Hugging Face folder, with tokenizer and model card",
 }
 

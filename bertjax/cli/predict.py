@@ -146,14 +146,12 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "bertjax predict")
     _check(parsed)
     with sigterm_as_ctrl_c() as sigterm:
-        from bertjax.inference.batch.predict_files import predict_files
-        from bertjax.inference.batch.row_progress import row_progress_for_stderr
+        from bertjax.inference.batch.predict_files import run_job
+        from bertjax.stage_progress import stages_for_stderr
 
         job = _job(parsed)
         try:
-            result = predict_files(
-                job, _engine(parsed), parsed.resume, parsed.overwrite, progress=row_progress_for_stderr()
-            )
+            result = run_job(job, _engine(parsed), parsed.resume, parsed.overwrite, progress=stages_for_stderr())
         except KeyboardInterrupt:
             kept = job.place.manifest.exists()
             parts = f"its finished parts are in {job.place.parts}: --resume with the same flags goes on"
@@ -212,9 +210,9 @@ def _job(parsed: Arguments) -> "PredictionJob":
 
 def _engine(parsed: Arguments) -> "Engine":
     if parsed.engine == "ray":
-        from bertjax.inference.batch.ray_pool import Pool
+        from bertjax.inference.batch.ray_pool import RayPool
 
-        return Pool(parsed.workers, parsed.address)
+        return RayPool(parsed.workers, parsed.address)
     from bertjax.inference.batch.local_engine import answered_here
 
     return answered_here

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -135,6 +136,7 @@ def main(arguments: Sequence[str]) -> int:
 
     rule = None if parsed.rule is None else load_rule(parsed.rule)
     settings = _settings(parsed)
+    _check_packages()
     if parsed.engine == "ray":
         from bertjax.serving.ray_server import RayOptions, serve_ray
 
@@ -145,6 +147,13 @@ def main(arguments: Sequence[str]) -> int:
 
     ended_by = serve_local(models, settings, parsed.host, parsed.port, rule, parsed.execution)
     raise KeyboardInterrupt if ended_by == signal.SIGINT else Terminated
+
+
+def _check_packages() -> None:
+    """Raises a `ConfigError` where the server's packages are not installed."""
+    absent = [name for name in ("fastapi", "uvicorn", "httptools", "prometheus_client") if find_spec(name) is None]
+    if absent:
+        raise ConfigError(f"serving needs {', '.join(absent)}: pip install 'bertjax[serve]'")
 
 
 def _settings(parsed: Arguments) -> "ServiceSettings":

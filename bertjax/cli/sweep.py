@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     sources = [name for name in ("config", "resume", "show") if getattr(parsed, name) is not None]
     if not sources or (len(sources) > 1 and "show" in sources):
         raise ConfigError("give --config FILE to start a sweep, --resume DIR to continue one, or --show DIR")
+    from bertjax.stage_progress import stages_for_stderr
     from bertjax.sweeps.driver import SweepStopped, run_sweep
     from bertjax.sweeps.ledger import Ledger
     from bertjax.sweeps.results.sweep_results import read_results
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str]) -> int:
                 out,
                 if_exists="error" if parsed.resume is None else "resume_changed" if parsed.allow_changed else "resume",
                 address=parsed.address,
+                progress=stages_for_stderr(),
             )
         except SweepStopped as stop:
             complain(str(stop))

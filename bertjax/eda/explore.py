@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from bertjax.eda.facts.writing_systems import Script, scripts_of
 from bertjax.eda.observed_rows import Fault, ObservedRows, observe
 from bertjax.eda.sampled_table import ALL_ROWS, SampledTable, read_sampled
 from bertjax.errors import DataError
+from bertjax.stage_progress import UNSHOWN, StageProgress
+
+if TYPE_CHECKING:
+    from bertjax.report_pages.text_table import TextTable
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +134,18 @@ class Explored(NamedTuple):
     near: NearDuplicates
     findings: Findings
 
+    def table(self) -> "TextTable":
+        """The most important findings, for a terminal or a notebook."""
+        from bertjax.eda.table_page import console_table  # the page stands on the findings
+
+        return console_table(self.findings)
+
+    def html(self, settings: Mapping[str, Any] = {}) -> str:
+        """All findings as one page that needs no other file, with the settings that led to them."""
+        from bertjax.eda.table_page import render
+
+        return render(self.findings, settings)
+
     def metrics(self) -> dict[str, float]:
         """The most important numbers, for a tracker."""
         repeats, lengths = self.findings.repeats, self.findings.lengths
@@ -147,7 +163,12 @@ class Explored(NamedTuple):
 
 
 def explore(
-    table: Table, task_format: TaskFormat, model: ModelLimits, settings: Exploration, all_rows: bool = False
+    table: Table,
+    task_format: TaskFormat,
+    model: ModelLimits,
+    settings: Exploration,
+    all_rows: bool = False,
+    progress: StageProgress = UNSHOWN,
 ) -> Explored:
     """Looks at the rows of `table.train`, and compares them with those of its other tables.
 
@@ -157,6 +178,7 @@ def explore(
       model: whose word pieces are counted.
       settings: of what is looked for.
       all_rows: whether to look at all rows, however many.
+      progress: shows the parts that take long.
 
     Raises:
       DataError: a source, column or text that cannot be used.
@@ -180,7 +202,7 @@ def explore(
     repeats = find_repeats(rows, labelled, task_format, sides)
     words = words_of(observed.strings())
     distinct, parts = np.flatnonzero(~repeats.is_duplicate), list(map(words_of, observed.parts()))
-    near = find_near_duplicates(words, distinct, settings.near_duplicates, settings.seed, parts)
+    near = find_near_duplicates(words, distinct, settings.near_duplicates, settings.seed, parts, progress)
     labels = row_labels(task_format.names(rows.labels[i]) for i in labelled.tolist()) if len(labelled) else None
     if labels is not None and not labels.names:
         labels = None
@@ -203,7 +225,7 @@ def explore(
         columns=column_facts(sample.frame, _roles(observed.table, task_format, settings.date_column)),
         balance=None if labels is None else label_balance(labels),
         numbers=_numbers(task_format, rows, labelled, observed.table),
-        lengths=token_lengths(rows, task_format.task, model),
+        lengths=token_lengths(rows, task_format.task, model, progress),
         repeats=_repeat_facts(observed, repeats, near, settings.near_duplicates),
         words=typical_words(words, by_class, labelled),
         drift=drift,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertjax.evaluation.judged_rows import Finding, JudgedRows
+from bertjax.evaluation.judged_rows import Finding, JudgedRows, ScoredRows
 from bertjax.metrics.fallback import Threshold, fit_threshold, sweep_thresholds
 from bertjax.metrics.reliability import (
     BINS,
@@ -19,7 +19,7 @@ from bertjax.metrics.reliability import (
     reliability,
 )
 from bertjax.metrics.reports import Report
-from bertjax.report_pages.blocks import Block, DataTable, Figure, Paragraph, Section, Share
+from bertjax.report_pages.blocks import Block, Cell, DataTable, Figure, Paragraph, Ranged, Section, Share
 from bertjax.report_pages.charts import Lines, Point
 from bertjax.tasks import find_task
 from bertjax.tasks.postprocess import fallback_of
@@ -70,16 +70,6 @@ def judge_calibration(task: str, scores: np.ndarray, labels: np.ndarray, tempera
     )
 
 
-def calibration_metrics(task: str, scores: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float]:
-    """The calibration of a model, by flat keys; where it has a temperature, without it too. Empty where there is none.
-
-    Arguments as of `judge_calibration`.
-    """
-    found = judge_calibration(task, scores, labels, temperature)
-    plain = judge_calibration(task, scores, labels, 1.0) if temperature != 1 else None
-    return {} if found is None else _metrics(found, plain)
-
-
 def _metrics(found: Calibration, plain: Calibration | None) -> dict[str, float]:
     metrics = {"temperature": found.temperature, "ece": found.error, "brier": found.brier}
     if plain is not None:
@@ -116,41 +106,44 @@ def fitted_fallback(report: Report, probabilities: np.ndarray, labels: np.ndarra
     return fit_threshold(probabilities, labels, names, fallback_of(names))
 
 
-def find_calibration(judged: JudgedRows, fitted: float | None = None) -> Finding | None:
+def find_calibration(
+    scored: ScoredRows, fitted: float | None = None, intervals: Mapping[str, Ranged] | None = None
+) -> Finding | None:
     """The section of a report about calibration.
 
     Args:
-      judged: the rows.
+      scored: the rows.
       fitted: a temperature that was fitted on these rows, to be compared with the model's own.
+      intervals: of `calibration/ece` and `calibration/brier`, where they were computed.
 
     Returns:
       None for a model that gives no probabilities of labels.
     """
-    task, labels = judged.loaded.model.task, judged.examples.labels
+    task, labels, scores = scored.model.task, scored.labels, scored.scores
     if find_task(task).probabilities is None:
         return None
-    own = judge_calibration(task, judged.scores, labels, judged.loaded.temperature)
+    own = judge_calibration(task, scores, labels, scored.temperature)
     if own is None:
         return Finding(_section([Paragraph("The scores of some rows are not finite: nothing can be said.", True)]))
-    plain = None if own.temperature == 1 else judge_calibration(task, judged.scores, labels, 1.0)
-    other = None if fitted is None else judge_calibration(task, judged.scores, labels, fitted)
+    plain = None if own.temperature == 1 else judge_calibration(task, scores, labels, 1.0)
+    other = None if fitted is None else judge_calibration(task, scores, labels, fitted)
     metrics = _metrics(own, plain)
     compared = {} if plain is None else {"without temperature": plain}
     compared |= {_name(own): own}
     if other is not None:
         compared |= {f"fitted on these rows: {_name(other)}": other}
         metrics |= {"calibration/fitted_temperature": other.temperature, "calibration/fitted_ece": other.error}
-    blocks: list[Block] = [Paragraph(_explained(labels)), _comparison(compared)]
+    blocks: list[Block] = [Paragraph(_explained(labels)), _comparison(compared, _name(own), intervals or {})]
     if other is not None:
         note = "The fitted temperature is judged by the rows it was fitted on: on other rows it will do less good."
         blocks.append(Paragraph(note, is_note=True))
     blocks += _diagram(compared, own, labels)
     if labels.ndim == 2:
-        by_label = _by_label(own.probabilities, labels, judged.loaded.model.labels)
+        by_label = _by_label(own.probabilities, labels, scored.model.labels)
         blocks.append(_label_table(by_label))
         metrics |= {f"class/{name}/{key}": value for name, scores in by_label.items() for key, value in scores.items()}
-    if judged.report.confusion is not None and labels.ndim == 1:
-        blocks.append(_sweep(own.probabilities, labels, list(judged.report.confusion.names)))
+    if scored.report.confusion is not None and labels.ndim == 1:
+        blocks.append(_sweep(own.probabilities, labels, list(scored.report.confusion.names)))
     return Finding(_section(blocks), metrics)
 
 
@@ -175,11 +168,19 @@ def _explained(labels: np.ndarray) -> str:
     )
 
 
-def _comparison(compared: Mapping[str, Calibration]) -> DataTable:
-    rows = {"ECE": "error", "Brier score": "brier", "log loss": "log_loss"}
+def _comparison(compared: Mapping[str, Calibration], own: str, intervals: Mapping[str, Ranged]) -> DataTable:
+    rows = {
+        "ECE": ("error", "calibration/ece"),
+        "Brier score": ("brier", "calibration/brier"),
+        "log loss": ("log_loss", "log_loss"),
+    }
+
+    def cell(name: str, field: str, key: str) -> Cell:
+        value = getattr(compared[name], field)
+        return intervals.get(key, value) if name == own else value
+
     return DataTable(
-        ("", *compared),
-        [(title, *(getattr(each, field) for each in compared.values())) for title, field in rows.items()],
+        ("", *compared), [(title, *(cell(name, *keys) for name in compared)) for title, keys in rows.items()]
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -63,8 +64,8 @@ class EvaluationResult(NamedTuple):
 
 
 def evaluate(
-    name: str,
-    source: str,
+    name: str | Path,
+    source: str | Path,
     columns: Mapping[str, Any] | None = None,
     *,
     encoding: str = Table.encoding,
@@ -92,6 +93,7 @@ def evaluate(
     Raises:
       UserError: there is no such model, its task cannot be evaluated, or the table does not fit it.
     """
+    name, source = str(name), str(source)
     settings = {"train": source, "encoding": encoding, "on_bad_row": on_bad_row, **(columns or {})}
     loaded = load_model(name, execution, settings)
     task_format, table = find_format(loaded.model.task), loaded.table

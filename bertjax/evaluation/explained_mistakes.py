@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bertjax.errors import ConfigError
-from bertjax.evaluation.explain_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
+from bertjax.evaluation.look_settings import EXPLANATIONS, ExplainedMistakes
 from bertjax.inference.explanations.explainer import Explainer
 from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.explanations.explanation_blocks import explanation_blocks
@@ -56,8 +56,8 @@ def explained_mistakes(judged: JudgedRows, settings: ExplainedMistakes) -> Findi
     )
     blocks: list[Block] = [
         Paragraph(
-            "Words in red speak for the label that the model gives, words in blue against it; the strongest word of a "
-            "text has the full colour."
+            "Words in blue speak for the label that the model gives, words in orange against it; the strongest word of "
+            "a text has the full colour."
         )
     ]
     for kind in kinds:

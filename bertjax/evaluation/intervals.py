@@ -3,35 +3,42 @@
 import math
 from collections.abc import Mapping
 
-from bertjax.evaluation.interval_settings import IntervalSettings
-from bertjax.evaluation.judged_rows import Finding, JudgedRows
+from bertjax.evaluation.calibration import judge_calibration
+from bertjax.evaluation.judged_rows import Finding, ScoredRows
+from bertjax.evaluation.look_settings import IntervalSettings
 from bertjax.metrics.bootstrap import bootstrap_intervals
 from bertjax.metrics.reports import with_parts
+from bertjax.metrics.weighted.calibration_scores import weighted_calibration
+from bertjax.metrics.weighted.row_weights import Together
 from bertjax.report_pages.blocks import DataTable, Details, Paragraph, Ranged, Section
 
 
-def find_intervals(judged: JudgedRows, settings: IntervalSettings) -> dict[str, Ranged]:
-    """Every metric with its interval, those of classes as `class/NUM/recall`; NaN where it is undefined. There are none
-    where the task's evaluator does not say how its metrics follow from the rows.
+def find_intervals(scored: ScoredRows, settings: IntervalSettings) -> dict[str, Ranged]:
+    """Every metric with its interval, those of classes as `class/NUM/recall`, those of the probabilities as
+    `calibration/ece`; NaN where it is undefined. There are none where the task's evaluator does not say how its metrics
+    follow from the rows.
     """
-    report = judged.report
+    report = scored.report
     if report.weighted is None:
         return {}
-    num_rows = len(judged.rows.texts)
-    found = bootstrap_intervals(report.weighted, num_rows, settings.draws, settings.confidence, settings.bootstrap_seed)
-    values = with_parts(report.metrics, report.parts)
+    weighted, values = {"": report.weighted}, with_parts(report.metrics, report.parts)
+    judged = judge_calibration(scored.model.task, scored.scores, scored.labels, scored.temperature)
+    if judged is not None:
+        weighted["calibration/"] = weighted_calibration(judged.probabilities, scored.labels)
+        values |= {"calibration/ece": judged.error, "calibration/brier": judged.brier}
+    drawn = settings.draws, settings.confidence, settings.bootstrap_seed
+    found = bootstrap_intervals(Together(weighted), scored.num_rows, *drawn)
     return {key: Ranged(values[key], *interval) for key, interval in found.items() if key in values}
 
 
-def interval_finding(judged: JudgedRows, settings: IntervalSettings, found: Mapping[str, Ranged]) -> Finding:
+def interval_finding(num_rows: int, settings: IntervalSettings, found: Mapping[str, Ranged]) -> Finding:
     """The intervals as a table and as metrics: `interval/accuracy_low`, `interval/class/NUM/recall_high`.
 
     Args:
-      judged: the rows.
+      num_rows: that were judged.
       settings: of the bootstrap.
       found: as `find_intervals` gives them.
     """
-    num_rows = len(judged.rows.texts)
     shown = f"{num_rows} rows, {settings.draws} draws, {settings.confidence:.3g} of them in the interval"
     blocks: list[Paragraph | DataTable | Details] = [Paragraph(shown)]
     if num_rows < 2:

@@ -1,4 +1,5 @@
-"""`JudgedRows`: a model's scores of labelled rows. All that is said about a model's quality is computed from it."""
+"""`JudgedRows`: a model's scores of labelled rows. All that is said about a model's quality is computed from it, and of
+rows whose texts are gone, from `ScoredRows`."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,8 +12,29 @@ from bertjax.data.rows.table_cells import TableCells
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.report_pages.blocks import Section
-from bertjax.tasks import find_task
+from bertjax.report_pages.markdown_report import render_section
+from bertjax.tasks import Model, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
+
+
+class ScoredRows(NamedTuple):
+    """A model's scores of labelled rows, without their texts.
+
+    Attributes:
+      model: the network.
+      temperature: by which its scores are divided where they become probabilities.
+      labels: as the task has them.
+      scores: of the network (`Task.scores`), before the temperature.
+      report: how the scores compare with the labels.
+      num_rows: their number; a row may be several examples.
+    """
+
+    model: Model
+    temperature: float
+    labels: np.ndarray
+    scores: np.ndarray
+    report: Report
+    num_rows: int
 
 
 class JudgedRows(NamedTuple):
@@ -35,6 +57,14 @@ class JudgedRows(NamedTuple):
     report: Report
     source: str
     cells: TableCells | None = None
+
+    @property
+    def scored(self) -> ScoredRows:
+        """The scores by themselves."""
+        loaded = self.loaded
+        return ScoredRows(
+            loaded.model, loaded.temperature, self.examples.labels, self.scores, self.report, len(self.rows.texts)
+        )
 
     @property
     def probabilities(self) -> np.ndarray | None:
@@ -71,3 +101,7 @@ class Finding(NamedTuple):
     section: Section
     metrics: Mapping[str, float] = {}
     files: Mapping[str, str] = {}
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return render_section(self.section)

@@ -7,7 +7,7 @@ import numpy as np
 
 from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.validate.data_report import DataReport
-from bertjax.metrics.reports import Confusion, Report, ScoreTable, better_when
+from bertjax.metrics.reports import Confusion, Report, ScoreTable, better_when, is_of_whole
 from bertjax.report_pages.blocks import Block, Cell, DataTable, Details, Figure, Paragraph, Section, Share
 from bertjax.report_pages.charts import Heatmap, Lines, Point
 
@@ -74,7 +74,7 @@ def training_section(history: History, best_step: str = "") -> Section | None:
     """
     if not history:
         return None
-    columns = [key for key in dict.fromkeys(key for row in history for key in row) if "/class/" not in key]
+    columns = list(filter(is_of_whole, dict.fromkeys(key for row in history for key in row)))
     falling = [key for key in columns if better_when(key) == "min"]
     rising = [key for key in columns if better_when(key) == "max"]
     blocks: list[Block] = [Paragraph(best_step)] if best_step else []
@@ -142,7 +142,7 @@ def _skipped_table(skipped: Sequence[BadRow]) -> DataTable:
 def metrics_section(metrics: Mapping[str, float]) -> Section:
     """All metrics but those of parts and of the data, which have tables of their own."""
     rows: list[list[Cell]] = [
-        [key, value] for key, value in metrics.items() if "/class/" not in key and not key.startswith("data/")
+        [key, value] for key, value in metrics.items() if is_of_whole(key) and not key.startswith("data/")
     ]
     return Section("metrics", "Metrics", [DataTable(("metric", "value"), rows)])
 

@@ -1,6 +1,7 @@
 """The report of a run or an evaluation: a table for the terminal, an HTML page, and Markdown for a pull request."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertjax.data.validate.data_report import DataReport
@@ -8,11 +9,12 @@ from bertjax.evaluation import report_sections
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.report_sections import History
 from bertjax.metrics.reports import Report, ScoreTable
-from bertjax.report_pages.blocks import Cell, Ranged, Section
+from bertjax.report_pages.blocks import MARKDOWN, REPORT, Cell, Page, Ranged, Section
 from bertjax.report_pages.html_page import format_number
 from bertjax.report_pages.html_report import render_sections
 from bertjax.report_pages.markdown_report import render_markdown
 from bertjax.report_pages.text_table import TextTable
+from bertjax.storage.atomic_write import write_text
 
 
 def console_table(report: Report, title: str) -> TextTable:
@@ -58,11 +60,15 @@ class RunReport(NamedTuple):
 
     def html(self) -> str:
         """A self-contained page."""
-        return render_sections(self.title, self.sections(), self._subtitle, self._headline())
+        return render_sections(*self.page())
 
     def markdown(self) -> str:
         """The same for a pull request, its long tables shortened."""
-        return render_markdown(self.title, self.sections(), self._subtitle, self._headline())
+        return render_markdown(*self.page())
+
+    def page(self) -> Page:
+        """The report as data."""
+        return Page(self.title, self.sections(), f"Test: {self.report.summary}", self._headline())
 
     def sections(self) -> list[Section]:
         """All that is shown below the headline."""
@@ -77,10 +83,12 @@ class RunReport(NamedTuple):
         ]
         return [section for section in found if section is not None]
 
-    @property
-    def _subtitle(self) -> str:
-        return f"Test: {self.report.summary}"
-
     def _headline(self) -> list[tuple[str, Cell]]:
         """The main metrics, with their intervals."""
         return [(title, self.intervals.get(key or "", value)) for title, value, key in self.report.headline]
+
+
+def write_page(folder: Path, page: Page) -> None:
+    """Writes a report into a folder, as a page and as Markdown."""
+    write_text(folder / REPORT, render_sections(*page))
+    write_text(folder / MARKDOWN, render_markdown(*page))

@@ -4,6 +4,7 @@ not trained on.
 OUT/folds.json           what the folds are made from: settings and rows, written first
 OUT/fold-0.npz ...       see `fold_run`
 OUT/label_issues.jsonl   what was found, ranked
+OUT/report.html          the same as a page; report.md for a pull request, charts/ where they are tracked
 OUT/metrics.json         flat numbers, written last
 """
 
@@ -22,21 +23,27 @@ from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import count_of, read_labelled_tables
 from bertjax.data.split.read_splits import check_settings
 from bertjax.data.table import Table
+from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.evaluation.label_issues.confident_learning import find_doubts, import_cleanlab
 from bertjax.evaluation.label_issues.find_issues import LabelIssues, finding_of, issues_of
 from bertjax.evaluation.label_issues.flags import LABEL_ISSUES
 from bertjax.evaluation.label_issues.labelled_items import check_has_items
+from bertjax.evaluation.report_sections import data_section, settings_section
+from bertjax.evaluation.run_report import write_page
 from bertjax.label_folds.deal_folds import Folds, deal_folds
 from bertjax.label_folds.fold_run import TABLES, FoldRows, FoldScores, run_fold
+from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT, Page
+from bertjax.report_pages.png_charts import charts_of
 from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.storage.folder_lock import contents, locked_folder
 from bertjax.storage.small_files import read_object
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.progress import NoProgress, Progress
+from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.run_folder import RESUMES, IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.resume_rules import changes_between, listed
@@ -46,7 +53,7 @@ logger = logging.getLogger(__name__)
 MADE_FROM, METRICS = "folds.json", "metrics.json"
 _WRITTEN = re.compile(
     rf"\.?fold-\d+(\.npz)?(\.tmp)?|{TABLES}|{re.escape(MADE_FROM)}|{re.escape(METRICS)}|{re.escape(LABEL_ISSUES)}"
-    r"|tracking\.jsonl.*|\..*\.tmp"
+    rf"|{re.escape(REPORT)}|{re.escape(MARKDOWN)}|{CHARTS}|tracking\.jsonl.*|\..*\.tmp"
 )
 # Settings of a table that say how test rows are held out: each row is, once.
 _OF_SPLIT = ("test", "split", "test_size", "group", "time", "fold")
@@ -82,6 +89,7 @@ def find_training_issues(
     out: Path,
     *,
     if_exists: IfExists = "error",
+    command: str = "",
     tracker: Tracker | None = None,
     new_progress: Callable[[], Progress] = NoProgress,
     should_stop: Callable[[], bool] = lambda: False,
@@ -94,7 +102,8 @@ def find_training_issues(
       out: the folder to write.
       if_exists: what to do with folds that are in `out`: refuse ("error"), go on with them ("resume"), or replace them
         ("overwrite").
-      tracker: records the numbers and the file, as one run; default: MLflow.
+      command: that does the same, for the page; empty where it is not known.
+      tracker: records the numbers and the files, as one run; default: MLflow.
       new_progress: shows the steps of a run.
       should_stop: asked after each step.
 
@@ -106,7 +115,7 @@ def find_training_issues(
     _check_settings(config)
     import_cleanlab()
     check_settings(replace(config.data, folds=Table.folds), task_format)
-    tracker = tracker or MlflowTracker(config.experiment)
+    tracker = tracker or tracker_of(config.tracking, config.experiment)
     tracker.check()
     source = config.data.train
     with locked_folder(out):
@@ -129,7 +138,8 @@ def find_training_issues(
         issues = issues_of(items, find_doubts(items), rows, task_format, _distances(scores, rows))
         finding = finding_of(issues, notes)
         metrics = {**finding.metrics, "folds/unjudged": float(folds.num_unjudged)}
-        _write(out, finding, metrics, flatten(config), tracker)
+        data_report = DataReport((tables["train"].report,))
+        _write(out, finding, metrics, config, data_report, command, tracker)
     return TrainingIssues(out, table, frame, folds, rows, issues, finding, metrics)
 
 
@@ -142,6 +152,9 @@ def _check_settings(config: FineTuneConfig) -> None:
         raise ConfigError("--label-probabilities: rows with probabilities have no labels to doubt; leave it out")
     if config.data.reader != Table.reader:
         raise ConfigError("the rows of all folds are in memory; leave --reader ray out")
+    if config.judging.label_issues or config.judging.explain:
+        flag = "--label-issues" if config.judging.label_issues else "--explain"
+        raise ConfigError(f"{flag} is about the test rows of one run; leave it out")
     if config.register is not None:
         raise ConfigError("--register: the models of the folds are not kept; leave it out")
 
@@ -204,13 +217,28 @@ def _distances(scores: list[FoldScores], rows: Rows) -> np.ndarray | None:
 
 
 def _write(
-    out: Path, finding: Finding, metrics: Mapping[str, float], settings: Mapping[str, Any], tracker: Tracker
+    out: Path,
+    finding: Finding,
+    metrics: Mapping[str, float],
+    config: FineTuneConfig,
+    data_report: DataReport,
+    command: str,
+    tracker: Tracker,
 ) -> None:
+    settings, environment = flatten(config), describe_environment()
+    sections = [
+        finding.section,
+        data_section(data_report, trained=False),
+        settings_section(command, settings, environment),
+    ]
+    page = Page(f"Label issues of {config.data.train}", sections)
     for name, content in finding.files.items():
         write_text(out / name, content)
+    write_page(out, page)
     with tracked_run(tracker):
         tracker.start(out.name, settings, out)
         tracker.log_metrics(metrics, 0)
-        for name in finding.files:
+        for name in (*finding.files, REPORT, MARKDOWN):
             tracker.log_artifact(out / name)
+        tracker.log_charts(charts_of(page.sections), out / CHARTS)
     write_json(out / METRICS, metrics)

@@ -4,9 +4,10 @@ The file's functions are its list `FUNCTIONS`, where it has one, of labelling fu
 decorates with `labeling_function` or makes by a call, in that order. `LABELS`, where it has that, are all classes.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bertjax.data.rows.cells import label_text
 from bertjax.errors import ConfigError
@@ -14,6 +15,7 @@ from bertjax.labeling.labeling_functions import LabelingFunction, from_callable
 from bertjax.user_files import FunctionKind, functions_of, read_source, run_once
 
 _LABELS = "LABELS"
+_LIST = "the list of functions"  # in the place of a path
 _KIND = FunctionKind(
     noun="labelling function",
     listing="FUNCTIONS",
@@ -36,6 +38,21 @@ class LabelingFile(NamedTuple):
     path: str
     functions: tuple[LabelingFunction, ...]
     labels: tuple[str, ...] | None
+
+
+def as_labeling_file(functions: "LabelingFile | str | Path | Sequence[Callable[..., Any]]") -> LabelingFile:
+    """Labelling functions as a user gives them: the path of a file, or a list as a file's `FUNCTIONS` may be.
+
+    Raises:
+      ConfigError: as `load_functions`; something in the list is no function of a text, or two have one name.
+    """
+    if isinstance(functions, LabelingFile):
+        return functions
+    if isinstance(functions, str | Path):
+        return load_functions(functions)
+    module = ModuleType(_LIST)
+    module.__dict__[_KIND.listing] = list(functions)
+    return LabelingFile(_LIST, functions_of(module, _LIST, _KIND), None)
 
 
 def load_functions(path: str | Path) -> LabelingFile:

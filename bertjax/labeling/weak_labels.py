@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from bertjax.errors import DataError
 from bertjax.labeling.apply_functions import TextRows, Votes, apply_functions
 from bertjax.labeling.estimated_balance import class_balance
 from bertjax.labeling.label_models import FEWEST_FUNCTIONS, fit_label_model, majority_vote, voting
-from bertjax.labeling.load_functions import LabelingFile
+from bertjax.labeling.load_functions import LabelingFile, as_labeling_file
 from bertjax.labeling.vote_table import FunctionStatistics, function_statistics
 from bertjax.metrics.classification_report import classification_report
 
@@ -88,7 +89,7 @@ class WeakLabels(NamedTuple):
 
 
 def weak_labels(
-    file: LabelingFile,
+    functions: LabelingFile | str | Path | Sequence[Callable[..., Any]],
     table: Table,
     labelled: Table | None = None,
     *,
@@ -100,7 +101,7 @@ def weak_labels(
     """Labels the rows of `table.train` by labelling functions.
 
     Args:
-      file: the functions.
+      functions: a Python file with them, see docs/labeling.md, or a list of them.
       table: the rows; of its settings, those of text and files are used, and no label.
       labelled: rows with labels, on which functions and both ways to combine them are judged; they teach nothing.
       balance: see `class_balance`.
@@ -112,6 +113,7 @@ def weak_labels(
       UserError: a table or a function's model that cannot be used, a balance that does not fit, functions that know one
         class alone or vote for no row.
     """
+    file = as_labeling_file(functions)
     frame, rows = _read(table)
     known = None if labelled is None else _read_labelled(labelled)
     votes = apply_functions(file, rows)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertjax.metrics.reports import is_of_whole
 from bertjax.report_pages.text_table import TextTable
 
 
@@ -55,7 +56,7 @@ def flat(found: Mapping[str, Aggregate]) -> dict[str, float]:
 def aggregate_table(
     title: str, runs: Mapping[int, Mapping[str, float]], columns: Mapping[str, Mapping[str, float]] | None = None
 ) -> TextTable:
-    """A row a metric, with mean and standard deviation and the value of each seed; those of single classes left out.
+    """A row a metric, with mean and standard deviation and the value of each seed; those of parts of the rows left out.
 
     Args:
       title: of the table.
@@ -67,7 +68,7 @@ def aggregate_table(
     for column in ("metric", *more, "mean", "sd", *(f"seed {seed}" for seed in runs)):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, (mean, deviation) in aggregates(list(runs.values())).items():
-        if "/class/" in name or not all(name in values for values in more.values()):
+        if not is_of_whole(name) or not all(name in values for values in more.values()):
             continue
         numbers = [*(values[name] for values in more.values()), mean, deviation, *(run[name] for run in runs.values())]
         table.add_row(name, *("" if number is None else f"{number:.4f}" for number in numbers))

@@ -8,12 +8,16 @@ Averages are over the classes that occur among labels or answers, as everywhere 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.metrics.classification_report import scores_by_label
 from bertjax.metrics.reports import HeadlineScore, Report
+from bertjax.metrics.weighted.label_counts import LabelCounts
+from bertjax.metrics.weighted.row_weights import InBlocks, Together, WeightedScores
 
 _EQUAL = 1e-12  # two sums of the same fractions, in whatever order
 
@@ -139,7 +143,8 @@ def report_fallback(
     """
     answers = with_fallback(probabilities, threshold, names, fallback)
     _, (weighted, macro) = scores_by_label(labels, answers, names, ("weighted", "macro"))
-    kept = float((probabilities.max(axis=1) >= threshold).mean())
+    is_kept = probabilities.max(axis=1) >= threshold
+    kept = float(is_kept.mean())
     metrics = {
         "threshold": threshold,
         "kept_share": kept,
@@ -147,7 +152,9 @@ def report_fallback(
         **weighted.metrics("_weighted"),
         **macro.metrics("_macro"),
     }
+    weighted_metrics = InBlocks(FallbackScores(labels, answers, is_kept, len(names)))
     assert report.table is not None, "single labels have a table"
+    assert report.weighted is not None, "and metrics of weighted rows"
     averages = [("weighted, with fallback", weighted), ("macro, with fallback", macro)]
     return report._replace(
         summary=f"{report.summary}; {kept:.1%} keep their label, the others, below {threshold:g}, are {fallback!r}",
@@ -159,7 +166,39 @@ def report_fallback(
         ],
         metrics={**report.metrics, **{f"fallback/{key}": value for key, value in metrics.items()}},
         table=report.table._replace(averages=[*report.table.averages, *averages]),
+        weighted=Together({"": report.weighted, "fallback/": weighted_metrics}),
     )
+
+
+@dataclass(frozen=True)
+class FallbackScores:
+    """The metrics under a threshold, of weighted rows.
+
+    Attributes:
+      labels: [N] true label indices.
+      answers: [N] as `with_fallback` gives them.
+      is_kept: [N] whether a row keeps its label.
+      num_labels: L.
+    """
+
+    labels: np.ndarray
+    answers: np.ndarray
+    is_kept: np.ndarray
+    num_labels: int
+
+    @cached_property
+    def _counts(self) -> LabelCounts:
+        return LabelCounts.of(self.labels, self.answers, self.num_labels)
+
+    def __call__(self, weights: np.ndarray) -> WeightedScores:
+        """The metrics of a block."""
+        counts, total = self._counts(weights), weights.sum(axis=0)
+        return WeightedScores({
+            "kept_share": self.is_kept.astype(np.float64) @ weights / total,
+            "accuracy": counts.hits.sum(axis=0) / total,
+            **counts.averaged("weighted", "_weighted"),
+            **counts.averaged("macro", "_macro"),
+        })  # fmt: skip
 
 
 def round_between(low: float, high: float) -> float:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 15  # as in the paper's tables
+_BOUNDS = np.linspace(0, 1, BINS + 1)
 COLDEST, HOTTEST = 0.05, 20.0  # a minimum outside says that the rows cannot tell
 
 
@@ -52,15 +53,19 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
 
 def binned(confidences: np.ndarray, right: np.ndarray) -> Reliability:
     """The reliability of [N] probabilities, of which [N] came true."""
-    bounds = np.linspace(0, 1, BINS + 1)
-    bins = np.searchsorted(bounds[1:-1], confidences)
+    bins = bin_of(confidences)
     rows = np.bincount(bins, minlength=BINS)
 
     def mean(of: np.ndarray) -> np.ndarray:
         sums = np.bincount(bins, weights=of.astype(np.float64), minlength=BINS)
         return np.divide(sums, rows, out=np.full(BINS, np.nan), where=rows > 0)
 
-    return Reliability(bounds, rows, mean(confidences), mean(right))
+    return Reliability(_BOUNDS, rows, mean(confidences), mean(right))
+
+
+def bin_of(confidences: np.ndarray) -> np.ndarray:
+    """[N] the bin of each probability."""
+    return np.searchsorted(_BOUNDS[1:-1], confidences)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -83,6 +88,15 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from sklearn.metrics import brier_score_loss
 
     return float(brier_score_loss(labels, probabilities, labels=np.arange(probabilities.shape[1])))
+
+
+def squared_distances(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[N] what each row adds to the Brier score, which is their mean. Arguments as in `reliability`."""
+    wanted = labels if labels.ndim == 2 else np.eye(probabilities.shape[1])[labels]
+    squares = np.square(probabilities.astype(np.float64) - wanted)
+    is_halved = labels.ndim == 2 or probabilities.shape[1] == 2
+    of_rows: np.ndarray = squares.mean(axis=1) if is_halved else squares.sum(axis=1)
+    return of_rows
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:

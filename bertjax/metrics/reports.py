@@ -1,6 +1,7 @@
 """`Report`: how a model's predictions compare with labels, in a form that console, page and tracker can show."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
@@ -109,6 +110,18 @@ def with_parts(metrics: Mapping[str, T], parts: Mapping[str, Mapping[str, T]]) -
 
 Evaluator = Callable[[np.ndarray, Examples, Sequence[str]], Report]
 """(scores (`Task.scores`), one entry an example or a token; the examples; the label names) -> the report."""
+
+_OF_PART = re.compile(r"(^|/)(class|slice|interval)/")
+
+
+def is_of_whole(metric: str) -> bool:
+    """Whether a flat key is that of a metric of all rows, and not of a part of them, or a bound of an interval.
+
+    >>> is_of_whole("test/accuracy"), is_of_whole("test/class/NUM/f1"), is_of_whole("test/interval/accuracy_low")
+    (True, False, False)
+    """
+    return _OF_PART.search(metric) is None
+
 
 _FALLING = ("loss", "error", "mae", "mse", "rmse", "perplexity", "ece", "brier")  # the last word of a metric's name
 _RISING = (  # any of its words

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from bertjax import catalog
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.pretrained.torch_files import read_torch_file
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.storage.file_faults import file_fault
 from bertjax.storage.plain_path import at_home
 
@@ -38,24 +39,26 @@ _REGISTRIES = {
 }
 
 
-def resolve_model(name: str) -> Path:
+def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
     """The folder of a model, whichever way it is named; the one place that knows these ways.
 
     Args:
       name: an address in MLflow, `models:/NAME@ALIAS` of its registry or `runs:/ID/model` of a run, a local folder, a
         name of the catalog, or the id of a hub repository; tried in this order.
+      progress: shows a download from the catalog.
 
     Raises:
       AssetError: none of these leads to a model.
       ConfigError: the registry does not answer.
     """
+    name = str(name)
     for scheme, fetch in _REGISTRIES.items():
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))
     if (folder := local_folder(name)) is not None:
         return folder
     if name in catalog.names("model"):
-        return catalog.fetch(name)
+        return catalog.fetch(name, progress)
     # A hub id is `name` or `owner/name`; anything else is a path.
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise AssetError(f"{name} is not a folder; give a folder, a hub id, or one of {_catalog_names()}")

@@ -106,3 +106,22 @@ class Section(NamedTuple):
     anchor: str
     title: str
     blocks: Sequence[Block]
+
+
+REPORT, MARKDOWN, CHARTS = "report.html", "report.md", "charts"  # of a page, in the folder of a result
+
+
+class Page(NamedTuple):
+    """A report as a whole: the arguments of its renderers.
+
+    Attributes:
+      title: of the page.
+      sections: in order.
+      subtitle: a line below the title.
+      tiles: name -> number of the headline.
+    """
+
+    title: str
+    sections: Sequence[Section]
+    subtitle: str = ""
+    tiles: Sequence[tuple[str, Cell]] = ()

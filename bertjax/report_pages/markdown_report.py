@@ -38,7 +38,7 @@ def render_markdown(
     written = "\n\n".join(parts)
     left_out = []
     for section in sections:
-        text = "\n\n".join((f"## {_text(section.title)}", *_written(section.blocks)))
+        text = render_section(section)
         if len(written) + len(text) > MOST_CHARACTERS:
             left_out.append(section.title)
         else:
@@ -46,6 +46,11 @@ def render_markdown(
     if left_out:
         written += f"\n\n*Left out here, for length: {', '.join(map(_text, left_out))}. The page has all.*"
     return f"{written}\n"
+
+
+def render_section(section: Section) -> str:
+    """The Markdown of one section, with its title."""
+    return "\n\n".join((f"## {_text(section.title)}", *_written(section.blocks)))
 
 
 def _written(blocks: Iterable[Block]) -> list[str]:

@@ -23,6 +23,7 @@ from bertjax.serving.service import Rule, Service
 
 logger = logging.getLogger(__name__)
 
+_LIMITS = ServiceSettings()  # those of `bertjax serve` without flags
 _BACKLOG = 2048  # connections that the system holds until they are accepted
 _HEAD_SECONDS = 10.0  # in which the head of a request must have come
 _HEAD_BYTES = 64 * 1024  # after which it must have ended
@@ -30,7 +31,7 @@ _HEAD_BYTES = 64 * 1024  # after which it must have ended
 
 def serve_local(
     models: Mapping[str, str],
-    settings: ServiceSettings,
+    settings: ServiceSettings = _LIMITS,
     host: str = "127.0.0.1",
     port: int = 8000,
     rule: Rule | None = None,

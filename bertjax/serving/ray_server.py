@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from bertjax.signal_handlers import keeping_sigterm
 
 logger = logging.getLogger(__name__)
 
+_LIMITS = ServiceSettings()  # those of `bertjax serve` without flags
 APPLICATION = "bertjax"  # its name in Ray Serve
 _REPLICA_REQUESTS = 512  # that a replica holds at a time; its own limits on texts and tokens come first
 _PROXY_REQUESTS = 512  # that may wait in a proxy until a replica has room
@@ -76,19 +78,19 @@ class RayOptions:
 
 
 def serve_ray(
-    model: str,
-    settings: ServiceSettings,
+    model: str | Path,
+    settings: ServiceSettings = _LIMITS,
     host: str = "127.0.0.1",
     port: int = 8000,
     rule: Rule | None = None,
     execution: Execution | None = None,
     options: RayOptions = RayOptions(),
-) -> None:
+) -> str | None:
     """Serves on Ray.
 
     On a cluster of its own it serves until it is interrupted, then answers the requests that have come. On a running
-    one it returns when the model is in service, in the place of the one that this function put there before, if any:
-    its replicas answer until the new ones are ready.
+    one, that at an address or that to which this process is connected, it returns when the model is in service, in the
+    place of the one that this function put there before, if any: its replicas answer until the new ones are ready.
 
     Args:
       model: where the model is, for this process and for every node of the cluster.
@@ -98,13 +100,17 @@ def serve_ray(
       execution: how to run the networks.
       options: where replicas run, and how many.
 
+    Returns:
+      Where it listens, such as http://127.0.0.1:8000; None where Ray Serve ran already, and listens where it did.
+
     Raises:
       ConfigError: the port is taken, the host is none of this machine, there is no such cluster, or another application
         is in the way.
       UserError: the model cannot be used.
     """
-    started = time.monotonic()
-    if options.address is None:
+    started, model = time.monotonic(), str(model)
+    options = options if options.address is not None else replace(options, address=_connected_address())
+    if options.address in (None, _connected_address()):
         with listening(host, port) as probe:
             port = probe.getsockname()[1]
     else:
@@ -115,10 +121,17 @@ def serve_ray(
     with _cluster(options) as address:
         where = _start_serve(host, port, settings)
         _deploy(lambda: build_app(models, settings, rule, execution), settings, options)
-        logger.info("ready on %s after %.1f s", where, time.monotonic() - started)
+        logger.info("ready on %s after %.1f s", where or "the running Ray Serve", time.monotonic() - started)
         if options.address is None:
             logger.info("another model: bertjax serve --engine ray --address %s --model ...", address)
             _wait_and_delete()
+    return where
+
+
+def _connected_address() -> str | None:
+    """Of the cluster that this process is connected to. Ray is not imported for it: it reads its settings then."""
+    ray = sys.modules.get("ray")
+    return ray.get_runtime_context().gcs_address if ray is not None and ray.is_initialized() else None
 
 
 def _where(host: str, port: int) -> str:
@@ -132,6 +145,9 @@ def _cluster(options: RayOptions) -> Iterator[str]:
     Raises:
       ConfigError: there is none at the address.
     """
+    if options.address is not None and options.address == _connected_address():
+        yield options.address
+        return
     _set_environment(options)
     with keeping_sigterm():
         import ray
@@ -205,13 +221,13 @@ def _replica_cpus(options: RayOptions) -> float:
     return 1 if options.address is not None else max((os.cpu_count() or 1) // options.most, 1)
 
 
-def _start_serve(host: str, port: int, settings: ServiceSettings) -> str:
-    """Starts Ray Serve, unless it runs already, and says where it listens."""
+def _start_serve(host: str, port: int, settings: ServiceSettings) -> str | None:
+    """Starts Ray Serve, unless it runs already, and returns where it listens; None for one that runs already."""
     from ray import serve
 
     _quiet_serve()
     if serve.status().proxies:
-        return "the running Ray Serve"
+        return None
     seconds = settings.body_seconds + settings.time_limit_seconds + _MARGIN_SECONDS
     serve.start(
         http_options={"host": host, "port": port, "request_timeout_s": seconds},

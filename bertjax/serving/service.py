@@ -25,7 +25,7 @@ from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 _TEXTS_OF_AN_EXPLANATION = 64  # that take as long to compute
 
-_EXPLANATION = ("method", "label", "words", "gap", "cut_words")  # of an answer's explanation
+_EXPLANATION = ("method", "label", "explained", "words", "gap", "cut_words")  # of an answer's explanation
 
 T = TypeVar("T")
 Rule = Callable[[list[Prediction], Sequence[Text]], list[Prediction]]

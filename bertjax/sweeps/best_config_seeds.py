@@ -8,7 +8,7 @@ from bertjax.storage.folder_lock import locked_folder
 from bertjax.sweeps.ledger import Ledger, Trial
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.worker_task import run_in_worker
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.training.run.run_folder import CONFIG, IfExists
 
 logger = logging.getLogger(__name__)
@@ -41,5 +41,5 @@ def _finetune_seeds(folder: str, number: int, parent_run_id: str, allow_changed:
             out,
             stack=sweep.stack_seeds,
             if_exists=resume if (out / CONFIG).exists() else "error",
-            new_tracker=lambda seeds_run: MlflowTracker(config.experiment, seeds_run or parent_run_id),
+            new_tracker=lambda seeds_run: tracker_of(config.tracking, config.experiment, seeds_run or parent_run_id),
         ).failures

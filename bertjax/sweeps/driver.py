@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bertjax import ray_cluster
 from bertjax.errors import ConfigError, RunFolderError, Stopped
 from bertjax.settings import differences
+from bertjax.stage_progress import UNSHOWN, Advance, StageProgress
 from bertjax.storage.atomic_write import write_text
 from bertjax.storage.folder_lock import check_is_folder, contents, locked_folder
 from bertjax.sweeps.best_config_seeds import train_seeds
@@ -22,10 +23,11 @@ from bertjax.sweeps.results.sweep_results import Results, experiment_file, read_
 from bertjax.sweeps.same_inputs import check_trials
 from bertjax.sweeps.sweep_config import Sweep, to_json
 from bertjax.tracking import event_log
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import EventLog
 from bertjax.tracking.mlflow_store import tracking_address
-from bertjax.tracking.mlflow_tracker import MlflowTracker, upload_pending
-from bertjax.tracking.tracker import tracked_run
+from bertjax.tracking.mlflow_tracker import upload_pending
+from bertjax.tracking.tracker import Tracking, tracked_run
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.run_folder import CHECKPOINTS, MODEL, RESUMES, IfExists
 
@@ -52,6 +54,7 @@ def run_sweep(
     *,
     if_exists: Literal["error", "resume", "resume_changed"] = "error",
     address: str | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> Results:
     """Runs a sweep, or the rest of one.
 
@@ -62,6 +65,7 @@ def run_sweep(
         ended stay, the others continue. They must have been made from the rows and weights at hand, and by the present
         versions and devices unless it is "resume_changed".
       address: of a Ray cluster, see `ray_cluster.join`.
+      progress: shows how many trials have ended.
 
     Returns:
       Every trial with its scores.
@@ -73,15 +77,17 @@ def run_sweep(
     """
     folder = Path(out).absolute()
     with held_folder(folder, belongs_to_sweep):
-        return _run_sweep(sweep, folder, if_exists, address)
+        return _run_sweep(sweep, folder, if_exists, address, progress)
 
 
-def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | None) -> Results:
+def _run_sweep(
+    sweep: Sweep, folder: Path, if_exists: IfExists, address: str | None, progress: StageProgress
+) -> Results:
     """`run_sweep` in a folder that this process holds."""
     ledger = Ledger(folder)
     resumes, allow_changed = if_exists in RESUMES, if_exists == "resume_changed"
     check_folder(folder, sweep, resumes)
-    tracker = MlflowTracker(sweep.base.experiment)
+    tracker = tracker_of(sweep.base.tracking, sweep.base.experiment)
     tracker.check(folder if resumes else None)
     with (
         Beginning(folder, resumes, belongs_to_sweep) as beginning,
@@ -101,8 +107,10 @@ def _run_sweep(sweep: Sweep, folder: Path, if_exists: IfExists, address: str | N
         run_id = tracked.tracker.start(folder.name, _flatten(sweep), folder, {"bertjax.kind": "sweep"})
         beginning.commit()
         tracked.tracker.adopt(ledger.run_folder(trial.number) for trial in ledger.trials())
-        budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed)
-        _end_trials(ledger, budget_is_spent)
+        ended = sum(trial.status != "running" for trial in ledger.trials())
+        with progress.stage("sweep", "trials", sweep.total_trials, ended) as advance:
+            budget_is_spent = _run_trials(sweep, ledger, run_id, allow_changed, advance)
+        _end_trials(ledger, budget_is_spent, sweep.base.tracking)
         best = read_results(folder).best
         if best is not None and sweep.seeds:
             try:
@@ -161,7 +169,7 @@ def check_resources(sweep: Sweep) -> None:
             )
 
 
-def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) -> bool:
+def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool, advance: Advance) -> bool:
     """Runs the trials that have not ended; returns whether the sweep's budget is spent.
 
     Raises:
@@ -184,7 +192,7 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) 
         cwd=str(Path.cwd()),
         store=tracking_address(),
     )
-    callback = TuneCallback(sweep, ledger)
+    callback = TuneCallback(sweep, ledger, advance)
     stopper = MaxEpochsStopper(sweep.max_epochs, sweep.base.evaluation.evaluate_every)
     deadline = time.monotonic() + (sweep.max_seconds or math.inf)
     tuner = tune.Tuner(
@@ -216,8 +224,8 @@ def _run_trials(sweep: Sweep, ledger: Ledger, run_id: str, allow_changed: bool) 
     return stopper.stop_all() or time.monotonic() > deadline
 
 
-def _end_trials(ledger: Ledger, budget_is_spent: bool) -> None:
-    """Records the end of the trials that Ray left running, and closes the MLflow runs of all that were cut short.
+def _end_trials(ledger: Ledger, budget_is_spent: bool, tracking: Tracking) -> None:
+    """Records the end of the trials that Ray left running, and closes the runs of all that were cut short.
 
     Raises:
       SweepStopped: trials are left although the budget is not spent.
@@ -229,11 +237,11 @@ def _end_trials(ledger: Ledger, budget_is_spent: bool) -> None:
             ledger.record(trial.number, status="stopped", cause="the budget of the sweep was spent")
     for trial in ledger.trials():
         if trial.status in ("stopped", "failed"):
-            _close_run(ledger.run_folder(trial.number), trial)
+            _close_run(ledger.run_folder(trial.number), trial, tracking)
 
 
-def _close_run(run: Path, trial: Trial) -> None:
-    """Gives the MLflow run of a trial the status that the ledger has.
+def _close_run(run: Path, trial: Trial, tracking: Tracking) -> None:
+    """Gives the run of a trial the status that the ledger has.
 
     The trial's process may have been killed, or has recorded another status. Ray reports a trial as ended before its
     process is, so the lock makes this the last record.
@@ -246,7 +254,8 @@ def _close_run(run: Path, trial: Trial) -> None:
         status = "FAILED" if trial.status == "failed" else "FINISHED"
         if log.status != status:
             log.record({"status": status, "time_ms": round(time.time() * 1000)})
-            upload_pending(run)
+            if tracking == "mlflow":
+                upload_pending(run)
 
 
 def _remove_all_but_best(results: Results) -> None:

@@ -20,7 +20,7 @@ from bertjax.sweeps.same_inputs import check_same_inputs
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.worker_task import enter_driver_settings
 from bertjax.tracking import event_log
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.training.loop.early_stopping import BestMetric
 from bertjax.training.run.run_folder import CONFIG, METRICS, IfExists
 
@@ -144,18 +144,6 @@ def _count_in_checkpoint() -> int:
         return int(json.loads((Path(folder) / _REPORTED).read_text()))
 
 
-class TrialTracker(MlflowTracker):
-    """An MLflow tracker, nested under the sweep's run, that passes metrics on to Ray Tune."""
-
-    def __init__(self, experiment: str, parent_run_id: str, reporter: TuneReporter):
-        super().__init__(experiment, parent_run_id)
-        self._reporter = reporter
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        super().log_metrics(metrics, step)
-        self._reporter.add(step, metrics)
-
-
 def _train(
     sweep: Sweep, ledger: Ledger, trial: Trial, reporter: TuneReporter, parent_run_id: str, allow_changed: bool
 ) -> None:
@@ -169,7 +157,12 @@ def _train(
     folder, config = ledger.run_folder(trial.number), sweep.trial_config(trial.values)
     resumes = (folder / CONFIG).exists()
     if_exists: IfExists = "error" if not resumes else "resume_changed" if allow_changed else "resume"
-    tracker = TrialTracker(config.experiment, parent_run_id, reporter)
+    tracker = tracker_of(
+        config.tracking,
+        config.experiment,
+        parent_run_id,
+        on_metrics=lambda metrics, step: reporter.add(step, metrics),  # on to Ray Tune
+    )
     tracker.check(folder if resumes else None)
     run = prepare_run(config, folder, if_exists)
     check_same_inputs(sweep, ledger, trial.number, run.fingerprints)

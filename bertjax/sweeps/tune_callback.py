@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune import Callback
 
 from bertjax.errors import RunFolderError
+from bertjax.stage_progress import Advance
 from bertjax.sweeps.ledger import Ledger
 from bertjax.sweeps.results.sweep_results import settings_line
 from bertjax.sweeps.sweep_config import Sweep
@@ -24,9 +25,13 @@ class TuneCallback(Callback):
       refusal: why a trial was refused though not for its settings, which the next driver may run; None where none was.
     """
 
-    def __init__(self, sweep: Sweep, ledger: Ledger):
-        self._sweep, self._ledger = sweep, ledger
+    def __init__(self, sweep: Sweep, ledger: Ledger, advance: Advance = lambda trials: None):
+        self._sweep, self._ledger, self._advance = sweep, ledger, advance
         self.refusal: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray writes the callback to its folder, from where nothing reads it; a bar cannot be written."""
+        return {**vars(self), "_advance": None}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
@@ -54,6 +59,7 @@ class TuneCallback(Callback):
             return
         record, cause = self._ledger.trial_of(trial.trial_id), describe_failure(trial)
         self._ledger.record(record.number, status="failed", cause=cause)
+        self._advance(1)
         logger.warning("trial %d failed: %s", record.number, cause)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -61,6 +67,7 @@ class TuneCallback(Callback):
         record = self._ledger.trial_of(trial.trial_id)
         if record.status != "running":
             return
+        self._advance(1)
         cause = self._ledger.final_failure(record.number)
         if cause is not None:
             self._ledger.record(record.number, status="failed", cause=cause)

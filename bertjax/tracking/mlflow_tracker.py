@@ -14,19 +14,21 @@ last, and gets a run of its own.
 
 import logging
 import os
-import time
+import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, RunFolderError, writing
+from bertjax.report_pages.charts import Chart
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
+from bertjax.tracking.folder_tracker import FolderTracker, now_ms
 from bertjax.tracking.mlflow_sink import MlflowSink
 from bertjax.tracking.mlflow_store import RUN_KEY, MlflowStore, tracking_address
 from bertjax.tracking.system_metrics import SystemMetrics
-from bertjax.tracking.tracker import Dataset, Status, Tracker
+from bertjax.tracking.tracker import Status
 from bertjax.tracking.uploader import Uploader
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ _OF_ONE_RUN = ("mlflow.", RUN_KEY, _CLAIM, _COPY_OF)
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000  # MLflow's own limits, the latter of its older servers; it cuts a param too
 
 
-class MlflowTracker(Tracker):
+class MlflowTracker(FolderTracker):
     """Records a run in the store at `MLFLOW_TRACKING_URI`, else in `mlflow.db` (sqlite) in the current folder.
 
     A store that goes down during a run loses nothing: all events are in the log in the run folder, and are uploaded
@@ -56,6 +58,7 @@ class MlflowTracker(Tracker):
         parent_run_id: str | None = None,
         seconds_between_uploads: float = 5.0,
         patience_seconds: float = _PATIENCE_SECONDS,
+        on_metrics: Callable[[Mapping[str, float], int], None] = lambda metrics, step: None,
     ):
         """A tracker of one run.
 
@@ -64,13 +67,14 @@ class MlflowTracker(Tracker):
           parent_run_id: the run under which MLflow shows this one, such as a sweep's.
           seconds_between_uploads: the time between two uploads of metrics.
           patience_seconds: how long `finish` waits for a store that is down.
+          on_metrics: see `FolderTracker`.
         """
+        super().__init__(on_metrics)
         self._experiment = experiment
         self._parent_run_id = parent_run_id
         self._seconds_between_uploads = seconds_between_uploads
         self._patience_seconds = patience_seconds
         self._store = MlflowStore(tracking_address())
-        self._log: EventLog | None = None
         self._run_id: str | None = None
         self._uploader: Uploader | None = None
         self._system_metrics: SystemMetrics | None = None
@@ -98,7 +102,7 @@ class MlflowTracker(Tracker):
         run_id = self._run_id = _find_or_begin(self._store, log, self._experiment, name)
         if not is_first:
             tags |= _record_start(log, self._store.find_run(run_id), params, own_tags)
-            log.record({"status": "RUNNING", "time_ms": _now_ms()})
+            log.record({"status": "RUNNING", "time_ms": now_ms()})
         claim = uuid.uuid4().hex
         log.record_claim(claim)
         try:
@@ -111,24 +115,21 @@ class MlflowTracker(Tracker):
         self._system_metrics = SystemMetrics(log)
         return run_id
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        self._open_log.record_metrics({key: float(value) for key, value in metrics.items()}, step, _now_ms())
+    def log_charts(self, charts: Mapping[str, Chart], folder: Path) -> None:
+        from bertjax.report_pages.png_charts import write_charts
 
-    def log_dataset(self, dataset: Dataset) -> None:
-        self._open_log.record({"dataset": dataset._asdict()})
-
-    def log_artifact(self, path: Path) -> None:
-        self._open_log.record({"artifact": self._stored_path(path)})
-
-    def log_model(self, folder: Path, register: str | None = None) -> None:
-        self._open_log.record({"model": self._stored_path(folder), "register": register})
+        shutil.rmtree(folder, ignore_errors=True)
+        with writing(folder, "free some space, or choose another folder"):
+            folder.mkdir(parents=True)
+            write_charts(charts, folder)
+        self.log_artifact(folder)
 
     def finish(self, status: Status) -> None:
         """Ends the run; waits `patience_seconds` for a store that is down."""
         if self._uploader is None or self._system_metrics is None:
             return
         self._system_metrics.stop()
-        self._open_log.record({"status": status, "time_ms": _now_ms()})
+        super().finish(status)
         if not self._uploader.drain(self._patience_seconds, self._store.answers):
             logger.warning(
                 "tracking: %s did not take all of the run (%s); the rest is kept in %s; "
@@ -152,16 +153,6 @@ class MlflowTracker(Tracker):
                 "tracking: %s did not take all of the copied run in %s; bertjax sync %s sends it",
                 self._store.name, folder, folder,
             )  # fmt: skip
-
-    def _stored_path(self, path: Path) -> str:
-        folder = self._open_log.path.parent
-        is_inside = path.is_relative_to(folder)  # stored as a relative path, because a run folder may move
-        return str(path.relative_to(folder) if is_inside else path.absolute())
-
-    @property
-    def _open_log(self) -> EventLog:
-        assert self._log is not None, "start comes first"
-        return self._log
 
 
 class Uploaded(NamedTuple):
@@ -264,7 +255,7 @@ def _record_start(log: EventLog, run: Any, params: Mapping[str, Any], tags: Mapp
     if shown and not log.settings:  # the start before this one, whose tags go now
         kept = {key: tags_before[key] for key in tags if key in tags_before}
         log.record({"start": number - 1, "params": shown, "tags": kept, "time_ms": run.info.start_time})
-    log.record({"start": number, "params": present, "tags": dict(tags), "time_ms": _now_ms()})
+    log.record({"start": number, "params": present, "tags": dict(tags), "time_ms": now_ms()})
     changed = [f"{key}: {before[key]} -> {value}" for key, value in present.items() if before.get(key, value) != value]
     stale = [f"{key} is {value}" for key, value in present.items() if shown.get(key, value) != value]
     if changed:
@@ -277,7 +268,3 @@ def _record_start(log: EventLog, run: Any, params: Mapping[str, Any], tags: Mapp
 
 def _sink_of(store: MlflowStore, log: EventLog, registers: bool = True) -> MlflowSink:
     return MlflowSink(store, log.identity["run_id"], log.path.parent, log.metrics, registers)
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)

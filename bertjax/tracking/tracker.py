@@ -8,8 +8,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from bertjax.data.table import Side
 from bertjax.errors import Stopped
+from bertjax.report_pages.charts import Chart
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+Tracking = Literal["mlflow", "none"]
+"""Where runs are recorded: in MLflow, or in their folders only."""
 
 
 class Dataset(NamedTuple):
@@ -86,6 +89,15 @@ class Tracker(Protocol):
         """Copies a file or folder under its own name; it must not change until `finish`."""
         return
 
+    def log_charts(self, charts: Mapping[str, Chart], folder: Path) -> None:
+        """Draws charts as PNG files into a folder, which is replaced, and records it.
+
+        Args:
+          charts: by the names of their files.
+          folder: of the pictures; it must not change until `finish`.
+        """
+        return
+
     def log_model(self, folder: Path, register: str | None = None) -> None:
         """Records a model folder, so that it can be loaded from the store.
 
@@ -116,6 +128,7 @@ class MemoryTracker(NullTracker):
         self.metrics: list[tuple[int, dict[str, float]]] = []
         self.datasets: list[Dataset] = []
         self.artifacts: list[Path] = []
+        self.charts: dict[str, Chart] = {}
         self.models: list[tuple[Path, str | None]] = []
         self.status: Status | None = None
 
@@ -131,6 +144,9 @@ class MemoryTracker(NullTracker):
 
     def log_artifact(self, path: Path) -> None:
         self.artifacts.append(path)
+
+    def log_charts(self, charts: Mapping[str, Chart], folder: Path) -> None:
+        self.charts |= charts
 
     def log_model(self, folder: Path, register: str | None = None) -> None:
         self.models.append((folder, register))

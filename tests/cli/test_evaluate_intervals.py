@@ -178,3 +178,52 @@ def test_models_that_do_not_compare(evaluate, tiny_model, tmp_path, task, labels
     status, shown, said = evaluate(tmp_path / "nowhere.csv", "--against", folder)
     assert (status, shown, said.count("\n")) == (2, "", 1)
     assert complaint in said
+
+
+def test_calibration_and_fallback_have_intervals_on_the_page_and_among_the_metrics(evaluate, reviews, tmp_path):
+    out = tmp_path / "out"
+    assert evaluate(reviews, "--intervals", "--threshold", "0.6", "--out", out)[0] == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    page = (out / "report.md").read_text()
+    for key in (
+        "calibration/ece",
+        "calibration/brier",
+        "fallback/f1_macro",
+        "fallback/accuracy",
+        "fallback/kept_share",
+    ):
+        low, high = (metrics[f"test/interval/{key}_{side}"] for side in ("low", "high"))
+        assert low <= metrics[f"test/{key}"] <= high or key == "calibration/ece"  # which is biased upwards in draws
+        assert f"{metrics[f'test/{key}']:.4f} ({low:.4f} to {high:.4f})" in page or key == "fallback/accuracy"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--label-column", "stars"), "--label-column is about labelled rows"),
+        (("--delimiter", ";"), "--delimiter is about labelled rows"),
+        (("--encoding", "latin-1"), "--encoding is about labelled rows"),
+        (("--against", "other"), "--against is about labelled rows"),
+        (("--intervals",), "--intervals is about labelled rows"),
+        (("--no-automatic-slices",), "--no-automatic-slices is about labelled rows"),
+        (("--slice-columns", "stars"), "--slice-columns is about labelled rows"),
+        (("--label-issues",), "--label-issues is about labelled rows"),
+        (("--fit-temperature",), "--fit-temperature is about labelled rows"),
+        (("--explain", "2", "--out", "out"), "--explain is about labelled rows"),
+        (("--tracking", "mlflow"), "--tracking records the files of a folder; name it with --out"),
+    ],
+)
+def test_flags_that_mean_nothing_without_rows_are_refused(finished_run, capsys, in_folder, flags, named):
+    (in_folder / "checks.yaml").write_text("checks: []\n")
+    assert main(["evaluate", "--model", "nowhere", "--behaviour", "checks.yaml", *flags]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert named in complaint
+
+
+def test_an_explanation_that_a_task_cannot_have_is_refused_before_the_rows_are_read(tiny_model, capsys, in_folder):
+    model = make_model(TINY, "regression", ("score",))
+    save_pretrained(in_folder / "model", model, model.init(jax.random.PRNGKey(0)), load_tokenizer(tiny_model))
+    command = ["evaluate", "--model", "model", "--data", "nowhere.csv", "--explain", "1", "--out", "out"]
+    assert main(command) == 2
+    assert "--explain is for models that give a row one label; this one's task is regression" in capsys.readouterr().err

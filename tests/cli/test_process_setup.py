@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.cli.process.process_setup import keep_compiled_programs
+from bertjax.cli.process.process_setup import keep_compiled_programs, make_deterministic
 
 # Compiles a step in its two halves as a run does, and prints how many programs came out of the cache and how many not.
 COMPILE = """
@@ -110,3 +110,35 @@ def test_a_folder_that_jax_would_take_for_a_pattern_is_not_used(monkeypatch, tmp
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bertjax: compiled programs are not kept: JAX would take ")
     assert line.endswith("cache [1]/compiled for a pattern; BERTJAX_CACHE names another")
+
+
+KEPT = {"JAX_COMPILATION_CACHE_DIR": "/kept"}
+OPS, ALL_OPS = "--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_deterministic_ops=true"
+UNTUNED = f"{OPS} {ALL_OPS} --xla_gpu_autotune_level=0"
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags"),
+    [
+        pytest.param(KEPT, OPS, id="kernel choices are kept"),
+        pytest.param({}, UNTUNED, id="nothing is kept"),
+        pytest.param({**KEPT, "JAX_ENABLE_COMPILATION_CACHE": "False"}, UNTUNED, id="the cache is off"),
+        pytest.param({**KEPT, "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none"}, UNTUNED, id="choices are not kept"),
+        pytest.param({**KEPT, "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "all"}, OPS, id="everything is kept"),
+        pytest.param({**KEPT, "XLA_FLAGS": "--xla_a=1"}, f"--xla_a=1 {OPS}", id="beside flags of the user"),
+        pytest.param(
+            {"XLA_FLAGS": "--xla_gpu_autotune_level=2"},
+            f"--xla_gpu_autotune_level=2 {OPS} {ALL_OPS}",
+            id="a flag of the user wins",
+        ),
+    ],
+)
+def test_deterministic_flags(variables, flags, monkeypatch):
+    """A GPU that times its kernels at each start computes other bits each time; one that never does is slow."""
+    for name in [*KEPT, "JAX_ENABLE_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "XLA_FLAGS"]:
+        monkeypatch.setenv(name, "")  # so that what the function sets is taken back
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    make_deterministic()
+    assert os.environ["XLA_FLAGS"] == flags

@@ -9,7 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import bertjax
 from bertjax.cli.main import main
+from bertjax.eda.explore import plain
+from bertjax.errors import ConfigError
 from tests.support import processes
 from tests.support.tables import TABLES
 from tests.support.tracking import runs_of
@@ -246,3 +249,14 @@ def test_numbers_are_those_of_pandas(look):
     assert found["repeats"]["duplicates"] == frame.duplicated("text").sum()
     assert found["repeats"]["contradictions"] == (frame.groupby("text")["label"].nunique() > 1).sum()
     assert found["columns"][0]["distinct"] == frame["text"].nunique()
+
+
+def test_from_python_it_finds_what_the_command_does(look, tiny_model):
+    pd.DataFrame({"text": ["good film", "bad film", "good film"], "label": ["p", "n", "n"]}).to_csv("table.csv")
+    found = look(None)
+    explored = bertjax.explore_table(bertjax.Table("table.csv"), model=str(tiny_model), max_length=40)
+    assert plain(explored.findings) == found
+    assert "texts with contradicting labels" in explored.html()
+    assert explored.table().row_count > 5
+    with pytest.raises(ConfigError, match="task 'sentiment' is unknown"):
+        bertjax.explore_table(bertjax.Table("table.csv"), task="sentiment")

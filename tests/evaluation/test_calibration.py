@@ -15,7 +15,7 @@ from bertjax.config import read_config_json
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError
-from bertjax.evaluation.calibration import find_calibration
+from bertjax.evaluation.calibration import find_calibration, fitted_fallback
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.loaded_model import load_model
 from bertjax.inference.predictor import Predictor
@@ -26,6 +26,7 @@ from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import logistic, softmax
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.validation_fits import ValidationFits
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
 from tests.support.models import TINY
@@ -159,7 +160,7 @@ def test_the_section_says_what_the_metrics_say(folder_of, table):
     folder = folder_of()
     save_temperature(folder, 3.0)
     judged = evaluate(str(folder), table, {"text": ("title", "body"), "label": "stars"}).judged
-    finding = find_calibration(judged, fitted=4.0)
+    finding = find_calibration(judged.scored, fitted=4.0)
     assert finding.section.title == "Calibration"
     comparison, bins = (block for block in finding.section.blocks if isinstance(block, DataTable))
     assert comparison.columns == ("", "without temperature", "temperature 3", "fitted on these rows: temperature 4")
@@ -244,9 +245,12 @@ def test_a_run_fits_it_on_its_validation_rows(tiny_model, reviews, table, tmp_pa
     judged = evaluate(str(run.model_dir), table).judged
     assert saved == pytest.approx(fit_temperature(judged.scores, judged.examples.labels), rel=2e-3)
     assert saved > 1
-    evaluated = {f"test/{key}": value for key, value in find_calibration(judged).metrics.items()}
+    evaluated = {f"test/{key}": value for key, value in find_calibration(judged.scored).metrics.items()}
     assert evaluated == pytest.approx({key: run.metrics[key] for key in evaluated}, abs=1e-5)
     assert run.metrics["test/calibration/ece"] < run.metrics["test/calibration/ece_uncalibrated"]
+    fitted = fitted_fallback(judged.report, judged.probabilities, judged.examples.labels)
+    fallback = {key: value for key, value in run.metrics.items() if key.startswith("fitted/fallback/")}
+    assert fallback == pytest.approx(ValidationFits(saved, fitted).metrics())
     again = finetune(config, tmp_path / "run", if_exists="resume", tracker=MemoryTracker())
     assert stored_temperature(read_config_json(again.model_dir)) == saved
     calibration = {key: value for key, value in run.metrics.items() if "calibration" in key or "fallback" in key}

@@ -6,8 +6,8 @@ import pytest
 
 from bertjax.cli.main import main
 from bertjax.evaluation.evaluate_table import evaluate
-from bertjax.evaluation.explain_settings import ExplainedMistakes
 from bertjax.evaluation.explained_mistakes import explained_mistakes
+from bertjax.evaluation.look_settings import ExplainedMistakes
 from bertjax.report_pages.blocks import ColouredText, DataTable, Paragraph
 
 

@@ -21,7 +21,7 @@ from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.read_splits import encode_splits
 from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
-from bertjax.errors import ConfigError, RunFolderError
+from bertjax.errors import ConfigError, DataError, RunFolderError
 from bertjax.evaluation.simple_models import beside_report
 from bertjax.evaluation.simple_models.beside_report import SIMPLE_MODELS, beside_simple_models
 from bertjax.evaluation.simple_models.beside_settings import SimpleModels
@@ -34,6 +34,7 @@ from bertjax.training.multi.learning_curve import CURVE, curve_finding, finetune
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support.tables import COLUMNS, TABLES, rows_of, splits_of, write_frame
+from tests.support.tracking import Trackers
 
 
 @pytest.fixture(scope="module")
@@ -274,10 +275,18 @@ def test_a_learning_curve_and_its_continuation(tiny_model, reviews, tmp_path, ca
     config = FineTuneConfig(str(tiny_model), table, epochs=1, max_length=16, batch_size=8, simple_models=settings)
     curve = tmp_path / "curve"
     caplog.set_level("INFO")
-    finetune_curve(config, [2], [1], curve, new_tracker=MemoryTracker)
+    finetune_curve(config, [2], [1], curve, new_tracker=Trackers())
     with pytest.raises(RunFolderError, match="already holds a learning curve; continue it with --resume"):
         finetune_curve(config, [2], [1], curve)
-    result = finetune_curve(config, [100, 2], [1], curve, if_exists="resume", new_tracker=MemoryTracker)
+    trackers = Trackers()
+    result = finetune_curve(config, [100, 2], [1], curve, if_exists="resume", new_tracker=trackers)
+    assert [parent for parent, _ in trackers] == [None, "curve", "curve"]
+    whole = trackers[0][1]
+    assert whole.status == "FINISHED"
+    assert whole.metrics == [(2, dict(result.finding.metrics))]
+    assert {path.name for path in whole.artifacts} == {CURVE, "report.html", "report.md"}
+    assert list(whole.charts) == ["learning_curve_learning_curve"]
+    assert "Learning curve" in (curve / "report.md").read_text()
     assert re.search(r"all rows of '\w+' \(24\), '\w+' \(24\), which have fewer", caplog.text)
     metrics = json.loads((curve / CURVE).read_text())
     assert metrics.keys() - {"runs"} == result.finding.metrics.keys()
@@ -288,6 +297,14 @@ def test_a_learning_curve_and_its_continuation(tiny_model, reviews, tmp_path, ca
     assert of_tfidf == pytest.approx(f1_score(test.labels, given, average="macro"))
     with pytest.raises(ConfigError, match="--learning-curve draws rows of each class"):
         finetune_curve(replace(config, task="multi_label"), [2], [0], curve)
+    before = {path: path.read_bytes() for path in curve.rglob("*") if path.is_file()}
+    broken = replace(config, data=replace(table, label="nothing"))
+    with pytest.raises(DataError, match="nothing"):  # what it was to replace is still there
+        finetune_curve(broken, [2], [0], curve, if_exists="overwrite", new_tracker=Trackers())
+    assert {path: path.read_bytes() for path in curve.rglob("*") if path.is_file()} == before
+    with pytest.raises(DataError, match="nothing"):
+        finetune_curve(broken, [2], [0], tmp_path / "new", new_tracker=Trackers())
+    assert not list((tmp_path / "new").glob("*"))
 
 
 def test_a_curve_has_mean_and_standard_deviation_of_each_model():

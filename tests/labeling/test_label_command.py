@@ -6,9 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import bertjax
 from bertjax.cli.main import main
 from bertjax.data.read.sources import read_table
 from bertjax.data.table import Table
+from bertjax.errors import ConfigError
+from bertjax.labeling.load_functions import load_functions
 from tests.support import processes
 from tests.support.tables import splits_of
 
@@ -192,3 +195,13 @@ def test_a_row_without_text_stops_or_is_left_out(label, tmp_path):
     assert status == 0
     assert "left out 1 broken row" in log
     assert pd.read_csv(tmp_path / "w.csv").id.tolist() == [0, 1, 2]
+
+
+def test_from_python_a_list_of_functions_labels_as_their_file_does(label, tmp_path):
+    assert label()[0] == 0
+    functions = load_functions(tmp_path / "functions.py").functions
+    weak = bertjax.weak_labels(functions, bertjax.Table(str(tmp_path / "texts.csv")))
+    written = pd.read_parquet(tmp_path / "weak.parquet")
+    pd.testing.assert_frame_equal(weak.table, written, check_dtype=False)
+    with pytest.raises(ConfigError, match="the list of functions has no labelling function"):
+        bertjax.weak_labels([], bertjax.Table(str(tmp_path / "texts.csv")))

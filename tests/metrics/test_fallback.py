@@ -111,3 +111,26 @@ def test_metrics_beside_the_plain_ones(threshold, names):
     )
     if threshold == 0:
         assert flat["test/fallback/f1_macro"] == flat["test/f1_macro"]
+
+
+@pytest.mark.parametrize("fallback", ["other", "uncertain"])
+def test_weighted_rows_count_as_repeated_ones(fallback):
+    probabilities, labels = rows(4, 80, 4, 2, 1.0)
+    names, draws = NAMES, np.random.default_rng(0).integers(0, 3, (4, 80))
+    report = classification_report(labels, probabilities.argmax(axis=1), names)
+    weighted = report_fallback(report, probabilities, labels, 0.5, names, fallback).weighted(draws)
+    for which, counts in enumerate(draws):
+        again = np.repeat(np.arange(80), counts)
+        answers = with_fallback(probabilities[again], 0.5, names, fallback)
+        true, present = labels[again], np.intersect1d(np.union1d(labels[again], answers), range(4))
+        expected = {
+            "fallback/accuracy": accuracy_score(true, answers),
+            "fallback/kept_share": (probabilities[again].max(axis=1) >= 0.5).mean(),
+            **{
+                f"fallback/{name}_{average}": score(true, answers, labels=present, average=average, zero_division=0)
+                for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score))
+                for average in ("weighted", "macro")
+            },
+        }
+        found = {key: values[which] for key, values in weighted.items() if key.startswith("fallback/")}
+        assert found == pytest.approx(expected)

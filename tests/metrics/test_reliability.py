@@ -20,6 +20,7 @@ from bertjax.metrics.reliability import (
     log_loss,
     reliability,
 )
+from bertjax.metrics.weighted.calibration_scores import weighted_calibration
 from bertjax.tasks.postprocess import logistic, softmax
 
 
@@ -142,3 +143,18 @@ def test_no_label_changes_by_a_temperature(temperature):
 def test_without_a_temperature_logits_keep_their_bits():
     logits = np.float32([[1, 2]])
     assert calibrated(logits, 1.0) is logits
+
+
+@pytest.mark.parametrize("kind", ["three classes", "two classes", "label sets"])
+def test_weighted_rows_count_as_repeated_ones(kind):
+    """scikit-learn's Brier score, and ECE, of rows that are repeated as often as they weigh."""
+    rng = np.random.default_rng(0)
+    count = 2 if kind == "two classes" else 3
+    probabilities = rng.dirichlet(np.ones(count), 70).astype(np.float32)
+    labels = (rng.random((70, 3)) < 0.4) if kind == "label sets" else rng.integers(0, count, 70)
+    draws = rng.integers(0, 3, (5, 70))
+    found = weighted_calibration(probabilities, labels)(draws)
+    for which, weights in enumerate(draws):
+        again = np.repeat(np.arange(70), weights)
+        assert found["ece"][which] == pytest.approx(calibration_error(probabilities[again], labels[again]))
+        assert found["brier"][which] == pytest.approx(brier_score(probabilities[again], labels[again]))

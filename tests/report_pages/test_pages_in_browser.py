@@ -16,7 +16,11 @@ from bertjax.baselines.compare.summary import Failure, summarise
 from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.cli.main import main
 from bertjax.data.table import Table
-from bertjax.report_pages.blocks import ColouredText, DataTable, Details, Figure, Paragraph, Ranged, Section
+from bertjax.evaluation.label_issues.confident_learning import find_doubts
+from bertjax.evaluation.label_issues.find_issues import finding_of, issues_of
+from bertjax.evaluation.label_issues.labelled_items import Items
+from bertjax.evaluation.report_sections import settings_section
+from bertjax.report_pages.blocks import ColouredText, DataTable, Details, Figure, Page, Paragraph, Ranged, Section
 from bertjax.report_pages.charts import Bars, Heatmap, Lines, Stacked
 from bertjax.report_pages.html_report import render_sections
 from bertjax.sweeps.ledger import Trial
@@ -24,10 +28,11 @@ from bertjax.sweeps.results.sweep_report import render_report
 from bertjax.sweeps.results.sweep_results import Results, TrialResult
 from bertjax.sweeps.search_space import Choice
 from bertjax.sweeps.sweep_config import Sweep
-from bertjax.tasks import Metric
+from bertjax.tasks import Metric, find_format
+from bertjax.training.multi.learning_curve import curve_finding
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support import browser
-from tests.support.tables import TABLES
+from tests.support.tables import TABLES, rows_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not browser.FOUND, reason="no Chromium or Chrome")]
 
@@ -138,10 +143,35 @@ def eda(folder: Path, model: Path) -> Path:
 
 
 def evaluation(folder: Path, model: Path, table: Path) -> Path:
-    """What `bertjax evaluate` writes."""
-    command = ["evaluate", "--model", str(model), "--data", str(table), "--out", str(folder / "out")]
+    """What `bertjax evaluate` writes of all that it can look at."""
+    command = ["evaluate", "--model", str(model), "--data", str(table), "--out", str(folder / "out"), "--intervals"]
+    command += ["--threshold", "0.6", "--explain", "1", "--label-issues"]
     assert main(command) == 0
     return folder / "out" / "report.html"
+
+
+def learning_curve(folder: Path) -> Path:
+    """Two models, three sizes, two seeds."""
+    runs = {
+        size: {seed: {"f1_macro": 0.9 - 1 / size + seed / 50, "beside/tfidf/f1_macro": 0.7} for seed in (0, 1)}
+        for size in (4, 16, 64)
+    }
+    settings = settings_section(f"bertjax finetune {EVIL}", {"model": EVIL}, {"jax": "1"})
+    sections = [curve_finding(runs, Metric("f1_macro")).section, settings]
+    return written(folder, render_sections(*Page(EVIL, sections)))
+
+
+def label_issues(folder: Path) -> Path:
+    """Doubtful labels, copies that disagree, and outliers."""
+    noise = np.random.default_rng(0)
+    given = noise.integers(0, 2, 60)
+    sure = np.eye(2)[np.where(np.arange(60) % 9, given, 1 - given)] * 0.9 + 0.05
+    texts = [f"{EVIL} {i}" for i in range(58)] + ["twice", "twice"]
+    rows = rows_of(texts, None, [("a", EVIL)[i] for i in [*given[:58], 0, 1]])
+    items = Items(("a", EVIL), given, sure, np.arange(60))
+    found = issues_of(items, find_doubts(items), rows, find_format("classification"), noise.random(60))
+    sections = [finding_of(found, [EVIL]).section, settings_section("", {"data.train": EVIL}, {})]
+    return written(folder, render_sections(*Page(f"Label issues of {EVIL}", sections)))
 
 
 def written(folder: Path, page: str) -> Path:
@@ -151,7 +181,8 @@ def written(folder: Path, page: str) -> Path:
 
 
 # Page -> the number of its pictures, where that is for the test to say.
-PAGES = {"report": 9, "comparison": 4, "sweep": 3, "eda": 6, "evaluation": None, "run": None}
+PAGES = {"report": 9, "comparison": 4, "sweep": 3, "eda": 6, "evaluation": None, "run": None,
+         "learning curve": 1, "label issues": 0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +200,8 @@ def page_of(tmp_path_factory, tiny_model, finished_run, reviews) -> Callable[[st
         "sweep": sweep,
         "eda": lambda folder: eda(folder, tiny_model),
         "evaluation": lambda folder: evaluation(folder, finished_run.model_dir, reviews),
+        "learning curve": learning_curve,
+        "label issues": label_issues,
         "run": lambda _: finished_run.model_dir.parent / "report.html",
     }
     made: dict[str, Path] = {}

@@ -150,7 +150,7 @@ def test_trials_of_other_tables_are_not_compared_with_them(ledger):
 
 def test_rows_that_change_while_the_sweep_runs(ledger, monkeypatch):
     """A trial reads the table for itself; it does not train on other rows than the trial before it."""
-    monkeypatch.setattr(trial, "TrialTracker", lambda *arguments: MemoryTracker())
+    monkeypatch.setattr(trial, "tracker_of", lambda *arguments, **settings: MemoryTracker())
     flip()
     reporter = TuneReporter(sweep_of().best_metric, 1, 0)
     with pytest.raises(RunFolderError, match=r"something has changed since trial 0: .*train_rows was .*put it back"):

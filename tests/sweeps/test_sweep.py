@@ -26,6 +26,7 @@ from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support.processes import run_python, user_environment
+from tests.support.progress import KeptStages
 from tests.support.tracking import runs_of
 
 pytestmark = pytest.mark.ray
@@ -65,7 +66,9 @@ def assert_nothing_lost_or_doubled(folder, trials):
 
 
 def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_folder, ray_session):
-    results = run_sweep(sweep, "s")
+    progress = KeptStages()
+    results = run_sweep(sweep, "s", progress=progress)
+    assert progress.stages == [("sweep", "trials", 3, [1, 1, 1])]
     assert [result.trial.status for result in results.trials] == ["finished"] * 3
     rates = set()
     for result in results.trials:
@@ -143,7 +146,7 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     began.wait()
     (run / event_log.FILE).touch()
     with patch("bertjax.sweeps.driver.upload_pending"):
-        _close_run(run, trial)
+        _close_run(run, trial, "mlflow")
     working.join()
     assert [event["status"] for event in EventLog(run / event_log.FILE).pending()[0]] == ["FAILED", "FINISHED"]
 

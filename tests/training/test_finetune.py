@@ -51,7 +51,7 @@ def test_a_run_leaves_what_the_design_says(config, tmp_path):
     result = finetune(config, tmp_path / "run", tracker=tracker)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.json", "environment.json", "metrics.json", "made_from.json", "report.html", "report.md",
-        "checkpoints", "model",
+        "slices.json", "checkpoints", "model",
     }  # fmt: skip
     assert json.loads((tmp_path / "run" / "config.json").read_text())["optimizer.learning_rate"] == 1e-2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

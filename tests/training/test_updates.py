@@ -1,6 +1,7 @@
 """What a step does beside descending: gradients in parts, steps that are skipped, a state that keeps its shape."""
 
 from dataclasses import replace
+from functools import partial
 
 import chex
 import jax
@@ -10,13 +11,16 @@ import optax
 import pytest
 
 from bertjax.losses import cross_entropy
+from bertjax.model.precision import under_standard_rules
 from bertjax.prediction.devices import AXIS, split_rows
 from bertjax.tasks import make_model
 from bertjax.training.optim.ema import evaluation_params
-from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.optim.optimizer import make_optimizer, optax_chain
+from bertjax.training.optim.schedules import learning_rate_schedule
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS
 from bertjax.training.settings.options import Optimizer
-from bertjax.training.step.train_step import make_train_step, not_finite_parameters
+from bertjax.training.step import train_step
+from bertjax.training.step.train_step import chosen, looped, make_train_step, not_finite_parameters
 from tests.support.batches import EIGHT_ROWS as BATCH
 from tests.support.models import TINY
 
@@ -144,3 +148,53 @@ def test_what_is_evaluated_is_averaged_where_it_is_trained_and_frozen_elsewhere(
 def test_without_an_average_the_trained_are_evaluated():
     _, state = started(Optimizer())
     assert evaluation_params(state) is state.params
+
+
+SETTINGS = {
+    "clipped, all decayed": Optimizer(clip_norm=1e-3, no_decay=(), weight_decay=0.3),
+    "not clipped, none decayed": Optimizer(clip_norm=None, weight_decay=0.0),
+    "rates of layers": Optimizer(layer_decay=0.5, head_learning_rate=1e-3),
+    "plateau": Optimizer(schedule="reduce_on_plateau"),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_adamw_in_one_expression_is_that_of_optax(settings):
+    """From a state that Optax made, as an old checkpoint is: the structure of the state is Optax's too."""
+    settings = settings.resolved()
+    chain = optax_chain(settings, learning_rate_schedule(settings, 10), MODEL)
+    ours = make_optimizer(settings, 10, MODEL)
+    rng = np.random.default_rng(0)
+    theirs_params = ours_params = PARAMS
+    theirs_state = ours_state = chain.init(PARAMS)
+    assert same_bits(ours.init(PARAMS), theirs_state)
+    update, update_chain = jax.jit(ours.update), jax.jit(under_standard_rules()(chain.update))
+    for step in range(6):
+        grads = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), PARAMS)
+        updates, theirs_state = update_chain(grads, theirs_state, theirs_params)
+        theirs_params = optax.apply_updates(theirs_params, updates)
+        if step < 2:
+            ours_params, ours_state = theirs_params, theirs_state
+            continue
+        updates, ours_state = update(grads, ours_state, ours_params)
+        ours_params = optax.apply_updates(ours_params, updates)
+    assert jax.tree.structure(ours_state) == jax.tree.structure(theirs_state)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-7), ours_state, theirs_state)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), ours_params, theirs_params)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_a_choice_in_each_leaf_is_the_loop_of_one_turn(name, monkeypatch):
+    """What a GPU runs and what a CPU runs: the same bits where a step is skipped, the same numbers where it is not."""
+    ended = []
+    for how in (looped, chosen):
+        monkeypatch.setattr(train_step, "unless", how)
+        step, state = started(Optimizer(name, warmup=0.0))
+        grads = jax.tree.map(lambda leaf: 1e-2 * jnp.ones_like(leaf), PARAMS)
+        update = jax.jit(step.update)
+        moved, _ = update(state, grads, jnp.float32(1))
+        kept, metrics = update(moved, grads, jnp.float32(np.nan))
+        assert metrics["skipped"] == 1
+        assert same_bits(kept._replace(step=moved.step), moved)
+        ended.append(moved)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), *ended)

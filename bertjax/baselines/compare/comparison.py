@@ -30,10 +30,11 @@ from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, 
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import find_task
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import next_step
-from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment
@@ -65,6 +66,7 @@ def compare(
     if_exists: IfExists = "error",
     keep_models: bool = False,
     new_tracker: Callable[[str | None], Tracker] | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> Summary:
     """Trains every framework on every seed and compares them.
 
@@ -78,6 +80,7 @@ def compare(
         versions), or "overwrite".
       keep_models: keep each trained model in the folder of its run.
       new_tracker: id of the parent run, or None for the comparison's own -> a tracker; default: MLflow.
+      progress: shows how many runs have ended.
 
     Raises:
       UserError: the input or the folder is wrong in a way that the user can mend; nothing has been written then.
@@ -87,7 +90,7 @@ def compare(
     config, out = replace(config.resolved(), seed=0), Path(out)
     _check_names(config, out)
     with held_folder(out, _belongs):
-        return _compare(config, frameworks, seeds, out, if_exists, keep_models, new_tracker)
+        return _compare(config, frameworks, seeds, out, if_exists, keep_models, new_tracker, progress)
 
 
 def _compare(
@@ -98,11 +101,12 @@ def _compare(
     if_exists: IfExists,
     keep_models: bool,
     new_tracker: Callable[[str | None], Tracker] | None,
+    progress: StageProgress,
 ) -> Summary:
     """`compare` in a folder that this process holds."""
     if if_exists != "resume_changed":  # where results of other settings are made again, whatever these are
         check_folder(out, flatten(config), if_exists)
-    new_tracker = new_tracker or (lambda parent: MlflowTracker(config.experiment, parent_run_id=parent))
+    new_tracker = new_tracker or partial(tracker_of, config.tracking, config.experiment)
     tracker = new_tracker(None)
     tracker.check(out if if_exists in RESUMES else None)
     present = _check_input(config, frameworks, seeds[0])
@@ -123,10 +127,12 @@ def _compare(
         beginning.commit()
         results: list[RunResult] = []
         failures: list[Failure] = []
-        for run in runs:
-            outcome = kept[run] if run in kept else _run(out, run, inputs)
-            (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
-            _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
+        with progress.stage("comparison", "runs", len(runs)) as advance:
+            for run in runs:
+                outcome = kept[run] if run in kept else _run(out, run, inputs)
+                (results if isinstance(outcome, RunResult) else failures).append(outcome)  # type: ignore[arg-type]
+                _record(new_tracker(parent), run_folder(out, run.framework, run.seed), outcome)
+                advance(1)
         metric = find_task(config.task).metric
         assert metric is not None, "every task that trains has a metric"
         summary = summarise(results, failures, frameworks, metric, dropout=config.dropout_rate != 0)

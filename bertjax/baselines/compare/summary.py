@@ -12,6 +12,7 @@ from bertjax.baselines.compare.paired_statistics import Paired, paired_differenc
 from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.runner_result import RunResult
 from bertjax.metrics.aggregate import Aggregate, aggregates, flat
+from bertjax.metrics.reports import is_of_whole
 from bertjax.tasks import Metric
 
 STEPS = (20, 100)  # numbers of updates for which the distance of two loss curves is reported
@@ -154,7 +155,7 @@ def summarise(
 
 def scores_of(result: RunResult) -> dict[str, float]:
     """The metrics of the whole test table, without `test/`; those of single classes left out."""
-    return {name.removeprefix("test/"): value for name, value in result.metrics.items() if "/class/" not in name}
+    return {name.removeprefix("test/"): value for name, value in result.metrics.items() if is_of_whole(name)}
 
 
 def _side(framework: str, runs: Sequence[RunResult]) -> Side:

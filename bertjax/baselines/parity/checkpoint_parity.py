@@ -75,7 +75,7 @@ class ParityResult:
 
 
 def parity(
-    model: str = "minilm-l6",
+    model: str | Path = "minilm-l6",
     task: str | None = None,
     *,
     seed: int = 0,
@@ -101,6 +101,7 @@ def parity(
         raise ConfigError("parity needs PyTorch: pip install 'bertjax[torch]'")
     from bertjax.baselines.parity.check_parity import check_parity, vanishing_gradients
 
+    model = str(model)
     folder, network, params = load_pair(model, task, seed, init_missing, drop, execution)
     logger.info("%s, task %s: bertjax against transformers' PyTorch model", model, network.task)
     comparisons: list[Comparison] = []

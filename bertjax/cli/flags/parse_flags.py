@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -65,13 +65,14 @@ def is_given(flag: str, words: Sequence[str]) -> bool:
     return any(word == f"--{flag}" or word.startswith(f"--{flag}=") for word in words)
 
 
-def check_replaceable(out: Path, overwrite: bool, written: re.Pattern[str]) -> None:
+def check_replaceable(out: Path, overwrite: bool, written: re.Pattern[str], folders: Collection[str] = ()) -> None:
     """Checks that a folder may be written, in place of the one there.
 
     Args:
       out: the folder.
       overwrite: whether one that is not empty gives way.
       written: matches the names of the files that the command writes; a folder with others is not the command's.
+      folders: which of these names are folders.
 
     Raises:
       RunFolderError: it is a file, not empty and `overwrite` is false, or holds something else.
@@ -81,7 +82,9 @@ def check_replaceable(out: Path, overwrite: bool, written: re.Pattern[str]) -> N
     present = contents(out)
     if present and not overwrite:
         raise RunFolderError(f"--out {out} is not empty; --overwrite replaces it")
-    foreign = [path.name for path in present if path.is_dir() or not written.fullmatch(path.name)]
+    foreign = [
+        path.name for path in present if path.is_dir() != (path.name in folders) or not written.fullmatch(path.name)
+    ]
     if foreign:
         raise RunFolderError(
             f"--out {out} holds {min(foreign)}, which --overwrite would delete and this command does not write; choose "

@@ -26,13 +26,15 @@ _TUNABLES = {
     "mmap_threshold": "33554432",  # except of the largest buffers, whose holes later allocations would fragment
 }
 
-_DETERMINISTIC = (
+_DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true",)
+_WITHOUT_KEPT_CHOICES = (
     "--xla_gpu_deterministic_ops=true",
-    "--xla_gpu_exclude_nondeterministic_ops=true",
-    "--xla_gpu_autotune_level=0",  # no race between kernels decides which one computes
+    "--xla_gpu_autotune_level=0",  # no race between kernels decides which one computes: slow
 )
 
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
+_KERNEL_CHOICES = "xla_gpu_per_fusion_autotune_cache_dir"  # one of the caches that JAX keeps in its folder, by default
+_FALSE = ("0", "false", "f", "no", "n", "off")  # as JAX reads a variable
 COMPILED_SETTINGS = {
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(2 * 2**30),  # bytes; a training step of BERT-base takes some 20 MiB
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",  # a start compiles a dozen small programs too
@@ -43,9 +45,13 @@ def restart_with_huge_pages() -> None:
     """Replaces this process by the same command with a tuned allocator; returns if it is tuned or cannot be."""
     if _VARIABLE in os.environ or platform.libc_ver()[0] != "glibc":
         return
-    tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
     sys.stdout.flush()
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: tunables})
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, _VARIABLE: memory_tunables()})
+
+
+def memory_tunables() -> str:
+    """The value of `GLIBC_TUNABLES` of a tuned allocator."""
+    return ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())
 
 
 def compiled_folder() -> Path:
@@ -73,12 +79,22 @@ def keep_compiled_programs() -> None:
 def make_deterministic() -> None:
     """Sets the XLA flags that a GPU needs to compute the same bits each time; call it before JAX is imported.
 
-    A GPU may add numbers in another order each time, and chooses its kernels by timing them at each start. CPUs and
-    TPUs do neither: there the same seed gives the same bits anyway.
+    A GPU may add numbers in another order each time, and chooses its kernels by timing them. Where compiled programs
+    are kept, JAX keeps these choices beside them (`xla_gpu_per_fusion_autotune_cache_dir`), and each later start takes
+    them from there: the way that XLA's page on determinism recommends. Where nothing is kept, nothing is timed. CPUs
+    and TPUs do neither: there the same seed gives the same bits anyway.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    missing = [flag for flag in _DETERMINISTIC if flag.split("=")[0] not in flags]
+    needed = _DETERMINISTIC if _keeps_kernel_choices() else (*_DETERMINISTIC, *_WITHOUT_KEPT_CHOICES)
+    missing = [flag for flag in needed if flag.split("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *missing])
+
+
+def _keeps_kernel_choices() -> bool:
+    """Whether JAX will keep on disk which kernels it chose."""
+    kept = os.environ.get("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", _KERNEL_CHOICES)
+    enabled = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower() not in _FALSE
+    return bool(os.environ.get(_COMPILED)) and enabled and (kept == "all" or _KERNEL_CHOICES in kept)
 
 
 def prepare_process() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from bertjax.batch import CLASS_INDEX, Batch, LabelKind, empty_batch
 from bertjax.data.batching.example_order import WINDOW_EXAMPLES, Order
 from bertjax.data.batching.packing import Layout, choose_sizes, pack
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 _TRAINING_SHAPES = 4  # compiled shapes of a run at most
 _SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
@@ -100,6 +101,7 @@ def plan_training(
     packed: bool,
     kind: LabelKind = CLASS_INDEX,
     window_examples: int = WINDOW_EXAMPLES,
+    progress: StageProgress = UNSHOWN,
 ) -> Plan:
     """Chooses the shapes of a run from the lengths of all its batches, so that every batch fits.
 
@@ -108,6 +110,7 @@ def plan_training(
       hidden_size: D, which sets the cost of a longer row.
       num_devices: the rows of a batch are a multiple of it.
       batch_size, epochs, seed, packed, kind, window_examples: as in `Plan`.
+      progress: shows how many batches are packed.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
     if not packed:
@@ -123,10 +126,12 @@ def plan_training(
     tried: list[tuple[float, tuple[Layout, ...]]] = []
     for row_length in candidates[:_TRIED_LENGTHS]:
         needs, slots = [], 1
-        for batch in plan.order(lengths).batch_lengths(epochs):
-            rows = pack(batch, row_length)
-            needs.append(len(rows))
-            slots = max(slots, *map(len, rows))
+        with progress.stage("planning batches", "batches", plan.total_steps) as advance:
+            for batch in plan.order(lengths).batch_lengths(epochs):
+                rows = pack(batch, row_length)
+                needs.append(len(rows))
+                slots = max(slots, *map(len, rows))
+                advance(1)
         sizes = _tight_sizes(needs, real / row_length, num_devices, _SHAPE_PRICE)
         share = real / (_rounded_up(needs, sizes) * row_length)
         tried.append((share, tuple(Layout(size, row_length, slots * kind.texts) for size in sizes)))

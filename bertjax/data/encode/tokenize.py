@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
-from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from bertjax.data.encode.examples import Examples
+from bertjax.stage_progress import UNSHOWN, StageProgress
+
+_STAGE = "tokenizing"
+_TEXTS_AT_ONCE = 2**12  # between two signs of progress; the same tokens for any number
 
 
 class Ragged(NamedTuple):
@@ -26,6 +30,13 @@ class Windows(NamedTuple):
     text_of: np.ndarray  # [N] index of each window's text; the windows of a text follow one another
     parts: Sequence[Encoding]  # the tokenizer's encoding of each window, with words and characters
 
+    def by_text(self, count: int) -> list[list[Encoding]]:
+        """The windows of each of so many texts."""
+        found: list[list[Encoding]] = [[] for _ in range(count)]
+        for text, part in zip(self.text_of.tolist(), self.parts, strict=True):
+            found[text].append(part)
+        return found
+
 
 def tokenize(
     tokenizer: PreTrainedTokenizerFast,
@@ -33,13 +44,13 @@ def tokenize(
     pairs: Sequence[str] | None,
     labels: np.ndarray,
     max_length: int,
+    progress: StageProgress = UNSHOWN,
 ) -> Examples:
     """Encodes texts, or pairs of texts as two segments, cut to `max_length` tokens (the longer of a pair first)."""
-    whole, encoded = _encoded(tokenizer, texts, pairs, max_length)
-    truncated = sum(len(ids) > max_length for ids in whole["input_ids"])
-    tokens = _ragged(encoded["input_ids"], encoded["token_type_ids"])
+    whole, encoded = _encoded(tokenizer, texts, pairs, max_length, progress)
+    truncated = sum(len(part) > max_length for part in whole)
     special = tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-    return Examples(*tokens, labels, truncated, special_tokens=special)
+    return Examples(*_ragged(encoded), labels, truncated, special_tokens=special)
 
 
 def tokenize_in_place(
@@ -47,27 +58,38 @@ def tokenize_in_place(
 ) -> list[tuple[Encoding, Encoding]]:
     """The tokens of `tokenize` with their places in the texts: of each text, or pair, the whole of it, and what is left
     when it is cut."""
-    whole, cut = _encoded(tokenizer, texts, pairs, max_length)
-    return list(zip(whole.encodings, cut.encodings, strict=True))
+    whole, cut = _encoded(tokenizer, texts, pairs, max_length, UNSHOWN)
+    return list(zip(whole, cut, strict=True))
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
-) -> tuple[BatchEncoding, BatchEncoding]:
-    """The encoded texts, whole and cut; the same value twice where none is too long."""
-    encode = partial(
-        tokenizer,
-        list(texts),
-        None if pairs is None else list(pairs),
-        padding=False,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-    )
-    whole = encode(truncation=False, verbose=False)
-    if all(len(ids) <= max_length for ids in whole["input_ids"]):
-        return whole, whole
-    cut = encode(truncation="longest_first", max_length=max_length)
-    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
+    progress: StageProgress,
+) -> tuple[list[Encoding], list[Encoding]]:
+    """The encoded texts, whole and cut."""
+    whole: list[Encoding] = []
+    cut: list[Encoding] = []
+    with progress.stage(_STAGE, "texts", len(texts)) as advance:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            encode = partial(
+                tokenizer,
+                list(texts[part]),
+                None if pairs is None else list(pairs[part]),
+                padding=False,
+                return_token_type_ids=True,
+                return_attention_mask=False,
+            )
+            of_part = shortened = encode(truncation=False, verbose=False).encodings
+            if any(len(text) > max_length for text in of_part):
+                shortened = encode(truncation="longest_first", max_length=max_length).encodings
+                tokenizer.backend_tokenizer.no_truncation()
+            whole += of_part
+            cut += shortened
+            advance(len(of_part))
     return whole, cut
 
 
@@ -77,6 +99,7 @@ def in_windows(
     pairs: Sequence[str] | None,
     max_length: int,
     overlap: int,
+    progress: StageProgress = UNSHOWN,
     split_into_words: bool = False,
 ) -> Windows:
     """Encodes whole texts, as several windows where they have more than `max_length` tokens.
@@ -87,32 +110,36 @@ def in_windows(
       pairs: second texts, of which each window has a part; each window has the whole first text then.
       max_length: longest window, in tokens.
       overlap: tokens that neighbouring windows share.
+      progress: shows how many texts are encoded.
       split_into_words: whether each text is a list of words.
     """
-    encoded = tokenizer(
-        [list(text) for text in texts] if split_into_words else list(texts),
-        None if pairs is None else list(pairs),
-        truncation=True if pairs is None else "only_second",
-        max_length=max_length,
-        stride=overlap,
-        is_split_into_words=split_into_words,
-        padding=False,
-        return_overflowing_tokens=True,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-    )
-    tokenizer.backend_tokenizer.no_truncation()
-    return Windows(
-        _ragged(encoded["input_ids"], encoded["token_type_ids"]),
-        np.asarray(encoded["overflow_to_sample_mapping"], np.int64),
-        encoded.encodings,
-    )
+    parts: list[Encoding] = []
+    text_of: list[np.ndarray] = []
+    with progress.stage(_STAGE, "texts", len(texts)) as advance:
+        for start in range(0, max(len(texts), 1), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            encoded = tokenizer(
+                [list(text) for text in texts[part]] if split_into_words else list(texts[part]),
+                None if pairs is None else list(pairs[part]),
+                truncation=True if pairs is None else "only_second",
+                max_length=max_length,
+                stride=overlap,
+                is_split_into_words=split_into_words,
+                padding=False,
+                return_overflowing_tokens=True,
+                return_token_type_ids=True,
+                return_attention_mask=False,
+            )
+            tokenizer.backend_tokenizer.no_truncation()
+            parts += encoded.encodings
+            text_of.append(start + np.asarray(encoded["overflow_to_sample_mapping"], np.int64))
+            advance(len(texts[part]))
+    return Windows(_ragged(parts), np.concatenate(text_of), parts)
 
 
-def _ragged(token_ids: Sequence[Sequence[int]], token_type_ids: Sequence[Sequence[int]]) -> Ragged:
-    lengths = [len(ids) for ids in token_ids]
+def _ragged(encoded: Sequence[Encoding]) -> Ragged:
     return Ragged(
-        token_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_ids]),
-        token_type_ids=np.concatenate([np.asarray(ids, np.int32) for ids in token_type_ids]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        token_ids=np.concatenate([np.asarray(part.ids, np.int32) for part in encoded]),
+        token_type_ids=np.concatenate([np.asarray(part.type_ids, np.int32) for part in encoded]),
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in encoded])]).astype(np.int64),
     )

@@ -31,6 +31,7 @@ class Split(NamedTuple, Generic[Store_co]):
     examples: Store_co  # the encoded rows
     digest: str  # 16 hexadecimal digits that change with any text, pair and label, and with the order of rows
     num_rows: int  # rows; a row may be several examples
+    rows: Rows | None = None  # their texts and labels; None where those are not in memory
 
 
 class Splits(NamedTuple):
@@ -109,7 +110,7 @@ def with_losses(report: DataReport, sides: Sequence[ExampleStore]) -> DataReport
 
 def encode_rows(source: str, rows: Rows, task_format: TaskFormat, encoding: Encoding) -> Split[Examples]:
     """Encodes rows in memory; raises DataError as `encode_splits`."""
-    return Split(source, task_format.encode(rows, source, encoding), rows.digest(), len(rows.texts))
+    return Split(source, task_format.encode(rows, source, encoding), rows.digest(), len(rows.texts), rows)
 
 
 def _learned(split: Split[Examples], rows: Rows) -> Split[Examples]:
@@ -122,7 +123,7 @@ def _learned(split: Split[Examples], rows: Rows) -> Split[Examples]:
 def fixed(split: Split[ExampleStore], table: Table) -> Split[Examples]:
     """Rows to evaluate on: in memory, with the tokens that the split's seed masks in every epoch."""
     examples = split.examples.take(np.arange(split.examples.num_examples))
-    return Split(split.source, examples.fixed(table.split_seed), split.digest, split.num_rows)
+    return Split(split.source, examples.fixed(table.split_seed), split.digest, split.num_rows, split.rows)
 
 
 def check_settings(table: Table, task_format: TaskFormat) -> None:

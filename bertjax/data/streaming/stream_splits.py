@@ -77,11 +77,12 @@ def stream_splits(
     store = DiskStore(catalog.cache_folder() / "streams")
     token_dtype = np.min_scalar_type(num_entries(encoding.tokenizer) - 1)
     statistics = StreamStatistics(table, task_format, store, token_dtype, contract)
-    with logged_notes() as on_note:
+    with logged_notes() as on_note, encoding.progress.stage("reading and tokenizing", "rows", None) as advance:
         for block in encoded_blocks(files, table.train, recipe, block_rows):
             for note in block.notes:
                 on_note(note)
             statistics.add(block)
+            advance(0 if block.encoded is None else block.encoded.num_rows)
     statistics.finish()
 
     rows = {side: labelled.rows for side, labelled in tables.items()}

@@ -19,6 +19,7 @@ from bertjax.data.rows.literals import parse_literal, plain
 from bertjax.data.table import Table
 from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_columns, plain_pair
 from bertjax.errors import ConfigError
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 _SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
 logger = logging.getLogger(__name__)
@@ -100,15 +101,8 @@ def _check(answer: Answer, context: str, name: str) -> None:
 
 def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     assert rows.pairs is not None
-    room = encoding.max_length // 2
-    overlap = encoding.max_length // 4 if encoding.table.doc_stride is None else encoding.table.doc_stride
-    if not 0 <= overlap < encoding.max_length - room:
-        raise ConfigError(
-            f"--doc-stride {overlap} must be under {encoding.max_length - room}, half of --max-length, or windows "
-            f"would not move on"
-        )
-    questions = _cut(encoding.tokenizer, rows.texts, room - _SPECIAL_TOKENS)
-    windows = in_windows(encoding.tokenizer, questions, rows.pairs, encoding.max_length, overlap)
+    settings = encoding.max_length, encoding.table.doc_stride, encoding.progress
+    windows = answer_windows(encoding.tokenizer, rows.texts, rows.pairs, *settings)
     places = chain.from_iterable(zip(window.offsets, window.sequence_ids, strict=True) for window in windows.parts)
     characters = np.array([at if part == 1 else (NO_CHARACTER, NO_CHARACTER) for at, part in places], np.int32)
     labels = _labels(windows, characters, rows.labels)
@@ -117,6 +111,37 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     warn_of_unlearnable(source, lost)
     reference = Contexts(rows.labels, rows.pairs, windows.text_of, characters)
     return Examples(*windows.tokens, labels, truncated=0, row_of=windows.text_of, reference=reference, unlearnable=lost)
+
+
+def answer_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    max_length: int,
+    doc_stride: int | None,
+    progress: StageProgress = UNSHOWN,
+) -> Windows:
+    """Questions, cut to half a window, each with the windows over its context.
+
+    Args:
+      tokenizer: a fast tokenizer.
+      questions, contexts: aligned.
+      max_length: longest window, in tokens.
+      doc_stride: tokens that neighbouring windows share; None for a quarter of a window.
+      progress: shows how many are encoded.
+
+    Raises:
+      ConfigError: windows would not move on.
+    """
+    room = max_length // 2
+    overlap = max_length // 4 if doc_stride is None else doc_stride
+    if not 0 <= overlap < max_length - room:
+        raise ConfigError(
+            f"--doc-stride {overlap} must be under {max_length - room}, half of --max-length, or windows would not "
+            f"move on"
+        )
+    cut = _cut(tokenizer, questions, room - _SPECIAL_TOKENS)
+    return in_windows(tokenizer, cut, contexts, max_length, overlap, progress)
 
 
 def warn_of_unlearnable(source: str, count: int) -> None:

@@ -81,7 +81,14 @@ def _encode_choices(rows: Rows, source: str, encoding: Encoding) -> Examples:
     questions = [text for text, count in zip(rows.texts, counts, strict=True) for _ in range(count)]
     candidates = [candidate for of_row in rows.pairs for candidate in of_row]
     return _grouped(
-        tokenize(encoding.tokenizer, questions, candidates, np.array(rows.labels, np.int32), encoding.max_length),
+        tokenize(
+            encoding.tokenizer,
+            questions,
+            candidates,
+            np.array(rows.labels, np.int32),
+            encoding.max_length,
+            encoding.progress,
+        ),
         counts[0],
     )
 
@@ -100,7 +107,10 @@ def _encode_pairs(rows: Rows, source: str, encoding: Encoding) -> Examples:
     assert rows.pairs is not None
     texts = [text for pair in zip(rows.texts, rows.pairs, strict=True) for text in pair]
     return _grouped(
-        tokenize(encoding.tokenizer, texts, None, np.array(rows.labels, np.float32), encoding.max_length), 2
+        tokenize(
+            encoding.tokenizer, texts, None, np.array(rows.labels, np.float32), encoding.max_length, encoding.progress
+        ),
+        2,
     )
 
 

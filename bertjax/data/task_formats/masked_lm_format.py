@@ -19,7 +19,7 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     tokenizer = encoding.tokenizer
     if tokenizer.mask_token_id is None:
         raise CheckpointError("the tokenizer has no [MASK] token, without which no word can be hidden")
-    windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, overlap=0)
+    windows = in_windows(tokenizer, rows.texts, None, encoding.max_length, 0, encoding.progress)
     word_ids = chain.from_iterable(window.word_ids for window in windows.parts)
     words = np.array([NO_WORD if word is None else word for word in word_ids], np.int32)
     replacements = np.setdiff1d(list(tokenizer.get_vocab().values()), tokenizer.all_special_ids).astype(np.int32)

@@ -23,7 +23,7 @@ from bertjax.errors import DataError
 
 def _encode_classes(rows: Rows, source: str, encoding: Encoding) -> Examples:
     labels = class_indices(rows.labels, encoding.vocabulary, source)
-    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
+    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length, encoding.progress)
 
 
 def _label_columns(table: Table) -> tuple[str, ...]:
@@ -49,12 +49,12 @@ def _encode_several(rows: Rows, source: str, encoding: Encoding) -> Examples:
     labels = np.zeros((len(rows.labels), len(encoding.vocabulary)), np.float32)
     for row, of_row in enumerate(indices):
         labels[row, of_row] = 1
-    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
+    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length, encoding.progress)
 
 
 def _encode_numbers(rows: Rows, source: str, encoding: Encoding, dtype: type = np.float32) -> Examples:
     labels: np.ndarray = np.array(rows.labels).astype(dtype)
-    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length)
+    return tokenize(encoding.tokenizer, rows.texts, rows.pairs, labels, encoding.max_length, encoding.progress)
 
 
 CLASSIFICATION = TaskFormat(

@@ -13,6 +13,7 @@ from bertjax.data.rows.cells import BadCell, FirstCell, cell_types, item_types, 
 from bertjax.data.rows.labelled_rows import Row, Rows, Text
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 
 class Encoding(NamedTuple):
@@ -24,6 +25,7 @@ class Encoding(NamedTuple):
     table: Table  # the settings of the table
     masking: Masking = Masking()  # how words are hidden
     seed: int = 0  # of the masking
+    progress: StageProgress = UNSHOWN
 
 
 def text_columns(table: Table) -> tuple[str, ...]:

@@ -168,7 +168,9 @@ def _encode(rows: Rows, source: str, encoding: Encoding) -> Examples:
     Their reference is [total tokens] the place of each token's word in its sentence, `NO_WORD` but for first pieces.
     """
     tags = _indices(rows.labels, encoding.vocabulary, source)
-    windows = in_windows(encoding.tokenizer, rows.texts, None, encoding.max_length, overlap=0, split_into_words=True)
+    windows = in_windows(
+        encoding.tokenizer, rows.texts, None, encoding.max_length, 0, encoding.progress, split_into_words=True
+    )
     labels: list[int] = []
     words: list[int] = []
     seen: list[set[int]] = [set() for _ in tags]

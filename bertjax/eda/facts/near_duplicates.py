@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.eda.facts.words import Words
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 _RECALL = 0.995  # of pairs exactly at the threshold that become candidates
 _MOST_HASHES = 360
@@ -44,7 +45,12 @@ class NearDuplicates(NamedTuple):
 
 
 def find_near_duplicates(
-    words: Words, rows: np.ndarray, threshold: float, seed: int, parts: Sequence[Words] = ()
+    words: Words,
+    rows: np.ndarray,
+    threshold: float,
+    seed: int,
+    parts: Sequence[Words] = (),
+    progress: StageProgress = UNSHOWN,
 ) -> NearDuplicates:
     """Finds the pairs of texts with a similarity of `threshold` or more.
 
@@ -55,6 +61,7 @@ def find_near_duplicates(
       seed: of the hash functions; at the threshold itself one pair in 200 may be missed, above it ever fewer.
       parts: the words of parts of each text, such as a question and its context: texts are as similar as the part that
         they have least in common. Questions about one context are no near-duplicates.
+      progress: shows how many bands are compared.
     """
     sets = _word_sets(words, rows)
     filled = np.flatnonzero(np.diff(sets.offsets) > 0)  # texts without a word are like no other
@@ -63,7 +70,7 @@ def find_near_duplicates(
         return NearDuplicates(np.zeros((0, 2), np.int64), np.zeros(0))
     num_bands, band_rows = bands(threshold)
     signatures = _signatures(sets, len(words.vocabulary), num_bands * band_rows, seed)
-    candidates, is_complete = _candidates(signatures, band_rows)
+    candidates, is_complete = _candidates(signatures, band_rows, progress)
     first, second = np.divmod(candidates, len(filled))
     similarity = _jaccard(sets, len(words.vocabulary), first, second)
     pairs = rows[filled[np.stack([first, second], axis=1)]]
@@ -135,13 +142,17 @@ def _signatures(sets: _Sets, vocabulary: int, num_hashes: int, seed: int) -> np.
     return signatures
 
 
-def _candidates(signatures: np.ndarray, band_rows: int) -> tuple[np.ndarray, bool]:
+def _candidates(signatures: np.ndarray, band_rows: int, progress: StageProgress) -> tuple[np.ndarray, bool]:
     """Distinct pairs i < j that agree in all rows of a band, as i * m + j, ascending; and whether they are all."""
     starts = range(0, len(signatures), band_rows)
     found: list[np.ndarray] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        progress.stage("near-duplicates", "bands", len(starts)) as advance,
+    ):
         for pairs in pool.map(lambda start: _colliding(signatures[start : start + band_rows]), starts):
             found.append(pairs)
+            advance(1)
             if sum(map(len, found)) > _MOST_CANDIDATES:
                 found = [np.unique(np.concatenate(found))]
                 if len(found[0]) > _MOST_CANDIDATES // 2:

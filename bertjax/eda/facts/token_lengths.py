@@ -13,6 +13,7 @@ from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.rows.labelled_rows import Rows, Text, as_string
 from bertjax.report_pages.histogram import Histogram, histogram
 from bertjax.settings import LONGEST
+from bertjax.stage_progress import UNSHOWN, StageProgress
 
 MOST_CHARACTERS = 100_000  # of a text that are tokenized
 _TEXTS_AT_ONCE = 5_000
@@ -76,20 +77,22 @@ class Lengths(NamedTuple):
     packed: Packed
 
 
-def token_lengths(rows: Rows, task: str, model: ModelLimits) -> Lengths:
-    """Measures the inputs that a task makes of some rows, of which there is one at least."""
+def token_lengths(rows: Rows, task: str, model: ModelLimits, progress: StageProgress = UNSHOWN) -> Lengths:
+    """Measures the inputs that a task makes of some rows, of which there is one at least; shows how many it has."""
     texts, pairs = _inputs(rows, task)
     special = model.tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     parts = []
     unknown = of_texts = 0
-    for part in _parts(texts, pairs):
-        second = None if pairs is None else [pair[:MOST_CHARACTERS] for pair in pairs[part]]
-        first = [text[:MOST_CHARACTERS] for text in texts[part]]
-        labels = np.zeros(len(first), np.int32)
-        examples = tokenize(model.tokenizer, first, second, labels, LONGEST)
-        unknowns, tokens = count_unknown(model.tokenizer, examples.token_ids)
-        unknown, of_texts = unknown + unknowns, of_texts + tokens
-        parts.append(examples.lengths)
+    with progress.stage("counting tokens", "texts", len(texts)) as advance:
+        for part in _parts(texts, pairs):
+            second = None if pairs is None else [pair[:MOST_CHARACTERS] for pair in pairs[part]]
+            first = [text[:MOST_CHARACTERS] for text in texts[part]]
+            labels = np.zeros(len(first), np.int32)
+            examples = tokenize(model.tokenizer, first, second, labels, LONGEST)
+            unknowns, tokens = count_unknown(model.tokenizer, examples.token_ids)
+            unknown, of_texts = unknown + unknowns, of_texts + tokens
+            parts.append(examples.lengths)
+            advance(len(first))
     lengths = np.concatenate(parts)
     median, high, higher = np.quantile(lengths, [0.5, 0.95, 0.99]).tolist()
     top = int(np.quantile(lengths, 0.995, method="higher"))

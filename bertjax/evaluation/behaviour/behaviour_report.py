@@ -5,8 +5,10 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertjax.evaluation.behaviour.behaviour_file import load_checks
 from bertjax.evaluation.behaviour.check_behaviour import CheckResult, check_behaviour
 from bertjax.evaluation.behaviour.judge_answers import Outcome, Status
 from bertjax.evaluation.behaviour.read_checks import Check, Checks, Parts
@@ -96,12 +98,13 @@ class Behaviour(NamedTuple):
         )
 
 
-def judge_behaviour(loaded: LoadedModel, checks: Checks) -> Behaviour:
-    """Asks a model the checks of a file.
+def judge_behaviour(loaded: LoadedModel, checks: Checks | str | Path) -> Behaviour:
+    """Asks a model the checks of a file, which may be read already.
 
     Raises:
-      UserError: a check that does not fit the model, or a task that says nothing of a text.
+      UserError: see `load_checks`; a check that does not fit the model, or a task that says nothing of a text.
     """
+    checks = checks if isinstance(checks, Checks) else load_checks(checks)
     behaviour = Behaviour(checks, check_behaviour(loaded, checks))
     for check in checks.checks:
         if cap := _capped(check, checks.seed):

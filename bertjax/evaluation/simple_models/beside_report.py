@@ -9,7 +9,7 @@ import numpy as np
 
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.judged_rows import Finding
-from bertjax.evaluation.simple_models.beside_settings import SimpleModels
+from bertjax.evaluation.simple_models.beside_settings import BESIDE, SimpleModels
 from bertjax.evaluation.simple_models.frozen_embeddings import check_checkpoint, embedding_scores
 from bertjax.evaluation.simple_models.keyword_rules import keyword_scores, read_keywords
 from bertjax.evaluation.simple_models.majority import majority_scores
@@ -197,7 +197,7 @@ def _section(
         ]
         caption = f"This model minus the simple one, with 95% intervals of {_DRAWS} paired draws of the rows"
         blocks.append(DataTable(("model", *titles), compared, caption))
-    return Section("beside", "Beside simple models", blocks)
+    return Section(BESIDE, "Beside simple models", blocks)
 
 
 def _shown_metrics(report: Report) -> list[str]:

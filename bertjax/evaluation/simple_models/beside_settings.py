@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bertjax.errors import ConfigError
 from bertjax.settings import require
 
+BESIDE = "beside"  # anchor of the section
 NAMES = ("majority", "tfidf", "embeddings", "keywords")
 
 

@@ -9,7 +9,7 @@ from bertjax.evaluation.judged_rows import JudgedRows
 from bertjax.evaluation.slices.sliced_rows import Slice
 from bertjax.metrics.reports import WeightedMetrics, better_when
 from bertjax.report_pages.blocks import Ranged
-from bertjax.tasks import find_evaluator
+from bertjax.tasks import find_evaluator, find_task
 from bertjax.tasks.postprocess import Prediction
 
 # Key -> title, the most important first. A report has some of them; the first one of these is the slices' main metric.
@@ -105,7 +105,8 @@ def alike_rows(judged: JudgedRows, predictions: Sequence[Prediction]) -> AlikeRo
         return None
     if "mae" in judged.report.metrics:
         return AlikeRows(_mean_errors(judged.scores, judged.examples.labels), np.arange(len(judged.rows.texts)))
-    if not predictions or not {"label", "labels"} & predictions[0].keys():
+    has_one_answer = find_task(judged.loaded.model.task).scores_of == "examples"
+    if not has_one_answer or not predictions or not {"label", "labels"} & predictions[0].keys():
         return AlikeRows(weighted, np.arange(len(judged.rows.texts)))
     answers = [
         str((answer["true"], answer.get("predicted", answer.get("label", answer.get("labels")))))

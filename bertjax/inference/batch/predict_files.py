@@ -25,13 +25,15 @@ from bertjax.inference.batch.part_formats import join_bytes
 from bertjax.inference.batch.part_manifest import FinishedPart, PartManifest, Plan
 from bertjax.inference.batch.plain_values import json_text
 from bertjax.inference.batch.row_answers import EMBEDDING, ON_REQUEST, Answered, Request, check_request, vectors_alone
-from bertjax.inference.batch.row_progress import NoRowProgress, RowProgress
 from bertjax.inference.batch.row_source import PartSizes, RowSource, Survey
+from bertjax.inference.decision_rule import load_rule
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import flatten
+from bertjax.stage_progress import UNSHOWN, Advance, StageProgress
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_postprocess
+from bertjax.tasks.postprocess import AnswerOptions
 
 _READING = (
     "text",
@@ -101,11 +103,52 @@ class FilesPredicted(NamedTuple):
 
 
 def predict_files(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    columns: Mapping[str, Any] = {},
+    probabilities: bool = False,
+    top_k: int = 0,
+    threshold: float | None = None,
+    rule: str | Path | None = None,
+    embeddings: bool = False,
+    engine: Engine = answered_here,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> FilesPredicted:
+    """Writes a model's answer to every row of files beside the columns of the rows; what `bertjax predict` does.
+
+    Args:
+      model: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's registry.
+      data: a file, a pattern of files, or an address.
+      out: a file (.csv, .tsv, .jsonl, .parquet), or a folder of parts.
+      columns: fields of `Table` that are others than in training, such as `text` or `delimiter`.
+      probabilities: whether to write the probability of each label.
+      top_k: likeliest labels to write; 0 for the likeliest alone.
+      threshold: least probability of a label.
+      rule: Python file with a function decide(prediction, row), in the place of a threshold.
+      embeddings: whether to write the vector of each text.
+      engine: computes the answers: this process, or `bertjax.RayPool()`, actors on Ray.
+      resume: go on after the finished parts of an earlier start.
+      overwrite: replace what is there.
+
+    Raises:
+      UserError: see `run_job`.
+    """
+    options = AnswerOptions(top_k, threshold)
+    decide = None if rule is None else load_rule(rule)
+    request = Request(options, probabilities, embeddings=embeddings, rule=decide)
+    job = PredictionJob(str(model), str(data), OutputPlace.of(str(out), None), columns, request)
+    return run_job(job, engine, resume, overwrite)
+
+
+def run_job(
     job: PredictionJob,
     engine: Engine = answered_here,
     resume: bool = False,
     overwrite: bool = False,
-    progress: RowProgress | None = None,
+    progress: StageProgress = UNSHOWN,
 ) -> FilesPredicted:
     """Predicts every row of the files of a job.
 
@@ -137,9 +180,9 @@ def predict_files(
             place.clear()
             manifest.begin(made_from, plan)
         try:
-            with progress or NoRowProgress() as shown:
-                shown.begin(plan.survey.rows, sum(part.rows for part in finished))
-                for part in _new_parts(job, plan, loaded, engine, finished, shown):
+            done = sum(part.rows for part in finished)
+            with progress.stage("", "rows", plan.survey.rows, done) as advance:
+                for part in _new_parts(job, plan, loaded, engine, finished, advance):
                     manifest.add(part)
                     finished.append(part)
         except BaseException:
@@ -226,7 +269,7 @@ def _new_parts(
     loaded: LoadedModel,
     engine: Engine,
     finished: Sequence[FinishedPart],
-    progress: RowProgress,
+    advance: Advance,
 ) -> Generator[FinishedPart]:
     """Computes and writes the parts that are not finished; each is complete when it is yielded."""
     if sum(part.rows for part in finished) >= plan.survey.rows:
@@ -244,7 +287,7 @@ def _new_parts(
                         writer.write(chunk.frame, _in_columns(chunk, names))
                         rows, answered = rows + chunk.rows, answered + len(chunk.frame)
                         left_out += chunk.left_out
-                        progress.advance(chunk.rows)
+                        advance(chunk.rows)
                 size = scratch.stat().st_size
             _write_left_out(place.left_out(number), left_out)
             yield FinishedPart(number, rows, answered, len(left_out), size, [*columns, *names])

@@ -30,7 +30,7 @@ _VALUE = "value"  # the one column of a block
 _ONE_VALUE = 1  # byte: Ray joins no smaller values
 
 
-class Pool(NamedTuple):
+class RayPool(NamedTuple):
     """The actors.
 
     Attributes:

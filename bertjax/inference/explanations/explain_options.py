@@ -18,7 +18,12 @@ class ExplainOptions:
     from the extra [analysis]); or where attention looks (`rollout`), which is the same for every label."""
 
     label: str | None = None
-    """The label whose score is explained; default: the one that the model gives, of numbers the first."""
+    """The label whose score is explained; default: the one that the model gives, of numbers the first. Where a model
+    answers questions: `answer` (its first and last token together), `start`, `end`, or `no answer`."""
+
+    word: str | None = None
+    """Of a model that labels words: the word, or the words beside each other, whose label is explained, as the text has
+    them; default: the first entity, or the first word where there is none."""
 
     samples: Count = 250
     """Texts with hidden words that LIME makes of a text."""

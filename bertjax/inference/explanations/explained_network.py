@@ -32,26 +32,31 @@ _WORDS = ("bert/embeddings/word", "embeddings")  # path of the table of word emb
 
 
 class Question(NamedTuple):
-    """A number that is asked of a text.
+    """A number that is asked of a text: the sum of some outputs of the network.
 
     Attributes:
       token_ids, token_type_ids: [T] int32, the text with its special tokens.
-      position: of the token that the number is of; 0 where it is of the whole text.
-      output: which of the network's outputs there.
+      terms: (token that an output is of, which of the outputs there); the token is 0 where it is of the whole text.
     """
 
     token_ids: np.ndarray
     token_type_ids: np.ndarray
-    position: int
-    output: int
+    terms: tuple[tuple[int, int], ...]
 
 
 class _Asked(NamedTuple):
-    """Questions as the rows of a batch; `positions` and `outputs` are [B]."""
+    """Questions as the rows of a batch.
+
+    Attributes:
+      batch: the texts.
+      positions, outputs: [B, P] of the terms; rows of fewer terms have others behind them.
+      counts: [B, P] 1 for a term, 0 for what is none.
+    """
 
     batch: Batch
     positions: Any
     outputs: Any
+    counts: Any
 
 
 class _OnPath(NamedTuple):
@@ -161,10 +166,12 @@ def _asked(questions: Sequence[Question], length: int) -> _Asked:
         token_ids=_padded([question.token_ids for question in questions], length),
         token_type_ids=_padded([question.token_type_ids for question in questions], length),
     )
-    positions, outputs = (
-        np.array([getattr(question, name) for question in questions], np.int32) for name in ("position", "output")
-    )
-    return _Asked(batch, positions, outputs)
+    terms = [np.array(question.terms, np.int32).reshape(-1, 2) for question in questions]
+    most = max(1, *map(len, terms))
+    width = 1 << (most - 1).bit_length()  # a few shapes
+    positions, outputs = (_padded([of_row[:, i] for of_row in terms], width) for i in range(2))
+    counts = _padded([np.ones(len(of_row), np.int32) for of_row in terms], width)
+    return _Asked(batch, positions, outputs, counts.astype(np.float32))
 
 
 def _padded(of_rows: Sequence[np.ndarray], length: int) -> np.ndarray:
@@ -177,7 +184,8 @@ def _padded(of_rows: Sequence[np.ndarray], length: int) -> np.ndarray:
 def _read(readout: Readout, output: BertOutput, asked: _Asked) -> Float[Array, " B"]:
     """The number that each row asks for."""
     scores = readout.scores(output, asked.batch)  # [B, 1, L] of texts, [B, T, L] of tokens
-    return scores[jnp.arange(scores.shape[0]), asked.positions, asked.outputs]
+    terms = scores[jnp.arange(scores.shape[0])[:, None], asked.positions, asked.outputs]
+    return (terms * asked.counts).sum(axis=-1)
 
 
 def _score(model: Model, read: Callable[..., Array], params: Params, asked: _Asked) -> tuple[Float[Array, " B"]]:
@@ -212,7 +220,9 @@ def _flow(model: Model, of_all_tokens: bool, params: Params, asked: _Asked) -> t
     if of_all_tokens:
         flow = real / real.sum(axis=-1, keepdims=True)
     else:
-        flow = jax.nn.one_hot(asked.positions, real.shape[-1], dtype=mixed.dtype)
+        of_terms = jax.nn.one_hot(asked.positions, real.shape[-1], dtype=mixed.dtype)  # [B, P, T]
+        shares = asked.counts / jnp.maximum(asked.counts.sum(axis=-1, keepdims=True), 1)
+        flow = jnp.einsum("BP,BPT->BT", shares, of_terms)
     for layer in mixed[::-1]:
         flow = jnp.einsum("BT,BTS->BS", flow, layer)
     return (flow,)

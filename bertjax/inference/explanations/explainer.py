@@ -1,12 +1,12 @@
 """`Explainer`: why a model gives its answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
-from bertjax.data.encode.tokenize import tokenize_in_place
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.errors import ConfigError
 from bertjax.inference.explanations.explain_options import ExplainOptions
@@ -16,10 +16,10 @@ from bertjax.inference.explanations.hidden_words import baseline_of, scores_of_h
 from bertjax.inference.explanations.integrated_gradients import integrate
 from bertjax.inference.explanations.lime_samples import check_lime, fit_lime
 from bertjax.inference.explanations.occlusion import occlude
-from bertjax.inference.explanations.placed_text import PlacedText, place
+from bertjax.inference.explanations.placed_text import PlacedText
+from bertjax.inference.explanations.targets import Candidate, Target, kind_of
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.prediction.devices import Devices, all_devices
-from bertjax.settings import require_known
 from bertjax.tasks import TASKS, Params, find_postprocess, find_readout
 from bertjax.tasks.postprocess import Prediction
 
@@ -27,10 +27,18 @@ _DEFAULTS = ExplainOptions()
 
 
 def can_explain(task: str) -> bool:
-    """Whether a model of a task gives each text, or pair of texts, a score a label, or numbers: these are explained."""
-    entry = TASKS[task]
-    answers = {"probabilities", "values"} & (entry.postprocess.columns.keys() if entry.postprocess else set())
-    return bool(answers) and entry.scores_of == "examples"
+    """Whether answers of a task are scores of labels, numbers, or parts of a text: these are explained."""
+    return kind_of(task) is not None
+
+
+class _Weighed(NamedTuple):
+    """The weights of a text's words, [W], and what they add up to, as in `Explanation`."""
+
+    of_words: np.ndarray
+    score: float | None = None
+    baseline_score: float | None = None
+    gap: float | None = None
+    steps: int | None = None
 
 
 class Explainer:
@@ -62,11 +70,14 @@ class Explainer:
         """
         task = self._loaded.model.task
         find_postprocess(task)
-        if not can_explain(task):
+        kind = kind_of(task)
+        if kind is None:
             raise ConfigError(
-                f"a model of task {task!r} has no score of a whole text to explain; those of "
-                f"{', '.join(filter(can_explain, TASKS))} have"
+                f"a model of task {task!r} has no score to explain; those of {', '.join(filter(can_explain, TASKS))} "
+                f"have"
             )
+        if options.word is not None and not kind.says_word:
+            raise ConfigError(f"--word is for models that label words; this one's task is {task!r}")
         if options.method == "rollout" and options.label is not None:
             raise ConfigError("rollout follows attention, which is the same for every label; leave out the label")
         if options.method == "lime":
@@ -83,65 +94,76 @@ class Explainer:
           options: what is asked of the explanations.
 
         Raises:
-          ConfigError: see `check`; a label that the model does not have.
+          ConfigError: see `check`; a label that the model does not have, or a word that a text does not have.
         """
         self.check(options)
         if not rows.texts:
             return []
-        outputs = [_output(answer, options.label) for answer in answers]
-        placed = self._placed(rows)
-        questions = [
-            Question(text.token_ids, text.token_type_ids, 0, index)
-            for text, (_, index) in zip(placed, outputs, strict=True)
-        ]
-        if options.method == "integrated_gradients":
-            return self._by_gradients(placed, questions, outputs, answers)
-        if options.method == "rollout":
-            flows = self._network.attention_flow(questions)
-            sums = [text.word_sums(flow) for text, flow in zip(placed, flows, strict=True)]
-            return [
-                Explanation("rollout", None, _weighted(text, weights), text.texts, answer, cut_words=text.cut_words)
-                for text, weights, answer in zip(placed, sums, answers, strict=True)
-            ]
-        explanations = []
-        for text, question, (label, _), answer in zip(placed, questions, outputs, answers, strict=True):
-            scores = scores_of_hidden(self._network, text, question, self._hiding)
-            if options.method == "occlusion":
-                score, of_seen = occlude(scores, len(text.seen_words))
-            else:
-                score, of_seen = fit_lime(scores, len(text.seen_words), options.samples, options.seed)
-            weights = np.zeros(len(text.words))
-            weights[text.seen_words] = of_seen
-            words = _weighted(text, weights)
-            explanations.append(
-                Explanation(options.method, label, words, text.texts, answer, score, cut_words=text.cut_words)
-            )
-        return explanations
-
-    def _by_gradients(
-        self,
-        placed: Sequence[PlacedText],
-        questions: Sequence[Question],
-        outputs: Sequence[tuple[str, int]],
-        answers: Sequence[Prediction],
-    ) -> list[Explanation]:
-        baselines = [baseline_of(text, self._hiding) for text in placed]
-        integrals = integrate(self._network, questions, baselines)
+        targets = self._targets(rows, answers, options)
+        chosen = self._chosen(targets)
+        weighed = self._weighed(chosen, options)
         return [
             Explanation(
-                method="integrated_gradients",
-                label=label,
-                words=_weighted(text, text.word_sums(integral.of_tokens)),
-                texts=text.texts,
-                answer=answer,
-                score=integral.score,
-                baseline_score=integral.baseline_score,
-                gap=integral.gap,
-                steps=integral.points,
-                cut_words=text.cut_words,
+                options.method,
+                None if by.score is None else target.label,
+                _weighted(text, by.of_words),
+                text.texts,
+                answer,
+                by.score,
+                by.baseline_score,
+                by.gap,
+                by.steps,
+                text.cut_words,
+                target.explained,
             )
-            for text, integral, (label, _), answer in zip(placed, integrals, outputs, answers, strict=True)
+            for target, (text, _), by, answer in zip(targets, chosen, weighed, answers, strict=True)
         ]
+
+    def _targets(self, rows: Rows, answers: Sequence[Prediction], options: ExplainOptions) -> list[Target]:
+        kind = kind_of(self._loaded.model.task)
+        assert kind is not None, "checked"
+        with self._tokenizing:
+            placed = kind.place(self._loaded, rows)
+        return [
+            kind.target(self._loaded, windows, answer, options) for windows, answer in zip(placed, answers, strict=True)
+        ]
+
+    def _chosen(self, targets: Sequence[Target]) -> list[Candidate]:
+        """Of each target the window by whose score the model answers."""
+        questions = [of.question for target in targets if len(target.candidates) > 1 for of in target.candidates]
+        scores = iter(self._network.scores(questions).tolist())
+        chosen = []
+        for target in targets:
+            if len(target.candidates) > 1:
+                of_windows = [next(scores) for _ in target.candidates]
+                best = (min if target.takes_least else max)(of_windows)
+                chosen.append(target.candidates[of_windows.index(best)])
+            else:
+                chosen.append(target.candidates[0])
+        return chosen
+
+    def _weighed(self, chosen: Sequence[Candidate], options: ExplainOptions) -> list[_Weighed]:
+        questions = [question for _, question in chosen]
+        if options.method == "integrated_gradients":
+            integrals = integrate(self._network, questions, [baseline_of(text, self._hiding) for text, _ in chosen])
+            return [
+                _Weighed(text.word_sums(by.of_tokens), by.score, by.baseline_score, by.gap, by.points)
+                for (text, _), by in zip(chosen, integrals, strict=True)
+            ]
+        if options.method == "rollout":
+            flows = self._network.attention_flow(questions)
+            return [_Weighed(text.word_sums(flow)) for (text, _), flow in zip(chosen, flows, strict=True)]
+        return [self._by_hiding(text, question, options) for text, question in chosen]
+
+    def _by_hiding(self, text: PlacedText, question: Question, options: ExplainOptions) -> _Weighed:
+        scores = scores_of_hidden(self._network, text, question, self._hiding)
+        if options.method == "occlusion":
+            score, of_seen = occlude(scores, len(text.seen_words))
+        else:
+            score, of_seen = fit_lime(scores, len(text.seen_words), options.samples, options.seed)
+        weights = np.zeros(len(text.words))
+        weights[text.seen_words] = of_seen
+        return _Weighed(weights, score)
 
     @cached_property
     def _network(self) -> ExplainedNetwork:
@@ -153,28 +175,6 @@ class Explainer:
         """The token that hides a word piece: [MASK], or [PAD] where a vocabulary has none."""
         tokenizer = self._loaded.tokenizer
         return tokenizer.pad_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
-
-    def _placed(self, rows: Rows) -> list[PlacedText]:
-        with self._tokenizing:
-            encodings = tokenize_in_place(self._loaded.tokenizer, rows.texts, rows.pairs, self._loaded.max_length)
-        return [
-            place([part for part in texts if isinstance(part, str)], whole, cut)
-            for texts, (whole, cut) in zip(rows.text_pairs(), encodings, strict=True)
-        ]
-
-
-def _output(answer: Prediction, label: str | None) -> tuple[str, int]:
-    """The label, or name of a number, that is explained, and its place among the network's outputs.
-
-    Raises:
-      ConfigError: the model does not have it.
-    """
-    numbers: Mapping[str, float] = answer.get("probabilities") or answer["values"]
-    names = list(numbers)
-    if label is None:
-        label = max(names, key=numbers.__getitem__) if "probabilities" in answer else names[0]
-    require_known("label", label, numbers)
-    return label, names.index(label)
 
 
 def _weighted(text: PlacedText, weights: np.ndarray) -> tuple[WordWeight, ...]:

@@ -35,7 +35,9 @@ class Explanation(NamedTuple):
       baseline_score: the same without words; None where a method has no baseline.
       gap: how far the sum of the weights is from `score - baseline_score`.
       steps: points between baseline and text at which the network was computed.
-      cut_words: at the end of the text, which the network does not see; their weights are 0.
+      cut_words: that the network does not see; their weights are 0. They are at the end of the text; where `explained`
+        is a part of it, they are outside of that part's window.
+      explained: the words, or the answer, that the label is said of; None where it is said of the whole text.
     """
 
     method: Method
@@ -48,6 +50,7 @@ class Explanation(NamedTuple):
     gap: float | None = None
     steps: int | None = None
     cut_words: int = 0
+    explained: str | None = None
 
     @property
     def strongest(self) -> list[WordWeight]:
@@ -65,4 +68,5 @@ class Explanation(NamedTuple):
             "gap": self.gap,
             "steps": self.steps,
             "cut_words": self.cut_words,
+            **({} if self.explained is None else {"explained": self.explained}),
         }

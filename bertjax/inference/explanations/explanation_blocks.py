@@ -1,9 +1,11 @@
 """Explanations as blocks of a report: the text with its words coloured, and a table of their weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bertjax.inference.explanations.explanation import Explanation
-from bertjax.report_pages.blocks import Block, ColouredText, DataTable, Details
+from bertjax.inference.explanations.targets import NO_ANSWER
+from bertjax.report_pages.blocks import Block, ColouredText, DataTable, Details, Paragraph, Section
+from bertjax.tasks.postprocess import Prediction
 
 _NAMES = {
     "integrated_gradients": "integrated gradients",
@@ -11,6 +13,39 @@ _NAMES = {
     "occlusion": "occlusion",
     "lime": "LIME",
 }
+
+
+def explained_section(named: Sequence[tuple[str, Explanation]]) -> Section:
+    """The section of a page that explains texts, each under its name."""
+    blocks: list[Block] = [
+        Paragraph(
+            "Words in red speak for what is explained, words in blue against it; the strongest word of a text has the "
+            "full colour."
+        )
+    ]
+    for name, explanation in named:
+        blocks += explanation_blocks(explanation, f"{name}: {said(explanation)}")
+    return Section("explanations", "Explained answers", blocks)
+
+
+def said(explanation: Explanation) -> str:
+    """In words, the answer, or the part of it that is explained."""
+    answer = explanation.answer
+    if explanation.explained is not None:
+        return f"{explanation.explained} ({_said_of_part(explanation)})"
+    if explanation.label == NO_ANSWER:
+        return NO_ANSWER
+    label = answer.get("label") or ", ".join(answer.get("labels", ())) or _numbers(answer)
+    return label + (f" ({answer['probability']:.1%})" if "probability" in answer else "")
+
+
+def _said_of_part(explanation: Explanation) -> str:
+    return explanation.label or _NAMES[explanation.method]
+
+
+def _numbers(answer: Prediction) -> str:
+    values = answer.get("values") or {}
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items()) or "no label"
 
 
 def explanation_blocks(explanation: Explanation, caption: str) -> list[Block]:
@@ -49,16 +84,19 @@ def _parts(explanation: Explanation, number: int, largest: float) -> Iterator[tu
 
 def facts(explanation: Explanation) -> str:
     """In a line: the method, what the weights add up to, how exactly, and what the network did not see."""
-    name = _NAMES[explanation.method]
+    name, of = _NAMES[explanation.method], explanation.explained
     if explanation.score is None:
-        line = f"{name}: where attention comes from, for no label in particular"
+        line = f"{name}: where attention comes from, for no label in particular{'' if of is None else f', at {of!r}'}"
     else:
-        line = f"{name} for {explanation.label}: score {explanation.score:.4f}"
+        label = explanation.label if of is None else f"{explanation.label} of {of!r}"
+        line = f"{name} for {label}: score {explanation.score:.4f}"
     if explanation.baseline_score is not None:
         line += (
             f", {explanation.baseline_score:.4f} with every word masked; the weights miss the difference by "
             f"{explanation.gap:.2g} ({explanation.steps} points)"
         )
-    if explanation.cut_words:
+    if explanation.cut_words and of is not None:
+        line += f"; {explanation.cut_words} words are not in the window that the model read this in"
+    elif explanation.cut_words:
         line += f"; the last {explanation.cut_words} words were cut, and the model did not read them"
     return line

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.data.encode.examples import Examples
-from bertjax.metrics.reports import with_parts
+from bertjax.metrics.reports import WeightedMetrics, with_parts
 
 _CELLS = 2**20  # weights of a block, 8 MiB
 
@@ -47,6 +47,21 @@ class InBlocks:
         counts = block.any(axis=0)
         values = with_parts(metrics, of_parts if parts else {})
         return {key: np.where(counts, value, np.nan) for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Together:
+    """A `WeightedMetrics` of several kinds.
+
+    Attributes:
+      kinds: what the keys of a kind begin with, such as `fallback/` -> the metrics.
+    """
+
+    kinds: Mapping[str, WeightedMetrics]
+
+    def __call__(self, weights: np.ndarray, parts: bool = False) -> dict[str, np.ndarray]:
+        """See `WeightedMetrics`."""
+        return {f"{kind}{key}": values for kind, of in self.kinds.items() for key, values in of(weights, parts).items()}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.metrics.aggregate import aggregates
+from bertjax.metrics.reports import is_of_whole
 from bertjax.report_pages.blocks import Block, Cell, DataTable, Details, Figure, Paragraph, Section, Written
 from bertjax.report_pages.charts import Bars, Lines, Parallel, ParallelAxis
 from bertjax.report_pages.html_report import render_sections
@@ -104,7 +105,7 @@ def _curves(results: Results) -> Figure:
 
 
 def _seeds(results: Results) -> Section:
-    scores = {name: score for name, score in aggregates(list(results.seeds.values())).items() if "/class/" not in name}
+    scores = {name: score for name, score in aggregates(list(results.seeds.values())).items() if is_of_whole(name)}
     rows = [(name, score.mean, score.deviation) for name, score in scores.items()]
     title = f"The best config with seeds {', '.join(map(str, results.seeds))}"
     return Section("seeds", title, [DataTable(("metric", "mean", "sd"), rows)])

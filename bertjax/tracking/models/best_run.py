@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bertjax.errors import AssetError, ConfigError
-from bertjax.metrics.reports import better_when
+from bertjax.metrics.reports import better_when, is_of_whole
 from bertjax.settings import nearest
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
 from bertjax.tracking.models.model_registry import download_model
@@ -45,7 +45,7 @@ def find_best_model(experiment: str, metric: str, mode: Literal["max", "min"] | 
     values = {run.info.run_id: run.data.metrics[metric] for run in runs if metric in run.data.metrics}
     if not values:
         known = sorted({name for run in runs for name in run.data.metrics if not name.startswith("system/")})
-        shown = [name for name in known if "/class/" not in name] if "/class/" not in metric else known
+        shown = list(filter(is_of_whole, known)) if is_of_whole(metric) else known
         raise ConfigError(f"no finished run of {experiment!r} has a metric {metric!r}; {nearest(metric, shown)}")
     mode = mode or better_when(metric)
     if mode is None:

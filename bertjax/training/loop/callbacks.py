@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import jax
+
 from bertjax.errors import Diverged, Interrupted
 from bertjax.tasks import Params
 from bertjax.tracking.tracker import Tracker
@@ -70,7 +72,8 @@ class LogTrainMetrics:
             return
         info, self._unread = self._unread, None
         train_metrics = self.train_metrics
-        values = {name: float(value) for name, value in info.metrics.items() if value.ndim == 0}
+        scalars = {name: value for name, value in info.metrics.items() if value.ndim == 0}
+        values = {name: float(value) for name, value in jax.device_get(scalars).items()}  # one wait for all of them
         if values.pop("skipped"):
             train_metrics.count_skipped()
             values = {name: value for name, value in values.items() if math.isfinite(value)}

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any, NamedTuple, Protocol
 
+from bertjax.stage_progress import NoStages, StageBars, StageLines, StageProgress
+
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -39,8 +41,8 @@ class StepProgress(NamedTuple):
         )
 
 
-class Progress(Protocol):
-    """Shows the progress of a run; a context manager around its steps."""
+class Progress(StageProgress, Protocol):
+    """Shows the progress of a run: the stages before it trains, and its steps; a context manager around these."""
 
     def __enter__(self) -> "Progress": ...
 
@@ -52,17 +54,18 @@ class Progress(Protocol):
         return
 
 
-class NoProgress(Progress):
+class NoProgress(NoStages, Progress):
     """Shows nothing."""
 
     def __enter__(self) -> Progress:
         return self
 
 
-class LineProgress(NoProgress):
+class LineProgress(StageLines, NoProgress):
     """A log line every few seconds, and one after the last step."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._next = 0.0
 
     def show(self, progress: StepProgress) -> None:
@@ -74,7 +77,7 @@ class LineProgress(NoProgress):
         logger.info("%s  %.0f%% left", progress.line, 100 * remaining)
 
 
-class BarProgress(NoProgress):
+class BarProgress(StageBars, NoProgress):
     """A bar with loss, speed and the time that remains."""
 
     def __init__(self) -> None:

@@ -1,37 +1,62 @@
 """How much a model learns from how many rows: runs on so many of each class, with several seeds, on the same test rows.
 
 OUT/per-class-8/seed-0/   a run on 8 rows of each class that its seed draws, a run folder like any other
+OUT/report.html           the curve as a page; report.md for a pull request
 OUT/learning_curve.json   what came of them all, written last
+OUT/tracking.jsonl        the run that has the others under it
 """
 
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from bertjax.errors import ConfigError, Diverged, RunFolderError
 from bertjax.evaluation.judged_rows import Finding
+from bertjax.evaluation.report_sections import settings_section
+from bertjax.evaluation.run_report import write_page
 from bertjax.metrics.aggregate import Aggregate, aggregates, flat
-from bertjax.report_pages.blocks import Cell, DataTable, Figure, Paragraph, Section
+from bertjax.metrics.reports import is_of_whole
+from bertjax.report_pages.blocks import (
+    CHARTS,
+    MARKDOWN,
+    REPORT,
+    Cell,
+    DataTable,
+    Figure,
+    Page,
+    Paragraph,
+    Section,
+)
 from bertjax.report_pages.charts import Lines
-from bertjax.settings import require
+from bertjax.report_pages.png_charts import charts_of
+from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json
 from bertjax.storage.folder_lock import check_is_folder, contents
 from bertjax.tasks import Metric, find_format, find_task
-from bertjax.tracking.tracker import Tracker
+from bertjax.tracking import event_log
+from bertjax.tracking.event_log import next_step
+from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.run import run_folder
-from bertjax.training.run.beginning import held_folder
-from bertjax.training.run.finetuning import finetune
+from bertjax.training.run.beginning import Beginning, held_folder
+from bertjax.training.run.environment import describe_environment, with_variables
+from bertjax.training.run.finetuning import finetune_in
 from bertjax.training.run.run_folder import IfExists, seed_folder
+from bertjax.training.run.training_session import RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
 
 logger = logging.getLogger(__name__)
 
 CURVE = "learning_curve.json"
 
-_PARTS = re.compile(rf"per-class-\d+|{re.escape(CURVE)}")
+_PARTS = re.compile(
+    r"per-class-\d+|" + "|".join(map(re.escape, (CURVE, REPORT, MARKDOWN, CHARTS, event_log.FILE))),
+)
 _THIS_MODEL = ""  # prefix of its metrics, where a simple model has `beside/NAME/`
 
 Runs = Mapping[int, Mapping[int, Mapping[str, float]]]
@@ -61,7 +86,7 @@ def finetune_curve(
     *,
     if_exists: IfExists = "error",
     command: str | None = None,
-    new_tracker: Callable[[], Tracker | None] = lambda: None,
+    new_tracker: Callable[[str | None], Tracker] | None = None,
     new_progress: Callable[[], Progress] = NoProgress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> CurveResult:
@@ -76,7 +101,7 @@ def finetune_curve(
       if_exists: as for `finetune`, of each run. One that "resume" finds ended is checked and judged again, and not
         trained; other sizes and seeds may be added.
       command: the command that does the same, without sizes and seeds, for the records.
-      new_tracker: makes the tracker of a run; default: MLflow.
+      new_tracker: id of the curve's own run, or None for that run itself -> a tracker; default: MLflow.
       new_progress: makes what shows the steps of a run.
       should_stop: see `finetune`.
 
@@ -93,36 +118,69 @@ def finetune_curve(
         raise ConfigError("--learning-curve sets --per-class itself; leave --per-class out")
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     _check_folder(folder, if_exists)
+    resumes = if_exists in run_folder.RESUMES
+    new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
+    tracker = new_tracker(None)
+    tracker.check(folder if resumes else None)
+    settings = flatten(config) | {"seeds": list(seeds), "learning_curve": sorted(sizes)}
+    command_of_all = with_variables(
+        f"{command} --learning-curve {_listed(sizes)} --seeds {_listed(seeds)}"
+        if command
+        else f"bertjax.training.multi.learning_curve.finetune_curve({config!r}, {list(sizes)}, {list(seeds)})"
+    )
+    environment = describe_environment() | {"command": command_of_all}
     runs: dict[int, dict[int, Mapping[str, float]]] = {}
     diverged: list[str] = []
-    with held_folder(folder):
-        for size in sorted(sizes):
-            for seed in seeds:
-                logger.info("%d rows of each class, seed %d", size, seed)
-                own = seed_folder(folder / f"per-class-{size}", seed)
-                table = replace(config.data, per_class=size, per_class_seed=seed)
-                try:
-                    result = finetune(
-                        replace(config, seed=seed, data=table),
-                        own,
-                        if_exists=if_exists if (own / run_folder.CONFIG).is_file() else "error",
-                        command=None
-                        if command is None
-                        else f"{command} --per-class {size} --per-class-seed {seed} --seed {seed}",
-                        tracker=new_tracker(),
-                        progress=new_progress(),
-                        should_stop=should_stop,
-                    )
-                except Diverged as error:
-                    logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
-                    diverged.append(str(error))
-                else:
-                    runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
+    with (
+        held_folder(folder, _belongs),
+        Beginning(folder, resumes, _belongs) as beginning,
+        tracked_run(tracker) as tracked,
+    ):
+        beginning.open(lambda: None)
+        parent = tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "learning_curve"})
+        tracker.adopt(_folder_of(folder, size, seed) for size in sizes for seed in seeds)
+        for size, seed in product(sorted(sizes), seeds):
+            logger.info("%d rows of each class, seed %d", size, seed)
+            table = replace(config.data, per_class=size, per_class_seed=seed)
+            own = _folder_of(folder, size, seed)
+            repeat = f"{command} --per-class {size} --per-class-seed {seed} --seed {seed}" if command else None
+            context = RunContext(repeat, new_tracker(parent), new_progress(), should_stop, begun=beginning.commit)
+            policy = if_exists if (own / run_folder.CONFIG).is_file() else "error"
+            try:
+                with held_folder(own):
+                    result = finetune_in(own, replace(config, seed=seed, data=table), policy, context)
+            except Diverged as error:
+                logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
+                diverged.append(str(error))
+            else:
+                runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
         if not runs:
             raise Diverged(f"every run diverged; the first: {diverged[0]}")
         finding = curve_finding(runs, find_task(config.task).metric)
+        title = f"Learning curve of {config.model} on {config.data.train}"
+        page = Page(title, [finding.section, settings_section(command_of_all, settings, environment)])
+        write_page(folder, page)
         write_json(folder / CURVE, {**finding.metrics, "runs": runs})
+        tracker.log_metrics(finding.metrics, next_step(folder, sum(map(len, runs.values()))))
+        for name in (CURVE, REPORT, MARKDOWN):
+            tracker.log_artifact(folder / name)
+        tracker.log_charts(charts_of(page.sections), folder / CHARTS)
+        if diverged:
+            tracked.status = "FAILED"
     return CurveResult(folder, runs, finding)
+
+
+def _folder_of(folder: Path, size: int, seed: int) -> Path:
+    return seed_folder(folder / f"per-class-{size}", seed)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " ".join(map(str, numbers))
+
+
+def _belongs(name: str) -> bool:
+    """Whether an entry of the folder is part of a learning curve."""
+    return _PARTS.fullmatch(name) is not None
 
 
 def _check_folder(folder: Path, if_exists: IfExists) -> None:
@@ -141,7 +199,7 @@ def _check_folder(folder: Path, if_exists: IfExists) -> None:
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """The scores of the models on the test rows, without those of single classes and without differences."""
     scores = {key.removeprefix("test/"): value for key, value in metrics.items() if key.startswith("test/")}
-    return {key: value for key, value in scores.items() if "class/" not in key and "_difference" not in key}
+    return {key: value for key, value in scores.items() if is_of_whole(key) and "_difference" not in key}
 
 
 def curve_finding(runs: Runs, metric: Metric | None) -> Finding:

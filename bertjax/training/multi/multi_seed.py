@@ -20,8 +20,8 @@ from bertjax.metrics.aggregate import aggregates, flat
 from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import next_step
-from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.early_stopping import VALIDATION
 from bertjax.training.loop.progress import NoProgress, Progress
@@ -40,6 +40,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig, check_seed
 logger = logging.getLogger(__name__)
 
 _SCORES = ("test/", f"{VALIDATION}/")
+_BOUNDS = "test/interval/"  # of one seed's scores, of which there is no mean
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,15 @@ def _finetune_seeds(
     resumes = if_exists in run_folder.RESUMES
     _check_folder(folder, settings, if_exists)
 
-    new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
+    new_tracker = partial(tracker_of, config.tracking, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
     if resumes:
         run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
 
-    plan = plan_seeds(config, folder, seeds, if_exists)  # before anything is written, and so is what is stacked
+    plan = plan_seeds(
+        config, folder, seeds, if_exists, new_progress()
+    )  # before anything is written, and so is what is stacked
     stacked = {seed: plan.prepare(seed) for seed in plan.missing} if stack else {}
     with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
         call = f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
@@ -243,4 +246,5 @@ def read_scores(folder: Path, seeds: Sequence[int]) -> dict[int, dict[str, float
 
 
 def _scores_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
+    scores = {name: value for name, value in metrics.items() if name.startswith(_SCORES)}
+    return {name: value for name, value in scores.items() if not name.startswith(_BOUNDS)}

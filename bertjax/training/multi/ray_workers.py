@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from bertjax import ray_cluster
 from bertjax.errors import ConfigError, UserError, WorkerError
 from bertjax.settings import flatten
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.mlflow_store import tracking_address
-from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.training.run import run_folder
 from bertjax.training.run.beginning import held_folder, recover
 from bertjax.training.run.finetuning import finetune_in
@@ -83,7 +83,7 @@ def _finetune_on_workers(
     run_folder.check_folder(folder, flatten(config.resolved()), if_exists)
     if if_exists in run_folder.RESUMES:
         run_folder.check_resumable(folder)
-    MlflowTracker(config.experiment).check(folder if if_exists in run_folder.RESUMES else None)
+    tracker_of(config.tracking, config.experiment).check(folder if if_exists in run_folder.RESUMES else None)
     if not ray.is_initialized() and not ray_cluster.join(workers.address):
         check_room(workers, ray.cluster_resources())  # it cannot grow: Ray would wait for ever
     variables = ray_cluster.carried_variables() | {"MLFLOW_TRACKING_URI": tracking_address()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.errors import RunFolderError
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.storage.small_files import read_text
 from bertjax.training.run.made_from import of_last_start, other_inputs, read_made_from
 from bertjax.training.run.prepared_run import PreparedRun, prepare_run
@@ -42,6 +43,7 @@ class SeedPlan:
       finished: seed -> the metrics of an earlier start, which are kept.
       diverged: seed -> how it did in an earlier start, and would do again.
       missing: seed -> how its run begins.
+      progress: shows how runs are prepared.
     """
 
     config: FineTuneConfig
@@ -50,6 +52,7 @@ class SeedPlan:
     finished: dict[int, Mapping[str, float]] = field(default_factory=dict)
     diverged: dict[int, str] = field(default_factory=dict)
     missing: dict[int, IfExists] = field(default_factory=dict)
+    progress: StageProgress = UNSHOWN
     _prepared: dict[int, PreparedRun] = field(default_factory=dict)
 
     def prepare(self, seed: int) -> PreparedRun:
@@ -59,7 +62,9 @@ class SeedPlan:
           RunFolderError: it would be made from something else, as files have changed while other seeds trained.
           UserError: what `prepare_run` raises.
         """
-        run = self._prepared.pop(seed, None) or _prepare(self.config, self.folder, seed, self.missing[seed])
+        run = self._prepared.pop(seed, None) or _prepare(
+            self.config, self.folder, seed, self.missing[seed], self.progress
+        )
         if changes := changes_between({**self.fingerprints, "seed": seed}, run.fingerprints):
             raise RunFolderError(
                 f"{self.folder}: something has changed since the seeds began: {listed(changes)}; put it back, and "
@@ -68,8 +73,14 @@ class SeedPlan:
         return run
 
 
-def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_exists: IfExists) -> SeedPlan:
-    """Decides what becomes of each seed; writes nothing. Arguments are those of `finetune_seeds`.
+def plan_seeds(
+    config: FineTuneConfig,
+    folder: Path,
+    seeds: Sequence[int],
+    if_exists: IfExists,
+    progress: StageProgress = UNSHOWN,
+) -> SeedPlan:
+    """Decides what becomes of each seed; writes nothing. Other arguments are those of `finetune_seeds`.
 
     Raises:
       RunFolderError: a seed was made from something else, and `if_exists` does not allow it.
@@ -77,8 +88,13 @@ def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_ex
     """
     ended = _read_ends(folder, seeds) if if_exists in RESUMES else {}  # a damaged file is told before rows are read
     first = _first_to_run(folder, seeds, if_exists)
-    run = prepare_run(config) if first is None else _prepare(config, folder, first, _policy(folder, first, if_exists))
-    plan = SeedPlan(config, folder, run.fingerprints, _prepared={} if first is None else {first: run})
+    if first is None:
+        run = prepare_run(config, progress=progress)
+    else:
+        run = _prepare(config, folder, first, _policy(folder, first, if_exists), progress)
+    plan = SeedPlan(
+        config, folder, run.fingerprints, progress=progress, _prepared={} if first is None else {first: run}
+    )
     del run  # or its state would be in memory beside that of the next
     if if_exists not in RESUMES:
         plan.missing.update(dict.fromkeys(seeds, if_exists))
@@ -103,7 +119,9 @@ def plan_seeds(config: FineTuneConfig, folder: Path, seeds: Sequence[int], if_ex
             # Half of a training on other rows would be neither the one seed nor the other.
             again = other_inputs(read_made_from(own), plan.fingerprints) or not has_checkpoint(own)
             if not again:
-                _prepare(config, folder, seed, if_exists)  # a change that no run can make is told before one trains
+                _prepare(
+                    config, folder, seed, if_exists, progress
+                )  # a change that no run can make is told before one trains
             plan.missing[seed] = "overwrite" if again else if_exists
             what = "begins again" if again else "goes on with the present settings"
             logger.warning("seed %d was made from something else (%s): it %s", seed, listed(changes[seed]), what)
@@ -149,8 +167,10 @@ def _policy(folder: Path, seed: int, if_exists: IfExists) -> IfExists:
     return "error" if if_exists in RESUMES and not (seed_folder(folder, seed) / CONFIG).exists() else if_exists
 
 
-def _prepare(config: FineTuneConfig, folder: Path, seed: int, if_exists: IfExists) -> PreparedRun:
-    return prepare_run(replace(config, seed=seed), seed_folder(folder, seed), if_exists)
+def _prepare(
+    config: FineTuneConfig, folder: Path, seed: int, if_exists: IfExists, progress: StageProgress
+) -> PreparedRun:
+    return prepare_run(replace(config, seed=seed), seed_folder(folder, seed), if_exists, progress)
 
 
 def _changes(own: Path, present: Mapping[str, Any]) -> list[Change]:

@@ -4,6 +4,8 @@ Source: Polyak and Juditsky 1992 for the average; its decay rises from 0.1 as in
 `ExponentialMovingAverage`, so that the average of a short run is not dominated by its first weights.
 """
 
+from typing import Any
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from bertjax.training.optim.optimizer_state import AveragedState, find
 from bertjax.training.train_state import TrainState
 
 
-def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformationExtraArgs:
     """An optimizer that keeps an exponential moving average of the parameters it updates.
 
     After update t = 1, 2, ..: average = d * average + (1 - d) * params, with d = min(decay, t / (t + 9)).
@@ -30,15 +32,17 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
         # A copy, because a buffer can be donated to the next state only once.
         return AveragedState(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
 
-    def update(grads: Params, state: AveragedState, params: Params) -> tuple[Params, AveragedState]:
-        updates, inner = optimizer.update(grads, state.inner, params)
+    inner_update = optax.with_extra_args_support(optimizer).update
+
+    def update(grads: Params, state: AveragedState, params: Params, **extra: Any) -> tuple[Params, AveragedState]:
+        updates, inner = inner_update(grads, state.inner, params, **extra)
         done = state.updates + 1
         share = jnp.minimum(decay, done / (done + 9))
         moved = optax.apply_updates(params, updates)
         average = jax.tree.map(lambda old, new: share * old + (1 - share) * new, state.average, moved)
         return updates, AveragedState(inner, average, done)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @under_standard_rules()

@@ -1,7 +1,11 @@
-"""The optimizer of a config, out of Optax: clipping, direction, weight decay, and each parameter's learning rate."""
+"""The optimizer of a config, out of Optax: clipping, direction, weight decay, and each parameter's learning rate.
+
+AdamW alone has an update of our own, `fused_adamw`, because it is what nearly every run has.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -11,8 +15,9 @@ from bertjax.errors import ConfigError
 from bertjax.model.precision import under_standard_rules
 from bertjax.tasks import TASKS, Model, Params, parameter_shapes
 from bertjax.training.optim.ema import averaged
+from bertjax.training.optim.fused_adamw import LeafSettings, fused_adamw
 from bertjax.training.optim.param_filters import parameter_paths, selected
-from bertjax.training.optim.schedules import descend, learning_rate_schedule
+from bertjax.training.optim.schedules import descend, learning_rate_schedule, next_rate
 from bertjax.training.settings.options import Optimizer
 
 Transform: TypeAlias = optax.GradientTransformation
@@ -20,8 +25,8 @@ _ADAFACTOR_CLIP = 1.0  # root mean square of an update; Shazeer and Stern, secti
 _MUON_SIZE = 0.2  # root mean square of an update, that of AdamW's; Liu et al. 2025, section 2.2
 
 
-def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transform:
-    """The optimizer of a run.
+def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of a run; its update takes what that of `fused_adamw` does, and needs none of it.
 
     Args:
       config: the settings of the optimizer.
@@ -33,6 +38,19 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transfo
     """
     settings = config.resolved()
     schedule = learning_rate_schedule(settings, total_steps)
+    step = optax_chain(settings, schedule, model)
+    if settings.name == "adamw":
+        leaves = partial(
+            _leaf_settings, settings, learning_rate_shares(settings, model), decay_mask(model, settings.no_decay)
+        )
+        step = fused_adamw(step, settings, partial(next_rate, schedule), leaves)
+    if settings.ema_decay is not None:
+        step = averaged(step, settings.ema_decay)
+    return optax.GradientTransformationExtraArgs(*map(under_standard_rules(), optax.with_extra_args_support(step)))
+
+
+def optax_chain(settings: Optimizer, schedule: optax.Schedule, model: Model) -> Transform:
+    """The optimizer of resolved settings as Optax computes it, without an average of the parameters."""
     decay = optax.add_decayed_weights(settings.weight_decay, decay_mask(model, settings.no_decay))
     step = optax.chain(
         _DIRECTIONS[settings.name](settings, decay, model),
@@ -43,9 +61,7 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> Transfo
         step = optax.contrib.schedule_free(step, schedule, b1=settings.b1)
     if settings.clip_norm:
         step = optax.chain(optax.clip_by_global_norm(settings.clip_norm), step)
-    if settings.ema_decay is not None:
-        step = averaged(step, settings.ema_decay)
-    return optax.GradientTransformation(*map(under_standard_rules(), step))
+    return step
 
 
 def decay_mask(model: Model, no_decay: Sequence[str] = Optimizer.no_decay) -> Callable[[Params], Params]:
@@ -85,6 +101,20 @@ def learning_rate_shares(config: Optimizer, model: Model) -> Mapping[str, float]
         return settings.layer_decay ** (num_layers - int(layer.group(1))) if layer else 1.0
 
     return {path: share(path) for path in parameter_paths(parameter_shapes(model))}
+
+
+def _leaf_settings(
+    settings: Optimizer, shares: Mapping[str, float], decays: Callable[[Params], Params], params: Params
+) -> Any:
+    """A `LeafSettings` for each parameter."""
+
+    weight_decay = settings.weight_decay
+    assert weight_decay is not None, "resolved settings have one"
+
+    def of_leaf(path: Sequence[Any], is_decayed: bool) -> LeafSettings:
+        return LeafSettings(shares[_name(path)], weight_decay if is_decayed else 0.0)
+
+    return jax.tree.map_with_path(of_leaf, decays(params))
 
 
 def _scaled(shares: Mapping[str, float]) -> Transform:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array
 from optax.contrib import ScheduleFreeState
 
 from bertjax.errors import ConfigError
@@ -56,11 +57,16 @@ def descend(config: Optimizer, schedule: optax.Schedule) -> optax.GradientTransf
 
     def update(directions: Any, state: LearningRateState, params: Any = None) -> tuple[Any, LearningRateState]:
         del params
-        rate = jnp.asarray(schedule(state.updates), jnp.float32) * getattr(state.plateau, "scale", 1.0)
+        rate = next_rate(schedule, state)
         updates = jax.tree.map(lambda leaf: -rate.astype(leaf.dtype) * leaf, directions)
         return updates, LearningRateState(state.updates + 1, rate, state.plateau)
 
     return optax.GradientTransformation(init, update)
+
+
+def next_rate(schedule: optax.Schedule, state: LearningRateState) -> Array:
+    """[] float32 learning rate of the next update."""
+    return jnp.asarray(schedule(state.updates), jnp.float32) * getattr(state.plateau, "scale", 1.0)
 
 
 @under_standard_rules()

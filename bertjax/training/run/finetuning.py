@@ -7,7 +7,7 @@ from pathlib import Path
 from bertjax.errors import ConfigError
 from bertjax.prediction.devices import is_first_process
 from bertjax.prediction.predict import Forward
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.fit import fit
 from bertjax.training.loop.progress import NoProgress, Progress
@@ -61,10 +61,11 @@ def finetune(
 
 def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, context: RunContext) -> FineTuneResult:
     """`finetune` in a folder that the caller holds."""
-    tracker = context.tracker or MlflowTracker(config.experiment)
+    tracker = context.tracker or tracker_of(config.tracking, config.experiment)
     if is_first_process():
         tracker.check(folder if if_exists in RESUMES else None)
-    return train_and_evaluate(prepare_run(config, folder, if_exists), context._replace(tracker=tracker))
+    run = prepare_run(config, folder, if_exists, context.progress)
+    return train_and_evaluate(run, context._replace(tracker=tracker))
 
 
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:

@@ -6,27 +6,33 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
+from bertjax import catalog
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.data.encode.pretrained_tokenizer import added_tokens, check_tokenizer, load_tokenizer, num_entries
 from bertjax.data.encode.token_checks import check_segments, warn_of_unknown
+from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
 from bertjax.data.split.labelled_table import preprocessing_of
-from bertjax.data.split.read_splits import RowSplits, Split, Splits, encode_splits, read_splits
+from bertjax.data.split.read_splits import Split, Splits, encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.data_report import DataReport
 from bertjax.errors import ConfigError, DataError
+from bertjax.evaluation.judgement import Looks
+from bertjax.evaluation.look_settings import ExplainedMistakes, IntervalSettings
 from bertjax.evaluation.simple_models.beside_report import check_simple_models, check_training_rows
 from bertjax.evaluation.simple_models.simple_model import Labelled
+from bertjax.evaluation.slices.slice_settings import SliceSettings
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import LONGEST
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.target_scale import TargetScale
@@ -50,15 +56,17 @@ class Prepared(NamedTuple):
     data_report: DataReport
     datasets: tuple[Dataset, ...]  # source and digest of the rows of each side
     weights: str  # digest of the pretrained weights
-    labelled: dict[Side, Labelled]  # training and test rows, where simple models read them
+    test_rows: Split[Examples]  # whose examples are `test`
+    learned: Labelled | None  # the training rows, where simple models learn from them
+    looks: Looks  # at the test rows
 
     def in_units(self, params: Params) -> Params:
         """Trained parameters as they are evaluated and saved: their outputs are in the units of the table."""
         return params if self.target_scale is None else self.target_scale.folded(params)
 
 
-def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
-    """Reads and checks everything that a run needs; writes nothing.
+def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgress = UNSHOWN) -> Prepared:
+    """Reads and checks everything that a run needs, and shows the stages of that; writes nothing.
 
     Raises:
       UserError: the table, the model or the settings have a mistake.
@@ -66,21 +74,25 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
     task_format = find_format(config.task)
     _check_loss(config, task_format)
     check_simple_models(config.simple_models, config.task, config.model)
-    folder = resolve_model(config.model)
+    looks = _looks(config)
+    looks.check(config.task)
+    folder = resolve_model(config.model, progress)
     architecture = BertConfig.from_hugging_face(read_config_json(folder))
     tokenizer = load_tokenizer(folder)
     check_tokenizer(tokenizer, folder, architecture, config.resize_embeddings)
     _check_length(config, architecture, tokenizer)
-    encoding = Encoding(tokenizer, (), config.max_length, config.data, masking=config.masking, seed=config.seed)
-    splits, rows = _read_rows(config, task_format, encoding, folder)
-    labelled = _labelled(config, splits, rows)
+    encoding = Encoding(tokenizer, (), config.max_length, config.data, config.masking, config.seed, progress)
+    for source in filter(in_catalog, (config.data.train, *config.data.evaluated.values())):
+        catalog.fetch(source, progress)
+    splits = _read_rows(config, task_format, encoding, folder)
+    learned = _learned(config, splits)
     train, target_scale = _standardized(config, splits)
     check_segments(splits.test.examples, architecture, splits.test.source)
     vocab_size = max(num_entries(tokenizer), architecture.vocab_size)
     model, params = _load_model(config, folder, splits.vocabulary, vocab_size, target_scale)
     imbalance = config.imbalance
     train = balance_classes(train, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed)
-    plan = _plan(config, train, model, num_devices)
+    plan = _plan(config, train, model, num_devices, progress)
     _log(splits, train, plan, config.max_length)
     _log_tokens(splits, tokenizer, architecture)
     return Prepared(
@@ -96,7 +108,19 @@ def prepare(config: FineTuneConfig, num_devices: int) -> Prepared:
         data_report=splits.data_report,
         datasets=_datasets(splits),
         weights=weights_digest(folder),
-        labelled=labelled,
+        test_rows=splits.test,
+        learned=learned,
+        looks=looks,
+    )
+
+
+def _looks(config: FineTuneConfig) -> Looks:
+    settings = config.judging
+    return Looks(
+        IntervalSettings(settings.intervals),
+        SliceSettings(automatic_slices=settings.automatic_slices),
+        settings.label_issues,
+        ExplainedMistakes(settings.explain),
     )
 
 
@@ -131,30 +155,28 @@ def _check_length(config: FineTuneConfig, architecture: BertConfig, tokenizer: P
         )  # fmt: skip
 
 
-def _read_rows(
-    config: FineTuneConfig, task_format: TaskFormat, encoding: Encoding, folder: Path
-) -> tuple[Splits, RowSplits | None]:
-    """The encoded rows, and their texts where they are in memory."""
+def _read_rows(config: FineTuneConfig, task_format: TaskFormat, encoding: Encoding, folder: Path) -> Splits:
     if config.data.reader == "ray":
         if config.simple_models.beside:
             raise ConfigError("--beside needs all rows in memory; leave --reader ray out")
         streamed = stream_splits(config.data, task_format, encoding, tokenizer=folder)
         _check_sides(config, streamed.validation and streamed.validation.num_rows, streamed.test.num_rows)
-        return streamed, None
+        return streamed
     rows = read_splits(config.data, task_format)
     _check_sides(config, rows.validation and len(rows.validation.texts), len(rows.test.texts))
-    return encode_splits(rows, task_format, encoding), rows
+    return encode_splits(rows, task_format, encoding)
 
 
-def _labelled(config: FineTuneConfig, splits: Splits, rows: RowSplits | None) -> dict[Side, Labelled]:
-    """The rows of simple models; none where the settings name none."""
-    settings, examples = config.simple_models, splits.train.examples
-    if not settings.beside or rows is None:
-        return {}
-    assert isinstance(examples, Examples), "rows in memory have examples in memory"
-    train = Labelled(rows.train, examples)
-    check_training_rows(settings, config.task, splits.vocabulary, train, splits.train.source)
-    return {"train": train, "test": Labelled(rows.test, splits.test.examples)}
+def _learned(config: FineTuneConfig, splits: Splits) -> Labelled | None:
+    """The rows that simple models learn from; None where the settings name none."""
+    settings, train = config.simple_models, splits.train
+    if not settings.beside:
+        return None
+    assert train.rows is not None, "no rows of a stream"
+    assert isinstance(train.examples, Examples), "rows in memory have examples in memory"
+    learned = Labelled(train.rows, train.examples)
+    check_training_rows(settings, config.task, splits.vocabulary, learned, train.source)
+    return learned
 
 
 def _check_sides(config: FineTuneConfig, num_validation: int | None, num_test: int) -> None:
@@ -204,7 +226,7 @@ def _load_model(
     return model, params
 
 
-def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int) -> Plan:
+def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int, progress: StageProgress) -> Plan:
     steps = -(-train.num_examples // config.batch_size)
     if config.epochs * steps > LONGEST:
         raise ConfigError(f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} a run counts")
@@ -217,6 +239,7 @@ def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices
         num_devices=num_devices * config.accumulate,
         packed=config.packing == "on",
         kind=train.kind,
+        progress=progress,
     )
 
 

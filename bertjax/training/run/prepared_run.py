@@ -19,6 +19,7 @@ from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.losses import Loss, imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
+from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
@@ -94,13 +95,18 @@ class PreparedRun:
         return self.prepared.train.plan.position(int(self.state.step) - self.train_metrics.step_offset)
 
 
-def prepare_run(config: FineTuneConfig, out: str | Path | None = None, if_exists: IfExists = "error") -> PreparedRun:
+def prepare_run(
+    config: FineTuneConfig,
+    out: str | Path | None = None,
+    if_exists: IfExists = "error",
+    progress: StageProgress = UNSHOWN,
+) -> PreparedRun:
     """Reads and checks all that a run needs; writes nothing. Arguments and errors are those of `finetune`."""
     started = time.perf_counter()
     config = config.resolved()
     folder = _checked_folder(config, out, if_exists)
     devices = all_devices(config.engine)
-    prepared = prepare(config, devices.count)
+    prepared = prepare(config, devices.count, progress)
     step = make_train_step(
         prepared.model,
         make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),

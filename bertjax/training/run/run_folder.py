@@ -8,7 +8,8 @@ contract.json   the findings of the data contract, where the run has one
 tracking.jsonl  the tracked events, and how many of them the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
 made_from.json  the fingerprints of that run, see `made_from`
-report.html     the same as a page
+report.html     the same as a page, and report.md for a pull request; charts/ has its pictures where they are tracked
+slices.json     the rows of each slice of the test rows; label_issues.jsonl and explanations.jsonl where asked for
 
 Several seeds have a folder each, `seed-0/` and so on; the folder around them has their mean and standard deviation.
 """
@@ -21,6 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import RunFolderError
+from bertjax.evaluation.label_issues.flags import LABEL_ISSUES
+from bertjax.evaluation.look_settings import EXPLANATIONS
+from bertjax.evaluation.slices.slice_settings import SLICES
+from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT
 from bertjax.storage.atomic_write import write_json
 from bertjax.storage.folder_lock import check_is_folder, contents
 from bertjax.storage.small_files import read_numbers, read_object
@@ -32,12 +37,12 @@ from bertjax.training.settings.resume_rules import changes_between, check_change
 
 logger = logging.getLogger(__name__)
 
-CONFIG, METRICS, REPORT, MODEL, CHECKPOINTS = "config.json", "metrics.json", "report.html", "model", "checkpoints"
+CONFIG, METRICS, MODEL, CHECKPOINTS = "config.json", "metrics.json", "model", "checkpoints"
 CONTRACT, ENVIRONMENT, MADE_FROM = "contract.json", "environment.json", "made_from.json"
-REPORT_MARKDOWN = "report.md"
 
-_FILES = (CONFIG, METRICS, MADE_FROM, REPORT, REPORT_MARKDOWN, CONTRACT, ENVIRONMENT, event_log.FILE)
-_PARTS = {*_FILES, MODEL, CHECKPOINTS}
+_FOUND = (SLICES, LABEL_ISSUES, EXPLANATIONS)
+_FILES = (CONFIG, METRICS, MADE_FROM, REPORT, MARKDOWN, *_FOUND, CONTRACT, ENVIRONMENT, event_log.FILE)
+_PARTS = {*_FILES, MODEL, CHECKPOINTS, CHARTS}
 _SEED = re.compile(r"seed-\d+")
 # What a write that was killed leaves.
 _SCRATCH = re.compile(rf"\.{MODEL}-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp")

@@ -1,13 +1,21 @@
-"""The results of a run: the model, the metrics, and the report page."""
+"""The results of a run: what is found on its test rows, the model, the metrics, and the report page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from bertjax.data.table_reading import TableReading
-from bertjax.evaluation.judged_rows import Finding
-from bertjax.evaluation.run_report import RunReport
+from bertjax.evaluation.judged_rows import JudgedRows, ScoredRows
+from bertjax.evaluation.judgement import Judgement, judge
+from bertjax.evaluation.run_report import RunReport, write_page
+from bertjax.evaluation.simple_models.beside_report import beside_simple_models
+from bertjax.evaluation.simple_models.simple_model import Labelled
+from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.model_folder import save_pretrained
+from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT
+from bertjax.report_pages.png_charts import charts_of
 from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tasks import Params
@@ -39,6 +47,46 @@ def training_metrics(train_metrics: TrainMetrics, train_step: CompiledTrainStep,
     }
 
 
+def judge_test(
+    config: FineTuneConfig,
+    prepared: Prepared,
+    params: Params,
+    scores: np.ndarray,
+    report: Report,
+    temperature: float,
+) -> Judgement:
+    """All that is found about the test rows; all processes of a run must ask for it.
+
+    Args:
+      config: of the run.
+      prepared: its input.
+      params: the trained ones, as they are saved.
+      scores: of the test rows (`Task.scores`), before the temperature.
+      report: of them.
+      temperature: of the probabilities.
+    """
+    model, split, looks = prepared.model, prepared.test_rows, prepared.looks
+    if split.rows is None:
+        return judge(ScoredRows(model, temperature, split.examples.labels, scores, report, split.num_rows), looks)
+    loaded = LoadedModel(
+        model,
+        params,
+        prepared.tokenizer,
+        prepared.preprocessing,
+        config.max_length,
+        prepared.table,
+        config.masking,
+        temperature=temperature,
+    )
+    compared = []
+    if prepared.learned is not None:
+        test, settings = Labelled(split.rows, split.examples), config.simple_models
+        compared.append(
+            beside_simple_models(config.task, model.labels, test, report, prepared.learned, settings, config.model)
+        )
+    return judge(JudgedRows(loaded, split.rows, split.examples, scores, report, split.source), looks, compared)
+
+
 def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params: Params, temperature: float) -> None:
     save_pretrained(
         folder / run_folder.MODEL,
@@ -57,10 +105,10 @@ def write_results(
     command: str,
     report: Report,
     metrics: Mapping[str, float],
-    findings: Sequence[Finding],
+    judgement: Judgement,
     tracker: Tracker,
 ) -> None:
-    """Writes report, contract findings and, last, metrics, and records them with the model, which is written."""
+    """Writes report, findings and, last, metrics, and records them with the model, which is written."""
     folder, config, data_report = run.folder, run.config, run.prepared.data_report
     title, settings = f"{config.model} on {config.data.train}", flatten(config)
     shown = RunReport(
@@ -70,15 +118,19 @@ def write_results(
         settings,
         data_report,
         run.train_metrics.history,
-        findings,
-        command=command,
-        environment=run_folder.earlier_starts(folder)[-1],
-    )
-    write_text(folder / run_folder.REPORT, shown.html())
-    write_text(folder / run_folder.REPORT_MARKDOWN, shown.markdown())
+        judgement.findings,
+        judgement.intervals,
+        command,
+        run_folder.earlier_starts(folder)[-1],
+    ).page()
+    write_page(folder, shown)
     artifacts = [
-        run_folder.CONFIG, run_folder.ENVIRONMENT, run_folder.REPORT, run_folder.REPORT_MARKDOWN, run_folder.METRICS
+        run_folder.CONFIG, run_folder.ENVIRONMENT, REPORT, MARKDOWN, run_folder.METRICS
     ]  # fmt: skip
+    for finding in judgement.findings:
+        for name, content in finding.files.items():
+            write_text(folder / name, content)
+            artifacts.append(name)
     if config.data.contract:
         found = {"contract": config.data.contract, "tables": data_report.contract_report()}
         write_json(folder / run_folder.CONTRACT, found)
@@ -88,4 +140,5 @@ def write_results(
     tracker.log_metrics(metrics, int(metrics["train/steps"]))
     for name in artifacts:
         tracker.log_artifact(folder / name)
+    tracker.log_charts(charts_of(shown.sections), folder / CHARTS)
     tracker.log_model(folder / run_folder.MODEL, config.register)

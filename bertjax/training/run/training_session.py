@@ -13,16 +13,14 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.errors import CheckpointError
-from bertjax.evaluation.calibration import calibration_metrics
 from bertjax.evaluation.judged_rows import Finding
-from bertjax.evaluation.simple_models.beside_report import beside_simple_models
 from bertjax.metrics.reliability import calibrated
 from bertjax.metrics.reports import Report
 from bertjax.prediction.devices import is_first_process, several_processes
 from bertjax.prediction.predict import Forward, predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
-from bertjax.tracking.mlflow_tracker import MlflowTracker
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import NullTracker, Tracker, tracked_run
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.callbacks import (
@@ -49,7 +47,7 @@ from bertjax.training.run.beginning import Beginning
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun, input_hashes
-from bertjax.training.run.run_results import training_metrics, write_model, write_results
+from bertjax.training.run.run_results import judge_test, training_metrics, write_model, write_results
 from bertjax.training.run.validation_fits import ValidationFits, fit_on
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.train_state import TrainState
@@ -135,10 +133,8 @@ class TrainingSession:
         fits = ValidationFits() if prepared.validation is None else fit_on(prepared.validation, model, score)
         scores = score(test)
         report = find_evaluator(model.task)(calibrated(scores, fits.temperature), test, model.labels)
-        findings = self._findings(report)
-        calibration = calibration_metrics(model.task, scores, test.labels, fits.temperature)
-        metrics = report.flat("test") | {f"test/{key}": value for key, value in calibration.items()}
-        metrics |= {f"test/{key}": value for finding in findings for key, value in finding.metrics.items()}
+        judgement = judge_test(run.config, prepared, params, scores, report, fits.temperature)
+        metrics = report.flat("test") | judgement.flat("test")
         metrics |= train_metrics.validation_at(int(final.step)) | fits.metrics()
         metrics |= training_metrics(train_metrics, self.train_step, run.started) | prepared.data_report.metrics()
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
@@ -146,20 +142,8 @@ class TrainingSession:
             write_model(run.folder, run.config, prepared, params, fits.temperature)
         metrics["train/seconds"] = time.perf_counter() - run.started
         if is_first_process():
-            write_results(run, self.command, report, metrics, findings, self.tracker)
-        return FineTuneResult(run.folder, metrics, report, self.run_id, findings)
-
-    def _findings(self, report: Report) -> list[Finding]:
-        """What else there is to find on the test rows."""
-        config, prepared = self.run.config, self.run.prepared
-        if not prepared.labelled:
-            return []
-        train, test = prepared.labelled["train"], prepared.labelled["test"]
-        return [
-            beside_simple_models(
-                config.task, prepared.model.labels, test, report, train, config.simple_models, config.model
-            )
-        ]
+            write_results(run, self.command, report, metrics, judgement, self.tracker)
+        return FineTuneResult(run.folder, metrics, report, self.run_id, judgement.findings)
 
     def _best(self, last: TrainState) -> TrainState:
         """The state of the best evaluation, or the last one where the best was not saved or is damaged."""
@@ -193,7 +177,9 @@ def training_session(
       DiskError: the folder cannot be written.
     """
     config, prepared = run.config, run.prepared
-    tracker = (context.tracker or MlflowTracker(config.experiment)) if is_first_process() else NullTracker()
+    tracker = (
+        (context.tracker or tracker_of(config.tracking, config.experiment)) if is_first_process() else NullTracker()
+    )
     with Beginning(run.folder, run.resumes) as beginning, tracked_run(tracker):
         validate = None if prepared.validation is None else partial(_validate, forward, prepared)
         state = run.state if first_state is None else first_state()

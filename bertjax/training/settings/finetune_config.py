@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from bertjax.config import Execution, Pooling
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
 from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_ranges, flatten, require
+from bertjax.tracking.tracker import Tracking
 from bertjax.training.settings.options import (
     Checkpointing,
     EarlyStopping,
     Evaluation,
     Imbalance,
+    Judging,
     Optimizer,
     Regularization,
 )
@@ -113,6 +115,9 @@ class FineTuneConfig:
     simple_models: SimpleModels = field(default_factory=SimpleModels)
     """Simple models that the network is judged beside."""
 
+    judging: Judging = field(default_factory=Judging)
+    """How closely the test rows are looked at."""
+
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When the run ends early."""
 
@@ -122,18 +127,23 @@ class FineTuneConfig:
     experiment: str = "bertjax"
     """MLflow experiment that the run belongs to."""
 
+    tracking: Tracking = "mlflow"
+    """Where the run is recorded: mlflow, or none, where its folder has all there is."""
+
     register: str | None = None
     """Name in MLflow's model registry of which the model becomes a version: the `champion` if it is the first one, else
     the `challenger`. `--model models:/NAME@champion` starts from it."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        require(self.tracking in get_args(Tracking), f"tracking is {' or '.join(get_args(Tracking))}", self.tracking)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
         require(self.experiment != "", "experiment is the name of an MLflow experiment", self.experiment)
         longest = _LONGEST_EXPERIMENT
         require(len(self.experiment) <= longest, f"experiment has at most {longest} characters", self.experiment)
         if self.register is not None:
+            require(self.tracking == "mlflow", "register needs tracking in mlflow, whose registry it is", self.tracking)
             name = self.register.strip()
             allowed = name not in ("", ".", "..") and not any(sign in name for sign in "/:@'")
             require(allowed, "register is a name without / : @ and '", self.register)

@@ -174,6 +174,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What the report says of the test rows beside their scores; `bertjax evaluate` looks closer."""
+
+    intervals: bool = True
+    """Leave out the confidence intervals of the metrics, a bootstrap over the test rows."""
+
+    automatic_slices: bool = True
+    """Leave out the slices of the test rows by length, true label, confidence, unknown words, and what else the task
+    has."""
+
+    label_issues: bool = False
+    """Look for labels of test rows that are wrong, by confident learning."""
+
+    explain: CountFromZero = 0
+    """Explain so many test rows of each kind: right and wrong answers, those that the model is most and least sure of.
+    Each takes the time of some 50 rows."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
 class EarlyStopping:
     """When a run ends before its last epoch."""
 

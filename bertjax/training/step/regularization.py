@@ -38,18 +38,20 @@ def regularized_loss(model: Model, loss: Loss, r_drop: float) -> Callable[[Param
     return two_passes if r_drop else one_pass
 
 
-def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """An optimizer whose state keeps the pretrained weight matrices of the layers, for `mixed`."""
 
     def init(params: Params) -> AnchoredState:
         # A copy, because a buffer can be donated to the next state only once.
         return AnchoredState(optimizer.init(params), jax.tree.map(jnp.array, _matrices(params)))
 
-    def update(grads: Params, state: AnchoredState, params: Params) -> tuple[Params, AnchoredState]:
-        updates, inner = optimizer.update(grads, state.inner, params)
+    inner_update = optax.with_extra_args_support(optimizer).update
+
+    def update(grads: Params, state: AnchoredState, params: Params, **extra: Any) -> tuple[Params, AnchoredState]:
+        updates, inner = inner_update(grads, state.inner, params, **extra)
         return updates, state._replace(inner=inner)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def mixed(params: Params, opt_state: Any, rng_key: Array, rate: float) -> Params:

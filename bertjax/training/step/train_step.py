@@ -9,6 +9,7 @@ decides how often that may happen.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import haiku as hk
@@ -23,6 +24,7 @@ from bertjax.batch import Batch
 from bertjax.losses import Loss
 from bertjax.model.precision import in_32_bits, matmul_precision, under_standard_rules
 from bertjax.tasks import Model, Params
+from bertjax.training.optim.fused_adamw import squares_of
 from bertjax.training.optim.optimizer_state import LearningRateState, find
 from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.settings.options import Regularization
@@ -87,8 +89,7 @@ def make_train_step(
     is_frozen = frozen_filter(model, freeze)
     losses = regularized_loss(model, loss, regularization.r_drop)
     mixout = regularization.mixout
-    if mixout:
-        optimizer = anchored(optimizer)
+    optimizer = optax.with_extra_args_support(anchored(optimizer) if mixout else optimizer)
 
     def split(params: Params) -> tuple[Params, Params]:
         return hk.data_structures.partition(lambda module, name, _: not is_frozen(module, name), params)
@@ -125,19 +126,17 @@ def make_train_step(
     @under_standard_rules()
     def update(state: TrainState, grads: Params, loss: Array) -> tuple[TrainState, Metrics]:
         moving, frozen = split(state.params)
-        not_finite = ~jnp.isfinite(jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)]))
+        squares = squares_of(grads)
+        not_finite = ~jnp.isfinite(squares)
         skipped = not_finite.any() | ~jnp.isfinite(loss)
 
-        def moved(turn: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
-            moving, opt_state, _ = turn
+        def moved(moving: Params, opt_state: Any) -> tuple[Params, Any]:
             with matmul_precision(model.config.execution):  # Muon's products
-                updates, opt_state = optimizer.update(grads, opt_state, moving)
-            return optax.apply_updates(moving, updates), opt_state, jnp.ones((), bool)
+                updates, opt_state = optimizer.update(grads, opt_state, moving, squares=squares)
+            return optax.apply_updates(moving, updates), opt_state
 
-        # A loop of one turn or none: XLA updates what a loop carries in place, where a choice would hold both states.
-        start = (moving, state.opt_state, skipped)
-        moving, opt_state, _ = lax.while_loop(lambda turn: ~turn[-1], moved, start)
-        metrics = {"grad_norm": optax.tree.norm(grads), "skipped": skipped.astype(jnp.float32)}
+        moving, opt_state = unless(skipped, moved, moving, state.opt_state)
+        metrics = {"grad_norm": jnp.sqrt(squares.sum()), "skipped": skipped.astype(jnp.float32)}
         metrics["not_finite"] = not_finite
         if (rate := find(opt_state, LearningRateState)) is not None:
             metrics["learning_rate"] = rate.learning_rate
@@ -145,6 +144,26 @@ def make_train_step(
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
     return TrainStep(init, trainable, gradient, update)
+
+
+def chosen(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
+    """The moved state, or the same bits where `skipped`: a choice in each leaf, for which no device waits.
+
+    XLA may hold both states for it: a leaf that is read after it was written is copied first.
+    """
+    return jax.tree.map(partial(jnp.where, skipped), state, moved(*state))
+
+
+def looped(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
+    """The same by a loop of one turn or none: XLA updates what a loop carries in place, and the host of a GPU waits
+    for its condition."""
+    start = (skipped, state)
+    return lax.while_loop(lambda turn: ~turn[0], lambda turn: (jnp.ones((), bool), moved(*turn[1])), start)[1]
+
+
+def unless(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
+    """`moved` of the state, or the state where `skipped`, by what the platform is good at."""
+    return lax.platform_dependent(*state, cpu=partial(looped, skipped, moved), default=partial(chosen, skipped, moved))
 
 
 def seed_key(seed: int) -> Array:

@@ -10,7 +10,7 @@ import pytest
 from bertjax.inference.batch import row_answers
 from bertjax.inference.batch.local_engine import answered_here
 from bertjax.inference.batch.output_place import OutputPlace
-from bertjax.inference.batch.predict_files import PredictionJob, predict_files
+from bertjax.inference.batch.predict_files import PredictionJob, run_job
 from bertjax.inference.batch.row_source import PartSizes
 from bertjax.inference.predictor import Predictor
 
@@ -43,13 +43,13 @@ def one_network() -> Iterator[None]:
 
 @pytest.fixture
 def predict(model, one_network, tmp_path):
-    """(data, out, sizes, other fields of the job) -> what `predict_files` returns."""
+    """(data, out, sizes, other fields of the job) -> what `run_job` returns."""
 
     def predict(data, out, rows_per_part=3, batch_size=2, engine=answered_here, resume=False, overwrite=False, **job):
         place = OutputPlace.of(str(tmp_path / out), job.pop("format_name", None))
         settings = {"model": str(model), **job}
         job = PredictionJob(data=str(data), place=place, sizes=PartSizes(rows_per_part, batch_size), **settings)
-        return predict_files(job, engine, resume, overwrite)
+        return run_job(job, engine, resume, overwrite)
 
     return predict
 

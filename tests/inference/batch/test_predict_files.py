@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
+import bertjax
 from bertjax.errors import DataError, RunFolderError, UserError
 from bertjax.inference.batch.local_engine import answered_here
 from bertjax.inference.batch.row_answers import Request
@@ -371,3 +372,14 @@ def test_an_output_that_is_overwritten_stays_until_the_new_one_is_whole(predict,
     assert (tmp_path / "out.csv").read_bytes() == before
     predict(many, "out.csv", resume=True, request=Request(probabilities=True))
     assert "probabilities" in (tmp_path / "out.csv").read_text()
+
+
+def test_from_python_the_answers_are_those_of_a_predictor(model, predictor, many, one_network, tmp_path):
+    done = bertjax.predict_files(model, many, tmp_path / "answers.parquet", probabilities=True)
+    rows, found = pd.read_csv(many, dtype=str), pd.read_parquet(tmp_path / "answers.parquet")
+    answers = predictor(rows)
+    assert (done.answered, done.left_out) == (103, 0)
+    assert found["label"].tolist() == [answer["label"] for answer in answers]
+    assert found["id"].tolist() == rows["id"].tolist()
+    with pytest.raises(RunFolderError, match="--overwrite"):
+        bertjax.predict_files(model, many, tmp_path / "answers.parquet")

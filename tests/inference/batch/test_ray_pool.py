@@ -7,8 +7,8 @@ import pytest
 from bertjax.errors import ConfigError, DataError, UserError
 from bertjax.inference.batch.local_engine import answered_here
 from bertjax.inference.batch.output_place import OutputPlace
-from bertjax.inference.batch.predict_files import PredictionJob, predict_files
-from bertjax.inference.batch.ray_pool import Pool, share_of_actor
+from bertjax.inference.batch.predict_files import PredictionJob, run_job
+from bertjax.inference.batch.ray_pool import RayPool, share_of_actor
 from bertjax.inference.batch.row_answers import Request
 from bertjax.inference.batch.row_source import PartSizes
 
@@ -39,7 +39,7 @@ def test_a_pool_as_large_as_the_machine(finished_run, rows, ray_session, tmp_pat
     """Ray Data waits for ever where actors leave no CPU to the task that feeds them (ray issue 44687). A start of one
     process is finished by the pool, and both give what one process gives."""
     model = finished_run.model_dir
-    predict_files(job_of(model, rows, tmp_path / "whole.csv"))
+    run_job(job_of(model, rows, tmp_path / "whole.csv"))
 
     class Killed(BaseException):
         pass
@@ -51,8 +51,8 @@ def test_a_pool_as_large_as_the_machine(finished_run, rows, ray_session, tmp_pat
             yield chunk
 
     with pytest.raises(Killed):
-        predict_files(job_of(model, rows, tmp_path / "pool.csv"), killed)
-    result = predict_files(job_of(model, rows, tmp_path / "pool.csv", batch_size=30), Pool(CPUS), resume=True)
+        run_job(job_of(model, rows, tmp_path / "pool.csv"), killed)
+    result = run_job(job_of(model, rows, tmp_path / "pool.csv", batch_size=30), RayPool(CPUS), resume=True)
     assert (result.answered, result.left_out) == (599, 1)
     found, expected = (pd.read_csv(tmp_path / name, dtype={"id": str}) for name in ("pool.csv", "whole.csv"))
     assert found.columns.tolist() == ["id", "title", "body", "label", "probability"]
@@ -63,7 +63,7 @@ def test_a_pool_as_large_as_the_machine(finished_run, rows, ray_session, tmp_pat
 def test_mistakes_of_actors_and_of_the_reader_are_one_line(finished_run, rows, ray_session, tmp_path):
     job = job_of(finished_run.model_dir, rows, tmp_path / "out.csv", request=Request(entities=True))
     with pytest.raises(UserError, match="^--entities: a model of task 'classification' gives none; leave it out$"):
-        predict_files(job, Pool(1))
+        run_job(job, RayPool(1))
     assert not list(tmp_path.iterdir())
 
 
@@ -93,7 +93,7 @@ def test_more_actors_than_accelerators():
 
 def test_rows_that_changed_after_the_survey(finished_run, rows, ray_session, tmp_path):
     """The reader of the pool complains in one line, as that of one process does."""
-    for engine in (answered_here, Pool(1)):
+    for engine in (answered_here, RayPool(1)):
         data = tmp_path / "in.csv"
         data.write_text("id,title,body\n" + "1,good,bad\n" * 200)
 
@@ -102,4 +102,4 @@ def test_rows_that_changed_after_the_survey(finished_run, rows, ray_session, tmp
             yield from engine(*arguments)
 
         with pytest.raises(DataError if engine is answered_here else UserError, match="byte 0xff in line 152"):
-            predict_files(job_of(finished_run.model_dir, data, tmp_path / "out.csv"), changed, overwrite=True)
+            run_job(job_of(finished_run.model_dir, data, tmp_path / "out.csv"), changed, overwrite=True)

@@ -1,8 +1,10 @@
-"""The flags of the bootstrap; apart, so that `bertjax evaluate --help` need not load a model's code."""
+"""The settings of intervals and of explained answers. It imports little, as flags are made of it."""
 
 from dataclasses import dataclass
 
-from bertjax.settings import Count, InnerShare, Seed
+from bertjax.settings import Count, CountFromZero, InnerShare, Seed
+
+EXPLANATIONS = "explanations.jsonl"
 
 
 @dataclass(frozen=True)
@@ -20,3 +22,12 @@ class IntervalSettings:
 
     bootstrap_seed: Seed = 0
     """Seed of these draws: the same numbers for the same seed."""
+
+
+@dataclass(frozen=True)
+class ExplainedMistakes:
+    """Which answers are explained."""
+
+    explain: CountFromZero = 0
+    """Explain so many rows of each kind in the report: right and wrong answers, those that the model is most and least
+    sure of; rows of different classes first."""
