@@ -92,8 +92,7 @@ def _shared_blocks(segments: Int[Array, "B T"], block: int) -> tuple[Int[Array, 
     highest = blocks.max(axis=-1)
     shared = (lowest[:, :, None] <= highest[:, None, :]) & (lowest[:, None, :] <= highest[:, :, None])  # [B, N, N]
     numbers = jnp.arange(count, dtype=jnp.int32)
-    stop = jnp.where(shared, numbers + 1, 0).max(axis=-1)
-    return jnp.minimum(jnp.where(shared, numbers, count).min(axis=-1), stop), stop
+    return jnp.where(shared, numbers, count).min(axis=-1), jnp.where(shared, numbers + 1, 0).max(axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -135,16 +134,19 @@ def _kernel(body: Any, name: str, settings: _Settings, like: Array, outputs: lis
             (None, None, settings.block, *shape[3:]), lambda b, h, i: (b, h, i, *(0 for _ in shape[3:]))
         )
 
-    def by_row(x: Array) -> pl.BlockSpec:
-        return pl.BlockSpec((None, x.shape[1]), lambda b, h, i: (b, 0))
+    positions = pl.BlockSpec((None, length), lambda b, h, i: (b, 0))
+    blocks = pl.BlockSpec((None, length // settings.block), lambda b, h, i: (b, 0))
+    head = pl.BlockSpec((1,), lambda b, h, i: (h,))
+    words = pl.BlockSpec((2,), lambda b, h, i: (0,))
 
     def call(about: _Rows, *arrays: Array) -> Any:
-        of_head = pl.BlockSpec((1,), lambda b, h, i: (h,))
-        specs = _Rows(*(by_row(x) for x in about[:5]), of_head, pl.BlockSpec((2,), lambda b, h, i: (0,)))
         return pl.pallas_call(
             partial(body, settings),
             grid=(rows, heads, length // settings.block),
-            in_specs=[specs, *(of_row(x.shape) for x in arrays)],
+            in_specs=[
+                _Rows(positions, blocks, blocks, positions, positions, head, words),
+                *(of_row(x.shape) for x in arrays),
+            ],
             out_specs=[of_block(x.shape) for x in outputs],
             out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in outputs],
             compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),

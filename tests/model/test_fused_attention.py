@@ -1,6 +1,10 @@
 """The fused kernel, interpreted: the plain formula's results, gradients and dropout, over packed rows of any length."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import haiku as hk
 import jax
@@ -8,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from jax.sharding import PartitionSpec
 
 import bertjax.model.attention
 import bertjax.tasks.network
@@ -18,11 +21,13 @@ from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.errors import ConfigError
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import fused_attention
+from bertjax.prediction.devices import all_devices
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 
 ROWS, HEADS, RATE = 2, 2, 0.25
 KEY = jax.random.PRNGKey(5)
+KERNEL_CALL = "__gpu$xla.gpu.triton"
 EPSILON = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 3e-3}  # of the largest number
 WIDE = replace(TINY, hidden_size=32, num_heads=2, initializer_range=0.2, num_layers=3)
 
@@ -76,7 +81,7 @@ def truth(query, key, value, gradient, segments, scales):
     [
         (1, 32, "float32", True),
         (17, 64, "float32", False),
-        (130, 32, "bfloat16", True),
+        (70, 32, "bfloat16", True),
         (97, 64, "float16", True),
         (513, 32, "float32", True),
     ],
@@ -120,62 +125,109 @@ def test_blocks_of_other_examples_are_not_visited():
         assert np.isfinite(one[:, :, :128]).all()
 
 
-@pytest.mark.parametrize("dtype", EPSILON)
-def test_it_lowers_for_a_gpu(dtype):
-    segments = packed_row(200)
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("float32", "float32"), ("float32", "tensorfloat32"), ("bfloat16", "default"), ("float16", "default")],
+)
+def test_it_lowers_for_a_gpu(dtype, precision):
+    """150 positions are three blocks, a number that Triton's own tiles cannot have."""
+    segments = packed_row(150)
     dropout = dropout_of(places_of(segments))
 
-    def loss(*arrays):
-        output = fused_attention(*arrays, jnp.asarray(segments), dropout, interpret=False)
-        return output.astype(jnp.float32).sum()
+    def gradient(words, *arrays):
+        def loss(*arrays):
+            of_seed = dropout._replace(words=words)
+            output = fused_attention(*arrays, jnp.asarray(segments), of_seed, interpret=False)
+            return output.astype(jnp.float32).sum()
 
-    traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*vectors(200, 64, dtype, 3))
-    text = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("__gpu$xla.gpu.triton") == 3  # forward, queries' gradient, keys' and values' gradient
-    assert "x200x200x" not in text
-    assert "x256x256x" not in text
+        return jax.grad(loss, argnums=(0, 1, 2))(*arrays)
 
-
-def test_seeds_and_devices_change_no_number():
-    """Under vmap each seed drops its own weights; under shard_map each device computes its rows."""
-    segments = jnp.asarray(packed_row(40))
-    places = places_of(np.asarray(segments))
-    query, key, value = vectors(40, 32, "float32", 3)
-    alone = [dropout_of(places, jax.random.PRNGKey(seed)) for seed in range(2)]
-
-    def attend(words, *arrays):
-        return fused_attention(*arrays, segments, alone[0]._replace(words=words), interpret=True)
-
-    stacked = jax.vmap(attend, in_axes=(0, None, None, None))(jnp.stack([of.words for of in alone]), query, key, value)
-    for seed, one in enumerate(stacked):
-        np.testing.assert_allclose(one, attend(alone[seed].words, query, key, value), atol=1e-6)
-    assert np.abs(stacked[0] - stacked[1]).max() > 0.1
-
-    rows = PartitionSpec("rows")
-    split = jax.shard_map(
-        lambda *x: fused_attention(*x, None, interpret=True),
-        mesh=jax.make_mesh((2,), ("rows",)),
-        in_specs=(rows,) * 4,
-        out_specs=rows,
-        check_vma=False,
-    )(query, key, value, segments)
-    np.testing.assert_allclose(split, fused_attention(query, key, value, segments, None, True), atol=1e-6)
+    arrays = vectors(150, 64, dtype, 3)
+    with jax.default_matmul_precision(precision):
+        programs = [lowered_for_gpu(gradient, dropout.words, *arrays)]
+        programs.append(lowered_for_gpu(jax.vmap(gradient, (0, None, None, None)), dropout.words[None], *arrays))
+    for program in programs:
+        assert program.count(KERNEL_CALL) == 3  # forward, queries' gradient, keys' and values' gradient
+        assert square_arrays(program, 150) == set()
 
 
-@pytest.mark.parametrize(("layers", "remat"), [("unrolled", True), ("stacked", False)])
-def test_a_network_trains_alike_with_either(monkeypatch, layers, remat):
-    """The same keys are taken in the same order, so the losses' gradients agree with dropout everywhere."""
+@pytest.mark.parametrize(
+    ("layers", "remat", "calls"),
+    [
+        ("unrolled", False, 2 * 3),  # the last layer computes only the positions that are read
+        ("unrolled", True, 2 * 4),  # the forward kernel again
+        ("stacked", True, 4),
+    ],
+)
+def test_a_network_lowers_for_a_gpu(monkeypatch, layers, remat, calls):
     monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
+    monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
+    execution = Execution(attention="auto", precision="bfloat16", layers=layers, remat=remat)
+    model = make_model(replace(WIDE, execution=execution), "classification", ("a", "b", "c"))
+    gradient = jax.grad(lambda params: (model.apply(params, KEY, packed(), deterministic=False).logits ** 2).sum())
+    assert lowered_for_gpu(gradient, model.init(KEY)).count(KERNEL_CALL) == calls
+
+
+def lowered_for_gpu(function, *arguments):
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def square_arrays(program, length):
+    """The shapes in a program with two axes of `length` or more."""
+    shapes = {tuple(map(int, shape.split("x"))) for shape in re.findall(r"tensor<(\d+(?:x\d+)*)x\w+>", program)}
+    assert max(map(len, shapes)) >= 4
+    return {shape for shape in shapes if sum(axis >= length for axis in shape) > 1}
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map", "vmap"])
+def test_devices_and_seeds_change_no_number(how):
+    """Each device computes its rows; under vmap each seed has its own rows and drops its own weights."""
+    segments = packed_row(40)
+    places = places_of(segments)
+    dropouts = [dropout_of(places, jax.random.PRNGKey(seed)) for seed in range(2)]
+    rows = (jnp.asarray(segments), dropouts[0].query_counts, dropouts[0].key_counts, *vectors(40, 32, "float32"))
+
+    def attend(words, rows):
+        segments, queries, keys, *arrays, gradient = rows
+        dropout = dropouts[0]._replace(words=words, query_counts=queries, key_counts=keys)
+        output, pull = jax.vjp(lambda *arrays: fused_attention(*arrays, segments, dropout, True), *arrays)
+        return output, *pull(gradient)
+
+    alone = [jax.jit(attend)(dropout.words, rows) for dropout in dropouts]
+    if how == "vmap":
+        words = jnp.stack([dropout.words for dropout in dropouts])
+        together = jax.jit(jax.vmap(attend))(words, jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), rows))
+        computed = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], together) for seed in range(2)]
+        assert np.abs(computed[0][0] - computed[1][0]).max() > 0.1
+    else:
+        devices = all_devices(how)
+        assert devices.count == 2
+        dealt = devices.deal(jax.device_get(rows))
+        mapped = devices.map(attend, summed=False)
+        computed = [devices.collect(mapped(devices.place(dropout.words), dealt)) for dropout in dropouts]
+    for one, other in zip(computed, alone, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def packed():
+    """Four ragged examples, two a row; behind them an empty slot and padding."""
     mask = (np.arange(10) < np.array([7, 3, 10, 5])[:, None]).astype(int)
     batch = padded_batch(mask, mask * 9, labels=np.array([0, 1, 2, 0]), labels_of="examples")
-    batch = pack_batch(batch, [[0, 1], [2, 3]], Layout(rows=2, row_length=18, slots=3), "examples")
+    return pack_batch(batch, [[0, 1], [2, 3]], Layout(rows=2, row_length=18, slots=3), "examples")
+
+
+@pytest.mark.parametrize(("layers", "remat", "num_layers"), [("unrolled", False, 2), ("stacked", True, 3)])
+def test_a_network_trains_alike_with_either(monkeypatch, layers, remat, num_layers):
+    """The same keys are taken in the same order, so the losses' gradients agree with dropout everywhere."""
+    monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
 
     def gradient(attention):
-        config = replace(WIDE, execution=Execution(attention=attention, layers=layers, remat=remat))
-        model = make_model(config, "classification", ("a", "b", "c"))
+        execution = Execution(attention=attention, layers=layers, remat=remat)
+        model = make_model(replace(WIDE, num_layers=num_layers, execution=execution), "classification", ("a", "b", "c"))
         params = model.init(KEY)
         return jax.jit(
-            jax.grad(lambda params: (model.apply(params, KEY, batch, deterministic=False).logits ** 2).sum())
+            jax.grad(lambda params: (model.apply(params, KEY, packed(), deterministic=False).logits ** 2).sum())
         )(params)
 
     jax.tree.map(
@@ -183,6 +235,12 @@ def test_a_network_trains_alike_with_either(monkeypatch, layers, remat):
         gradient("pallas"),
         gradient("xla"),
     )
+
+
+def test_a_machine_without_a_gpu_is_told_so():
+    with pytest.raises(ConfigError) as error:
+        make_model(replace(WIDE, execution=Execution(attention="pallas")), "classification", ("a", "b"))
+    assert str(error.value) == "attention 'pallas' needs an NVIDIA GPU, the devices here are cpu; use 'xla'"
 
 
 def test_what_auto_takes(monkeypatch):
@@ -203,3 +261,9 @@ def test_what_auto_takes(monkeypatch):
         ConfigError, match="attention 'pallas' computes heads of 16, 32, 64, 128 numbers, .* have 8; use"
     ):
         chosen("pallas", heads=4)
+
+
+def test_the_benchmark_says_that_there_is_no_gpu():
+    script = Path(__file__).parents[2] / "scripts" / "benchmark_attention.py"
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "not measured: no GPU\n"
