@@ -47,9 +47,9 @@ class Execution:
     float32 is that on every device, as in PyTorch, where JAX's own default is less on a GPU or TPU. tensorfloat32 is
     fast on both and changes nothing on a CPU."""
 
-    attention: Literal["xla", "cudnn"] = "xla"
-    """What computes attention: XLA everywhere, or cuDNN's fused kernel on an NVIDIA GPU (bfloat16, without dropout on
-    the attention weights)."""
+    attention: Literal["xla", "auto", "pallas", "cudnn"] = "xla"
+    """What computes attention: XLA everywhere; on an NVIDIA GPU also this package's fused kernel (pallas), or cuDNN's
+    (bfloat16, without dropout on the attention weights). auto is the fused kernel on a GPU if it fits the model."""
 
 
 @dataclass(frozen=True)

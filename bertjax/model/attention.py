@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig
 from bertjax.errors import ConfigError
-from bertjax.model.dropout import TokenPlaces, drop_weights
+from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
+from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.layers import linear
 
 
@@ -23,6 +24,28 @@ def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "
     """True where a query may look at a key: both belong to the same example, and that is not padding."""
     same_example = query_segments[:, :, None] == key_segments[:, None, :]
     return same_example & (key_segments != 0)[:, None, :]
+
+
+def on_gpu() -> bool:
+    """Whether programs are compiled for a GPU here."""
+    return jax.default_backend() == "gpu"
+
+
+def chosen_attention(config: BertConfig) -> str:
+    """What computes attention at every position of a row: the setting, or what "auto" stands for here.
+
+    Raises:
+      ConfigError: the named kernel cannot compute heads of this size.
+    """
+    name, fits = config.execution.attention, config.head_size in HEAD_SIZES
+    if name == "auto":
+        return "pallas" if on_gpu() and fits else "xla"
+    if name == "pallas" and not fits:
+        raise ConfigError(
+            f"attention 'pallas' computes heads of {', '.join(map(str, HEAD_SIZES))} numbers, and the model's have "
+            f"{config.head_size}; use 'auto' or 'xla'"
+        )
+    return name
 
 
 class SelfAttention(hk.Module):
@@ -37,6 +60,7 @@ class SelfAttention(hk.Module):
         queries_from: Float[Array, "B T D"],
         keys_from: Float[Array, "B S D"],
         mask: Bool[Array, "B T S"],
+        segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
         deterministic: bool,
@@ -47,8 +71,12 @@ class SelfAttention(hk.Module):
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
 
-        # The kernel keeps no weights, and saves nothing where few positions of a long row are read.
-        if c.execution.attention == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
+        # The kernels keep no weights, and save nothing where few positions of a long row are read.
+        implementation = chosen_attention(c)
+        if implementation == "pallas" and not return_weights and segment_ids is not None:
+            dropout = weight_dropout(c.attention_dropout_rate, c.num_heads, queries, keys, deterministic)
+            context, weights = fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu()), None
+        elif implementation == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
             context, weights = _fused(c, query, key, value, mask, deterministic), None
         else:
             context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)

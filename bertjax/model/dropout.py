@@ -72,6 +72,31 @@ def drop_weights(
     return _maybe_dropout(rate, x, deterministic, examples, _axis(x, 1), positions, keys.positions[:, None, None, :])
 
 
+class WeightDropout(NamedTuple):
+    """`drop_weights` for a kernel: a weight's place is counted by the sum of its query's, key's and head's counts."""
+
+    rate: float
+    query_counts: UInt32[Array, "B T"]
+    key_counts: UInt32[Array, "B T"]
+    head_counts: UInt32[Array, " H"]
+    words: UInt32[Array, " 2"]
+
+
+def weight_dropout(
+    rate: float, heads: int, queries: TokenPlaces, keys: TokenPlaces, deterministic: bool
+) -> WeightDropout | None:
+    """The dropout that `drop_weights` would apply, with the same key of the Haiku transform; None for none."""
+    if deterministic or rate == 0:
+        return None
+    return WeightDropout(
+        rate,
+        _count(queries.examples, 0, queries.positions, 0),
+        _count(keys.positions),
+        _count(jnp.arange(heads, dtype=jnp.int32), 0, 0),
+        jnp.stack(_words(hk.next_rng_key())),
+    )
+
+
 def _axis(x: Array, axis: int) -> Array:
     """The places of an array along an axis, broadcast against the others."""
     return lax.broadcasted_iota(jnp.int32, tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim)), axis)
@@ -102,14 +127,28 @@ def random_bits(rng_key: Array, *places: Array) -> UInt32[Array, "..."]:
       rng_key: a key of `jax.random`.
       places: its coordinates, integers that broadcast against each other.
     """
+    start, halfway = _words(rng_key)
+    return mixed_bits(_count(*places), start, halfway)
+
+
+def mixed_bits(counts: UInt32[Array, "..."], start: Array, halfway: Array) -> UInt32[Array, "..."]:
+    """The bits of counted places, under the two words of a key."""
+    return _avalanche(counts * _GOLDEN + start, halfway)
+
+
+def _words(rng_key: Array) -> tuple[Array, Array]:
+    """Two scalars that differ everywhere between neighbouring keys: where the counter starts, what joins it halfway."""
     words = jax.random.key_data(rng_key) if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else rng_key
-    # Two scalars that differ everywhere between neighbouring keys: where the counter starts, and what joins it halfway.
     start = _avalanche(words[0] + _avalanche(words[1] + _GOLDEN))
-    halfway = _avalanche(words[1] + start)
+    return start, _avalanche(words[1] + start)
+
+
+def _count(*places: Array | int) -> Array:
+    """The number of a place, modulo 2**32: a sum over its coordinates."""
     counter = jnp.uint32(0)
     for power, place in enumerate(reversed(places)):
-        counter += place.astype(jnp.uint32) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
-    return _avalanche(counter * _GOLDEN + start, halfway)
+        counter += jnp.asarray(place).astype(jnp.uint32) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
+    return counter
 
 
 def _avalanche(bits: Array, halfway: Array | int = 0) -> Array:

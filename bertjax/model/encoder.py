@@ -62,6 +62,7 @@ class EncoderLayer(hk.Module):
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
         mask: Bool[Array, "B R T"],
+        segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
         deterministic: bool,
@@ -69,7 +70,7 @@ class EncoderLayer(hk.Module):
     ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
         c = self.config
         attended, weights = SelfAttention(c)(
-            queries_from, keys_from, mask, queries, keys, deterministic, return_attentions
+            queries_from, keys_from, mask, segment_ids, queries, keys, deterministic, return_attentions
         )
         attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
         attended = layer_norm(c, "attention_norm")(queries_from + attended)
@@ -110,9 +111,12 @@ def encode(
         name: str, queries_from: Array, keys_from: Array, mask: Array, queries: TokenPlaces
     ) -> tuple[Array, Array | None]:
         layer = EncoderLayer(config, name)
+        every_position = segment_ids if queries is places else None
 
         def run(queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
-            return layer(queries_from, keys_from, mask, queries, places, deterministic, return_attentions)
+            return layer(
+                queries_from, keys_from, mask, every_position, queries, places, deterministic, return_attentions
+            )
 
         return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
 

@@ -79,12 +79,12 @@ def check_execution(execution: Execution) -> None:
     """Checks that the devices of this machine can run an execution.
 
     Raises:
-      ConfigError: cuDNN without an NVIDIA GPU, or in float32.
+      ConfigError: a GPU's kernel without an NVIDIA GPU, or cuDNN's in float32.
     """
-    if execution.attention != "cudnn":
+    attention, platform = execution.attention, jax.default_backend()
+    if attention not in ("cudnn", "pallas"):
         return
-    if execution.precision != "bfloat16":
+    if attention == "cudnn" and execution.precision != "bfloat16":
         raise ConfigError(f"attention 'cudnn' computes in bfloat16, not in {execution.precision}; set the precision")
-    platform = jax.default_backend()
     if platform != "gpu":
-        raise ConfigError(f"attention 'cudnn' needs an NVIDIA GPU, the devices here are {platform}; use 'xla'")
+        raise ConfigError(f"attention '{attention}' needs an NVIDIA GPU, the devices here are {platform}; use 'xla'")
