@@ -98,16 +98,17 @@ def compiled(
     policy = policy_of(execution)
     rng = np.random.default_rng(0)
     shape = (rows, length, config.hidden_size)
-    x, gradient = (jnp.asarray(rng.standard_normal(shape, np.float32), policy.compute_dtype) for _ in range(2))
+    x, gradient = (jnp.asarray(rng.standard_normal(shape, np.float32)) for _ in range(2))
+    params = to_compute(policy, attend.init(jax.random.PRNGKey(0), x))  # of float32: another dtype draws other numbers
+    x, gradient = policy.cast_to_compute((x, gradient))
+
+    def backward(params: Any, x: jax.Array, gradient: jax.Array) -> Any:
+        return jax.vjp(lambda *of: attend.apply(of[0], jax.random.PRNGKey(1), of[1]), params, x)[1](gradient)
+
     with matmul_precision(execution):
-        params = to_compute(policy, attend.init(jax.random.PRNGKey(0), x))
-
-        def backward(params: Any, x: jax.Array) -> Any:
-            return jax.vjp(lambda *of: attend.apply(of[0], jax.random.PRNGKey(1), of[1]), params, x)[1](gradient)
-
-        program = jax.jit(backward).lower(params, x).compile()
+        program = jax.jit(backward).lower(params, x, gradient).compile()
     memory: Any = program.memory_analysis()
-    return memory.temp_size_in_bytes, lambda: program(params, x)
+    return memory.temp_size_in_bytes, lambda: program(params, x, gradient)
 
 
 def distance(computed: Any, expected: Any) -> float:
