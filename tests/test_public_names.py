@@ -13,7 +13,11 @@ import bertjax
 from bertjax.sweeps.results.sweep_results import experiment_file
 
 ROOT = Path(__file__).parents[1]
-README_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README_BLOCKS = [
+    block
+    for page in ("README.md", "docs/python.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+]
 
 
 def deep_imports(source: str) -> list[str]:
@@ -66,7 +70,7 @@ def test_readme_imports_public_names_only(block):
 
 def test_readme_names_in_text_are_public():
     """Of what stands in backquotes: a name of the package, or a path of a file."""
-    names = re.findall(r"`bertjax\.(\w+)", (ROOT / "README.md").read_text())
+    names = re.findall(r"`bertjax\.(\w+)", (ROOT / "README.md").read_text() + (ROOT / "docs/python.md").read_text())
     assert names
     assert set(names) <= set(bertjax.__all__)
 

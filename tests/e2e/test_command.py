@@ -73,12 +73,13 @@ def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_fold
 
 
 def test_the_readme_example(in_folder, reviews):
-    """The lines of the README run as they stand, on a table with the names they use."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    """The lines of the README and of its page for Python run as they stand, on a table with the names they use."""
+    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/python.md")]
+    blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)]
     assert len(blocks[0].strip().splitlines()) <= 6
     (in_folder / "reviews.csv").write_bytes(reviews.read_bytes())
     names: dict = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "a page", "exec"), names)
     assert names["result"].metrics["test/f1_macro"] > 0.5
     assert names["output"].logits.shape[-1] == 2
