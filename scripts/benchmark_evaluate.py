@@ -3,7 +3,7 @@
 The rows are random texts with random labels. The time of the model is that of its scores of all rows, compilation
 included; outside is all else but the loading of the model: reading, metrics, findings, files.
 
-    python scripts/benchmark_evaluate.py                                  # 10,000 rows, MiniLM-L6, --intervals
+    python scripts/benchmark_evaluate.py                                  # 10,000 rows, MiniLM-L6, intervals and slices
     python scripts/benchmark_evaluate.py --model runs/a/model --flags "--intervals --draws 1000"
     python scripts/benchmark_evaluate.py --numbers-alone                  # the metrics of random scores, no model
 """
@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--words", type=int, default=12, help="of a text, on average")
     parser.add_argument("--model", help="a model folder of classes; default: MiniLM-L6 with an untrained head")
-    parser.add_argument("--flags", default="--intervals", help="of bertjax evaluate")
+    parser.add_argument(
+        "--flags", default="--intervals --slice-columns label", help="of bertjax evaluate; automatic slices are on"
+    )
     parser.add_argument("--numbers-alone", action="store_true", help="measure metrics and intervals of random scores")
     parser.add_argument("--json", type=Path, help="file for the result")
     arguments = parser.parse_args()

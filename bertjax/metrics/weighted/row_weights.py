@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.data.encode.examples import Examples
 from bertjax.metrics.reports import WeightedMetrics, with_parts
 
-_CELLS = 2**20  # weights of a block, 8 MiB
+_CELLS = 2**18  # weights of a block, 2 MiB, which stay in the cache of a core
 
 
 class WeightedScores(NamedTuple):
