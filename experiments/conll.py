@@ -8,6 +8,7 @@ Cost       about 5 minutes a seed on one GPU for BERT-base.
 Command    python experiments/conll.py --data conll --model bert-base-cased --seeds 0 1 2
 """
 
+import shutil
 from pathlib import Path
 
 import bertjax
@@ -15,7 +16,7 @@ import bertjax
 FILES = ("eng.train", "eng.testa", "eng.testb")
 CONFIG = bertjax.FineTuneConfig(
     task="token_classification",
-    data=bertjax.Table("eng.train", validation="eng.testa", test="eng.testb"),
+    data=bertjax.Table("eng.train.conll", validation="eng.testa.conll", test="eng.testb.conll"),
     epochs=3,
     optimizer=bertjax.Optimizer(learning_rate=5e-5),
 )
@@ -25,17 +26,25 @@ WHERE = "https://www.clips.uantwerpen.be/conll2003/ner/ says how to get eng.trai
 
 def sample(folder: Path) -> Path:
     """A few sentences of our own, in the layout of the shared task."""
-    sentences = [
-        "Anna B-PER visits O Paris B-LOC . O",
-        "Acme B-ORG hires O Anna B-PER . O",
-        "It O rains O in O Rome B-LOC . O",
-    ]
-    rows = [sentence.split() for sentence in sentences]
-    lines = "\n\n".join("\n".join(f"{row[i]} NN O {row[i + 1]}" for i in range(0, len(row), 2)) for row in rows)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (folder / name).write_text(f"-DOCSTART- -X- O O\n\n{lines}\n", encoding="utf-8")
+    for file, name in zip(FILES, ("Anna", "Bert", "Cleo"), strict=True):
+        tagged = (
+            f"{name} B-PER visits O Paris B-LOC . O",
+            f"Acme B-ORG hires O {name} B-PER . O",
+            f"{name} B-PER sings O",
+        )
+        rows = [sentence.split() for sentence in tagged]
+        lines = ["\n".join(f"{row[i]} NN O {row[i + 1]}" for i in range(0, len(row), 2)) for row in rows]
+        (folder / file).write_text("-DOCSTART- -X- O O\n\n" + "\n\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def with_suffix(file: Path) -> str:
+    """A copy of a file under a name that says what is in it."""
+    copy = Path("runs/conll-tables") / f"{file.name}.conll"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, copy)
+    return str(copy)
 
 
 def main(flags: bertjax.ExperimentFlags) -> int:
@@ -43,7 +52,7 @@ def main(flags: bertjax.ExperimentFlags) -> int:
     own = sample(Path("runs/conll-sample")) if flags.smoke and flags.data is None else None
     folder = own or bertjax.tables_folder("conll", flags.data, FILES, WHERE)
     sides = zip(("train", "validation", "test"), FILES, strict=True)
-    config = bertjax.override(CONFIG, {f"data.{side}": str(folder / file) for side, file in sides})
+    config = bertjax.override(CONFIG, {f"data.{side}": with_suffix(folder / file) for side, file in sides})
     return bertjax.run_seeds("conll", config, PUBLISHED, flags, flags.folder("conll"))
 
 

@@ -21,30 +21,33 @@ CONFIG = bertjax.FineTuneConfig(
     optimizer=bertjax.Optimizer(learning_rate=3e-5),
 )
 PUBLISHED = bertjax.PublishedScore("BERT-base-cased (transformers)", {"test/f1": 88.52, "test/exact_match": 81.22})
+FILES = ("train-v1.1.json", "dev-v1.1.json")
 WHERE = "https://rajpurkar.github.io/SQuAD-explorer/ has train-v1.1.json and dev-v1.1.json"
 
 
 def sample(folder: Path) -> Path:
     """A few questions of our own, in SQuAD's layout."""
-    context = "The cat sat on the mat. The dog slept under the table, and the bird sang in the tree."
-    asked = {"Who sat on the mat?": "The cat", "Where did the dog sleep?": "under the table", "Who sang?": "the bird"}
-    questions = [
-        {"id": str(i), "question": question, "answers": [{"text": answer, "answer_start": context.index(answer)}]}
-        for i, (question, answer) in enumerate(asked.items())
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(
-        {"version": "1.1", "data": [{"title": "", "paragraphs": [{"context": context, "qas": questions}]}]}
-    )
-    for name in ("train-v1.1.json", "dev-v1.1.json"):
-        (folder / name).write_text(content, encoding="utf-8")
+    for file, animal in zip(FILES, ("cat", "fox"), strict=True):
+        context = f"The {animal} sat on the mat. The dog slept under the table, and the bird sang in the tree."
+        asked = {
+            f"Who saw the {animal} sit?": "the bird",
+            f"Where did the dog and the {animal} sleep?": "under the table",
+        }
+        questions = [
+            {"id": str(i), "question": question, "answers": [{"text": answer, "answer_start": context.index(answer)}]}
+            for i, (question, answer) in enumerate(asked.items())
+        ]
+        paragraph = {"context": context, "qas": questions}
+        content = {"version": "1.1", "data": [{"title": animal, "paragraphs": [paragraph]}]}
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
 def main(flags: bertjax.ExperimentFlags) -> int:
     """Trains on the files of a folder."""
     own = sample(Path("runs/squad-sample")) if flags.smoke and flags.data is None else None
-    folder = own or bertjax.tables_folder("squad", flags.data, ("train-v1.1.json", "dev-v1.1.json"), WHERE)
+    folder = own or bertjax.tables_folder("squad", flags.data, FILES, WHERE)
     changes = {"data.train": str(folder / "train-v1.1.json"), "data.test": str(folder / "dev-v1.1.json")}
     return bertjax.run_seeds("squad", bertjax.override(CONFIG, changes), PUBLISHED, flags, flags.folder("squad"))
 

@@ -102,6 +102,6 @@ class Finding(NamedTuple):
     metrics: Mapping[str, float] = {}
     files: Mapping[str, str] = {}
 
-    def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
-        return render_section(self.section)
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """What a notebook shows, and keeps."""
+        return dict.fromkeys(("text/markdown", "text/plain"), render_section(self.section))
