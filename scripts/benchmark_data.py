@@ -11,6 +11,7 @@ the ratios are what counts.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from bertjax.data.encode.tokenize import tokenize
 from bertjax.data.read.sources import read_table
 
 # Beside the checkout, where there is one.
-PROJECTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "projects" / "dataset.csv"
+PROJECTS = Path(os.environ.get("BERTJAX_DATA") or "none") / "projects" / "dataset.csv"
 PARTS = ("packing", "speed", "streaming")
 HIDDEN_SIZE = 384
 LONG_TEXTS, LONG_WORDS = 3000, 384

@@ -1,6 +1,7 @@
 """Slices: which rows are in them, their scores beside scikit-learn's, their order, and what is wrong with a file."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from bertjax.tracking.metric_names import is_valid
 from tests.support.models import TINY
 from tests.support.tables import COLUMNS, TABLES, rows_of
 
-HOLDOUT = Path(__file__).parents[3] / "shared" / "data" / "projects" / "holdout.csv"
+HOLDOUT = Path(os.environ.get("BERTJAX_DATA") or "none") / "projects" / "holdout.csv"
 
 
 def weighted_of(labels, predictions):
@@ -412,7 +413,7 @@ def test_the_command(finished_run, reviews, tmp_path, capsys):
         assert shown.count("bertjax:") == 1
 
 
-@pytest.mark.skipif(not HOLDOUT.is_file(), reason="the projects table is not beside the checkout")
+@pytest.mark.skipif(not HOLDOUT.is_file(), reason="BERTJAX_DATA names no folder with the projects table")
 def test_the_slices_that_the_projects_table_is_known_by(tiny_model):
     path = Path(__file__).parents[2] / "experiments" / "projects.py"
     frame = pd.read_csv(HOLDOUT)
