@@ -5,7 +5,7 @@ Data       snippets of tweets, product reviews, movie reviews and newspaper edit
            the other kinds, are asked about.
 Published  correlation of VADER, the rules of the same authors, which learn from none: tweets .881, product reviews
            .565, movie reviews .451, editorials .492 (their table 4).
-Expected   the table of experiments/README.md.
+Expected   not known yet: experiments/README.md says what was run.
 Cost       about 6 minutes a seed on two CPU cores.
 Command    python experiments/domain_shift.py --seeds 0 1 2
 """

@@ -4,7 +4,7 @@ Data       10,605 snippets of movie reviews (Hutto and Gilbert 2014): the text o
            learned from; the others are asked about.
 Published  it helps most where labelled rows are few and the domain is far from what BERT has read (Gururangan et al.
            2020), for RoBERTa on 8 tasks; for this model there is nothing published.
-Expected   the table of experiments/README.md.
+Expected   not known yet: experiments/README.md says what was run.
 Cost       about 15 minutes a seed on two CPU cores, most of it pre-training.
 Command    python experiments/mlm_domain.py --seeds 0 1 2
 """

@@ -2,7 +2,7 @@
 
 Data       5,381 distinct questions in 6 classes (Li and Roth 2002), of which 500 are held out, stratified.
 Published  none for this model: MiniLM-L6 was distilled as a sentence encoder that takes the mean.
-Expected   the table of experiments/README.md.
+Expected   not known yet: experiments/README.md says what was run.
 Cost       about 8 minutes a seed on two CPU cores, for all three.
 Command    python experiments/pooling.py --seeds 0 1 2
 """

@@ -4,7 +4,7 @@ Data       2,394 tweets with 46,469 words (Ritter et al. 2011, types as in the s
            held out.
 Published  F1 of the entities with 10 types .5641, the best system of the shared task (Baldwin et al. 2015), on other
            tweets than the ones that are held out here.
-Expected   see experiments/README.md, where what was run stands with its seeds.
+Expected   not known yet: experiments/README.md says what was run.
 Cost       about 4 minutes a seed on two CPU cores.
 Command    python experiments/twitter_ner.py --seeds 0 1 2
 """
