@@ -43,7 +43,7 @@ TASKS = {
     "WNLI": GlueTask("sentence1", "sentence2", "label", {"test/accuracy": 0.5634}),
 }
 CONFIG = bertjax.FineTuneConfig(
-    data=bertjax.Table("train.tsv", test="dev.tsv", delimiter="\t", quoting="off"),
+    data=bertjax.Table("train.tsv", test="dev.tsv", delimiter="\t", quoting="off", on_bad_row="skip"),  # QQP has some
     epochs=3,
     optimizer=bertjax.Optimizer(learning_rate=2e-5),
 )
