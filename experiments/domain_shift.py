@@ -1,8 +1,8 @@
 """A model that learned how positive texts of one kind are, asked about texts of three other kinds.
 
 Data       snippets of tweets, product reviews, movie reviews and newspaper editorials, scored from -4 to 4 by 20
-           readers each (Hutto and Gilbert 2014). About 3,000 of a kind are learned from; the others of that kind, and all of
-           the other kinds, are asked about.
+           readers each (Hutto and Gilbert 2014). About 3,000 of a kind are learned from; the others of that kind, and
+           all of the other kinds, are asked about.
 Published  correlation of VADER, the rules of the same authors, which learn from none: tweets .881, product reviews
            .565, movie reviews .451, editorials .492 (their table 4).
 Expected   not known yet: experiments/README.md says what was run.

@@ -1,7 +1,7 @@
 """Does it help to go on pre-training on texts of one's own before fine-tuning on few labelled ones?
 
-Data       10,605 snippets of movie reviews (Hutto and Gilbert 2014): the text of all is read, and the scores of about 500 are
-           learned from; the others are asked about.
+Data       10,605 snippets of movie reviews (Hutto and Gilbert 2014): the text of all is read, and the scores of about
+           500 are learned from; the others are asked about.
 Published  it helps most where labelled rows are few and the domain is far from what BERT has read (Gururangan et al.
            2020), for RoBERTa on 8 tasks; for this model there is nothing published.
 Expected   not known yet: experiments/README.md says what was run.

@@ -1,7 +1,7 @@
 """How positive a text is, from -4 to 4: movie reviews in snippets, MiniLM-L6, 3 epochs.
 
-Data       10,603 distinct snippets of movie reviews, each with the mean score of 20 readers (Hutto and Gilbert 2014); a tenth is
-           held out.
+Data       10,603 distinct snippets of movie reviews, each with the mean score of 20 readers (Hutto and Gilbert 2014);
+           a tenth is held out.
 Published  correlation of VADER, the rules of the same authors, with the mean of the readers: .451 (their table 4).
 Expected   not known yet: experiments/README.md says what was run.
 Cost       about 5 minutes a seed on two CPU cores.

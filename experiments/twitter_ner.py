@@ -1,8 +1,7 @@
 """Names in tweets: 10 types of entities, MiniLM-L6, 10 epochs.
 
 Data       2,394 tweets with 46,469 words (Ritter et al. 2011, types as in the shared task of W-NUT 2015); 99 are
-           duplicates, and a fifth is
-           held out.
+           duplicates, and a fifth is held out.
 Published  F1 of the entities with 10 types .5641, the best system of the shared task (Baldwin et al. 2015), on other
            tweets than the ones that are held out here.
 Expected   not known yet: experiments/README.md says what was run.
