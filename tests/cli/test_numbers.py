@@ -28,7 +28,7 @@ JOBS = {
 }
 COMMANDS = {
     "sweep": sweep.Arguments, "evaluate": evaluate.Arguments, "parity": parity.Arguments, "export": export.Arguments,
-    "experiment": experiment.Arguments, "fetch": fetch.Arguments, "sync": sync.Arguments,
+    "experiment": experiment.ExperimentFlags, "fetch": fetch.Arguments, "sync": sync.Arguments,
 }  # fmt: skip
 VALUES = ["99999999999999999999", "-1", "nan", "-inf", "0", "1e400"]
 REQUIRED = {

@@ -46,6 +46,7 @@ def test_finetune_leaves_folder_and_mlflow_run(command, environment, in_folder):
     assert client.get_model_version_by_alias("reviews", "champion").run_id == run.info.run_id
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
         "config.json", "environment.json", "metrics.json", "report.html", "report.md", "model",
+        "slices.json", "charts",
     }  # fmt: skip
 
 

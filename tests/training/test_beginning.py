@@ -117,7 +117,7 @@ def test_a_run_that_is_refused_leaves_what_was_there(
 
 
 def test_a_sweep_that_is_refused_leaves_nothing(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "MlflowTracker", lambda experiment: Refusing("start"))
+    monkeypatch.setattr(driver, "tracker_of", lambda *_: Refusing("start"))
     monkeypatch.setattr(driver, "_ray_session", lambda *_: held_folder(tmp_path / "s"))
     monkeypatch.setattr(driver, "check_resources", lambda _: None)
     sweep = Sweep(config, {"optimizer.learning_rate": LogUniform(1e-4, 1e-1)}, samples=2)
