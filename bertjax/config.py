@@ -43,7 +43,8 @@ class Execution:
     """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time."""
 
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
-    """Of matrix products, and with bfloat16 of activations too; parameters, layer norms and softmax stay in float32.
+    """Of matrix products, and with bfloat16 of activations too; parameters, embeddings, layer norms, the sums between
+    them and softmax stay in float32.
     float32 is that on every device, as in PyTorch, where JAX's own default is less on a GPU or TPU. tensorfloat32 is
     fast on both and changes nothing on a CPU."""
 

@@ -18,6 +18,7 @@ from bertjax.errors import ConfigError
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.layers import linear
+from bertjax.model.precision import product
 
 
 def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"]) -> Bool[Array, "B T S"]:
@@ -95,14 +96,14 @@ def _in_steps(
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
     """The weighted sum and its weights, compiled by XLA."""
-    scores = jnp.einsum("BHTK,BHSK->BHTS", query * config.head_size**-0.5, key, preferred_element_type=jnp.float32)
+    scores = product(config.execution, "BHTK,BHSK->BHTS", query * config.head_size**-0.5, key)
     # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
     scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
     # The shift cancels in the quotient, so no gradient flows through it.
     exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
     kept = drop_weights(config.attention_dropout_rate, exponentials, queries, keys, deterministic).astype(value.dtype)
-    mixed = jnp.einsum("BHTS,BHSK->BHTK", kept, value, preferred_element_type=jnp.float32)
+    mixed = product(config.execution, "BHTS,BHSK->BHTK", kept, value)
     return (mixed / total).astype(value.dtype), exponentials / total
 
 

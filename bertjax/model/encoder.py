@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
-from bertjax.model.layers import activation, layer_norm, linear, read_positions
+from bertjax.model.layers import activation, added, layer_norm, linear, read_positions
 
 
 class LayerOutputs(NamedTuple):
@@ -73,12 +73,12 @@ class EncoderLayer(hk.Module):
             queries_from, keys_from, mask, segment_ids, queries, keys, deterministic, return_attentions
         )
         attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
-        attended = layer_norm(c, "attention_norm")(queries_from + attended)
+        attended = layer_norm(c, "attention_norm")(added(queries_from, attended))
 
         intermediate = linear(c, c.intermediate_size, "intermediate")(attended)  # [B, R, F]
         output = linear(c, c.hidden_size, "output")(activation(c.hidden_act)(intermediate))  # [B, R, D]
         output = drop_features(c.hidden_dropout_rate, output, queries, deterministic)
-        return layer_norm(c, "output_norm")(attended + output), weights
+        return layer_norm(c, "output_norm")(added(attended, output)), weights
 
 
 def encode(

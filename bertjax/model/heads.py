@@ -99,7 +99,7 @@ def classification(head_config: HeadConfig, batch: Batch, options: ForwardOption
 def regression(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """`classification` whose linear layer is in float32: bfloat16 has no number between 250,000 and 251,000."""
     encoded, pooled, features = _classifier_input(head_config, batch, options)
-    logits = linear(head_config.config, head_config.num_labels, "classifier")(features.astype(jnp.float32))
+    logits = linear(head_config.config, head_config.num_labels, "classifier", dtype=jnp.float32)(features)
     return _of_examples(encoded, pooled, logits)
 
 
@@ -166,7 +166,8 @@ class MaskedLanguageModel(hk.Module):
         transformed = activation(c.hidden_act)(linear(c, c.hidden_size, "transform")(hidden_states))
         transformed = layer_norm(c, "norm")(transformed)
         bias = hk.get_parameter("b", [c.vocab_size], init=jnp.zeros)
-        return jnp.einsum("BTD,VD->BTV", transformed, word_embeddings) + bias[None, None]
+        transformed, words = (x.astype(bias.dtype) for x in (transformed, word_embeddings))
+        return jnp.einsum("BTD,VD->BTV", transformed, words) + bias[None, None]
 
 
 def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:

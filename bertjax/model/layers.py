@@ -11,12 +11,15 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, Int
 
 from bertjax.config import BertConfig
+from bertjax.model.precision import policy_of
 
 _SQRT_HALF = 0.5**0.5
 _NORMAL_PEAK = (2 * math.pi) ** -0.5
+_FEW_ROWS = 4  # of a table, whose gradient is read once for each of them: token types, not positions
 
 
 @jax.custom_jvp
@@ -24,16 +27,20 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """x times the normal distribution function, exactly (Hendrycks and Gimpel 2016); Hugging Face's "gelu".
 
     Its derivative is written by hand so that the forward pass keeps it: derived automatically, the backward pass
-    computes the error function, the costly part, a second time.
+    computes the error function, the costly part, a second time. Both are computed in float32 and rounded once: in
+    bfloat16 each operation rounds, and the error of the last hidden state grows by a quarter.
     """
-    return x * _normal_cdf(x)
+    wide = x.astype(jnp.float32)
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
 
 
 @gelu.defjvp
 def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (x_dot,) = primals, tangents
-    cdf = _normal_cdf(x)
-    return x * cdf, (cdf + x * jnp.exp(-0.5 * x * x) * _NORMAL_PEAK) * x_dot
+    wide = x.astype(jnp.float32)
+    cdf = _normal_cdf(wide)
+    slope = cdf + wide * jnp.exp(-0.5 * wide * wide) * _NORMAL_PEAK
+    return (wide * cdf).astype(x.dtype), slope.astype(x.dtype) * x_dot
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -72,9 +79,37 @@ def embedding(config: BertConfig, size: int, name: str) -> Float[Array, "N D"]:
     return hk.Embed(size, config.hidden_size, w_init=initializer(config), name=name).embeddings
 
 
-def look_up(table: Float[Array, "N D"], indices: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+def look_up(table: Float32[Array, "N D"], indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:
     """Rows of a table. An index outside of it gives NaN, where JAX would silently take the nearest row."""
+    return (_look_up_few if len(table) <= _FEW_ROWS else _rows_of)(table, indices)
+
+
+def _rows_of(table: Array, indices: Array) -> Array:
     return table.at[indices].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+
+@jax.custom_vjp
+def _look_up_few(table: Array, indices: Array) -> Array:
+    """`_rows_of` a table of few rows, whose gradient sums what belongs to each row.
+
+    Derived automatically, the gradient adds each token to its row, one after the other where a GPU's atomics meet in
+    one place: with the two rows of token types that took 78% of a training step on an H200.
+    """
+    return _rows_of(table, indices)
+
+
+def _look_up_few_forward(table: Array, indices: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _rows_of(table, indices), (table, indices)
+
+
+def _look_up_few_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None]:
+    table, indices = saved
+    rows = jnp.arange(len(table), dtype=indices.dtype)
+    belongs = indices[None] == rows[:, None, None]  # [N, B, T]; no row has an index outside
+    return jnp.where(belongs[..., None], gradient[None], 0).sum(axis=(1, 2)), None
+
+
+_look_up_few.defvjp(_look_up_few_forward, _look_up_few_backward)
 
 
 def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) -> Float[Array, "B R D"]:
@@ -84,12 +119,32 @@ def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) 
     return jnp.take_along_axis(values, positions[:, :, None], axis=1, mode="fill", fill_value=jnp.nan)
 
 
-def linear(config: BertConfig, output_size: int, name: str) -> hk.Linear:
-    """An affine map of the last axis; bias starts at 0."""
-    return hk.Linear(output_size, w_init=initializer(config), name=name)
+def linear(
+    config: BertConfig, output_size: int, name: str, dtype: DTypeLike | None = None
+) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape F"]]:
+    """An affine map of the last axis; bias starts at 0.
+
+    Args:
+      config: of the network.
+      output_size: F.
+      name: of the module.
+      dtype: of its parameters, which its input is rounded to; None is the network's compute dtype.
+    """
+    module = hk.Linear(output_size, w_init=initializer(config), name=name)
+    computed = policy_of(config.execution).compute_dtype if dtype is None else dtype
+    return lambda x: module(x.astype(computed))
 
 
-def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape D"]]:
+def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape D"]], Float32[Array, "*shape D"]]:
     """Layer normalisation over the last axis, with the checkpoint's epsilon, in float32 whatever comes in."""
     module = hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, eps=config.layer_norm_eps, name=name)
-    return lambda x: module(x.astype(jnp.float32)).astype(x.dtype)
+    return lambda x: module(x.astype(jnp.float32))
+
+
+def added(residual: Float32[Array, "*shape"], x: Float[Array, "*shape"]) -> Float32[Array, "*shape"]:
+    """The residual stream and what a sublayer adds to it.
+
+    The stream stays float32 from the embeddings to the heads, as under torch's autocast: rounded to bfloat16 after
+    every norm, it adds a sixth to the error of the last hidden state.
+    """
+    return residual + x.astype(residual.dtype)

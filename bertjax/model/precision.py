@@ -1,7 +1,8 @@
 """Mixed precision: which dtype each part of the network is computed in, as policies of jmp.
 
-Parameters and outputs are float32. Matrix products and what lies between them are in the compute dtype; layer norms and
-the softmax go back to float32 on their own (`layers`, `attention`), so their parameters are never rounded.
+Parameters and outputs are float32. Matrix products and what a sublayer does between them are in the compute dtype.
+Embeddings, layer norms, the residual stream between them, the softmax and GELU are in float32 (`layers`, `attention`),
+so the parameters of the first two are never rounded.
 
 The precision of a float32 matrix product is a separate setting: by default, JAX lets an NVIDIA GPU round them to
 10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
@@ -12,18 +13,19 @@ the contexts of this file.
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jmp
-from jaxtyping import Array
+from jaxtyping import Array, Float32
 
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
 
 _COMPUTE = {"float32": jnp.float32, "tensorfloat32": jnp.float32, "bfloat16": jnp.bfloat16}
-_LAYER_NORM = ("scale", "offset")  # Haiku's names of its parameters
+_UNROUNDED = ("scale", "offset", "embeddings")  # Haiku's names of the parameters of layer norms, and of tables
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -37,6 +39,30 @@ def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
     """A context in which matrix products and their gradients have the precision of the execution."""
     # bfloat16 has nothing left to round; the default is named, or it would be the user's own.
     return jax.default_matmul_precision("default" if execution.precision == "bfloat16" else execution.precision)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def product(execution: Execution, formula: str, left: Array, right: Array) -> Float32[Array, "..."]:
+    """`jnp.einsum` of two arrays of one dtype, summed and given in float32, for a softmax or a division to go on with.
+
+    Its gradient is rounded to the dtype of the arrays first. Derived automatically, the two products of the backward
+    pass would multiply a float32 gradient: in bfloat16 the matrix units of a GPU would stand idle for them. In float32
+    the bits are those of `einsum`.
+    """
+    return jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
+
+
+def _product_forward(execution: Execution, formula: str, left: Array, right: Array) -> tuple[Array, Any]:
+    return product(execution, formula, left, right), (left, right)
+
+
+def _product_backward(execution: Execution, formula: str, saved: Any, gradient: Array) -> tuple[Array, Array]:
+    left, right = saved
+    with matmul_precision(execution):  # traced outside of the caller's
+        return jax.vjp(partial(jnp.einsum, formula), left, right)[1](gradient.astype(left.dtype))
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 @contextmanager
@@ -64,11 +90,11 @@ def to_compute(policy: jmp.Policy, params: Params, kept: Collection[str] = ()) -
     Args:
       policy: of `policy_of`.
       params: float32.
-      kept: modules whose parameters stay float32, as those of layer norms do.
+      kept: modules whose parameters stay float32, as those of layer norms and embeddings do.
     """
 
     def cast(module: str, name: str, value: Any) -> Array:
-        return jnp.asarray(value if name in _LAYER_NORM or module in kept else policy.cast_to_compute(value))
+        return jnp.asarray(value if name in _UNROUNDED or module in kept else policy.cast_to_compute(value))
 
     return {
         module: {name: cast(module, name, value) for name, value in leaves.items()} for module, leaves in params.items()

@@ -99,7 +99,7 @@ def _applied(head: Head, head_config: HeadConfig, float32_modules: Sequence[str]
         return_hidden_states: bool = False, return_attentions: bool = False, word_embeddings: Any = None,
     ) -> BertOutput:  # fmt: skip
         check_batch(config, batch)
-        given = None if word_embeddings is None else policy.cast_to_compute(jnp.asarray(word_embeddings))
+        given = None if word_embeddings is None else jnp.asarray(word_embeddings, jnp.float32)
         options = ForwardOptions(deterministic, return_hidden_states, return_attentions, given)
         with matmul_precision(config.execution):
             return policy.cast_to_output(network.apply(computed(params), rng_key, batch, options))

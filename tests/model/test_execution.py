@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from jax.lax import Precision
+from transformers import BertModel
 
 import bertjax.tasks
 from bertjax.batch import UNLABELLED, Batch, padded_batch
 from bertjax.config import Execution
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.errors import ConfigError
-from bertjax.model.precision import policy_of, to_compute
+from bertjax.model.precision import matmul_precision, policy_of, product, to_compute
 from bertjax.model_folder import from_pretrained
 from bertjax.prediction.devices import split_rows
 from bertjax.tasks import TASKS, make_model, parameter_shapes
@@ -171,10 +173,11 @@ def test_bfloat16_leaves_parameters_gradients_and_outputs_in_float32(layers):
     assert {leaf.dtype.name for leaf in leaves} == {"float32"}
 
 
-def test_bfloat16_rounds_every_parameter_but_those_of_layer_norms():
+def test_bfloat16_rounds_every_parameter_but_those_of_layer_norms_and_embeddings():
     model, params = network(precision="bfloat16")
     for module, leaves in to_compute(policy_of(model.config.execution), params).items():
-        assert {leaf.dtype.name for leaf in leaves.values()} == {"float32" if "norm" in module else "bfloat16"}
+        unrounded = "norm" in module or "embeddings" in module
+        assert {leaf.dtype.name for leaf in leaves.values()} == {"float32" if unrounded else "bfloat16"}
 
 
 @pytest.mark.parametrize("layers", MODES)
@@ -191,6 +194,37 @@ def test_bfloat16_is_for_products_and_never_for_norms_and_softmax(layers):
     assert input_dtypes("exp") == [{"float32"}] * compiled
     assert input_dtypes("rsqrt") == [{"float32"}] * (2 * compiled + 1)  # two norms a layer, one of the embeddings
     assert all("bfloat16" not in dtypes for dtypes in input_dtypes("reduce_sum"))
+
+
+@pytest.mark.parametrize("layers", MODES)
+def test_every_product_of_a_bfloat16_gradient_takes_bfloat16(layers):
+    """A float32 gradient of the attention's scores would make four products of each layer float32 ones."""
+    model, params = network(layers=layers, precision="bfloat16")
+    program = equations_of(lambda params: logits_and_gradient(model, params, packed()), params)
+    inputs = [{v.aval.dtype.name for v in eqn.invars} for eqn in program if eqn.primitive.name == "dot_general"]
+    # The forward pass alone, and the gradient's three for each of its products.
+    compiled = 3 if layers == "unrolled" else 2
+    assert len(inputs) >= 4 * 8 * compiled
+    assert all(dtypes == {"bfloat16"} for dtypes in inputs)
+
+
+def test_a_product_is_einsum_to_the_bit_in_float32():
+    """Value and gradients."""
+    left, right = jax.random.normal(jax.random.PRNGKey(0), (2, 3, 5, 4))
+    formula = "BTK,BSK->BTS"
+
+    def plain(left, right):
+        return jnp.einsum(formula, left, right, precision="highest")
+
+    def ours(left, right):
+        return product(Execution(), formula, left, right)
+
+    def all_of(function):
+        with matmul_precision(Execution()):
+            value, pullback = jax.vjp(function, left, right)
+        return value, *pullback(jnp.cos(value))
+
+    chex.assert_trees_all_equal(all_of(ours), all_of(plain))
 
 
 @pytest.mark.parametrize("layers", MODES)
@@ -216,6 +250,28 @@ def test_a_cpu_knows_no_tensorfloat32():
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_bfloat16_is_as_exact_as_torch(minilm):
+    """Last hidden states of real weights beside torch's under autocast, both against float64."""
+    rng = np.random.default_rng(0)
+    mask = (np.arange(24) < rng.integers(4, 25, 12)[:, None]).astype(int)
+    ids = rng.integers(999, 30000, mask.shape) * mask
+    model, params = from_pretrained(minilm, execution=Execution(precision="bfloat16"))
+    ours = model.apply(params, None, padded_batch(mask, ids), return_hidden_states=True).hidden_states[-1]
+
+    def reference(dtype, autocast):
+        network = BertModel.from_pretrained(minilm, dtype=dtype).eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = network(torch.tensor(ids), attention_mask=torch.tensor(mask))
+        return output.last_hidden_state.double().numpy()
+
+    exact = reference(torch.float64, autocast=False)
+
+    def error(hidden_states):
+        return np.linalg.norm((np.asarray(hidden_states, np.float64) - exact)[mask > 0])
+
+    assert error(ours) < 1.1 * error(reference(torch.float32, autocast=True))  # 1.36 where GELU and sums were rounded
 
 
 @pytest.mark.parametrize("pooling", ["pooler", "mean"])
@@ -324,13 +380,14 @@ def test_fused_attention_refuses_dropout_of_its_weights(fused_calls):
     assert fused_calls
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("layers", MODES)
-def test_outputs_on_request(layers):
-    model, params = network(layers=layers)
+def test_outputs_on_request(layers, num_layers):
+    model, params = network(layers=layers, num_layers=num_layers)
     batch = packed()
     output = on_request(model, params, batch)
-    assert output.hidden_states.shape == (4, 2, 18, 16)
-    assert output.attentions.shape == (3, 2, 2, 18, 18)
+    assert output.hidden_states.shape == (num_layers + 1, 2, 18, 16)
+    assert output.attentions.shape == (num_layers, 2, 2, 18, 18)
     for asked in ({}, {"return_hidden_states": True}, {"return_attentions": True}):
         alone = jax.eval_shape(lambda params, asked=asked: model.apply(params, None, batch, **asked), params)
         assert (alone.hidden_states is not None) == ("return_hidden_states" in asked)

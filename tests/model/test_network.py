@@ -8,7 +8,7 @@ import pytest
 
 from bertjax.batch import Batch, padded_batch
 from bertjax.losses import cross_entropy
-from bertjax.model.layers import gelu
+from bertjax.model.layers import gelu, look_up
 from bertjax.tasks import make_model, parameter_shapes
 from tests.support.models import TINY
 
@@ -165,3 +165,21 @@ def test_gelu_and_its_derivative_by_hand():
     np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=5e-7)
     reference = jax.vmap(jax.grad(lambda v: jax.nn.gelu(v, approximate=False)))(x)
     np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), reference, atol=5e-7)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 512], ids="rows={}".format)
+def test_the_gradient_of_a_table_adds_the_tokens_of_each_row(size):
+    """Beside numpy's sums in float64; an index outside of the table gives NaN, and adds nothing to any row."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(size, 8)).astype(np.float32)
+    indices = rng.integers(0, size, (4, 50))
+    indices[0, :2] = -1, size
+    inside = (indices >= 0) & (indices < size)
+    gradient = rng.normal(size=(4, 50, 8)).astype(np.float32)
+
+    values, pullback = jax.vjp(lambda table: look_up(table, jnp.asarray(indices)), jnp.asarray(table))
+    np.testing.assert_array_equal(values[inside], table[indices[inside]])
+    assert np.isnan(values[~inside]).all()
+    expected = np.zeros((size, 8))
+    np.add.at(expected, indices[inside], gradient[inside].astype(np.float64))
+    np.testing.assert_allclose(pullback(jnp.asarray(gradient))[0], expected, atol=1e-5)
