@@ -76,7 +76,7 @@ def _show(result: "ParityResult") -> None:
 
     table = TextTable("part", "layout", "what", "max abs", "max rel", "bound", "")
     for comparison in _condensed(result):
-        bound = "" if comparison.bound is None else f"{comparison.bound:g} {comparison.bounded[:3]}"
+        bound = "" if comparison.bound is None else f"{comparison.bound:.2g} {comparison.bounded[:3]}"
         holds = "" if comparison.bound is None else "ok" if comparison.holds else Text("BROKEN", "red")
         table.add_row(
             comparison.section, comparison.layout, comparison.name,

@@ -37,6 +37,18 @@ def test_parity_of_every_head(their_checkpoint):
         assert "layer 2" in names
 
 
+def test_parity_of_a_model_that_is_sure_and_wrong(tmp_path):
+    """A fine-tuned model on random texts: logits of 10 and more, and steps that would multiply rounding unclipped."""
+    model = make_model(SMALL, "classification", ("no", "maybe", "yes"))
+    params = dict(model.init(jax.random.PRNGKey(0)))
+    params["classifier"] = {**params["classifier"], "w": params["classifier"]["w"] * 3000}
+    folder = save_pretrained(tmp_path / "sure", model, params)
+    comparisons = list(check_parity(model, params, folder))
+    assert not [comparison for comparison in comparisons if not comparison.holds]
+    (loss,) = [c for c in comparisons if (c.section, c.layout) == ("loss", "padded")]
+    assert loss.bound > 1e-5
+
+
 def test_the_task_of_a_checkpoint_is_read_off_its_class(their_checkpoint):
     task, folder = their_checkpoint
     model, _ = from_pretrained(folder)

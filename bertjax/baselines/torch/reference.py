@@ -137,11 +137,12 @@ def _pooled(model: Model, hidden: torch.Tensor, inputs: Inputs) -> torch.Tensor:
     return hidden[:, 0] if model.pooling == "cls" else mean_pooled(model, hidden, inputs["attention_mask"])
 
 
-def make_sgd(module: torch.nn.Module, learning_rate: float) -> Callable[[int], None]:
-    """Plain gradient descent: step number -> one update from the present gradients."""
+def make_sgd(module: torch.nn.Module, learning_rate: float, clip_norm: float) -> Callable[[int], None]:
+    """Gradient descent with clipping: step number -> one update from the present gradients."""
     optimizer = torch.optim.SGD(module.parameters(), lr=learning_rate)
 
     def update(step: int) -> None:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
