@@ -71,7 +71,7 @@ def check(extra: str, wheel: Path, constraints: list[str]) -> str:
     with tempfile.TemporaryDirectory(prefix=f"bertjax-{extra}-") as folder:
         venv.create(folder, with_pip=False)
         python = Path(folder) / "bin" / "python"
-        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
         run(*pip, "install", "--quiet", *constraints, f"bertjax[{extra}] @ {wheel.as_uri()}")
         run(python, "-W", "ignore", "-c", f"import bertjax, {', '.join(MODULES[extra])}")
         count = len(run(*pip, "list", "--format", "freeze").splitlines())
