@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bertjax.cli.flags.job_flags import if_exists
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.main import main, run
+from bertjax.cli.main import run, subcommand
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain
 from bertjax.cli.process.process_setup import prepare_process
-from bertjax.errors import AssetError, ConfigError
+from bertjax.errors import AssetError, ConfigError, DataError
 from bertjax.settings import Count, Seed
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -184,7 +184,12 @@ def run_script(name: str, job: Callable[[ExperimentFlags], int | None]) -> None:
         flags = parse(ExperimentFlags, sys.argv[1:], f"python experiments/{name}.py")
         if flags.smoke:
             flags = replace(flags, seeds=flags.seeds[:1], overwrite=not flags.resume)
-        return job(flags) or ExitCode.OK
+        try:
+            return job(flags) or ExitCode.OK
+        except DataError as error:
+            if "://" not in str(error):
+                raise
+            raise DataError(f"{error}; {_DATA} may name a folder with copies, as experiments/README.md says") from None
 
     sys.exit(run(status))
 
@@ -214,7 +219,7 @@ def run_experiment(
         if unknown:
             known = ", ".join(variants) or "none"
             raise ConfigError(f"--variants {unknown[0]} is no variant of {name}; it has {known}")
-        if before and (status := main(before)):
+        if before and (status := subcommand(before[0], before[1:])):
             return status
         chosen = {variant: variants[variant] for variant in flags.variants} or {"": config}
         statuses = [_run_seeds(name, variant, settings, published, flags) for variant, settings in chosen.items()]
