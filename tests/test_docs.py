@@ -1,13 +1,17 @@
 """The documents name files, functions and classes that are there."""
 
+import inspect
 import pkgutil
 import re
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
+import griffe
 import pytest
 
 import bertjax
+from bertjax import catalog
 from bertjax.cli.main import main
 from bertjax.settings import flatten
 
@@ -72,6 +76,11 @@ def test_every_page_is_in_the_site_and_has_a_title():
     assert [name for name, text in pages.items() if not text.startswith("# ")] == []
 
 
+def test_the_page_on_data_has_every_table_of_the_catalog():
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    assert [name for name in catalog.names("data") if f"`{name}`" not in page] == []
+
+
 def test_every_public_name_is_in_the_api_and_documented():
     """The page has a line `::: module.name` for each line of the stub, and what it names says what it is."""
     names = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -79,6 +88,26 @@ def test_every_public_name_is_in_the_api_and_documented():
     found = {id(pkgutil.resolve_name(":".join(name.rsplit(".", 1)))) for name in names}
     assert [name for name in bertjax.__all__ if id(getattr(bertjax, name)) not in found] == []
     assert [name for name in bertjax.__all__ if not (getattr(bertjax, name).__doc__ or "").strip()] == []
+
+
+def test_every_member_of_a_public_class_is_documented():
+    """In its own docstring, in a base class's, or under `Attributes:`."""
+    package = griffe.load("bertjax", search_paths=[ROOT])
+    bare = []
+    for name in re.findall(r"^::: bertjax\.(\S+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE):
+        found = package[name].final_target if package[name].is_alias else package[name]
+        if not found.is_class:
+            continue
+        own = getattr(import_module(found.module.path), found.name)
+        listed = set(re.findall(r"^ +(\w+(?:, \w+)*): ", inspect.getdoc(own) or "", re.MULTILINE))
+        listed = {word for words in listed for word in words.split(", ")}
+        bare += [
+            f"{name}.{member.name}"
+            for member in found.members.values()
+            if not (member.name.startswith("_") or member.is_alias or member.docstring or member.name in listed)
+            and not (member.is_function and inspect.getdoc(getattr(own, member.name)))
+        ]
+    assert bare == []
 
 
 def test_the_settings_of_the_page_for_people_from_elsewhere_are_there():
