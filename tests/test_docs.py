@@ -34,7 +34,7 @@ def test_every_file_that_a_document_names_is_there(document):
 # A page -> the commands whose flags it names, and flags of other programs in it.
 PAGES = {
     "docs/calibration.md": (["evaluate --help", "predict --help", "serve --help", "finetune --help-all"], set()),
-    "docs/data.md": (["finetune --help-all"], set()),
+    "docs/data.md": (["finetune --help-all", "fetch --help"], set()),
     "docs/behaviour.md": (["evaluate --help"], set()),
     "docs/eda.md": (["eda --help", "finetune --help-all"], set()),
     "docs/evaluation.md": (["evaluate --help", "finetune --help-all"], set()),
