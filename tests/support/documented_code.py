@@ -16,7 +16,7 @@ _BLOCK = re.compile(
     r'^```(?P<language>\w*)(?: title="(?P<file>[^"]+)")?\n(?P<code>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
-_PIECE = re.compile(r"""(?:'[^']*'|"[^"]*"|[^'"|&]|&(?!&))+""")  # of a line, between && and |
+_PIECE = re.compile(r"""(?:'[^']*'|"[^"]*"|[^'"|&])+""")  # of a line, between && and |
 
 
 class Block(NamedTuple):
