@@ -9,6 +9,7 @@ from bertjax.baselines.parity.checkpoint_parity import parity as parity
 from bertjax.batch import Batch as Batch
 from bertjax.batch import padded_batch as padded_batch
 from bertjax.cli.experiment import ExperimentFlags as ExperimentFlags
+from bertjax.cli.experiment import HubTables as HubTables
 from bertjax.cli.experiment import PublishedScore as PublishedScore
 from bertjax.cli.experiment import data_folder as data_folder
 from bertjax.cli.experiment import run_experiment as run_experiment

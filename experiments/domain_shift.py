@@ -10,6 +10,8 @@ Cost       about 6 minutes a seed on two CPU cores.
 Command    python experiments/domain_shift.py --seeds 0 1 2
 """
 
+import sys
+
 import pandas as pd
 
 import bertjax
@@ -33,7 +35,9 @@ def main(flags: bertjax.ExperimentFlags) -> int:
         runs = bertjax.finetune_seeds(
             config, flags.seeds, flags.folder("domain_shift") / domain, if_exists=flags.if_exists
         )
-        failed |= len(runs.failures)
+        for seed, error in runs.failures.items():
+            print(f"bertjax: learned from {domain}, seed {seed} failed: {error}", file=sys.stderr)
+        failed += len(runs.failures)
         for seed, scores in runs.scores.items():
             found.append((domain, domain, scores["test/pearson"]))
             for other in [name for name in domains if name != domain]:

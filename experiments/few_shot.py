@@ -8,14 +8,16 @@ Cost       about 4 minutes a seed on two CPU cores.
 Command    python experiments/few_shot.py --seeds 0 1 2
 """
 
+import sys
+
 import bertjax
 
 CONFIG = bertjax.FineTuneConfig(data=bertjax.Table("trec"), epochs=10)
 PUBLISHED = bertjax.PublishedScore("PyTorch, all rows", {"test/accuracy": 0.938})
 
 
-def main(flags: bertjax.ExperimentFlags) -> None:
-    """Draws the learning curve, and prints its scores."""
+def main(flags: bertjax.ExperimentFlags) -> int:
+    """Draws the learning curve, prints its scores, and tells of the runs that have none."""
     examples = (4,) if flags.smoke else (4, 16, 64)
     config = bertjax.override(flags.settings(CONFIG), {"data.per_class": None})
     out = flags.folder("few_shot")
@@ -23,6 +25,9 @@ def main(flags: bertjax.ExperimentFlags) -> None:
     for key, value in curve.finding.metrics.items():
         if "accuracy" in key:
             print(f"{key:45} {value:.4f}")
+    for error in curve.diverged:
+        print(f"bertjax: {error}", file=sys.stderr)
+    return min(len(curve.diverged), 1)
 
 
 if __name__ == "__main__":

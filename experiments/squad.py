@@ -47,7 +47,7 @@ def sample(folder: Path) -> Path:
 
 def main(flags: bertjax.ExperimentFlags) -> int:
     """Trains on the files of a folder."""
-    own = sample(Path("runs/squad-sample")) if flags.smoke and flags.data is None else None
+    own = sample(flags.tables("squad")) if flags.smoke and flags.data is None else None
     folder = own or bertjax.tables_folder("squad", flags.data, FILES, WHERE)
     changes = {"data.train": str(folder / "train-v1.1.json"), "data.test": str(folder / "dev-v1.1.json")}
     return bertjax.run_seeds("squad", bertjax.override(CONFIG, changes), PUBLISHED, flags, flags.folder("squad"))

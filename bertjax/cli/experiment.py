@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bertjax.cli.flags.job_flags import if_exists
 from bertjax.cli.flags.parse_flags import parse
-from bertjax.cli.main import main, run
+from bertjax.cli.main import run, subcommand
 from bertjax.cli.process.exit_codes import ExitCode
 from bertjax.cli.process.messages import complain
 from bertjax.cli.process.process_setup import prepare_process
-from bertjax.errors import ConfigError
+from bertjax.errors import AssetError, ConfigError, DataError
 from bertjax.settings import Count, Seed
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -32,6 +32,21 @@ class PublishedScore:
 
     source: str
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class HubTables:
+    """Tables in a data set of the Hugging Face hub.
+
+    Attributes:
+      repository: its id.
+      files: in it.
+      revision: the branch that has them; default: the main one.
+    """
+
+    repository: str
+    files: Sequence[str]
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,11 @@ class ExperimentFlags:
         """Where an experiment's runs go."""
         return self.out or Path("runs") / (f"{name}-smoke" if self.smoke else name)
 
+    def tables(self, name: str) -> Path:
+        """Where tables go that an experiment writes: beside its runs."""
+        out = self.folder(name)
+        return out.with_name(f"{out.name}-tables")
+
 
 def data_folder(name: str, otherwise: str) -> str:
     """Where an experiment's tables are: the folder `name` in that of `BERTJAX_DATA`, or an address on the web.
@@ -101,7 +121,9 @@ def data_folder(name: str, otherwise: str) -> str:
     return str(folder) if folder is not None and folder.is_dir() else otherwise
 
 
-def tables_folder(name: str, folder: Path | None, files: Sequence[str], where: str) -> Path:
+def tables_folder(
+    name: str, folder: Path | None, files: Sequence[str], where: str, hub: HubTables | None = None
+) -> Path:
     """The folder of an experiment's tables, which no package index has.
 
     Args:
@@ -109,17 +131,40 @@ def tables_folder(name: str, folder: Path | None, files: Sequence[str], where: s
       folder: the one that the user named; None for that of `BERTJAX_DATA`.
       files: that must be in it.
       where: one gets them, for the message.
+      hub: where they are taken from if nobody named a folder and there is none; its files may be others.
 
     Raises:
-      ConfigError: there is no such folder, or it lacks a file.
+      ConfigError: there is no such folder, or it lacks a file, and the hub does not have them.
     """
     found = folder or Path(os.environ.get(_DATA) or ".") / name
     missing = next((file for file in files if not (found / file).is_file()), None)
-    if missing is not None:
-        raise ConfigError(
-            f"{found / missing} is not there; {where}. --data names the folder, or {_DATA} the one above {name}"
+    if missing is None:
+        return found
+    why = f"{found / missing} is not there"
+    if hub is not None and not found.is_dir() and folder is None:
+        try:
+            return _from_hub(hub)
+        except AssetError as error:
+            why = f"{why}, and {error}"
+    raise ConfigError(f"{why}; {where}. --data names the folder, or {_DATA} the one above {name}")
+
+
+def _from_hub(hub: HubTables) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    files = list(hub.files)
+    try:
+        folder = Path(
+            snapshot_download(hub.repository, repo_type="dataset", revision=hub.revision, allow_patterns=files)
         )
-    return found
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AssetError(f"the hub does not give {hub.repository}: {reason}") from None
+    missing = next((file for file in files if not (folder / file).is_file()), None)
+    if missing is not None:
+        raise AssetError(f"the hub's {hub.repository} has no {missing}")
+    return folder
 
 
 def run_script(name: str, job: Callable[[ExperimentFlags], int | None]) -> None:
@@ -139,7 +184,12 @@ def run_script(name: str, job: Callable[[ExperimentFlags], int | None]) -> None:
         flags = parse(ExperimentFlags, sys.argv[1:], f"python experiments/{name}.py")
         if flags.smoke:
             flags = replace(flags, seeds=flags.seeds[:1], overwrite=not flags.resume)
-        return job(flags) or ExitCode.OK
+        try:
+            return job(flags) or ExitCode.OK
+        except DataError as error:
+            if "://" not in str(error):
+                raise
+            raise DataError(f"{error}; {_DATA} may name a folder with copies, as experiments/README.md says") from None
 
     sys.exit(run(status))
 
@@ -169,7 +219,7 @@ def run_experiment(
         if unknown:
             known = ", ".join(variants) or "none"
             raise ConfigError(f"--variants {unknown[0]} is no variant of {name}; it has {known}")
-        if before and (status := main(before)):
+        if before and (status := subcommand(before[0], before[1:])):
             return status
         chosen = {variant: variants[variant] for variant in flags.variants} or {"": config}
         statuses = [_run_seeds(name, variant, settings, published, flags) for variant, settings in chosen.items()]

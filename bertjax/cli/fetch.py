@@ -29,8 +29,9 @@ def main(arguments: Sequence[str]) -> int:
         print(catalog.licenses())
         return 0
     if not names:
+        width = max(map(len, catalog.CATALOG))
         for asset in catalog.CATALOG.values():
-            print(f"{asset.name:<12} {asset.kind:<6} {asset.license}")
+            print(f"{asset.name:<{width}} {asset.kind:<6} {asset.license}")
     progress = stages_for_stderr()
     for name in names:
         print(catalog.fetch(name, progress))

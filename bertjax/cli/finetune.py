@@ -230,10 +230,9 @@ def _run_curve(
     )
     print_section(result.finding.section)
     say(f"the runs and their models are in {result.folder}, all scores in {CURVE} there")
-    missing = len(sizes) * len(seeds or (config.seed,)) - sum(map(len, result.runs.values()))
-    if missing:
-        complain(f"{missing} of the runs diverged")
-    return ExitCode.FAILED if missing else ExitCode.OK
+    if result.diverged:
+        complain(f"{len(result.diverged)} of the runs diverged")
+    return ExitCode.FAILED if result.diverged else ExitCode.OK
 
 
 def _show(result: "FineTuneResult", command: str) -> None:

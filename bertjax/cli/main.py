@@ -68,7 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{command!r} is no command; there are {', '.join(COMMANDS)} (see bertjax --help)")
     if arguments is None and command in _LONG_JOBS:
         prepare_process()
-    return run(lambda: import_module(f"bertjax.cli.{command.replace('-', '_')}").main(rest), debug)
+    return run(lambda: subcommand(command, rest), debug)
+
+
+def subcommand(command: str, words: Sequence[str]) -> int:
+    """Runs a subcommand with the words after its name.
+
+    Returns:
+      Its exit status.
+
+    Raises:
+      UserError: a user's mistake.
+    """
+    status: int = import_module(f"bertjax.cli.{command.replace('-', '_')}").main(words)
+    return status
 
 
 def run(job: Callable[[], int], debug: bool = False) -> int:

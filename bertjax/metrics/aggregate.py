@@ -56,19 +56,20 @@ def flat(found: Mapping[str, Aggregate]) -> dict[str, float]:
 def aggregate_table(
     title: str, runs: Mapping[int, Mapping[str, float]], columns: Mapping[str, Mapping[str, float]] | None = None
 ) -> TextTable:
-    """A row a metric, with mean and standard deviation and the value of each seed; those of parts of the rows left out.
+    """A row a metric, with mean and standard deviation and the value of each seed.
 
     Args:
       title: of the table.
       runs: seed -> metrics.
-      columns: further ones, title -> metric -> value. Where there are some, only what they have is shown.
+      columns: further ones, title -> metric -> value. Where there are some, only what they have is shown; where there
+        are none, all metrics but those of parts of the rows.
     """
     more = columns or {}
     table = TextTable(title=title)
     for column in ("metric", *more, "mean", "sd", *(f"seed {seed}" for seed in runs)):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, (mean, deviation) in aggregates(list(runs.values())).items():
-        if not is_of_whole(name) or not all(name in values for values in more.values()):
+        if not (all(name in values for values in more.values()) if more else is_of_whole(name)):
             continue
         numbers = [*(values[name] for values in more.values()), mean, deviation, *(run[name] for run in runs.values())]
         table.add_row(name, *("" if number is None else f"{number:.4f}" for number in numbers))

@@ -50,7 +50,12 @@ class LogUniform(_Interval):
 
 @dataclass(frozen=True)
 class RandInt(_Interval):
-    """An integer from low (included) to high (excluded), as in NumPy."""
+    """An integer from low (included) to high (excluded), as in NumPy.
+
+    Attributes:
+      low: the least.
+      high: the first that is too large.
+    """
 
     low: int
     high: int
@@ -102,7 +107,13 @@ Range = Uniform | LogUniform | RandInt | Choice | Grid
 
 @dataclass(frozen=True)
 class When:
-    """A range that applies only where another setting has one of some values; elsewhere the base's value stays."""
+    """A range that applies only where another setting has one of some values; elsewhere the base's value stays.
+
+    Attributes:
+      path: of the other setting, such as `optimizer.schedule`.
+      values: of it.
+      then: the range where it has one of them.
+    """
 
     path: str
     values: tuple[Any, ...]

@@ -33,6 +33,9 @@ class Model(NamedTuple):
         word_embeddings=None) -> BertOutput. rng_key may be None when deterministic. A batch of the host is checked
         first; inside of `jax.jit`, an index out of range gives NaN. [B, T, D] word embeddings are read in the place of
         those of the batch's tokens, as transformers' `inputs_embeds`.
+      config: the architecture, and how to run it.
+      task: its name in the registry.
+      pooling: how an example becomes one vector.
       labels: the label vocabulary, one name an index; empty where labels have no names.
     """
 

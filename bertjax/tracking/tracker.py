@@ -120,7 +120,18 @@ class NullTracker(Tracker):
 
 
 class MemoryTracker(NullTracker):
-    """Keeps all records in memory, for notebooks and tests."""
+    """Keeps all records in memory, for notebooks and tests.
+
+    Attributes:
+      params: settings of the run by dotted path.
+      tags: of the run.
+      metrics: step and the metrics that were logged with it, in the order of the calls.
+      datasets: what the rows were.
+      artifacts: files of the run.
+      charts: by the names of their pictures.
+      models: folder of a model, and the name under which it was to be registered.
+      status: how the run ended; None before that.
+    """
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.processes import ROOT, user_environment
+from tests.support.processes import user_environment
 from tests.support.tracking import runs_of
 
 pytestmark = pytest.mark.usefixtures("catalog_assets")
@@ -71,16 +71,3 @@ def test_ctrl_c_saves_and_a_second_start_continues(command, environment, in_fold
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/learning_rate")]
     assert steps == list(range(1, 241))
     assert run.info.status == "FINISHED"
-
-
-def test_the_readme_example(in_folder, reviews):
-    """The lines of the README and of its page for Python run as they stand, on a table with the names they use."""
-    pages = [(ROOT / page).read_text() for page in ("README.md", "docs/python.md")]
-    blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)]
-    assert len(blocks[0].strip().splitlines()) <= 6
-    (in_folder / "reviews.csv").write_bytes(reviews.read_bytes())
-    names: dict = {}
-    for block in blocks:
-        exec(compile(block, "a page", "exec"), names)
-    assert names["result"].metrics["test/f1_macro"] > 0.5
-    assert names["output"].logits.shape[-1] == 2

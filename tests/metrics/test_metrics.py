@@ -9,11 +9,13 @@ from bertjax.data.read.bad_rows import BadRow
 from bertjax.data.validate.contract import Finding
 from bertjax.data.validate.data_report import DataReport, TableReport
 from bertjax.evaluation.run_report import RunReport, console_table
+from bertjax.metrics.aggregate import aggregate_table
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.evaluators import evaluate_choices, evaluate_masked_words
 from bertjax.metrics.regression_report import regression_report
 from bertjax.metrics.tag_report import tag_report
 from bertjax.report_pages.blocks import Ranged
+from bertjax.report_pages.text_table import TextTable
 from tests.support.pages import table_rows
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -207,3 +209,15 @@ def test_hidden_words_by_hand():
         "test/loss": 2.0, "test/perplexity": pytest.approx(np.exp(2)), "test/accuracy": pytest.approx(1 / 3),
     }  # fmt: skip
     assert report.summary == "3 hidden tokens in 2 texts"
+
+
+def test_a_table_shows_what_is_published_of_a_class():
+    """As the F1 of the paraphrases of MRPC; without published scores only those of all rows are shown."""
+    runs = {0: {"test/accuracy": 0.8, "test/class/1/f1": 0.9}, 1: {"test/accuracy": 0.6, "test/class/1/f1": 0.7}}
+
+    def cells(table: TextTable) -> list[list[str]]:
+        return list(map(list, zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True)))
+
+    shown = cells(aggregate_table("scores", runs, {"published": {"test/class/1/f1": 0.8885}}))
+    assert shown == [["test/class/1/f1", "0.8885", "0.8000", "0.1414", "0.9000", "0.7000"]]
+    assert [row[0] for row in cells(aggregate_table("scores", runs))] == ["test/accuracy"]

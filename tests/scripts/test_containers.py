@@ -12,13 +12,14 @@ import shlex
 import subprocess
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 import yaml
+
+from tests.support.documented_code import parses
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -36,25 +37,6 @@ def instructions(name: str) -> list[str]:
 def by_default(text: str) -> str:
     """What compose makes of a value where no variable is set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-
-
-class Parsed(Exception):
-    """A command line was read without an error."""
-
-
-def parses(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    """Reads a command line of bertjax as the command does, and goes no further."""
-    command, *flags = words
-    module = import_module(f"bertjax.cli.{command}")
-    for name in {"parse", "parse_job"} & vars(module).keys():
-        reads = getattr(module, name)
-
-        def stop(*args: Any, reads: Any = reads, **kwargs: Any) -> None:
-            raise Parsed(reads(*args, **kwargs))
-
-        monkeypatch.setattr(module, name, stop)
-    with pytest.raises(Parsed):
-        module.main(flags)
 
 
 def commands_in_comments(text: str) -> list[list[str]]:

@@ -61,11 +61,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def hub_snapshot(cache: Path, name: str) -> Path:
-    """An empty folder for a model, where a hub client leaves one in its cache; offline, it reads nothing else."""
-    repository = cache / f"models--{name.replace('/', '--')}"
+def hub_snapshot(cache: Path, name: str, kind: str = "model", revision: str = "main") -> Path:
+    """An empty folder for a model or a dataset, where a hub client leaves one in its cache; offline, it reads nothing
+    else."""
+    repository = cache / f"{kind}s--{name.replace('/', '--')}"
     snapshot = repository / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
     snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(snapshot.name)
+    (repository / "refs" / revision).parent.mkdir(parents=True)
+    (repository / "refs" / revision).write_text(snapshot.name)
     return snapshot

@@ -38,8 +38,8 @@ from bertjax.storage.atomic_write import write_json
 from bertjax.storage.folder_lock import check_is_folder, contents
 from bertjax.tasks import Metric, find_format, find_task
 from bertjax.tracking import event_log
+from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import next_step
-from bertjax.tracking.mlflow_tracker import MlflowTracker
 from bertjax.tracking.tracker import Tracker, tracked_run
 from bertjax.training.loop.progress import NoProgress, Progress
 from bertjax.training.run import run_folder
@@ -70,11 +70,13 @@ class CurveResult:
     Attributes:
       folder: of all runs.
       runs: those that did not diverge.
+      diverged: the error of each run that did.
       finding: the table and the figure; metrics such as `learning_curve/8/f1_macro_mean`.
     """
 
     folder: Path
     runs: Runs
+    diverged: Sequence[str]
     finding: Finding
 
 
@@ -119,7 +121,7 @@ def finetune_curve(
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     _check_folder(folder, if_exists)
     resumes = if_exists in run_folder.RESUMES
-    new_tracker = partial(MlflowTracker, config.experiment) if new_tracker is None else new_tracker
+    new_tracker = partial(tracker_of, config.tracking, config.experiment) if new_tracker is None else new_tracker
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
     settings = flatten(config) | {"seeds": list(seeds), "learning_curve": sorted(sizes)}
@@ -151,7 +153,7 @@ def finetune_curve(
                     result = finetune_in(own, replace(config, seed=seed, data=table), policy, context)
             except Diverged as error:
                 logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
-                diverged.append(str(error))
+                diverged.append(f"{size} rows of each class, seed {seed}: {error}")
             else:
                 runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
         if not runs:
@@ -167,7 +169,7 @@ def finetune_curve(
         tracker.log_charts(charts_of(page.sections), folder / CHARTS)
         if diverged:
             tracked.status = "FAILED"
-    return CurveResult(folder, runs, finding)
+    return CurveResult(folder, runs, diverged, finding)
 
 
 def _folder_of(folder: Path, size: int, seed: int) -> Path:
