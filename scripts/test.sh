@@ -18,5 +18,5 @@ if ! { command -v chromium || command -v chromium-browser || command -v google-c
   || ! command -v chromedriver > /dev/null; then
   echo "no Chromium or Chrome with its chromedriver is found: the tests in a browser are skipped"
 fi
-# In the order of tests/conftest.py, which puts the long groups where they leave no core idle.
-exec python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+# A file's tests share their fixtures; the order is that of tests/conftest.py, in which long files leave no core idle.
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

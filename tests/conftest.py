@@ -14,9 +14,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="bertjax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-# Only a bounded cache is locked, so that no process reads a program that another one is still writing.
-os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(8 * 2**30)
+# Every program, however small: a test of three compiles a hundred, most of which others need too.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Not bounded: with a bound, each program that is kept reads the age of all others, a tenth of a second of 2,000.
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
 
 from jaxtyping import install_import_hook
 
@@ -58,56 +59,55 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("bertjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("bertjax")
 
-# The files that take half a minute or more, the longest first, and the group of all tests that use Ray. They start when
-# the fast ones are done; with two workers the shortest of them end together.
+# The files that take half a minute or more, the longest first. They start when the fast ones are done; with two workers
+# the shortest of them end together.
 SLOW = (
-    "ray",
-    "tests/parity/test_heads.py",
-    "tests/training/test_tasks.py",
+    "tests/sweeps/test_sweep.py",
+    "tests/test_experiments.py",
     "tests/model/test_execution.py",
-    "tests/training/test_stacking.py",
-    "tests/training/test_reused_seeds.py",
+    "tests/training/test_workers.py",
+    "tests/training/test_user_settings.py",
     "tests/e2e/test_command.py",
-    "tests/training/test_finetune.py",
-    "tests/e2e/test_interruptions.py",
-    "tests/baselines/test_comparison.py",
-    "tests/baselines/test_reused_results.py",
-    "tests/tracking/test_registry.py",
-    "tests/training/test_freezing.py",
-    "tests/baselines/test_contestants.py",
-    "tests/tracking/test_mlflow.py",
-    "tests/training/test_parallel.py",
+    "tests/training/test_stacking.py",
+    "tests/sweeps/test_failures.py",
+    "tests/parity/test_heads.py",
+    "tests/training/test_target_scale.py",
+    "tests/training/test_tasks.py",
+    "tests/training/test_resume_changed.py",
+    "tests/baselines/test_runners.py",
+    "tests/data/test_pack_batch.py",
+    "tests/training/test_reused_seeds.py",
+    "tests/test_package.py",
+    "tests/label_folds/test_label_folds.py",
+    "tests/inference/batch/test_predict_command.py",
+    "tests/serving/test_ray_server.py",
+    "tests/training/test_updates.py",
+    "tests/model/test_fused_attention.py",
+    "tests/training/test_regularization.py",
+    "tests/model/test_dropout.py",
+    "tests/cli/test_evaluate.py",
+    "tests/sweeps/test_cluster.py",
+    "tests/evaluation/test_calibration.py",
+    "tests/training/test_step.py",
+    "tests/baselines/test_torch_model.py",
+    "tests/model/test_network.py",
+    "tests/tracking/test_deleted_experiment.py",
+    "tests/inference/test_explanations.py",
 )
+
+# Of memory, after which compiled programs are let go: no file of tests needs as many as are left.
+MAPS = 20_000
 
 BuildOnce = Callable[[str, Callable[[Path], Any]], Any]
 
 
-def _group(item: pytest.Item) -> str:
-    """The tests that run in one process, one after the other: those of a file, and all that use Ray."""
-    return "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "catalog_assets" in getattr(item, "fixturenames", ()):
             item.add_marker("index")
-        if _group(item) == "ray":
-            item.add_marker(pytest.mark.xdist_group("ray"))
     rank = {name: i for i, name in enumerate(SLOW, start=1)}
-    items.sort(key=lambda item: rank.get(_group(item), 0))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of `--dist loadgroup`: tests without a group stay with those of their file, whose fixtures they share."""
-    from xdist.scheduler import LoadGroupScheduling
-
-    class GroupsAndFiles(LoadGroupScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).partition("::")[0]
-
-    return GroupsAndFiles(config, log) if config.getvalue("dist") == "loadgroup" else None
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], 0))
 
 
 @pytest.fixture(scope="session")
@@ -129,10 +129,12 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_compiled_programs_left() -> Iterator[None]:
+def room_for_compiled_programs() -> Iterator[None]:
     """A compiled program takes several maps of memory; Linux gives a process 65530, and all tests would need more."""
     yield
-    jax.clear_caches()
+    with open("/proc/self/maps", "rb") as maps:
+        if sum(1 for _ in maps) > MAPS:
+            jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -10,23 +10,23 @@ from bertjax.model_folder import from_pretrained
 
 
 @pytest.fixture
-def corpus(in_folder, reviews):
+def corpus(in_store, reviews):
     """The reviews as lines of text."""
     lines = [line.replace('"', "").rsplit(",", 1)[0] for line in reviews.read_text().splitlines()[1:]]
-    (in_folder / "corpus.txt").write_text("\n".join(lines) + "\n")
+    (in_store / "corpus.txt").write_text("\n".join(lines) + "\n")
     return "corpus.txt"
 
 
-def test_fine_tuning_starts_from_the_pretrained_model(in_folder, tiny_model, corpus, reviews, capsys):
+def test_fine_tuning_starts_from_the_pretrained_model(in_store, tiny_model, corpus, reviews, capsys):
     small = ["--max-length", "48", "--batch-size", "8", "--epochs", "1"]
     assert main(["pretrain", "--model", str(tiny_model), "--train", corpus, "--out", "pretrained", *small]) == 0
-    metrics = json.loads((in_folder / "pretrained" / "metrics.json").read_text())
+    metrics = json.loads((in_store / "pretrained" / "metrics.json").read_text())
     assert metrics["test/perplexity"] == pytest.approx(np.exp(metrics["test/loss"]))
-    settings = json.loads((in_folder / "pretrained" / "config.json").read_text())
+    settings = json.loads((in_store / "pretrained" / "config.json").read_text())
     assert (settings["task"], settings["masking.whole_words"]) == ("masked_lm", True)
     assert "perplexity" in capsys.readouterr().out
 
-    model = in_folder / "pretrained" / "model"
+    model = in_store / "pretrained" / "model"
     pretrained, params = from_pretrained(model)
     assert pretrained.task == "masked_lm"
     _, before = from_pretrained(tiny_model)
@@ -41,7 +41,7 @@ def test_fine_tuning_starts_from_the_pretrained_model(in_folder, tiny_model, cor
 
     table = ["--train", str(reviews), "--text-columns", "title", "body", "--label-column", "stars"]
     assert main(["finetune", "--model", str(model), *table, "--out", "tuned", *small]) == 0
-    assert (in_folder / "tuned" / "model" / "config.json").is_file()
+    assert (in_store / "tuned" / "model" / "config.json").is_file()
 
 
 def test_missing_train_flag(capsys):

@@ -84,11 +84,15 @@ def test_masks_follow_examples_into_any_layout(task, rows):
     params = model.init(jax.random.PRNGKey(0))
     examples = make_examples(4, lengths=(3, 10))
 
+    @jax.jit
+    def logits_of(batch):
+        return model.apply(params, jax.random.PRNGKey(1), batch, deterministic=False).logits
+
     def outputs(rows):
         """The output of each example, or of each of its tokens."""
         layout = Layout(len(rows), 40, 4)
         packed = collate(examples, np.arange(4), rows, layout)
-        logits = np.asarray(model.apply(params, jax.random.PRNGKey(1), packed.batch, deterministic=False).logits)
+        logits = np.asarray(logits_of(packed.batch))
         of_tokens = task == "token_classification"
         ids = packed.token_sources(examples.offsets) if of_tokens else packed.example_ids
         return logits[ids >= 0][np.argsort(ids[ids >= 0])]

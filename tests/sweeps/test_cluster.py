@@ -64,17 +64,17 @@ def answers(port):
 
 
 @pytest.mark.ray
-def test_trials_on_a_cluster_have_the_drivers_variables(tiny_model, reviews, in_folder):
+def test_trials_on_a_cluster_have_the_drivers_variables(tiny_model, reviews, in_store):
     """The model is in a hub cache that only the driver's environment names."""
-    shutil.copytree(tiny_model, hub_snapshot(in_folder / "hub", "acme/bert-tiny"), dirs_exist_ok=True)
-    (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews)))
+    shutil.copytree(tiny_model, hub_snapshot(in_store / "hub", "acme/bert-tiny"), dirs_exist_ok=True)
+    (in_store / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews)))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with cluster_without("HF_", **token) as address:
         command = [sys.executable, "-m", "bertjax", "sweep", "--config", "sweep.py", "--out", "s", "--address", address]
-        variables = os.environ | {"HF_HUB_CACHE": str(in_folder / "hub"), "HF_HUB_OFFLINE": "1"} | token
+        variables = os.environ | {"HF_HUB_CACHE": str(in_store / "hub"), "HF_HUB_OFFLINE": "1"} | token
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
-    assert [trial.status for trial in Ledger(in_folder / "s").trials()] == ["finished"]
+    assert [trial.status for trial in Ledger(in_store / "s").trials()] == ["finished"]
 
 
 def test_trials_that_share_a_gpu_share_its_memory(monkeypatch):

@@ -111,8 +111,8 @@ CONFIG = Sweep(
 
 
 @pytest.mark.ray
-def test_a_sweep_with_a_diverging_trial_that_sigterm_ends(tiny_model, reviews, in_folder):
-    (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
+def test_a_sweep_with_a_diverging_trial_that_sigterm_ends(tiny_model, reviews, in_store):
+    (in_store / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
     start = [sys.executable, "-m", "bertjax", "sweep", "--config", "sweep.py", "--out", "s"]
     seen = []
     with subprocess.Popen(start, env=user_environment(), stderr=subprocess.PIPE, text=True) as process:
@@ -130,7 +130,7 @@ def test_a_sweep_with_a_diverging_trial_that_sigterm_ends(tiny_model, reviews, i
     for word in ("Traceback", "SIGTERM received", "Error", "restarted", "    @"):
         assert not [line for line in seen if word in line], word
     assert seen[-1].startswith("bertjax: the sweep in ")
-    assert [trial.status for trial in Ledger(in_folder / "s").trials()][:2] == ["failed", "running"]
+    assert [trial.status for trial in Ledger(in_store / "s").trials()][:2] == ["failed", "running"]
 
     again = run_python("-m", "bertjax", "sweep", "--resume", "s", env=user_environment())
     assert again.returncode == 0, again.stderr

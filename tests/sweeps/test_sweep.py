@@ -65,7 +65,7 @@ def assert_nothing_lost_or_doubled(folder, trials):
         assert sorted(counts) == list(range(1, max(counts) + 1))
 
 
-def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_folder, ray_session):
+def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_store, ray_session):
     progress = KeptStages()
     results = run_sweep(sweep, "s", progress=progress)
     assert progress.stages == [("sweep", "trials", 3, [1, 1, 1])]
@@ -81,18 +81,18 @@ def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in
     assert best is not None
     assert best.cost == min(result.cost for result in results.trials)
     assert [(results.run_folder(r) / "model").is_dir() for r in results.trials] == [r is best for r in results.trials]
-    assert_nothing_lost_or_doubled(in_folder, 3)
+    assert_nothing_lost_or_doubled(in_store, 3)
 
-    page = (in_folder / "s" / "report.html").read_text()
+    page = (in_store / "s" / "report.html").read_text()
     assert page.count("<svg") == 2
     assert "http" not in re.sub(r"http://www\.w3\.org\S*|https?://(purl|creativecommons|matplotlib)\.org\S*", "", page)
-    config = runpy.run_path(str(in_folder / "s" / "best.py"))["CONFIG"]
+    config = runpy.run_path(str(in_store / "s" / "best.py"))["CONFIG"]
     assert config == sweep.trial_config(best.trial.values)
-    assert read_results(in_folder / "s") == results
+    assert read_results(in_store / "s") == results
 
 
-def test_a_killed_sweep_resumes(tiny_model, reviews, in_folder):
-    (in_folder / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
+def test_a_killed_sweep_resumes(tiny_model, reviews, in_store):
+    (in_store / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
     start = [sys.executable, "-m", "bertjax", "sweep", "--config", "sweep.py", "--out", "s", "--concurrency", "1"]
     with subprocess.Popen(start, env=user_environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -100,20 +100,20 @@ def test_a_killed_sweep_resumes(tiny_model, reviews, in_folder):
             if line.startswith("trial 1, epoch 1 of 2"):
                 break
         process.send_signal(signal.SIGKILL)
-    before = Ledger(in_folder / "s").trials()
+    before = Ledger(in_store / "s").trials()
     assert before[0].status == "finished"
-    done = json.loads((in_folder / "s" / "trials" / "000" / "metrics.json").read_text())
+    done = json.loads((in_store / "s" / "trials" / "000" / "metrics.json").read_text())
 
     again = run_python("-m", "bertjax", "sweep", "--resume", "s", env=user_environment())
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
     assert "3 of 3 trials (3 finished)" in again.stdout
-    assert json.loads((in_folder / "s" / "trials" / "000" / "metrics.json").read_text()) == done
-    assert [trial.drawn for trial in Ledger(in_folder / "s").trials()][:2] == [trial.drawn for trial in before][:2]
-    assert_nothing_lost_or_doubled(in_folder, 3)
+    assert json.loads((in_store / "s" / "trials" / "000" / "metrics.json").read_text()) == done
+    assert [trial.drawn for trial in Ledger(in_store / "s").trials()][:2] == [trial.drawn for trial in before][:2]
+    assert_nothing_lost_or_doubled(in_store, 3)
 
 
-def test_a_scheduler_ends_a_weak_trial_and_the_next_one_takes_its_process(sweep, in_folder, ray_session):
+def test_a_scheduler_ends_a_weak_trial_and_the_next_one_takes_its_process(sweep, in_store, ray_session):
     base = replace(
         sweep.base, pooling="mean", evaluation=replace(sweep.base.evaluation, best_metric="epoch/train_loss")
     )
@@ -124,7 +124,7 @@ def test_a_scheduler_ends_a_weak_trial_and_the_next_one_takes_its_process(sweep,
     assert results.trials[2].trial.status in ("finished", "stopped")
     assert results.trials[1].trial.cause == "ended early by asha"
     assert results.metric == "epoch/train_loss"
-    assert_nothing_lost_or_doubled(in_folder, 3)
+    assert_nothing_lost_or_doubled(in_store, 3)
 
 
 def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(tmp_path):
@@ -151,11 +151,11 @@ def test_the_status_of_a_stopped_trial_is_recorded_after_its_process_has_ended(t
     assert [event["status"] for event in EventLog(run / event_log.FILE).pending()[0]] == ["FAILED", "FINISHED"]
 
 
-def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folder, ray_session):
+def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_store, ray_session):
     base = replace(sweep.base, epochs=1)
     results = run_sweep(replace(sweep, base=base, samples=1, seeds=(3,)), "s")
     assert list(results.seeds) == [3]
-    run = in_folder / "s" / "seeds" / "000" / "seed-3"
+    run = in_store / "s" / "seeds" / "000" / "seed-3"
     used = json.loads((run / "config.json").read_text())
     assert used["seed"] == 3
     assert {path: used[path] for path in sweep.space} == dict(results.trials[0].trial.values)
@@ -164,8 +164,8 @@ def test_the_best_config_is_trained_with_several_seeds_each_once(sweep, in_folde
     again = run_sweep(replace(sweep, base=base, samples=1, seeds=(3, 4)), "s", if_exists="resume")
     assert list(again.seeds) == [3, 4]
     assert (run / "metrics.json").stat().st_mtime_ns == finished
-    assert "The best config with seeds 3, 4" in (in_folder / "s" / "report.html").read_text()
-    _, runs = runs_of(in_folder)
+    assert "The best config with seeds 3, 4" in (in_store / "s" / "report.html").read_text()
+    _, runs = runs_of(in_store)
     (parent,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "seeds"]
     (sweep_run,) = [run for run in runs if run.data.tags.get("bertjax.kind") == "sweep"]
     assert parent.data.tags["mlflow.parentRunId"] == sweep_run.info.run_id
@@ -186,15 +186,15 @@ def test_folders_that_hold_something_else(sweep, tmp_path):
         check_folder(tmp_path / "s", other, resume=True)
 
 
-def test_resources_that_the_cluster_lacks(sweep, in_folder, ray_session):
+def test_resources_that_the_cluster_lacks(sweep, in_store, ray_session):
     with pytest.raises(ConfigError, match="a trial asks for 1000 CPU, and the cluster has 2"):
         run_sweep(replace(sweep, cpus=1000), "s")
     with pytest.raises(ConfigError, match="a trial asks for 4 TPU, and the cluster has 0"):
         run_sweep(replace(sweep, resources={"TPU": 4}), "s")
-    assert not (in_folder / "s").exists()
+    assert not (in_store / "s").exists()
 
 
-def test_a_metric_that_no_run_reports(sweep, in_folder, ray_session):
+def test_a_metric_that_no_run_reports(sweep, in_store, ray_session):
     base = replace(sweep.base, evaluation=replace(sweep.base.evaluation, best_metric="validation/acuracy"))
     with pytest.raises(ConfigError, match=r"every trial failed; the first: .*does not report 'validation/acuracy'"):
         run_sweep(replace(sweep, base=base, samples=1, retries=0), "s")

@@ -38,33 +38,36 @@ UNITS = {  # unit and offset of the numbers
 }
 
 
+def config_in(folder, model, unit=1.0, offset=0.0, **columns):
+    """Settings that learn a table of the numbers, which is written to the folder."""
+    rows = [
+        {"text": text, "label": number * unit + offset, "other": 7.0 - number}
+        for text, number in zip(TEXTS, NUMBERS.tolist(), strict=True)
+    ]
+    path = folder / "numbers.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return FineTuneConfig(
+        model=str(model),
+        task="regression",
+        data=Table(str(path), test=str(path), validation=str(path), leaks="report", **columns),
+        epochs=15,
+        max_length=32,
+        batch_size=8,
+        dropout_rate=0.0,
+        optimizer=Optimizer(learning_rate=3e-3),
+    )
+
+
 @pytest.fixture
 def config_of(tiny_model, tmp_path):
-    def config_of(unit=1.0, offset=0.0, **columns):
-        rows = [
-            {"text": text, "label": number * unit + offset, "other": 7.0 - number}
-            for text, number in zip(TEXTS, NUMBERS.tolist(), strict=True)
-        ]
-        path = tmp_path / "numbers.jsonl"
-        path.write_text("\n".join(map(json.dumps, rows)))
-        return FineTuneConfig(
-            model=str(tiny_model),
-            task="regression",
-            data=Table(str(path), test=str(path), validation=str(path), leaks="report", **columns),
-            epochs=15,
-            max_length=32,
-            batch_size=8,
-            dropout_rate=0.0,
-            optimizer=Optimizer(learning_rate=3e-3),
-        )
-
-    return config_of
+    return partial(config_in, tmp_path, tiny_model)
 
 
-@pytest.fixture
-def learned(config_of, tmp_path):
-    """R2 where the numbers are around 1."""
-    return finetune(config_of(), tmp_path / "plain", tracker=MemoryTracker()).metrics
+@pytest.fixture(scope="module")
+def learned(tiny_model, tmp_path_factory):
+    """Metrics where the numbers are around 1."""
+    folder = tmp_path_factory.mktemp("learned")
+    return finetune(config_in(folder, tiny_model), folder / "plain", tracker=MemoryTracker()).metrics
 
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)

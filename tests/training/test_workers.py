@@ -1,6 +1,7 @@
 """Many machines: two workers are two devices, a worker that dies costs time only, and a mistake is told once."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +44,12 @@ def config(tiny_model, reviews) -> FineTuneConfig:
 
 
 @pytest.fixture(scope="module")
-def one_device_a_worker(ray_session, tmp_path_factory):
+def one_device_a_worker(ray_session, database, tmp_path_factory):
     """Workers with a single device, whatever this process has, that record in a store of their own."""
+    store = shutil.copy(database, tmp_path_factory.mktemp("mlflow") / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
         yield MlflowClient
 
 
