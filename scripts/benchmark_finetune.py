@@ -24,6 +24,9 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
+from measuring.bertjax_side import BertjaxSide
+from measuring.torch_side import PacedTrainer, Rows
+from measuring.turns import Counts, Steps, speed_ratios, take_turns
 
 from bertjax import FineTuneConfig, Table
 from bertjax.baselines.runners.run_torch import make_update
@@ -31,9 +34,6 @@ from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.read.catalog_tables import read_catalog
 from bertjax.storage.atomic_write import write_json
 from bertjax.training.run.prepare import prepare
-from measuring.bertjax_side import BertjaxSide
-from measuring.torch_side import PacedTrainer, Rows
-from measuring.turns import Counts, Steps, speed_ratios, take_turns
 
 DATA = ("trec", "projects", "384-words")
 LONG_TEXTS, LONG_WORDS, LONGEST = 600, 384, 512
@@ -83,7 +83,7 @@ def loop_of_compare(config: FineTuneConfig) -> Steps:
     return run
 
 
-def measure(config: FineTuneConfig, rounds: int, steps: int) -> dict[str, Any]:
+def measure(config: FineTuneConfig, rounds: int, steps: int, warm: int) -> dict[str, Any]:
     """The speeds of all sides, and how many times as fast bertjax is."""
     config = config.resolved()
     prepared = prepare(config, num_devices=1)
@@ -101,7 +101,7 @@ def measure(config: FineTuneConfig, rounds: int, steps: int) -> dict[str, Any]:
             "Trainer, by length": grouped.run,
             "torch loop": loop_of_compare(config),
         }
-        results = take_turns(sides, rounds, steps)
+        results = take_turns(sides, rounds, steps, warm)
     for side, ratio in speed_ratios(results, "bertjax").items():
         results[side]["bertjax is faster by"] = ratio
     return {
@@ -116,22 +116,31 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="what to train on")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--steps", type=int, default=15, help="steps a turn")
+    parser.add_argument("--warm", type=int, default=3, help="steps of each side before the first turn")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--json", type=Path, help="file for the results; other data in it stay")
     arguments = parser.parse_args()
+    turns = arguments.rounds, arguments.steps, arguments.warm
     restart_with_huge_pages()
     transformers.utils.logging.set_verbosity_error()
     results = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
     for data in arguments.data:
         with job_on(data) as config:
-            result = measure(config, arguments.rounds, arguments.steps)
-        print(f"{data}: {result['rows']} rows, batches of {FineTuneConfig().batch_size}")
+            result = measure(replace(config, batch_size=arguments.batch_size), *turns)
+        print(f"{data}: {result['rows']} rows, batches of {arguments.batch_size}")
         for side, of in result["sides"].items():
             ratio = f", bertjax / this {of['bertjax is faster by']:.2f}" if "bertjax is faster by" in of else ""
             share = 100 * of["real_token_share"]
-            print(f"  {side:<22} {of['examples_per_second']:6.1f} examples/s, {share:.1f}% real tokens{ratio}", flush=True)
+            speed = f"{of['examples_per_second']:6.1f} examples/s"
+            print(f"  {side:<22} {speed}, {share:.1f}% real tokens{ratio}", flush=True)
         versions = {module.__name__: module.__version__ for module in (jax, torch, transformers)}
         device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
-        facts = {"device": device, "date": datetime.date.today().isoformat(), "versions": versions}
+        facts = {
+            "device": device,
+            "batch_size": arguments.batch_size,
+            "date": datetime.date.today().isoformat(),
+            "versions": versions,
+        }
         if arguments.json:
             results[data] = facts | result
             write_json(arguments.json, results)

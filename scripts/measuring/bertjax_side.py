@@ -17,7 +17,7 @@ from bertjax.batch import Batch, padded_batch
 from bertjax.data.batching.collate import PackedBatch, StoredBatches
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.prediction.devices import AXIS, Devices, all_devices
 from bertjax.tasks import Model, Params, make_model, parameter_shapes
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep, PlacedBatch
@@ -63,7 +63,7 @@ class BertjaxSide:
     """
 
     def __init__(self, model: Model, params: Params, batches: Iterator[PackedBatch], shapes: list[Batch]):
-        devices = all_devices()
+        devices = one_device()
         step = plain_step(model)
         self.state: TrainState = devices.place(step.init(params, seed_key(0)))
         self.step = CompiledTrainStep(devices, model, step, self.state, shapes)
@@ -114,6 +114,11 @@ class BertjaxSide:
             self._batches.close()  # type: ignore[attr-defined]
         self.step.close()
         del self.state
+
+
+def one_device() -> Devices:
+    """The first device: no side is told to use more."""
+    return all_devices(devices=jax.devices()[:1])
 
 
 def plain_step(model: Model) -> TrainStep:

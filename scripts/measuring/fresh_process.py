@@ -1,11 +1,10 @@
-"""Functions that are run in processes of their own: they start with clean memory, no device taken and nothing compiled."""
+"""Functions that are run in processes of their own: they start with clean memory, no device and nothing compiled."""
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")

@@ -26,8 +26,9 @@ def write_job(folder: Path, config: BertConfig, count: int) -> None:
     save_pretrained(folder / "model", model, params, BertTokenizer(str(vocabulary)))
     examples = text_data("trec", count, config.vocab_size).examples
     texts = np.split(examples.token_ids, examples.offsets[1:-1])
+    words = config.vocab_size - len(WORDS)
     lines = [
-        f"{' '.join(f'w{piece % (config.vocab_size - len(WORDS))}' for piece in text[1:-1])} w{i % 7},{LABELS[i % len(LABELS)]}"
+        f"{' '.join(f'w{piece % words}' for piece in text[1:-1])} w{i % 7},{LABELS[i % len(LABELS)]}"
         for i, text in enumerate(texts)
     ]
     (folder / "train.csv").write_text("\n".join(["text,label", *lines]) + "\n")

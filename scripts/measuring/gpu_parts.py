@@ -6,6 +6,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,6 @@ import jax.numpy as jnp
 from bertjax import BertConfig
 from bertjax.batch import Batch
 from bertjax.cli.process.process_setup import COMPILED_SETTINGS, deterministic_flags
-from bertjax.prediction.devices import all_devices
 from bertjax.training.multi.stacked_seeds import merged, stacked_step
 from bertjax.training.optim.optimizer import make_optimizer, optax_chain
 from bertjax.training.optim.schedules import learning_rate_schedule
@@ -31,11 +31,12 @@ from measuring.bertjax_side import (
     full_rows,
     in_execution,
     measured_peak,
+    one_device,
     plain_step,
     random_model,
 )
 from measuring.fresh_process import fresh
-from measuring.text_data import SOURCES, text_data
+from measuring.text_data import SOURCES, TextData, text_data
 from measuring.turns import Counts, speed_ratios, take_turns
 
 T = TypeVar("T")
@@ -119,60 +120,65 @@ SMOKE = Sizes(
 
 def rows(sizes: Sizes) -> Iterator[Row]:
     """Training steps on full rows, dropout on: bertjax beside torch, eager and compiled, and its share of the peak."""
-    from measuring.torch_side import torch_on_full_rows
-
     peak = None if sizes is SMOKE else measured_peak()
     if peak is not None:
         yield Row("product of random 8192 x 8192 matrices", {"bfloat16": {"tflops_per_second": peak / 1e12}})
-    for number, (length, count) in enumerate(sizes.full_rows):
-        for precision in ("bfloat16", "float32")[: 1 if number or sizes is SMOKE else 2]:
-            config = in_execution(sizes.base, precision=precision)
-            model, params = random_model(config)
-            batch = full_rows(config, length, count).batch
-            makers: dict[str, Callable[[], Run]] = {
-                "bertjax": lambda: BertjaxSide.on_full_rows(model, params, length, count).run,  # noqa: B023
-                "bertjax, pallas": lambda: BertjaxSide.on_full_rows(  # noqa: B023
-                    *random_model(in_execution(config, precision=precision, attention="pallas")), length, count  # noqa: B023
-                ).run,
-                "torch": lambda: torch_on_full_rows(model, params, batch),  # noqa: B023
-                "torch.compile": lambda: torch_on_full_rows(model, params, batch, sizes.compiler),  # noqa: B023
-            }
-            results, failures = _turns_of(makers, sizes)
-            if peak is not None:
-                flops = training_flops(config, count * length, count * length**2)
-                for result in results.values():
-                    result["share_of_peak"] = 1e3 * flops / result["ms"] / peak
-            yield Row(f"{length} tokens x {count} rows, {precision}", _side_by_side(results, failures))
+    for length, count in sizes.full_rows:
+        yield _on_full_rows(sizes, length, count, "bfloat16", peak)
+    if peak is not None:
+        yield _on_full_rows(sizes, *sizes.full_rows[0], "float32", None)
+
+
+def _on_full_rows(sizes: Sizes, length: int, count: int, precision: str, peak: float | None) -> Row:
+    from measuring.torch_side import torch_on_full_rows
+
+    def ours(attention: str) -> Run:
+        model, params = random_model(in_execution(sizes.base, precision=precision, attention=attention))
+        return BertjaxSide.on_full_rows(model, params, length, count).run
+
+    model, params = random_model(in_execution(sizes.base, precision=precision))
+    batch = full_rows(model.config, length, count).batch
+    makers: dict[str, Callable[[], Run]] = {
+        "bertjax": lambda: ours("auto"),
+        "bertjax, pallas": lambda: ours("pallas"),
+        "torch": lambda: torch_on_full_rows(model, params, batch),
+        "torch.compile": lambda: torch_on_full_rows(model, params, batch, sizes.compiler),
+    }
+    results, failures = _turns_of(makers, sizes)
+    if peak is not None:
+        flops = training_flops(model.config, count * length, count * length**2)
+        for result in results.values():
+            result["share_of_peak"] = 1e3 * flops / result["ms"] / peak
+    return Row(f"{length} tokens x {count} rows, {precision}", _side_by_side(results, failures))
 
 
 def texts(sizes: Sizes) -> Iterator[Row]:
     """Real texts: bertjax packed, beside the Trainer and hand-written loops, both in random order and by length."""
+    for source in SOURCES if sizes.own_process else ("trec",):
+        data = text_data(source, sizes.texts, sizes.base.vocab_size)
+        for size in sizes.batch_sizes:
+            yield _on_texts(sizes, data, size)
+
+
+def _on_texts(sizes: Sizes, data: TextData, size: int) -> Row:
     from measuring.torch_side import PacedTrainer, Rows, torch_loop
 
     model, params = random_model(in_execution(sizes.base, precision="bfloat16"))
-    for source in SOURCES if sizes.own_process else ("trec",):
-        data = text_data(source, sizes.texts, model.config.vocab_size)
-        given = Rows.of(data.examples)
-        for size in sizes.batch_sizes:
-            packed = data.batches(size, model.config.hidden_size)
-            opened: list[Any] = []
+    given, packed = Rows.of(data.examples), data.batches(size, model.config.hidden_size)
+    with ExitStack() as opened:
 
-            def kept(side: Any) -> Run:
-                opened.append(side)  # noqa: B023
-                run: Run = side.run
-                return run
+        def trainer(grouped: bool) -> Run:
+            return opened.enter_context(closing(PacedTrainer(model, params, given, size, grouped))).run
 
-            makers: dict[str, Callable[[], Run]] = {
-                "bertjax": lambda: kept(BertjaxSide.on_texts(model, params, packed)),  # noqa: B023
-                "Trainer": lambda: kept(PacedTrainer(model, params, given, size, grouped=False)),  # noqa: B023
-                "Trainer, by length": lambda: kept(PacedTrainer(model, params, given, size, grouped=True)),  # noqa: B023
-                "torch": lambda: torch_loop(model, params, given, size, grouped=False),  # noqa: B023
-                "torch, by length": lambda: torch_loop(model, params, given, size, grouped=True),  # noqa: B023
-            }
-            results, failures = _turns_of(makers, sizes)
-            for side in opened:
-                side.close()
-            yield Row(f"{data.about}, batch {size}", _side_by_side(results, failures))
+        makers: dict[str, Callable[[], Run]] = {
+            "bertjax": lambda: opened.enter_context(closing(BertjaxSide.on_texts(model, params, packed))).run,
+            "Trainer": lambda: trainer(grouped=False),
+            "Trainer, by length": lambda: trainer(grouped=True),
+            "torch": lambda: torch_loop(model, params, given, size, grouped=False),
+            "torch, by length": lambda: torch_loop(model, params, given, size, grouped=True),
+        }
+        results, failures = _turns_of(makers, sizes)
+    return Row(f"{data.about}, batch {size}", _side_by_side(results, failures))
 
 
 def busy(sizes: Sizes) -> Iterator[Row]:
@@ -213,10 +219,10 @@ def _busy_share(folder: Path) -> float | None:
 
 def start(sizes: Sizes) -> Iterator[Row]:
     """Seconds from the start of a process to the end of its first step, with an empty cache of programs and again."""
-    for name, config in (("BERT-base", sizes.base), ("MiniLM", sizes.small))[: 2 if sizes.own_process else 1]:
+    for name, shape in (("BERT-base", sizes.base), ("MiniLM", sizes.small))[: 2 if sizes.own_process else 1]:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            config = in_execution(config, precision="bfloat16")
+            config = in_execution(shape, precision="bfloat16")
             gpu_jobs.write_job(folder, config, sizes.texts)
             variables = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), **COMPILED_SETTINGS}
             for kind in ("cold", "second"):
@@ -287,7 +293,8 @@ def memory(sizes: Sizes) -> Iterator[Row]:
         "torch.compile": lambda: sizes.called(own, gpu_jobs.torch_memory, config, length, count, sizes.compiler),
     }
     taken = {side: _tried(job) for side, job in jobs.items()}
-    ours, sides = taken["bertjax"], {}
+    ours = taken["bertjax"]
+    sides: dict[str, dict[str, Any]] = {}
     for side, given in taken.items():
         if isinstance(given, str):
             sides[side] = {"failed": given}
@@ -335,7 +342,7 @@ def seeds(sizes: Sizes) -> Iterator[Row]:
 
 def stacked_seeds(model: Any, params: Any, batch: Batch, count: int) -> tuple[float, Run]:
     """Seconds that the step of so many runs takes to compile, and what trains them."""
-    devices, step = all_devices(), plain_step(model)
+    devices, step = one_device(), plain_step(model)
     states = [step.init(params, seed_key(seed)) for seed in range(count)]
     state = devices.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
     del states
@@ -376,7 +383,9 @@ def deterministic(sizes: Sizes) -> Iterator[Row]:
 
 def _turns_of(makers: Mapping[str, Callable[[], Run]], sizes: Sizes) -> tuple[dict[str, Any], dict[str, str]]:
     """The results of the sides that run, and why the others do not."""
-    made = {side: _tried(maker) for side, maker in makers.items()}  # bertjax compiles while the others are made
+    made: dict[str, Any] = {
+        side: _tried(maker) for side, maker in makers.items()
+    }  # bertjax compiles while the others are made
     started = time.perf_counter()
     first: dict[str, Any] = {}
     for side, run in made.items():

@@ -49,7 +49,7 @@ def text_data(source: str, count: int, vocab_size: int) -> TextData:
     rng, name = np.random.default_rng(0), SOURCES[source]
     if all(_is_here(asset) for asset in (source, _TOKENIZER)):
         ids = _token_ids(source)
-        chosen = [ids[i] for i in rng.permutation(len(ids))[:count]]
+        chosen = [np.array(ids[i]) for i in rng.permutation(len(ids))[:count]]
         about = f"{len(chosen)} {name}"
     else:
         lengths = np.interp(rng.random(count), np.linspace(0, 1, len(_PERCENTILES[source])), _PERCENTILES[source])

@@ -200,8 +200,8 @@ class PacedTrainer(TrainerCallback):
         self._trainer: Any = Trainer(
             model=module, args=arguments, train_dataset=_Dataset(rows), data_collator=collate, callbacks=[self]
         )
+        # Not started yet: to make another Trainer changes state that Accelerate keeps for the whole process.
         self._thread = threading.Thread(target=self._train, daemon=True)
-        self._thread.start()
 
     def run(self, steps: int) -> Counts:
         """Lets it do so many steps.
@@ -209,6 +209,8 @@ class PacedTrainer(TrainerCallback):
         Raises:
           Exception: of the Trainer.
         """
+        if not self._thread.ident:
+            self._thread.start()
         for _ in range(steps):
             self._may_step.release()
         done = np.zeros(3, np.int64)
@@ -224,7 +226,8 @@ class PacedTrainer(TrainerCallback):
         """Ends the training."""
         self._ends = True
         self._may_step.release()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
         self._scratch.cleanup()
         del self._trainer
 

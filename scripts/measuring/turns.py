@@ -18,6 +18,7 @@ class Counts(NamedTuple):
 Steps = Callable[[int], Counts]
 """Does so many training steps, and returns when the device has done them."""
 
+
 def take_turns(sides: Mapping[str, Steps], rounds: int, steps: int, warm: int = 3) -> dict[str, dict[str, Any]]:
     """Of each side: its speed in every turn, their medians, and the share of its computed tokens that are real."""
     for run in sides.values():
