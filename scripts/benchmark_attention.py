@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bertjax.model.attention import SelfAttention, attention_mask, on_gpu
 from bertjax.model.dropout import TokenPlaces
 from bertjax.model.precision import matmul_precision, policy_of, to_compute
 
+BASE = BertConfig()
 TOKENS = 16_384  # of a batch
 SHAPES = ((128, 1), (512, 1), (512, 8), (2048, 16))  # positions of a row, and examples in it
 RATES = (0.0, 0.1)
@@ -44,48 +46,68 @@ def main() -> None:
     if not on_gpu():
         print("not measured: no GPU")
         return
-    results = [measured(*shape, rate, args.rounds) for shape, rate in itertools.product(SHAPES, RATES)]
+    results = []
+    for shape, rate in itertools.product(SHAPES, RATES):
+        results.append(measured(*shape, rate, args.rounds))
+        show(results[-1])
     if args.json:
         versions = {name: importlib.metadata.version(name) for name in ("bertjax", "jax", "jaxlib")}
         facts = {"card": jax.devices()[0].device_kind, "date": datetime.date.today().isoformat(), **versions}
         args.json.write_text(json.dumps({**facts, "results": results}, indent=2) + "\n", encoding="utf-8")
+    if failed := {side: why for result in results for side, why in result["failed"].items()}:
+        raise SystemExit(f"not every side runs here: {failed}")
     if wrong := [result for result in results if max(result["error"].values()) > TOLERANCE]:
         raise SystemExit(f"gradients differ from those of XLA in float32 by more than {TOLERANCE:.0%}: {wrong}")
 
 
-def measured(length: int, examples: int, rate: float, rounds: int) -> dict[str, Any]:
-    """Each side's milliseconds, temporary memory and error for a shape and a rate of dropout; prints them."""
+def measured(
+    length: int, examples: int, rate: float, rounds: int, architecture: BertConfig = BASE, tokens: int = TOKENS
+) -> dict[str, Any]:
+    """Each side's milliseconds, temporary memory and error for a shape and a rate of dropout.
+
+    A side that cannot run, such as a GPU's kernel elsewhere, is among `failed`, with the first line of its error.
+    """
     sides = {"xla": "bfloat16", "pallas": "bfloat16"} | ({"cudnn": "bfloat16"} if rate == 0 else {})
-    _, exact = compiled("xla", "float32", length, examples, rate)
+    _, exact = compiled("xla", "float32", length, examples, rate, architecture, tokens)
     expected = exact()
-    programs = {side: compiled(side, precision, length, examples, rate) for side, precision in sides.items()}
-    milliseconds: dict[str, list[float]] = {side: [] for side in sides}
+    programs, failed = {}, {}
+    for side, precision in sides.items():
+        try:
+            memory, run = compiled(side, precision, length, examples, rate, architecture, tokens)
+            programs[side] = memory, run, distance(run(), expected)
+        except Exception as error:
+            failed[side] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    milliseconds: dict[str, list[float]] = {side: [] for side in programs}
     for _ in range(rounds + 3):
-        for side, (_, run) in programs.items():
+        for side, (_, run, _) in programs.items():
             started = time.perf_counter()
             jax.block_until_ready([run() for _ in range(CALLS)])
             milliseconds[side].append(1e3 * (time.perf_counter() - started) / CALLS)
-    result: dict[str, Any] = {"length": length, "examples": examples, "dropout": rate}
+    result: dict[str, Any] = {"length": length, "examples": examples, "dropout": rate, "failed": failed}
     result["ms"] = {side: round(statistics.median(times[3:]), 3) for side, times in milliseconds.items()}
-    result["temporary_mib"] = {side: round(memory / MIB, 1) for side, (memory, _) in programs.items()}
-    result["error"] = {side: round(distance(run(), expected), 5) for side, (_, run) in programs.items()}
-    for side in sides:
-        print(
-            f"{length:5} positions, {examples:2} examples a row, dropout {rate:.1f}, {side:6}: "
-            f"{result['ms'][side]:8.3f} ms {result['temporary_mib'][side]:9.1f} MiB, error {result['error'][side]:.5f}",
-            flush=True,
-        )
+    result["temporary_mib"] = {side: round(memory / MIB, 1) for side, (memory, _, _) in programs.items()}
+    result["error"] = {side: round(error, 5) for side, (_, _, error) in programs.items()}
     return result
 
 
+def show(result: dict[str, Any]) -> None:
+    """Prints a line a side."""
+    about = f"{result['length']:5} positions, {result['examples']:2} examples a row, dropout {result['dropout']:.1f}"
+    for side in result["ms"]:
+        figures = f"{result['ms'][side]:8.3f} ms {result['temporary_mib'][side]:9.1f} MiB"
+        print(f"{about}, {side:6}: {figures}, error {result['error'][side]:.5f}", flush=True)
+    for side, why in result["failed"].items():
+        print(f"{about}, {side:6}: {why}", flush=True)
+
+
 def compiled(
-    attention: Any, precision: Any, length: int, examples: int, rate: float
+    attention: Any, precision: Any, length: int, examples: int, rate: float, architecture: BertConfig, tokens: int
 ) -> tuple[int, Callable[[], tuple[Any, Any]]]:
     """The bytes that a gradient of the module takes for itself, and how to compute it; the same inputs on all sides."""
     execution = Execution(precision=precision, attention=attention)
     # Weights of this size keep attention far from uniform.
-    config = BertConfig(initializer_range=0.05, attention_dropout_rate=rate, execution=execution)
-    rows, of_example = TOKENS // length, length // examples
+    config = replace(architecture, initializer_range=0.05, attention_dropout_rate=rate, execution=execution)
+    rows, of_example = tokens // length, length // examples
     segments = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32) // of_example + 1, (rows, length))
     numbers = segments + examples * jnp.arange(rows, dtype=jnp.int32)[:, None]
     places = TokenPlaces(numbers, jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32) % of_example, segments.shape))

@@ -1,122 +1,149 @@
-"""Training speed of the default fine-tuning against a plain PyTorch loop, interleaved: the same examples in each
-update, the same optimizer and dropout; PyTorch pads each batch to its longest text, bertjax packs.
+"""Training speed of MiniLM on this machine against PyTorch at its best, taking turns in one process: transformers'
+Trainer at its defaults, the Trainer grouping texts by length, and the plain loop of `bertjax compare`.
 
-The machine may be busy with other things, so the two take turns and the ratio of each pair is what counts.
+Every side has transformers' or bertjax's own network with the same weights, the same rows, batch size and dropout, and
+AdamW with clipping; PyTorch's has fused attention and fused AdamW, and the Trainer writes no logs, which would slow it
+down. PyTorch pads each batch to its longest text, bertjax packs. The projects table is at BERTJAX_DATA.
 
-    python scripts/benchmark_finetune.py --rounds 5 --steps 15
+    python scripts/benchmark_finetune.py --data trec --rounds 7 --steps 10 --json finetune.json
 """
 
 import argparse
+import datetime
 import json
-import statistics
-import time
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from measuring.bertjax_side import BertjaxSide
+from measuring.torch_side import PacedTrainer, Rows
+from measuring.turns import Counts, Steps, speed_ratios, take_turns
 
-from bertjax import FineTuneConfig, make_optimizer, make_train_step
+from bertjax import FineTuneConfig, Table
 from bertjax.baselines.runners.run_torch import make_update
 from bertjax.cli.process.process_setup import restart_with_huge_pages
-from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.tasks import TASKS
-from bertjax.training.run.prepare import Prepared, prepare
-from bertjax.training.step.compiled_step import CompiledTrainStep
+from bertjax.data.read.catalog_tables import read_catalog
+from bertjax.storage.atomic_write import write_json
+from bertjax.training.run.prepare import prepare
 
-Block = Callable[[int], tuple[int, int, int]]  # steps -> examples, real tokens, computed tokens
-
-
-def bertjax_block(config: FineTuneConfig, prepared: Prepared) -> Block:
-    """Runs training steps as `finetune` does."""
-    total_steps = prepared.train.plan.total_steps
-    optimizer = make_optimizer(config.optimizer, total_steps, prepared.model)
-    loss = TASKS[config.task].loss
-    assert loss is not None
-    step = make_train_step(prepared.model, optimizer, loss, axis_name=AXIS)
-    devices = all_devices(config.engine)
-    state = devices.place(step.init(prepared.params, jax.random.PRNGKey(config.seed)))
-    engine = CompiledTrainStep(devices, prepared.model, step, state, prepared.train.plan.empty_batches)
-    engine.wait()
-    print(f"bertjax compiled {engine.compiles} shape(s) and the update in {engine.compile_seconds:.1f} s", flush=True)
-    batches = prepared.train.batches()
-    current = [state]
-
-    def run(steps: int) -> tuple[int, int, int]:
-        examples = real = computed = 0
-        for _, packed_batch in zip(range(steps), batches, strict=False):
-            current[0], metrics = engine(current[0], packed_batch.batch)
-            examples += packed_batch.num_examples
-            real += packed_batch.num_tokens
-            computed += packed_batch.batch.token_ids.size
-        jax.block_until_ready(current[0])
-        float(metrics["loss"])
-        return examples, real, computed
-
-    return run
+DATA = ("trec", "projects", "384-words")
+LONG_TEXTS, LONG_WORDS, LONGEST = 600, 384, 512
 
 
-def torch_block(config: FineTuneConfig) -> Block:
-    """Runs the PyTorch loop of the baselines on the same batches, each padded to its longest text."""
+@contextmanager
+def job_on(data: str) -> Iterator[FineTuneConfig]:
+    """The default job on a table."""
+    if data == "trec":
+        yield FineTuneConfig()
+    elif data == "projects":
+        folder = Path(os.environ.get("BERTJAX_DATA", "")) / "projects"
+        test = str(folder / "holdout.csv")
+        table = Table(str(folder / "dataset.csv"), test=test, text=("title", "description"), label="tag")
+        yield FineTuneConfig(data=table)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            long_texts().to_csv(Path(scratch) / "long.csv", index=False)
+            table = Table(f"{scratch}/long.csv", text=("text",), label="label")
+            yield FineTuneConfig(data=table, max_length=LONGEST)
+
+
+def long_texts() -> pd.DataFrame:
+    """Texts of random words of TREC, with lengths around 384 words and random labels."""
+    rng, words = np.random.default_rng(0), " ".join(read_catalog("trec")["text"]).split()
+    counts = np.maximum(rng.gamma(4, LONG_WORDS / 4, LONG_TEXTS).astype(int), 1)
+    texts = [" ".join(rng.choice(words, count)) for count in counts]
+    return pd.DataFrame({"text": texts, "label": [f"class {i % 6}" for i in range(LONG_TEXTS)]})
+
+
+def loop_of_compare(config: FineTuneConfig) -> Steps:
+    """The PyTorch loop of the baselines."""
     prepared = prepare(replace(config, packing="off"), num_devices=1)
     _, update = make_update(config, prepared)
     batches = enumerate(prepared.train.batches())
 
-    def run(steps: int) -> tuple[int, int, int]:
+    def run(steps: int) -> Counts:
         examples = real = computed = 0
-        for _, (number, packed_batch) in zip(range(steps), batches, strict=False):
+        for _ in range(steps):
+            number, packed_batch = next(batches)
             _, computed_tokens = update(number, packed_batch)
             examples += packed_batch.num_examples
             real += packed_batch.num_tokens
             computed += computed_tokens
-        return examples, real, computed
+        return Counts(examples, real, computed)
 
     return run
 
 
-def measure(blocks: dict[str, Block], rounds: int, steps: int) -> dict[str, Any]:
-    """Takes turns; returns speeds of each turn, their medians, shares of real tokens and the ratio of the pairs."""
-    for block in blocks.values():
-        block(3)  # warm caches, threads and allocators
-    speeds: dict[str, list[float]] = {name: [] for name in blocks}
-    shares: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, block in blocks.items():
-            started = time.perf_counter()
-            examples, real, computed = block(steps)
-            speeds[name].append(examples / (time.perf_counter() - started))
-            shares[name] = real / computed
-    ratios = [ours / theirs for ours, theirs in zip(speeds["bertjax"], speeds["torch"], strict=True)]
+def measure(config: FineTuneConfig, rounds: int, steps: int, warm: int) -> dict[str, Any]:
+    """The speeds of all sides, and how many times as fast bertjax is."""
+    config = config.resolved()
+    prepared = prepare(config, num_devices=1)
+    model, params, size = prepared.model, prepared.params, config.batch_size
+    rows = Rows.of(prepared.train.examples)
+    with (
+        closing(BertjaxSide.on_texts(model, params, prepared.train)) as ours,
+        closing(PacedTrainer(model, params, rows, size, grouped=False)) as trainer,
+        closing(PacedTrainer(model, params, rows, size, grouped=True)) as grouped,
+    ):
+        ours.step.wait()
+        sides = {
+            "bertjax": ours.run,
+            "Trainer, its defaults": trainer.run,
+            "Trainer, by length": grouped.run,
+            "torch loop": loop_of_compare(config),
+        }
+        results = take_turns(sides, rounds, steps, warm)
+    for side, ratio in speed_ratios(results, "bertjax").items():
+        results[side]["bertjax is faster by"] = ratio
     return {
-        "examples_per_second": {name: statistics.median(values) for name, values in speeds.items()},
-        "best_examples_per_second": {name: max(values) for name, values in speeds.items()},
-        "real_token_share": shares,
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
+        "rows": len(rows.labels),
+        "layouts": [layout._asdict() for layout in prepared.train.plan.layouts],
+        "sides": results,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="what to train on")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--steps", type=int, default=15, help="steps a turn")
-    parser.add_argument("--json", help="file for the result")
+    parser.add_argument("--warm", type=int, default=3, help="steps of each side before the first turn")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--json", type=Path, help="file for the results; other data in it stay")
     arguments = parser.parse_args()
+    turns = arguments.rounds, arguments.steps, arguments.warm
     restart_with_huge_pages()
-    config = FineTuneConfig().resolved()
-    prepared = prepare(config, all_devices().count)
-    blocks = {"torch": torch_block(config), "bertjax": bertjax_block(config, prepared)}
-    result = measure(blocks, arguments.rounds, arguments.steps)
-    for name in blocks:
-        print(
-            f"{name:<8} {result['examples_per_second'][name]:6.1f} examples/s median, "
-            f"{result['best_examples_per_second'][name]:6.1f} best, "
-            f"{100 * result['real_token_share'][name]:.1f}% real tokens"
-        )
-    print(f"bertjax / torch: {result['ratio']:.2f} (each turn: {', '.join(f'{r:.2f}' for r in result['ratios'])})")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
+    transformers.utils.logging.set_verbosity_error()
+    results = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
+    for data in arguments.data:
+        with job_on(data) as config:
+            result = measure(replace(config, batch_size=arguments.batch_size), *turns)
+        print(f"{data}: {result['rows']} rows, batches of {arguments.batch_size}")
+        for side, of in result["sides"].items():
+            ratio = f", bertjax / this {of['bertjax is faster by']:.2f}" if "bertjax is faster by" in of else ""
+            share = 100 * of["real_token_share"]
+            speed = f"{of['examples_per_second']:6.1f} examples/s"
+            print(f"  {side:<22} {speed}, {share:.1f}% real tokens{ratio}", flush=True)
+        versions = {module.__name__: module.__version__ for module in (jax, torch, transformers)}
+        device = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
+        facts = {
+            "device": device,
+            "batch_size": arguments.batch_size,
+            "date": datetime.date.today().isoformat(),
+            "versions": versions,
+        }
+        if arguments.json:
+            results[data] = facts | result
+            write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Nothing of T x T elements is in memory: a block of queries visits blocks of keys
 grows (section 3.1); output and log-sum-exp are saved, and the backward pass computes the weights again. Packed rows
 are block-diagonal, so only blocks that may share an example are visited. A query of padding gets zeros.
 
-Written for NVIDIA GPUs (Pallas, lowered through Triton); elsewhere it runs interpreted, for tests.
+Written for NVIDIA GPUs (Pallas, lowered through Triton, which JAX 0.11 deprecates); elsewhere it runs interpreted, for
+tests.
 """
 
 from functools import partial
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.model.dropout import WeightDropout, mixed_bits
@@ -124,6 +124,8 @@ _attend.defvjp(_forward, _backward)
 
 def _kernel(body: Any, name: str, settings: _Settings, like: Array, outputs: list[Any]) -> Any:
     """A program for each block of each head of each row: it reads the whole row and writes its block."""
+    from jax.experimental.pallas import triton as plgpu  # deprecated since JAX 0.11: nothing else may need it
+
     rows, heads, length, _ = like.shape
 
     def of_row(shape: tuple[int, ...]) -> pl.BlockSpec:

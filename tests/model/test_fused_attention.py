@@ -162,7 +162,7 @@ def test_it_lowers_for_a_gpu(dtype, precision):
 def test_a_network_lowers_for_a_gpu(monkeypatch, layers, remat, calls):
     monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
     monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
-    execution = Execution(attention="auto", precision="bfloat16", layers=layers, remat=remat)
+    execution = Execution(attention="pallas", precision="bfloat16", layers=layers, remat=remat)
     model = make_model(replace(WIDE, execution=execution), "classification", ("a", "b", "c"))
     gradient = jax.grad(lambda params: (model.apply(params, KEY, packed(), deterministic=False).logits ** 2).sum())
     assert lowered_for_gpu(gradient, model.init(KEY)).count(KERNEL_CALL) == calls
@@ -251,12 +251,8 @@ def test_what_auto_takes(monkeypatch):
 
     assert chosen("auto") == "xla"
     monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
-    assert [chosen("auto"), chosen("auto", heads=4), chosen("xla"), chosen("cudnn")] == [
-        "pallas",
-        "xla",
-        "xla",
-        "cudnn",
-    ]
+    # A kernel that was not measured there is taken by name only.
+    assert [chosen(name) for name in ("auto", "xla", "pallas", "cudnn")] == ["xla", "xla", "pallas", "cudnn"]
     with pytest.raises(
         ConfigError, match="attention 'pallas' computes heads of 16, 32, 64, 128 numbers, .* have 8; use"
     ):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
@@ -175,14 +176,14 @@ def make_adamw(
     ]
     # One kernel for the whole update, as the Trainer uses.
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(settings.b1, settings.b2), eps=settings.eps, fused=True)
-    schedule = learning_rate_schedule(settings, total_steps)
+    # All of them at once: asked at each step, JAX would take a share of the time of torch's.
+    rates = np.asarray(jax.vmap(learning_rate_schedule(settings, total_steps))(jnp.arange(total_steps + 1))).tolist()
 
     def update(step: int) -> None:
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_([parameter for _, parameter in named], settings.clip_norm)
-        learning_rate = float(schedule(step))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rates[step]
         optimizer.step()
         optimizer.zero_grad()
 

@@ -85,9 +85,15 @@ def make_deterministic() -> None:
     and TPUs do neither: there the same seed gives the same bits anyway.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    needed = _DETERMINISTIC if _keeps_kernel_choices() else (*_DETERMINISTIC, *_WITHOUT_KEPT_CHOICES)
-    missing = [flag for flag in needed if flag.split("=")[0] not in flags]
+    missing = [
+        flag for flag in deterministic_flags(_keeps_kernel_choices()) if flag.split("=", maxsplit=1)[0] not in flags
+    ]
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *missing])
+
+
+def deterministic_flags(keeps_choices: bool) -> tuple[str, ...]:
+    """The XLA flags of a GPU that computes the same bits each time, where kernel choices are kept or not."""
+    return _DETERMINISTIC if keeps_choices else (*_DETERMINISTIC, *_WITHOUT_KEPT_CHOICES)
 
 
 def _keeps_kernel_choices() -> bool:

@@ -7,7 +7,8 @@ import os
 import platform
 import shlex
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -58,8 +59,12 @@ def computing_facts() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Package -> version, for the packages that a run computes with."""
-    return {package: version(package) for package in _PACKAGES}
+    """Package -> version, for the packages that a run computes with; Ray and MLflow may be absent."""
+    versions = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def with_variables(command: str) -> str:

@@ -1,0 +1,1 @@
+"""What the benchmarks share: sides that train, and how they are timed."""
