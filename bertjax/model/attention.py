@@ -19,6 +19,7 @@ from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.layers import linear
 from bertjax.model.precision import product
+from bertjax.model.rotary import rotated
 
 
 def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"]) -> Bool[Array, "B T S"]:
@@ -40,7 +41,7 @@ def chosen_attention(config: BertConfig) -> str:
     """
     name, fits = config.execution.attention, config.head_size in HEAD_SIZES
     if name == "auto":
-        return "pallas" if on_gpu() and fits else "xla"
+        return "pallas" if on_gpu() and fits and config.rotary is None else "xla"
     if name == "pallas" and not fits:
         raise ConfigError(
             f"attention 'pallas' computes heads of {', '.join(map(str, HEAD_SIZES))} numbers, and the model's have "
@@ -52,9 +53,9 @@ def chosen_attention(config: BertConfig) -> str:
 class SelfAttention(hk.Module):
     """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
-    def __init__(self, config: BertConfig, name: str = "attention"):
+    def __init__(self, config: BertConfig, rotary_base: float | None = None, name: str = "attention"):
         super().__init__(name)
-        self.config = config
+        self.config, self.rotary_base = config, rotary_base
 
     def __call__(
         self,
@@ -71,6 +72,9 @@ class SelfAttention(hk.Module):
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
+        if self.rotary_base is not None:
+            query = rotated(self.rotary_base, query, queries.positions)
+            key = rotated(self.rotary_base, key, keys.positions)
 
         # The kernels keep no weights, and save nothing where few positions of a long row are read.
         implementation = chosen_attention(c)

@@ -24,9 +24,10 @@ from bertjax.baselines.torch import reference
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_model import parts_of
 from bertjax.batch import Batch
+from bertjax.members.bert import BERT
 from bertjax.model.heads import BertOutput
-from bertjax.pretrained.convert import to_hugging_face
-from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model
+from bertjax.pretrained.convert import rules_of, to_hugging_face
+from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model, parameter_shapes, weight_table
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import TrainStep, make_train_step
@@ -120,7 +121,7 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
     module = reference.load_reference(folder, model, params)
     pooling: Any = model.pooling if find_task(model.task).pooling == "chosen" else None
     quiet = make_model(model.config.with_dropout(0.0), model.task, model.labels, pooling)
-    longest = min(_LONGEST, model.config.max_position_embeddings)
+    longest = min(_LONGEST, model.config.max_length)
     sets = [random_examples(model, _EXAMPLES, longest, seed + i) for i in range(_SETS)]
     batches = packed(model, sets)
     layouts: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
@@ -148,14 +149,35 @@ def _no_loss(output: BertOutput, batch: Batch) -> Any:
 
 
 def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
-    """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
+    """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names.
+
+    The patterns are of the names that BERT has for the same parameters.
+    """
     reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
-    if model.config.max_position_embeddings == 1:
+    if model.config.max_length == 1:
         reasons[r"bert\.encoder\.layer\.\d+\.attention\.self\.(query|key)\..*"] = "weighs the one token of a text"
     last = str(model.config.num_layers - 1)
     for pattern, reason in find_torch_task(model.task).vanishing_gradients.items():
         reasons[pattern.replace("{last}", last)] = reason
-    return {name: reason for name in names for pattern, reason in reasons.items() if re.fullmatch(pattern, name)}
+    of_bert = _names_of_bert(model)
+    return {
+        name: reason
+        for name in names
+        for pattern, reason in reasons.items()
+        if re.fullmatch(pattern, of_bert.get(name, name))
+    }
+
+
+def _names_of_bert(model: Model) -> dict[str, str]:
+    """Hugging Face's name of each parameter -> the name that BERT has for the same one."""
+    shapes = parameter_shapes(model)
+    bert = BERT.weights_of(find_task(model.task).architecture)
+    shared = {module: leaves for module, leaves in shapes.items() if bert.has(module)}
+    theirs = {(rule.module, rule.parameter): rule.hugging_face for rule in rules_of(shared, bert)}
+    return {
+        rule.hugging_face: theirs.get((rule.module, rule.parameter), rule.hugging_face)
+        for rule in rules_of(shapes, weight_table(model))
+    }
 
 
 def _forward(pair: _Pair, padded: Examples, examples: Examples, layout: Layout) -> Iterator[Comparison]:
@@ -218,7 +240,7 @@ def _loss_and_gradient(
     loss = reference.loss_of(pair.module, pair.model, padded)
     loss.backward()
     yield compare("loss", layout, "loss", metrics["loss"], loss.item(), LOSS_BOUND)
-    ours, theirs = to_hugging_face(grads), reference.gradients_of(pair.module)
+    ours, theirs = to_hugging_face(grads, weight_table(pair.model)), reference.gradients_of(pair.module, pair.model)
     norm = float(np.sqrt(sum(np.square(theirs[name], dtype=np.float64).sum() for name in ours)))
     vanishing = vanishing_gradients(pair.model, list(ours))
     for name, value in ours.items():
@@ -259,7 +281,7 @@ def _training(
     for what, pairs, bound in (("loss at", losses, LOSS_BOUND), ("logits after", answers, LOGITS_BOUND)):
         left, right = map(np.stack, zip(*pairs, strict=True))
         yield compare(name, "packed", f"{what} each of {STEPS} steps", left, right, bound)
-    yield _trained_parameters(name, pair, to_hugging_face(jax.device_get(state.params)))
+    yield _trained_parameters(name, pair, to_hugging_face(jax.device_get(state.params), weight_table(pair.model)))
     pair.module.load_state_dict(before)
 
 
@@ -272,7 +294,7 @@ def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
 
 
 def _trained_parameters(name: str, pair: _Pair, ours: Tensors) -> Comparison:
-    theirs = reference.parameters_of(pair.module)
+    theirs = reference.parameters_of(pair.module, pair.model)
     left_out = vanishing_gradients(pair.model, list(ours)) if name == "adamw" else {}
     kept = [key for key in ours if key not in left_out]
     worst = max(kept, key=lambda key: float(np.abs(ours[key] - theirs[key]).max()))
