@@ -98,6 +98,7 @@ class BertConfig:
       embedding_dropout_rate: dropout on embeddings alone; None stands for `hidden_dropout_rate`.
       span_dropout_rate: dropout on the input of `qa_outputs`, where the head has one; None as above.
       choice_dropout_rate: dropout on the input of a multiple choice's classifier, where that has one of its own.
+      special_tokens: keys of `config.json` with the indices of special tokens, which no layer reads.
       execution: how the network is computed; the one field that is no part of `config.json`.
     """
 
@@ -126,6 +127,7 @@ class BertConfig:
     embedding_dropout_rate: float | None = None
     span_dropout_rate: float | None = None
     choice_dropout_rate: float | None = None
+    special_tokens: tuple[tuple[str, int], ...] = ()
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
@@ -220,7 +222,8 @@ class BertConfig:
         derived = dict(rule.derived(values))
         if "rotary" in derived:
             derived["rotary"] = Rotary(**derived["rotary"])
-        return cls(model_type=model_type, **{**fields, **rule.settings, **derived})
+        tokens = tuple((key, values[key]) for key in rule.kept if isinstance(values.get(key), int))
+        return cls(model_type=model_type, special_tokens=tokens, **{**fields, **rule.settings, **derived})
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The inverse of `from_hugging_face`, ready for `config.json`."""
@@ -228,7 +231,7 @@ class BertConfig:
         # Where transformers has a rate by default, it takes none for an answer.
         rates = {name: self.rate(name) for name in _DROPOUT_RATES if name in rule.defaults}
         own = {key: rates.get(name, fields[name]) for name, key in rule.keys.items()}
-        return {"model_type": self.model_type, **own, **rule.written(fields)}
+        return {"model_type": self.model_type, **own, **rule.written(fields), **dict(self.special_tokens)}
 
 
 _ARCHITECTURE = tuple(name for name in BertConfig.__dataclass_fields__ if name != "execution")

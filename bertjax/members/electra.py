@@ -1,7 +1,8 @@
 """ELECTRA (Clark et al. 2020, arXiv:2003.10555): BERT's layers over embeddings that may be narrower.
 
-The generator is a masked language model, which decodes in the width of the embeddings; the discriminator says of each
-token whether it was replaced. The classifier has a dense layer with GELU in the place of BERT's pooler.
+The generator is a masked language model, which decodes in the width of the embeddings. The discriminator is what is
+fine-tuned: its own head, which says of each token whether it was replaced, is left out as other heads of pre-training
+are. The classifier has a dense layer with GELU in the place of BERT's pooler.
 """
 
 from bertjax.members.bert import KEYS, encoder_rules
@@ -17,8 +18,6 @@ _WEIGHTS = WeightTable(
         *linear("generator_predictions.dense", "masked_lm/transform"),
         *layer_norm("generator_predictions.LayerNorm", "masked_lm/norm"),
         Rule("generator_lm_head.bias", "masked_lm", "b", Bijection.COPY),
-        *linear("discriminator_predictions.dense", "replaced_tokens/transform"),
-        *linear("discriminator_predictions.dense_prediction", "replaced_tokens/score"),
     ),
     prefix="electra.",
     prefixed=("embeddings.", "embeddings_project.", "encoder."),

@@ -21,6 +21,7 @@ class ConfigRule(NamedTuple):
       fixed: key -> the one value of it that the network computes.
       derived: values -> fields that no single key has.
       written: fields -> further values, the inverse of `derived`.
+      kept: keys of special tokens, which are written as they were read: the network needs none of them.
     """
 
     keys: Mapping[str, str]
@@ -29,6 +30,7 @@ class ConfigRule(NamedTuple):
     fixed: Mapping[str, Any] = {}
     derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda values: {}
     written: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda fields: {}
+    kept: tuple[str, ...] = ()
 
 
 class HeadScheme(NamedTuple):

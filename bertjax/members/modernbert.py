@@ -154,6 +154,7 @@ MODERNBERT = Member(
         },
         derived=_derived,
         written=_written,
+        kept=("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"),
     ),
     weights=_WEIGHTS,
     heads={

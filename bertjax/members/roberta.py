@@ -54,7 +54,8 @@ _HEADS = {
 
 
 def _member(model_type: str, title: str, classes: str, vocab_size: int) -> Member:
-    rule = ConfigRule(KEYS, defaults={"vocab_size": vocab_size, "pad_token_id": _PAD}, derived=_derived)
+    defaults = {"vocab_size": vocab_size, "pad_token_id": _PAD}
+    rule = ConfigRule(KEYS, defaults=defaults, derived=_derived, kept=("bos_token_id", "eos_token_id"))
     return Member(model_type, title, classes, rule, _WEIGHTS, _HEADS)
 
 

@@ -11,6 +11,7 @@ They are compared with the size of the whole gradient, and named and left out wh
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from bertjax.baselines.torch import reference
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_model import parts_of
 from bertjax.batch import Batch
+from bertjax.config import BertConfig, Pooling
 from bertjax.members.bert import BERT
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import rules_of, to_hugging_face
@@ -33,7 +35,7 @@ from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import TrainStep, make_train_step
 from bertjax.training.train_state import Metrics, TrainState
 
-FORWARD_BOUND = 1e-5  # absolute, each number of each layer
+FORWARD_BOUND = 1e-5  # absolute, each number of each layer; of a residual stream without norms, relative
 LOSS_BOUND = 1e-5  # absolute
 LOGITS_BOUND = 1e-4  # absolute, at every step of a training run
 GRADIENT_BOUND = 1e-4  # relative to a parameter's largest gradient
@@ -49,6 +51,7 @@ _SGD_RATE = 1e-2
 _SEED = 0  # of dropout, which is off
 
 Layout = Literal["padded", "packed"]
+Bounded = Literal["absolute", "relative"]
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -72,7 +75,7 @@ class Comparison:
     absolute: float
     relative: float
     bound: float | None
-    bounded: Literal["absolute", "relative"] = "absolute"
+    bounded: Bounded = "absolute"
 
     @property
     def holds(self) -> bool:
@@ -87,7 +90,7 @@ def compare(
     ours: Any,
     theirs: Any,
     bound: float | None,
-    bounded: Literal["absolute", "relative"] = "absolute",
+    bounded: Bounded = "absolute",
     scale: float | None = None,
 ) -> Comparison:
     """The difference of two arrays (or numbers) of one shape; `scale` replaces the reference's largest number."""
@@ -99,8 +102,17 @@ def compare(
     return Comparison(section, layout, name, absolute, absolute / max(largest, 1e-30), bound, bounded)
 
 
+class _Programs(NamedTuple):
+    """Our network without dropout, and what is run of it, each compiled once a shape."""
+
+    model: Model
+    forward: Callable[[Params, Batch], BertOutput]
+    sgd: TrainStep
+    gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
+
+
 class _Pair(NamedTuple):
-    """Both networks on the same weights, without dropout, and our programs, each compiled once a shape."""
+    """Both networks on the same weights, without dropout."""
 
     model: Model
     params: Params
@@ -109,7 +121,23 @@ class _Pair(NamedTuple):
     gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
 
 
-def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> Iterator[Comparison]:
+@lru_cache(maxsize=1)
+def _programs(config: BertConfig, task: str, labels: tuple[str, ...], pooling: Pooling | None) -> _Programs:
+    """The programs of an architecture; those of the last one are kept, for its next weights."""
+    quiet = make_model(config.with_dropout(0.0), task, labels, pooling)
+    sgd = make_train_step(quiet, optax.sgd(_SGD_RATE), find_task(task).loss or _no_loss)
+    forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
+    return _Programs(quiet, forward, sgd, jax.jit(sgd.gradient))
+
+
+def check_parity(
+    model: Model,
+    params: Params,
+    folder: Path,
+    seed: int = 0,
+    of_layouts: Sequence[Layout] = ("padded", "packed"),
+    trains: bool = True,
+) -> Iterator[Comparison]:
     """Compares a network with transformers' model of the checkpoint it was loaded from, in the order of the table.
 
     Args:
@@ -117,31 +145,33 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
       params: its parameters.
       folder: the checkpoint.
       seed: of the examples.
+      of_layouts: of our batches, for forward pass, loss and gradient.
+      trains: whether both are also trained.
     """
     module = reference.load_reference(folder, model, params)
-    pooling: Any = model.pooling if find_task(model.task).pooling == "chosen" else None
-    quiet = make_model(model.config.with_dropout(0.0), model.task, model.labels, pooling)
+    pooling = model.pooling if find_task(model.task).pooling == "chosen" else None
+    quiet, forward, sgd, gradient = _programs(model.config, model.task, model.labels, pooling)
     longest = min(_LONGEST, model.config.max_length)
     sets = [random_examples(model, _EXAMPLES, longest, seed + i) for i in range(_SETS)]
     batches = packed(model, sets)
-    layouts: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
+    of_layout: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
+    layouts: dict[Layout, Examples] = {name: of_layout[name] for name in of_layouts}
     loss = find_task(model.task).loss
 
-    def steps(optimizer: optax.GradientTransformation) -> TrainStep:
-        return make_train_step(quiet, optimizer, loss or _no_loss)
-
-    sgd, settings = steps(optax.sgd(_SGD_RATE)), Optimizer().resolved()
-    forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
-    pair = _Pair(quiet, params, module, forward, jax.jit(sgd.gradient))
+    pair = _Pair(quiet, params, module, forward, gradient)
     for layout, examples in layouts.items():
         yield from _forward(pair, sets[0], examples, layout)
     if loss is None:
         return
     for layout, examples in layouts.items():
         yield from _loss_and_gradient(pair, sgd, sets[0], examples.batch, layout)
+    if not trains:
+        return
+    settings = Optimizer().resolved()
     yield from _training("sgd", pair, sgd, reference.make_sgd(module, _SGD_RATE), sets, batches)
     update = reference.make_adamw(module, model, params, settings, STEPS)
-    yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS, model)), update, sets, batches)
+    adamw = make_train_step(quiet, make_optimizer(settings, STEPS, model), loss)
+    yield from _training("adamw", pair, adamw, update, sets, batches)
 
 
 def _no_loss(output: BertOutput, batch: Batch) -> Any:
@@ -187,11 +217,15 @@ def _forward(pair: _Pair, padded: Examples, examples: Examples, layout: Layout) 
     ours = jax.device_get(pair.forward(pair.params, examples.batch))
     theirs = reference.forward(pair.module, model, padded.texts)
 
-    def line(name: str, left: np.ndarray, right: np.ndarray) -> Comparison:
-        return compare("forward", layout, name, left, right, FORWARD_BOUND)
+    def line(name: str, left: np.ndarray, right: np.ndarray, bounded: Bounded = "absolute") -> Comparison:
+        return compare("forward", layout, name, left, right, FORWARD_BOUND, bounded)
 
     def states(name: str, i: int) -> Comparison:
-        return line(name, texts.read("tokens", ours.hidden_states[i])[real], theirs.hidden_states[i][real])
+        # Between layers that normalise what they read, the residual stream grows with depth, and its rounding with it:
+        # neighbouring float32 numbers are 8e-6 apart at 100.
+        is_stream = model.config.norm_position == "before" and 0 < i < model.config.num_layers
+        left, right = texts.read("tokens", ours.hidden_states[i])[real], theirs.hidden_states[i][real]
+        return line(name, left, right, "relative" if is_stream else "absolute")
 
     yield states("embeddings", 0)
     for i in range(model.config.num_layers):
