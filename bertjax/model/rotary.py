@@ -22,7 +22,8 @@ def rotated(base: float, heads: Float[Array, "B H T K"], positions: Int[Array, "
       positions: of the tokens in their examples, from 0.
     """
     half = heads.shape[-1] // 2
-    angles = positions.astype(jnp.float32)[:, None, :, None] * jnp.asarray(_frequencies(base, half))  # [B, 1, T, K / 2]
+    frequencies = jnp.asarray(_frequencies(base, half))[None, None, None]
+    angles = positions.astype(jnp.float32)[:, None, :, None] * frequencies  # [B, 1, T, K / 2]
     cosines, sines = jnp.cos(angles), jnp.sin(angles)
     left, right = jnp.split(heads.astype(jnp.float32), [half], axis=-1)
     turned = jnp.concatenate([left * cosines - right * sines, right * cosines + left * sines], axis=-1)

@@ -125,7 +125,7 @@ def test_the_discriminator_of_electra_is_a_bare_encoder(tmp_path):
         ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "full_attention has rope_type 'linear'"),
         ({"rope_parameters": {"full_attention": {"factor": 4.0}}}, "full_attention has 'factor', which is not"),
         ({"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters"),
-        ({"layer_types": ["full_attention"]}, "layer_types must say full_attention or sliding_attention for each of 22"),
+        ({"layer_types": ["full_attention"]}, "layer_types must say full_attention or sliding_attention for each"),
         ({"norm_bias": True}, "norm_bias True is not supported; only False is"),
         ({"classifier_activation": "relu"}, "classifier_activation 'relu' is not supported"),
         ({"model_type": "electra", "summary_type": "mean"}, "summary_type 'mean' is not supported; only 'first' is"),
@@ -171,7 +171,7 @@ def test_a_head_that_a_member_lacks(name, task, pooling, message):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_tokenizer_is_the_one_that_transformers_builds(name, tmp_path):
-    """Byte-level BPE, unigram pieces and word pieces, with the special tokens of the member around a text and a pair."""
+    """Byte-level BPE, unigram pieces and word pieces, with the member's special tokens around a text and a pair."""
     their_config(name).save_pretrained(tmp_path)
     save_tokenizer(name, tmp_path)
     ours, theirs = load_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)

@@ -36,9 +36,10 @@ _OWN: dict[str, dict[str, Any]] = {
 
 def their_config(model_type: str, **changes: Any) -> Any:
     """transformers' configuration of a small network."""
-    return getattr(transformers, f"{MEMBERS[model_type].classes}Config")(
-        **{**_SIZES, **_OWN.get(model_type, {}), **changes}
-    )
+    sizes = {**_SIZES, **_OWN.get(model_type, {})}
+    if model_type == "distilbert":  # it would keep the keys of others
+        sizes = {key: sizes[key] for key in ("vocab_size", "max_position_embeddings", *_OWN[model_type])}
+    return getattr(transformers, f"{MEMBERS[model_type].classes}Config")(**{**sizes, **changes})
 
 
 def their_model(model_type: str, task: str, sigma: float, labels: Sequence[str] = LABELS, **changes: Any) -> Any:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _JSON, _VOCABULARY, _CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
 _BYTE_PAIRS = ("vocab.json", "merges.txt")  # of byte-level BPE, before there was a tokenizer.json
-_FILES = (_JSON, _VOCABULARY, _CONFIG, "added_tokens.json", "special_tokens_map.json")
+_FILES = (_JSON, _VOCABULARY, _BYTE_PAIRS[0], _CONFIG, "added_tokens.json", "special_tokens_map.json")
 _OWN = ("BertTokenizer", "BertTokenizerFast")
 _WORD_PIECES = '"tokenizer_class": "BertTokenizer"'
 # By these, BertTokenizer reads words between spaces as a Japanese BERT does: no character is split off or changed.
@@ -205,7 +205,7 @@ def _check_as_stored(folder: Path, stored: Mapping[str, Any], tokenizer: PreTrai
     Raises:
       CheckpointError: it has others, so that the network would read other words than it was trained on.
     """
-    name = _JSON if _JSON in stored else _VOCABULARY
+    name = next((name for name in (_JSON, _VOCABULARY) if name in stored), _BYTE_PAIRS[0])
     built, class_name = tokenizer.get_vocab(), type(tokenizer).__name__
     saved = stored[name]["model"] if name == _JSON else {}
     kind = type(tokenizer.backend_tokenizer.model).__name__
@@ -233,8 +233,10 @@ def _stored_ids(stored: Mapping[str, Any]) -> dict[str, int]:
         if not isinstance(vocabulary, dict):
             vocabulary = {entry[0] if isinstance(entry, list) else entry: i for i, entry in enumerate(vocabulary)}
         ids = {**vocabulary, **{token["content"]: token["id"] for token in stored[_JSON].get("added_tokens") or ()}}
-    else:
+    elif _VOCABULARY in stored:
         ids = {token: i for i, token in enumerate(stored[_VOCABULARY]) if token}
+    else:
+        ids = stored[_BYTE_PAIRS[0]]
     added = stored.get(_CONFIG, {}).get("added_tokens_decoder") or {}
     return ids | stored.get("added_tokens.json", {}) | {token["content"]: int(i) for i, token in added.items()}
 
