@@ -15,6 +15,7 @@ from bertjax.members import MEMBERS
 from bertjax.model.attention import chosen_attention
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_task
 from bertjax.tasks import TASKS, make_model
+from bertjax.tasks.masked_words import MaskedText
 from tests.support.members import save_tokenizer, their_config, their_model
 
 OTHERS = [name for name in MEMBERS if name != "bert"]
@@ -202,3 +203,23 @@ def test_the_tokenizer_of_bertweet_is_written_in_python(tmp_path):
     (tmp_path / "bpe.codes").write_text("t h 1\n")
     with pytest.raises((UnsupportedTokenizer, CheckpointError), match="BertweetTokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["roberta", "xlm-roberta", "electra"])
+def test_words_for_masks_have_no_marks_of_the_tokenizer(name, tmp_path):
+    """The filled text is what the tokenizer itself makes of the text's tokens with a word in the place of the mask."""
+    their_config(name).save_pretrained(tmp_path)
+    save_tokenizer(name, tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    text, vocabulary = f"the {tokenizer.mask_token} was good", tokenizer.get_vocab()
+    start, end = text.index(tokenizer.mask_token), text.index(" was")
+    masked = MaskedText(text, [(start, end)], np.array([1]), tokenizer)
+    begins = next(i for token, i in vocabulary.items() if token in ("Ġfilm", "▁w", "film"))
+    inside = next(i for token, i in vocabulary.items() if token in ("oo", "##s"))
+    scores = np.array([[0.0] * 4, [-0.5, -1.0, begins, inside]])
+    (found,) = masked.words(scores)
+    word, piece = found[0]
+    assert word in ("film", "w")
+    assert piece in ("##oo", "##s")
+    assert masked.filled([word]) == f"the {word} was good"
+    assert masked.filled([piece]) == f"the{piece.removeprefix('##')} was good"
