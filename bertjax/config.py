@@ -1,6 +1,7 @@
 """`BertConfig`, the architecture of a checkpoint, and its way from and to Hugging Face's `config.json`.
 
-Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 2018 (arXiv:1810.04805), section 3.
+Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 2018 (arXiv:1810.04805), section 3. What
+other encoders have otherwise are plain settings too; how their `config.json` says it is data (`members`).
 Only what changes the numbers is kept. A value that this network would compute differently is an error, never ignored.
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertjax.errors import ConfigError
+from bertjax.members import find_member
 from bertjax.storage.small_files import read_object
 
 # By transformers' names, some of which are second names of one formula.
@@ -18,18 +20,10 @@ ACTIVATIONS = (
     "quick_gelu", "relu", "silu", "swish", "tanh",
 )  # fmt: skip
 
-# Our field name -> the key in config.json. Names that agree are not listed.
-_HUGGING_FACE_KEYS = {
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "hidden_dropout_rate": "hidden_dropout_prob",
-    "attention_dropout_rate": "attention_probs_dropout_prob",
-    "classifier_dropout_rate": "classifier_dropout",
-}
-
-
 Pooling = Literal["pooler", "cls", "mean"]
-"""How an example becomes one vector: `[CLS]` through dense and tanh, `[CLS]` as it is, or the mean of its tokens."""
+"""How an example becomes one vector: `[CLS]` through dense and tanh, `[CLS]` as it is, or the mean of its tokens.
+
+Members other than BERT may have another activation behind the dense layer of "pooler" (`members.HeadScheme`)."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,29 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Rotary:
+    """Rotary positions, which turn queries and keys by an angle for each position (Su et al. 2021, arXiv:2104.09864).
+
+    Attributes:
+      base: of the angles in layers that look at every token of a text.
+      local_base: of those in layers that look at near ones.
+      window: how far such a layer looks, in tokens to either side.
+      local: of each layer, whether it looks at near tokens alone.
+    """
+
+    base: float
+    local_base: float
+    window: int
+    local: tuple[bool, ...]
+
+    def is_local(self, layer: int) -> bool:
+        """Whether a layer looks at near tokens alone."""
+        return self.local[layer]
+
+
+@dataclass(frozen=True)
 class BertConfig:
-    """The architecture of a BERT encoder; the defaults are BERT-base uncased.
+    """The architecture of an encoder; the defaults are BERT-base uncased.
 
     Attributes:
       vocab_size: word pieces in the vocabulary, V.
@@ -68,11 +83,23 @@ class BertConfig:
       hidden_dropout_rate: dropout on embeddings and on each sublayer's output.
       attention_dropout_rate: dropout on attention weights.
       classifier_dropout_rate: dropout on a classifier's input; None stands for `hidden_dropout_rate`.
-      max_position_embeddings: longest example, in tokens.
-      type_vocab_size: kinds of segment an example can have.
+      max_position_embeddings: rows of the table of positions; without such a table the longest example, in tokens.
+      type_vocab_size: kinds of segment an example can have; 0 where the network does not tell them apart.
       initializer_range: standard deviation of freshly initialised weights.
       layer_norm_eps: added to the variance under the root.
       pad_token_id: the vocabulary index of padding.
+      model_type: the entry of `members.MEMBERS` that the checkpoint is of; no layer reads it.
+      embedding_size: width of the embeddings, projected to D behind their norm; None stands for D.
+      position_offset: the row of the table of positions that the first token of a text has.
+      rotary: positions as angles, in the place of the table.
+      norm_position: of layer norms: after each sublayer and its residual, or before each sublayer, with one at the end.
+      biases: whether the linear layers of the encoder and all layer norms have one.
+      gated: whether the feed-forward block multiplies its activation with a second half of its width 2F.
+      mean_pooler: whether the pooler reads the mean of an example's tokens, not `[CLS]`.
+      embedding_dropout_rate: dropout on embeddings alone; None stands for `hidden_dropout_rate`.
+      span_dropout_rate: dropout on the input of `qa_outputs`, where the head has one; None as above.
+      choice_dropout_rate: dropout on the input of a multiple choice's classifier, where that has one of its own.
+      special_tokens: keys of `config.json` with the indices of special tokens, which no layer reads.
       execution: how the network is computed; the one field that is no part of `config.json`.
     """
 
@@ -90,45 +117,94 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    model_type: str = "bert"
+    embedding_size: int | None = None
+    position_offset: int = 0
+    rotary: Rotary | None = None
+    norm_position: Literal["after", "before"] = "after"
+    biases: bool = True
+    gated: bool = False
+    mean_pooler: bool = False
+    embedding_dropout_rate: float | None = None
+    span_dropout_rate: float | None = None
+    choice_dropout_rate: float | None = None
+    special_tokens: tuple[tuple[str, int], ...] = ()
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown; this network has {', '.join(ACTIVATIONS)}")
+        keys = find_member(self.model_type).config.keys
         for name in ("vocab_size", "hidden_size", "num_heads", "intermediate_size", "max_position_embeddings"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{_HUGGING_FACE_KEYS.get(name, name)} must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{keys[name]} must be 1 or more, got {getattr(self, name)}")
         if self.hidden_size % self.num_heads:
             raise ConfigError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
-        for name in ("hidden_dropout_rate", "attention_dropout_rate", "classifier_dropout_rate"):
+        for name in _DROPOUT_RATES:
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {rate}")
+        if self.max_length < 1:
+            raise ConfigError(
+                f"max_position_embeddings {self.max_position_embeddings} leaves no position for a text, whose first "
+                f"one is {self.position_offset}"
+            )
+        self._check_rotary()
+
+    def _check_rotary(self) -> None:
+        if self.rotary is None:
+            return
+        if self.head_size % 2:
+            raise ConfigError(f"rotary positions turn pairs of numbers, and heads have {self.head_size}, an odd count")
+        if len(self.rotary.local) != self.num_layers:
+            raise ConfigError(f"layer_types has {len(self.rotary.local)} entries for {self.num_layers} layers")
+        if self.execution.layers == "stacked":
+            raise ConfigError(
+                f"layers 'stacked' compiles one layer for all of them, and those of a {self.model_type} differ; use "
+                "'unrolled'"
+            )
+        if self.execution.attention in ("pallas", "cudnn"):
+            raise ConfigError(
+                f"attention {self.execution.attention!r} has no layers that look at near tokens alone, as those of a "
+                f"{self.model_type} do; use 'auto' or 'xla'"
+            )
 
     @property
     def head_size(self) -> int:
         """Width of one attention head, K."""
         return self.hidden_size // self.num_heads
 
+    @property
+    def max_length(self) -> int:
+        """The longest example, in tokens."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings."""
+        return self.embedding_size or self.hidden_size
+
+    def rate(self, name: str) -> float:
+        """The dropout rate that a field says, which may be None for `hidden_dropout_rate`."""
+        rate = getattr(self, name)
+        return self.hidden_dropout_rate if rate is None else float(rate)
+
     def with_dropout(self, rate: float) -> "BertConfig":
         """The same architecture with one dropout rate everywhere."""
-        return replace(self, hidden_dropout_rate=rate, attention_dropout_rate=rate, classifier_dropout_rate=None)
+        rates = dict.fromkeys(_DROPOUT_RATES, None) | {"hidden_dropout_rate": rate, "attention_dropout_rate": rate}
+        return replace(self, **rates)  # type: ignore[arg-type]
 
     @classmethod
     def from_hugging_face(cls, values: Mapping[str, Any]) -> "BertConfig":
-        """Reads the values of a `config.json`; missing keys take the defaults of BERT-base.
+        """Reads the values of a `config.json`; missing keys take the defaults of its `model_type`.
 
         Raises:
-          ConfigError: not a BERT encoder, a feature this network does not have, or a value of the wrong type.
+          ConfigError: no encoder that bertjax has, a feature this network does not have, or a value of the wrong type.
         """
         model_type = values.get("model_type")
         if model_type is None:
             raise ConfigError('config.json has no model_type; if it is a BERT, add "model_type": "bert" to it')
-        if model_type != "bert":
-            raise ConfigError(
-                f"model_type {model_type!r} is not supported; bertjax reads model_type 'bert' (BERT, MiniLM, SciBERT, "
-                "BGE, E5, LaBSE and all others of its architecture)"
-            )
+        rule = find_member(model_type).config
         if values.get("position_embedding_type", "absolute") != "absolute":
             raise ConfigError(
                 f"position_embedding_type {values['position_embedding_type']!r} is not supported; only 'absolute' is"
@@ -138,24 +214,34 @@ class BertConfig:
         for feature in ("is_decoder", "add_cross_attention"):
             if values.get(feature):
                 raise ConfigError(f"{feature} is set; bertjax has the BERT encoder only")
-        known = {name: key for name, key in _keys() if values.get(key) is not None}
+        for key, only in rule.fixed.items():
+            if values.get(key, only) != only:
+                raise ConfigError(f"config.json: {key} {values[key]!r} is not supported; only {only!r} is")
+        known = {name: key for name, key in rule.keys.items() if values.get(key) is not None}
         kinds = cls.__dataclass_fields__
-        return cls(**{name: _typed(key, values[key], kinds[name].type) for name, key in known.items()})
+        fields = {**rule.defaults, **{name: _typed(key, values[key], kinds[name].type) for name, key in known.items()}}
+        derived = dict(rule.derived(values))
+        if "rotary" in derived:
+            derived["rotary"] = Rotary(**derived["rotary"])
+        tokens = tuple((key, values[key]) for key in rule.kept if isinstance(values.get(key), int))
+        return cls(model_type=model_type, special_tokens=tokens, **{**fields, **rule.settings, **derived})
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The inverse of `from_hugging_face`, ready for `config.json`."""
-        return {"model_type": "bert", **{key: getattr(self, name) for name, key in _keys()}}
+        rule, fields = find_member(self.model_type).config, {name: getattr(self, name) for name in _ARCHITECTURE}
+        # Where transformers has a rate by default, it takes none for an answer.
+        rates = {name: self.rate(name) for name in _DROPOUT_RATES if name in rule.defaults}
+        own = {key: rates.get(name, fields[name]) for name, key in rule.keys.items()}
+        return {"model_type": self.model_type, **own, **rule.written(fields), **dict(self.special_tokens)}
 
 
-def _keys() -> list[tuple[str, str]]:
-    """(field, key in config.json) of all that is architecture."""
-    names = (name for name in BertConfig.__dataclass_fields__ if name != "execution")
-    return [(name, _HUGGING_FACE_KEYS.get(name, name)) for name in names]
+_ARCHITECTURE = tuple(name for name in BertConfig.__dataclass_fields__ if name != "execution")
+_DROPOUT_RATES = tuple(name for name in _ARCHITECTURE if name.endswith("_dropout_rate"))
 
 
 def _typed(key: str, value: Any, wanted: Any) -> Any:
     """`value` as `wanted` (int, float or str), where a whole number may stand for a float."""
-    wanted = float if wanted == float | None else wanted
+    wanted = {float | None: float, int | None: int}.get(wanted, wanted)
     accepted = (int, float) if wanted is float else (wanted,)
     if isinstance(value, bool) or not isinstance(value, accepted):
         raise ConfigError(f"config.json: {key} must be {wanted.__name__}, got {value!r}")

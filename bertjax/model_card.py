@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from bertjax.members import find_member
 from bertjax.report_pages.literal_text import markdown
 from bertjax.tasks import Model, find_task
 
@@ -25,19 +26,20 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None, tempera
       temperature: by which bertjax divides its logits where they become probabilities.
     """
     config, task, auto = model.config, find_task(model.task), auto_class(model)
+    member = find_member(config.model_type)
     size = f"{config.num_layers} layers, hidden size {config.hidden_size}, {config.num_heads} attention heads"
     lines = [
         "---",
         "library_name: transformers",
         f"pipeline_tag: {task.pipeline_tag}",
         "tags:",
-        "- bert",
+        f"- {member.model_type}",
         "- bertjax",
         "---",
         "",
-        f"# {task.architecture}",
+        f"# {member.architecture(task.architecture)}",
         "",
-        f"BERT with {size}, for up to {config.max_position_embeddings} tokens; task `{model.task}`.",
+        f"{member.title} with {size}, for up to {config.max_length} tokens; task `{model.task}`.",
         "Written by bertjax: float32 weights, from which transformers computes the same numbers.",
         "",
         "```python",
@@ -55,7 +57,9 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None, tempera
     ]
     if auto == "AutoModel" and model.pooling in _POOLINGS:
         scaled = ", scaled to length 1" if task.unit_vectors else ""
-        lines += ["", f"{_POOLINGS[model.pooling]}{scaled}. transformers' `pooler_output` is zero and not to be read."]
+        has_pooler = member.scheme_of(task.architecture).pooler
+        unread = " transformers' `pooler_output` is zero and not to be read." if has_pooler else ""
+        lines += ["", f"{_POOLINGS[model.pooling]}{scaled}.{unread}"]
     if temperature != 1:
         lines += [
             "",

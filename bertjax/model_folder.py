@@ -19,15 +19,18 @@ from transformers import PreTrainedTokenizerBase
 from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.errors import ConfigError, writing
+from bertjax.errors import CheckpointError, ConfigError, writing
+from bertjax.members import find_member, likely_member, suffix_of
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
 from bertjax.pretrained.prefixes import without_prefix
 from bertjax.storage.atomic_write import replaced_folder, write_json
-from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes
+from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes, weight_table
 
 logger = logging.getLogger(__name__)
+
+POOLER_MODULES = ("pooler", "pooler_norm")  # modules of a head that a checkpoint of another task may lack
 
 
 def from_pretrained(
@@ -120,22 +123,38 @@ def load_checkpoint(
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
     if pooling not in (None, *get_args(Pooling)):
         raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
-    tensors = without_prefix(read_tensors(folder), drop)
+    table = find_member(config.model_type).weights_of(row.architecture)
+    stored_tensors = read_tensors(folder)
+    _check_member(folder, config.model_type, stored_tensors)
+    tensors = without_prefix(stored_tensors, table, drop)
     problems = _vocabulary_problems(folder, config) if vocab_size is None else []
     if vocab_size is not None and vocab_size > config.vocab_size:
-        tensors = with_vocabulary(tensors, config.vocab_size, vocab_size, seed)
+        tensors = with_vocabulary(tensors, table, config.vocab_size, vocab_size, seed)
         config = replace(config, vocab_size=vocab_size)
     model = make_model(config, task, labels, pooling)
 
     fresh: set[str] = set()
     if named or new_head:
         for module in row.head_modules:
-            if (row.names and labels != known_labels) or not has_module(tensors, module, drop):
+            if (row.names and labels != known_labels) or not has_module(tensors, module, table, drop):
                 fresh.add(module)
-        if not has_module(tensors, "pooler", drop):
-            fresh.add("pooler")
+        fresh |= {module for module in POOLER_MODULES if not has_module(tensors, module, table, drop)}
     exceptions = Exceptions(fresh, init_missing, drop)
     return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, problems, seed))
+
+
+def _check_member(folder: Path, model_type: str, tensors: Mapping[str, np.ndarray]) -> None:
+    """Checks that weights are of the kind that the `config.json` beside them says.
+
+    Raises:
+      CheckpointError: they have the names of another kind.
+    """
+    likely = likely_member(model_type, tensors).model_type
+    if likely != model_type:
+        raise CheckpointError(
+            f"{folder}: config.json says model_type {model_type!r}, and the weights have the names of a {likely!r}; "
+            "set the model_type that they were saved with"
+        )
 
 
 def _fill(
@@ -143,7 +162,7 @@ def _fill(
 ) -> tuple[Params, frozenset[str]]:
     """Parameters from the checkpoint, those that it may lack from the model's initialisation; the modules of these."""
     template = parameter_shapes(model)
-    params, missing = to_haiku(tensors, template, exceptions, problems)
+    params, missing = to_haiku(tensors, template, weight_table(model), exceptions, problems)
     if missing:
         names = ", ".join(sorted({module for module, _ in missing}))
         logger.info("initialised %s from seed %d: the checkpoint does not have it", names, seed)
@@ -197,10 +216,10 @@ def save_pretrained(
     Raises:
       DiskError: the folder cannot be written; nothing is left of it.
     """
-    row = find_task(model.task)
+    row, member = find_task(model.task), find_member(model.config.model_type)
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
     config = {
-        "architectures": [row.architecture],
+        "architectures": [member.architecture(row.architecture)],
         **model.config.to_hugging_face(),
         **(labels if model.labels else {}),
         **({"problem_type": row.problem_type} if row.problem_type else {}),
@@ -213,9 +232,9 @@ def save_pretrained(
             **({"temperature": temperature} if temperature != 1 else {}),
         },
     }
-    tensors = to_hugging_face(params)
-    if row.architecture == "BertModel" and "pooler" not in params:
-        tensors |= _zero_pooler(model.config)
+    tensors = to_hugging_face(params, weight_table(model))
+    if row.architecture == "BertModel" and member.scheme_of(row.architecture).pooler and "pooler" not in params:
+        tensors |= _zero_pooler(model)
     folder = Path(folder)
     if departure := departure_from_transformers(model):
         logger.warning("%s is for bertjax alone: %s", folder, departure)
@@ -238,32 +257,32 @@ def departure_from_transformers(model: Model) -> str | None:
     row = find_task(model.task)
     if model.pooling == "pooler" or row.pooling != "chosen" or not row.head_modules:
         return None
-    return f"transformers' {row.architecture} always reads the pooler, and this model has pooling {model.pooling!r}"
+    architecture = find_member(model.config.model_type).architecture(row.architecture)
+    return f"transformers' {architecture} always reads the pooler, and this model has pooling {model.pooling!r}"
 
 
-def _zero_pooler(config: BertConfig) -> dict[str, np.ndarray]:
-    """The pooler that transformers' BertModel always has, for a network that pools otherwise.
+def _zero_pooler(model: Model) -> dict[str, np.ndarray]:
+    """The pooler that transformers' bare encoder always has, for a network that pools otherwise.
 
     transformers would make up random numbers for a missing one; a pooled output of zeros is plainly not meant to be
     read.
     """
-    size = config.hidden_size
-    return {
-        "bert.pooler.dense.weight": np.zeros((size, size), np.float32),
-        "bert.pooler.dense.bias": np.zeros(size, np.float32),
-    }
+    size = model.config.hidden_size
+    zeros = {"w": np.zeros((size, size), np.float32), "b": np.zeros(size, np.float32)}
+    return to_hugging_face({"pooler": zeros}, weight_table(model))
 
 
 def stored_task(stored: Mapping[str, Any]) -> str:
     """The task that a `config.json` was saved for: as bertjax wrote it, or by transformers' class."""
     if "task" in _settings_in(stored):
         return str(_settings_in(stored)["task"])
-    architectures = stored.get("architectures") or ["BertModel"]
+    member = find_member(str(stored.get("model_type", "bert")))
+    suffix = (stored.get("architectures") or ["Model"])[0].removeprefix(member.classes)
     problem = stored.get("problem_type")
     if problem is None:  # transformers decides by the number of outputs
         problem = "regression" if len(stored_labels(stored)) == 1 else "single_label_classification"
-    for name, row in TASKS.items():
-        if row.architecture == architectures[0] and row.problem_type in (None, problem):
+    for name, row in TASKS.items() if member.has(suffix) else ():
+        if suffix_of(row.architecture) == suffix and row.problem_type in (None, problem):
             return name
     return "encoder"
 
@@ -283,7 +302,7 @@ def stored_max_length(stored: Mapping[str, Any]) -> int:
 
     Where it is not known, as many as the network has positions.
     """
-    length = _settings_in(stored).get("max_length") or BertConfig.from_hugging_face(stored).max_position_embeddings
+    length = _settings_in(stored).get("max_length") or BertConfig.from_hugging_face(stored).max_length
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ConfigError(f"config.json: bertjax.max_length must be a number of tokens, got {length!r}")
     return length

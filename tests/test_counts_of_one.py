@@ -23,6 +23,7 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
+from bertjax.members.bert import BERT
 from bertjax.metrics.aggregate import flat, spread
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.evaluators import evaluate_choices, evaluate_cosines, evaluate_masked_words
@@ -173,7 +174,7 @@ def test_a_network_of_one_is_transformers(of, layers, rows):
     theirs = BertModel(TheirConfig(**config.to_hugging_face(), attn_implementation="eager")).eval()
     model = make_model(config, "encoder")
     tensors = {name: value.detach().numpy() for name, value in theirs.named_parameters()}
-    params = to_haiku(tensors, parameter_shapes(model)).params
+    params = to_haiku(tensors, parameter_shapes(model), BERT.weights).params
     ids = RNG.integers(0, config.vocab_size, (rows, min(5, config.max_position_embeddings)))
     ours = model.apply(params, None, padded_batch(np.ones_like(ids), ids), True, True, True)
     with torch.no_grad():

@@ -109,8 +109,8 @@ def test_wrong_shape_and_unknown_settings(tiny_model, tmp_path):
     write(hidden_act="mish")
     with pytest.raises(ConfigError, match="hidden_act 'mish' is unknown"):
         from_pretrained(folder)
-    write(model_type="roberta")
-    with pytest.raises(ConfigError, match="model_type 'roberta' is not supported"):
+    write(model_type="t5")
+    with pytest.raises(ConfigError, match="model_type 't5' is not supported"):
         from_pretrained(folder)
     write(id2label={"1": "a", "2": "b"})
     with pytest.raises(ConfigError, match="id2label must number"):

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     from bertjax.inference.predictor import Predictor
 
     loaded = load_model(chosen_model(parsed.model, parsed.best_run))
-    longest = min(loaded.max_length, loaded.model.config.max_position_embeddings)
+    longest = min(loaded.max_length, loaded.model.config.max_length)
     predictor = Predictor(loaded._replace(max_length=longest))
     predictor.check_explained(parsed.options)
     names, texts = zip(*(_table_rows(parsed, loaded) if parsed.data else _given(parsed)), strict=True)

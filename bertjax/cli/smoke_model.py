@@ -27,6 +27,7 @@ def smoke_model(name: str) -> Path:
 
     folder = resolve_model(name)
     architecture = BertConfig.from_hugging_face(read_config_json(folder))
-    small = replace(architecture, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=32)
+    rotary = architecture.rotary and replace(architecture.rotary, local=architecture.rotary.local[:1])
+    small = replace(architecture, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=32, rotary=rotary)
     model = make_model(small, "encoder")
     return save_pretrained(_FOLDER, model, model.init(jax.random.key(_SEED)), load_tokenizer(folder))

@@ -95,7 +95,7 @@ class Predictor:
           UserError: there is no such model, or it does not fit.
         """
         loaded = load_model(name, execution, pooling=pooling)
-        longest = min(max_length or loaded.max_length, loaded.model.config.max_position_embeddings)
+        longest = min(max_length or loaded.max_length, loaded.model.config.max_length)
         return cls(loaded._replace(max_length=longest))
 
     @property

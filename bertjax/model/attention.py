@@ -19,6 +19,7 @@ from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.layers import linear
 from bertjax.model.precision import product
+from bertjax.model.rotary import rotated
 
 # On a CPU and in every measurement on a GPU so far: this package's kernel has not run on one, and cuDNN's, without
 # dropout of weights, was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures all.
@@ -56,9 +57,9 @@ def chosen_attention(config: BertConfig) -> str:
 class SelfAttention(hk.Module):
     """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
-    def __init__(self, config: BertConfig, name: str = "attention"):
+    def __init__(self, config: BertConfig, rotary_base: float | None = None, name: str = "attention"):
         super().__init__(name)
-        self.config = config
+        self.config, self.rotary_base = config, rotary_base
 
     def __call__(
         self,
@@ -75,6 +76,9 @@ class SelfAttention(hk.Module):
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
+        if self.rotary_base is not None:
+            query = rotated(self.rotary_base, query, queries.positions)
+            key = rotated(self.rotary_base, key, keys.positions)
 
         # The kernels keep no weights, and save nothing where few positions of a long row are read.
         implementation = chosen_attention(c)

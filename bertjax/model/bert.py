@@ -1,6 +1,7 @@
 """BERT: embeddings and encoder under one name.
 
     B rows   T tokens in a row   D hidden size   H heads   R positions read   N layers   V vocabulary
+    W width of the embeddings
 
 Source: Devlin et al. 2018 (arXiv:1810.04805).
 """
@@ -30,7 +31,7 @@ class ForwardOptions(NamedTuple):
     deterministic: bool = True
     hidden_states: bool = False
     attentions: bool = False
-    word_embeddings: Float[Array, "B T D"] | None = None
+    word_embeddings: Float[Array, "B T W"] | None = None
 
     @property
     def every_position(self) -> bool:
@@ -47,7 +48,7 @@ class Bert(hk.Module):
 
     def __call__(
         self, batch: Batch, options: ForwardOptions, output_positions: Int[Array, "B R"] | None = None
-    ) -> tuple[Encoded, Float[Array, "V D"]]:
+    ) -> tuple[Encoded, Float[Array, "V W"]]:
         """The encoder's output, and the table of word embeddings.
 
         Args:

@@ -1,5 +1,7 @@
 """The encoder: a stack of self-attention and feed-forward layers, normalised after each (BERT, section 3).
 
+In the place of these layers there may be those of `pre_norm`, of which some look at near tokens alone.
+
     B rows   T tokens in a row   D hidden size   F feed-forward size   H heads   R positions to read   N layers
 
 The last layer can be computed only at the positions that a head reads: nothing else looks at the rest, so the
@@ -23,6 +25,8 @@ from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm, linear, read_positions
+from bertjax.model.pre_norm import PreNormLayer
+from bertjax.model.rotary import near
 
 
 class LayerOutputs(NamedTuple):
@@ -104,13 +108,13 @@ def encode(
       return_hidden_states: keep every layer's output.
       return_attentions: keep every layer's attention weights.
     """
-    mask = attention_mask(segment_ids, segment_ids)
+    same_example = attention_mask(segment_ids, segment_ids)
     last = config.num_layers - 1
 
     def run_layer(
         name: str, queries_from: Array, keys_from: Array, mask: Array, queries: TokenPlaces
     ) -> tuple[Array, Array | None]:
-        layer = EncoderLayer(config, name)
+        layer = _layer(config, name)
         every_position = segment_ids if queries is places else None
 
         def run(queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
@@ -122,17 +126,21 @@ def encode(
 
     def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
         """A layer at every position: its output, and the requested part of it."""
+        mask = _mask(config, name, same_example, places, places)
         output, weights = run_layer(name, hidden_states, hidden_states, mask, places)
         return output, LayerOutputs(output if return_hidden_states else None, weights)
 
     run_all = _stacked if config.execution.layers == "stacked" else _unrolled
     hidden_states, kept = run_all(step, last, embedded)
 
-    queries_from, last_mask = hidden_states, mask
+    queries_from, queries, last_mask = hidden_states, places.at(output_positions), same_example
     if output_positions is not None:
         queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
-        last_mask = jnp.take_along_axis(mask, output_positions[:, :, None], axis=1)  # [B, R, T]
-    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask, places.at(output_positions))
+        last_mask = jnp.take_along_axis(same_example, output_positions[:, :, None], axis=1)  # [B, R, T]
+    last_mask = _mask(config, f"layer_{last}", last_mask, queries, places)
+    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask, queries)
+    if config.norm_position == "before":
+        output = layer_norm(config, "final_norm")(output)
 
     last_kept = jax.tree.map(lambda leaf: leaf[None], LayerOutputs(output, weights))
     return Encoded(
@@ -140,6 +148,29 @@ def encode(
         _joined(embedded[None], kept.hidden_states, last_kept.hidden_states) if return_hidden_states else None,
         _joined(kept.attention_weights, last_kept.attention_weights) if return_attentions else None,
     )
+
+
+def _layer(config: BertConfig, name: str) -> EncoderLayer | PreNormLayer:
+    """The layer of a name, as the architecture builds it."""
+    if config.norm_position == "after":
+        return EncoderLayer(config, name)
+    rotary, base = config.rotary, None
+    if rotary is not None:
+        base = rotary.local_base if _is_local(config, name) else rotary.base
+    return PreNormLayer(config, base, name)
+
+
+def _is_local(config: BertConfig, name: str) -> bool:
+    return config.rotary is not None and config.rotary.is_local(int(name.removeprefix("layer_")))
+
+
+def _mask(
+    config: BertConfig, name: str, same_example: Bool[Array, "B R T"], queries: TokenPlaces, keys: TokenPlaces
+) -> Bool[Array, "B R T"]:
+    """Where the queries of a layer may look: at their own example, or at what is near in it."""
+    if config.rotary is None or not _is_local(config, name):
+        return same_example
+    return same_example & near(config.rotary.window, queries, keys)
 
 
 def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:

@@ -5,7 +5,8 @@
 
 Three poolings: `pooler` (dense and tanh over `[CLS]`, as transformers' BertForSequenceClassification; it is in BERT's
 code and not in the paper), `cls` (the hidden state of `[CLS]` as it is), `mean` (over the example's tokens, as
-sentence encoders have it).
+sentence encoders have it). Other members have another activation there, or a norm behind it, or the layer over each
+token: a `HeadScheme` says so.
 
 A head is a function (head_config, batch, options) -> BertOutput, called inside of a Haiku transform.
 """
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.batch import Batch, Pretraining
 from bertjax.config import BertConfig, Pooling
+from bertjax.members import HeadScheme
 from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import drop_features, drop_pooled, token_places
 from bertjax.model.encoder import Encoded
@@ -33,11 +35,18 @@ class HeadConfig(NamedTuple):
     Attributes:
       num_labels: L, where the head has as many outputs as there are labels.
       pooling: how an example becomes one vector, where the head reads one.
+      scheme: how the member that the network is of reads the encoder in this head.
     """
 
     config: BertConfig
     num_labels: int
     pooling: Pooling
+    scheme: HeadScheme = HeadScheme()
+
+    @property
+    def dropout_rate(self) -> float:
+        """Of the input of the last linear layer."""
+        return 0.0 if self.scheme.dropout is None else self.config.rate(self.scheme.dropout)
 
 
 class BertOutput(NamedTuple):
@@ -65,20 +74,25 @@ def encoder(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> B
 
 def _pooled(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> tuple[Encoded, Float[Array, "B E D"]]:
     """One vector an example slot. Unless more is requested or needed, the last layer runs at `[CLS]` alone."""
-    config, starts = head_config.config, batch.example_starts
-    everywhere = head_config.pooling == "mean" or options.every_position
+    config, starts, pools = head_config.config, batch.example_starts, head_config.pooling == "pooler"
+    of_mean = head_config.pooling == "mean" or (pools and config.mean_pooler)
+    everywhere = of_mean or options.every_position
     encoded, _ = Bert(config)(batch, options, output_positions=None if everywhere else starts)
     vectors = encoded.last_hidden_states  # [B, T, D], or [B, E, D]
-    if head_config.pooling == "mean":
-        return encoded, mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
-    if everywhere:
+    if of_mean:
+        vectors = mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
+    elif everywhere:
         vectors = read_positions(vectors, starts)
-    return encoded, pooler(config, vectors) if head_config.pooling == "pooler" else vectors
+    if pools and head_config.scheme.drops_before:
+        vectors = drop_pooled(head_config.dropout_rate, vectors, batch.example_numbers, options.deterministic)
+    return encoded, pooler(head_config, vectors) if pools else vectors
 
 
-def pooler(config: BertConfig, first_tokens: Float[Array, "B E D"]) -> Float[Array, "B E D"]:
-    """Dense and tanh over the hidden state of `[CLS]`."""
-    return jnp.tanh(linear(config, config.hidden_size, "pooler")(first_tokens))
+def pooler(head_config: HeadConfig, vectors: Float[Array, "B E D"]) -> Float[Array, "B E D"]:
+    """Dense and tanh over the hidden state of `[CLS]`, or as the head's scheme has it."""
+    config, scheme = head_config.config, head_config.scheme
+    pooled = activation(scheme.activation)(linear(config, config.hidden_size, "pooler")(vectors))
+    return layer_norm(config, "pooler_norm")(pooled) if scheme.normalizes else pooled
 
 
 def sentence_embedding(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
@@ -99,13 +113,13 @@ def classification(head_config: HeadConfig, batch: Batch, options: ForwardOption
 def regression(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """`classification` whose linear layer is in float32: bfloat16 has no number between 250,000 and 251,000."""
     encoded, pooled, features = _classifier_input(head_config, batch, options)
-    logits = linear(head_config.config, head_config.num_labels, "classifier", dtype=jnp.float32)(features)
+    logits = _last(head_config, head_config.num_labels, "classifier", dtype=jnp.float32)(features)
     return _of_examples(encoded, pooled, logits)
 
 
 def _classified(head_config: HeadConfig, num_outputs: int, batch: Batch, options: ForwardOptions) -> BertOutput:
     encoded, pooled, features = _classifier_input(head_config, batch, options)
-    return _of_examples(encoded, pooled, linear(head_config.config, num_outputs, "classifier")(features))
+    return _of_examples(encoded, pooled, _last(head_config, num_outputs, "classifier")(features))
 
 
 def _classifier_input(
@@ -113,8 +127,8 @@ def _classifier_input(
 ) -> tuple[Encoded, Float[Array, "B E D"], Float[Array, "B E D"]]:
     """The encoder's output, the pooled one, and that after dropout."""
     encoded, pooled = _pooled(head_config, batch, options)
-    rate = _classifier_dropout(head_config.config)
-    return encoded, pooled, drop_pooled(rate, pooled, batch.example_numbers, options.deterministic)
+    features = drop_pooled(head_config.dropout_rate, pooled, batch.example_numbers, options.deterministic)
+    return encoded, pooled, features
 
 
 def multiple_choice(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
@@ -136,16 +150,30 @@ def next_sentence(head_config: HeadConfig, batch: Batch, options: ForwardOptions
 
 def token_classification(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
-    encoded, _ = Bert(head_config.config)(batch, options)
-    rate = _classifier_dropout(head_config.config)
-    features = drop_features(rate, encoded.last_hidden_states, token_places(batch), options.deterministic)
-    return _of_tokens(encoded, linear(head_config.config, head_config.num_labels, "classifier")(features))
+    encoded, features = _token_features(head_config, batch, options)
+    return _of_tokens(encoded, _last(head_config, head_config.num_labels, "classifier")(features))
 
 
 def question_answering(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
+    encoded, features = _token_features(head_config, batch, options)
+    return _of_tokens(encoded, _last(head_config, 2, "qa_outputs")(features))
+
+
+def _token_features(
+    head_config: HeadConfig, batch: Batch, options: ForwardOptions
+) -> tuple[Encoded, Float[Array, "B T D"]]:
+    """The encoder's output, and what a linear layer over tokens reads of it, after dropout."""
     encoded, _ = Bert(head_config.config)(batch, options)
-    return _of_tokens(encoded, linear(head_config.config, 2, "qa_outputs")(encoded.last_hidden_states))
+    features = encoded.last_hidden_states
+    if head_config.scheme.over_tokens:
+        features = pooler(head_config, features)
+    return encoded, drop_features(head_config.dropout_rate, features, token_places(batch), options.deterministic)
+
+
+def _last(head_config: HeadConfig, size: int, name: str, dtype: Any = None) -> Any:
+    """The last linear layer of a head, which has a bias in every member."""
+    return linear(head_config.config, size, name, dtype, bias=True)
 
 
 class MaskedLanguageModel(hk.Module):
@@ -155,34 +183,35 @@ class MaskedLanguageModel(hk.Module):
     The transform (dense, activation, layer norm) is in BERT's code and not in the paper.
     """
 
-    def __init__(self, config: BertConfig, name: str = "masked_lm"):
+    def __init__(self, head_config: HeadConfig, name: str = "masked_lm"):
         super().__init__(name)
-        self.config = config
+        self.config = head_config.config
+        self.activation = head_config.scheme.word_activation or self.config.hidden_act
 
     def __call__(
-        self, hidden_states: Float[Array, "B T D"], word_embeddings: Float[Array, "V D"]
+        self, hidden_states: Float[Array, "B T D"], word_embeddings: Float[Array, "V W"]
     ) -> Float[Array, "B T V"]:
         c = self.config
-        transformed = activation(c.hidden_act)(linear(c, c.hidden_size, "transform")(hidden_states))
+        transformed = activation(self.activation)(linear(c, c.embedding_width, "transform")(hidden_states))
         transformed = layer_norm(c, "norm")(transformed)
         bias = hk.get_parameter("b", [c.vocab_size], init=jnp.zeros)
         transformed, words = (x.astype(bias.dtype) for x in (transformed, word_embeddings))
-        return jnp.einsum("BTD,VD->BTV", transformed, words) + bias[None, None]
+        return jnp.einsum("BTW,VW->BTV", transformed, words) + bias[None, None]
 
 
 def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """The word behind each token (BERT, section 3.1, task 1)."""
     encoded, words = Bert(head_config.config)(batch, options)
-    return _of_tokens(encoded, MaskedLanguageModel(head_config.config)(encoded.last_hidden_states, words))
+    return _of_tokens(encoded, MaskedLanguageModel(head_config)(encoded.last_hidden_states, words))
 
 
 def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
     """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
     config = head_config.config
     encoded, words = Bert(config)(batch, options)
-    pooled = pooler(config, read_positions(encoded.last_hidden_states, batch.example_starts))
+    pooled = pooler(head_config, read_positions(encoded.last_hidden_states, batch.example_starts))
     logits = Pretraining(
-        masked_lm=MaskedLanguageModel(config)(encoded.last_hidden_states, words),
+        masked_lm=MaskedLanguageModel(head_config)(encoded.last_hidden_states, words),
         next_sentence=linear(config, 2, "next_sentence")(pooled),
     )
     return _of_examples(encoded, pooled, logits)
@@ -194,11 +223,6 @@ def _of_examples(encoded: Encoded, pooled: Float[Array, "B E D"], logits: Any) -
 
 def _of_tokens(encoded: Encoded, logits: Any) -> BertOutput:
     return BertOutput(logits, None, encoded.hidden_states, encoded.attention_weights)
-
-
-def _classifier_dropout(config: BertConfig) -> float:
-    rate = config.classifier_dropout_rate
-    return config.hidden_dropout_rate if rate is None else rate
 
 
 def mean_of_examples(

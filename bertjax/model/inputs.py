@@ -32,8 +32,8 @@ def check_batch(config: BertConfig, batch: Batch) -> None:
         )
     limits = {
         "token_ids": (config.vocab_size, "word pieces of the vocabulary"),
-        "token_type_ids": (config.type_vocab_size, "segment types"),
-        "position_ids": (config.max_position_embeddings, "positions; cut the text to fewer tokens"),
+        **({"token_type_ids": (config.type_vocab_size, "segment types")} if config.type_vocab_size else {}),
+        "position_ids": (config.max_length, "positions; cut the text to fewer tokens"),
         "segment_ids": (starts[1] + 1, "segments, padding and one for each slot"),
         "example_starts": (shape[1], "tokens of a row"),
     }

@@ -75,8 +75,8 @@ def initializer(config: BertConfig) -> hk.initializers.Initializer:
 
 
 def embedding(config: BertConfig, size: int, name: str) -> Float[Array, "N D"]:
-    """The table of a module `name`: `size` vectors of the hidden size."""
-    return hk.Embed(size, config.hidden_size, w_init=initializer(config), name=name).embeddings
+    """The table of a module `name`: `size` vectors of the embeddings' width."""
+    return hk.Embed(size, config.embedding_width, w_init=initializer(config), name=name).embeddings
 
 
 def look_up(table: Float32[Array, "N D"], indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:
@@ -120,24 +120,25 @@ def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) 
 
 
 def linear(
-    config: BertConfig, output_size: int, name: str, dtype: DTypeLike | None = None
+    config: BertConfig, output_size: int, name: str, dtype: DTypeLike | None = None, bias: bool | None = None
 ) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape F"]]:
-    """An affine map of the last axis; bias starts at 0.
+    """An affine map of the last axis; its bias starts at 0.
 
     Args:
       config: of the network.
       output_size: F.
       name: of the module.
       dtype: of its parameters, which its input is rounded to; None is the network's compute dtype.
+      bias: whether it has one; None is as in the layers of the encoder.
     """
-    module = hk.Linear(output_size, w_init=initializer(config), name=name)
+    module = hk.Linear(output_size, config.biases if bias is None else bias, w_init=initializer(config), name=name)
     computed = policy_of(config.execution).compute_dtype if dtype is None else dtype
     return lambda x: module(x.astype(computed))
 
 
 def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape D"]], Float32[Array, "*shape D"]]:
     """Layer normalisation over the last axis, with the checkpoint's epsilon, in float32 whatever comes in."""
-    module = hk.LayerNorm(axis=-1, create_scale=True, create_offset=True, eps=config.layer_norm_eps, name=name)
+    module = hk.LayerNorm(axis=-1, create_scale=True, create_offset=config.biases, eps=config.layer_norm_eps, name=name)
     return lambda x: module(x.astype(jnp.float32))
 
 

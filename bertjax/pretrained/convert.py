@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertjax.errors import CheckpointError
-from bertjax.pretrained.rules import IGNORED, LEGACY_SUFFIXES, OPTIONAL, PREFIX, PREFIXED, RULES, TIED, Rule
+from bertjax.members.weight_table import Rule, WeightTable
 
 logger = logging.getLogger(__name__)
 
 Params = dict[str, dict[str, Any]]
 
+_DECODER = "masked_lm"  # the module of the bias, which only a network with a decoder has
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -50,14 +51,16 @@ class Converted(NamedTuple):
 def to_haiku(
     tensors: Mapping[str, np.ndarray],
     template: Mapping[str, Mapping[str, Any]],
+    table: WeightTable,
     exceptions: Exceptions = Exceptions(),  # noqa: B008 (immutable)
     other_problems: Iterable[str] = (),
 ) -> Converted:
     """Converts a checkpoint to the parameters that a network expects.
 
     Args:
-      tensors: a checkpoint by Hugging Face's names, with or without the `bert.` prefix, legacy names included.
+      tensors: a checkpoint by Hugging Face's names, with or without the encoder's prefix, legacy names included.
       template: the parameters of the network, arrays or any values with a shape.
+      table: of the weights of such a network.
       exceptions: the mismatches that are allowed.
       other_problems: messages of the caller for the same error.
 
@@ -65,20 +68,21 @@ def to_haiku(
       CheckpointError: tensors that are missing, not expected, of another shape or dtype, not finite, or untied; one
         error names all of them.
     """
-    tensors = {canonical_name(name): tensor for name, tensor in tensors.items()}
-    rules = list(rules_of(template))
-    problems = [*other_problems, *_idle_patterns(tensors, rules, exceptions)]
-    tensors = {name: tensor for name, tensor in tensors.items() if not matches(name, exceptions.drop)}
-    tensors, untied = _without_second_names(tensors, {rule.hugging_face for rule in rules})
+    tensors = {table.canonical(name): tensor for name, tensor in tensors.items()}
+    rules = list(rules_of(template, table))
+    problems = [*other_problems, *_idle_patterns(tensors, rules, exceptions, table)]
+    tensors = {name: tensor for name, tensor in tensors.items() if not matches(name, exceptions.drop, table)}
+    tensors, untied = _without_second_names(tensors, {rule.hugging_face for rule in rules}, table)
     problems += untied
 
     params: Params = {}
     missing: list[tuple[str, str]] = []
     refused: list[str] = []
-    double: list[np.ndarray] = []
+    double: dict[str, np.ndarray] = {}
     for rule in rules:
         tensor = tensors.get(rule.hugging_face)
-        if rule.module in exceptions.fresh or (tensor is None and matches(rule.hugging_face, exceptions.init_missing)):
+        is_optional = tensor is None and matches(rule.hugging_face, exceptions.init_missing, table)
+        if rule.module in exceptions.fresh or is_optional:
             missing.append((rule.module, rule.parameter))
             continue
         problem = _mismatch(rule, tensor, tuple(template[rule.module][rule.parameter].shape))
@@ -86,36 +90,42 @@ def to_haiku(
             problems.append(f"{rule.hugging_face} {problem}")
             refused += [rule.hugging_face] if tensor is not None else []
         elif tensor is not None:
-            array = np.ascontiguousarray(rule.bijection.apply(tensor), dtype=np.float32)
+            array = np.ascontiguousarray(rule.bijection.apply(rule.part.of(tensor)), dtype=np.float32)
             params.setdefault(rule.module, {})[rule.parameter] = array
-            double += [tensor] if tensor.dtype == np.float64 else []
+            double |= {rule.hugging_face: tensor} if tensor.dtype == np.float64 else {}
     used = {rule.hugging_face for rule in rules}
-    unused = sorted(set(tensors) - used - set(_ignored(tensors, template)))
+    unused = sorted(set(tensors) - used - set(_ignored(tensors, used, table)))
     problems += [f"{name} is not expected" for name in unused]
-    problems += _ways_out(unused, refused)
+    problems += _ways_out(unused, refused, table)
     if problems:
-        raise CheckpointError(f"the checkpoint does not fit the network: {'; '.join(problems)}")
+        # A tensor of several parts has its problem once.
+        raise CheckpointError(f"the checkpoint does not fit the network: {'; '.join(dict.fromkeys(problems))}")
     if double:
-        exact = sum(np.array_equal(tensor, tensor.astype(np.float32)) for tensor in double)
+        exact = sum(np.array_equal(tensor, tensor.astype(np.float32)) for tensor in double.values())
         logger.info("%d tensors of float64 became float32, %d of them without rounding", len(double), exact)
     return Converted(params, tuple(missing))
 
 
-def to_hugging_face(params: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def to_hugging_face(params: Mapping[str, Mapping[str, Any]], table: WeightTable) -> dict[str, np.ndarray]:
     """The inverse of `to_haiku`: float32 tensors by Hugging Face's names."""
-    return {
-        rule.hugging_face: np.ascontiguousarray(rule.bijection.apply(np.asarray(params[rule.module][rule.parameter])))
-        for rule in rules_of(params)
-    }
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    for rule in rules_of(params, table):
+        tensor = np.ascontiguousarray(rule.bijection.apply(np.asarray(params[rule.module][rule.parameter])))
+        parts.setdefault(rule.hugging_face, {})[rule.part.number] = tensor
+    return {name: _joined([of[number] for number in sorted(of)]) for name, of in parts.items()}
 
 
-def rules_of(params: Mapping[str, Mapping[str, Any]]) -> Iterator[Rule]:
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def rules_of(params: Mapping[str, Mapping[str, Any]], table: WeightTable) -> Iterator[Rule]:
     """The rules for the parameters of one network, with layer numbers filled in.
 
     Raises:
       CheckpointError: a parameter without a rule.
     """
-    by_path = {(rule.module, rule.parameter): rule for rule in RULES}
+    by_path = {(rule.module, rule.parameter): rule for rule in table.rules}
     for module, parameters in params.items():
         number = re.search(r"layer_(\d+)", module)
         layer = number.group(1) if number else ""
@@ -127,26 +137,14 @@ def rules_of(params: Mapping[str, Mapping[str, Any]]) -> Iterator[Rule]:
             yield rule._replace(hugging_face=rule.hugging_face.replace("{i}", layer), module=module)
 
 
-def canonical_name(name: str) -> str:
-    """The name of a tensor in the table of rules.
-
-    >>> canonical_name("embeddings.LayerNorm.gamma")
-    'bert.embeddings.LayerNorm.weight'
-    """
-    for old, new in LEGACY_SUFFIXES.items():
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    return PREFIX + name if name.startswith(PREFIXED) else name
-
-
-def has_module(tensors: Collection[str], module: str, drop: Sequence[str] = ()) -> bool:
+def has_module(tensors: Collection[str], module: str, table: WeightTable, drop: Sequence[str] = ()) -> bool:
     """Whether a checkpoint has every tensor of a Haiku module without layers, such as `pooler` or `classifier`.
 
     Tensors that match a pattern of `drop` do not count.
     """
-    names = {name for name in map(canonical_name, tensors) if not matches(name, drop)}
-    names |= {first for second, first in TIED.items() if second in names}
-    required = {rule.hugging_face for rule in RULES if rule.module == module}
+    names = {name for name in map(table.canonical, tensors) if not matches(name, drop, table)}
+    names |= {first for second, first in table.tied.items() if second in names}
+    required = {rule.hugging_face for rule in table.rules if rule.module == module}
     return bool(required) and required <= names
 
 
@@ -156,39 +154,41 @@ def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) 
         return "is missing"
     if tensor.dtype.name not in _DTYPES:
         return f"is {tensor.dtype}, expected {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}"
-    if rule.bijection.apply(tensor).shape != expected:
-        stored_shape = rule.bijection.apply(np.empty(expected, np.bool_)).shape
+    stored_shape = rule.part.whole(rule.bijection.apply(np.empty(expected, np.bool_)).shape)
+    if tensor.shape != stored_shape:
         return f"is {list(tensor.shape)}, expected {list(stored_shape)}"
     with np.errstate(over="ignore"):
         broken = tensor.size - int(np.isfinite(tensor.astype(np.float32, copy=False)).sum())
     return f"has {broken} NaN or infinite numbers" if broken else None
 
 
-def _ways_out(unused: Collection[str], refused: Collection[str]) -> Iterator[str]:
+def _ways_out(unused: Collection[str], refused: Collection[str], table: WeightTable) -> Iterator[str]:
     """What to do about tensors of a head that the network does not have, or has otherwise.
 
     The encoder's own are not for `--drop`: without them another network would be trained.
     """
-    if heads := _heads(unused):
+    if heads := _heads(unused, table):
         yield f"leave the others out with --drop {heads}"
-    if heads := _heads(name for name in refused if not name.startswith("cls.")):
+    if heads := _heads((name for name in refused if not name.startswith(table.optional)), table):
         yield f"start the head anew with --drop {heads}"
 
 
-def _heads(names: Iterable[str]) -> str:
+def _heads(names: Iterable[str], table: WeightTable) -> str:
     """Patterns for all tensors of the heads that these belong to, as a shell reads them."""
-    heads = {name.split(".")[0] for name in names if "." in name and not name.startswith(PREFIX)}
+    heads = {name.split(".")[0] for name in names if "." in name and not name.startswith(table.prefix)}
     return " ".join(f"'{head}.*'" for head in sorted(heads))
 
 
 def _without_second_names(
-    tensors: Mapping[str, np.ndarray], expected: Collection[str]
+    tensors: Mapping[str, np.ndarray], expected: Collection[str], table: WeightTable
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The tensors with each tied one under its first name only, and a message for each pair of unequal values."""
     tensors, problems = dict(tensors), []
-    for second, first in TIED.items():
-        # Without a head that reads it, the tensor under the second name is a leftover of pre-training.
-        if second not in tensors or not _reads(second, expected):
+    # Without a head that reads it, the tensor under the second name is a leftover of pre-training.
+    if not any(rule.module == _DECODER and rule.hugging_face in expected for rule in table.rules):
+        return tensors, []
+    for second, first in table.tied.items():
+        if second not in tensors:
             continue
         tensor = tensors.pop(second)
         if not np.array_equal(tensors.setdefault(first, tensor), tensor):
@@ -196,28 +196,25 @@ def _without_second_names(
     return tensors, problems
 
 
-def _reads(second: str, expected: Collection[str]) -> bool:
-    prefix = second.rsplit(".decoder.", 1)[0]
-    return any(name.startswith(prefix) for name in expected)
-
-
-def _ignored(tensors: Collection[str], template: Mapping[str, Any]) -> Iterator[str]:
+def _ignored(tensors: Collection[str], used: Collection[str], table: WeightTable) -> Iterator[str]:
     """Tensors that are ignored: constants, and pre-training heads that this network does not have."""
-    prefixes = tuple(prefix for prefix, module in OPTIONAL.items() if module not in template)
-    return (name for name in tensors if name in IGNORED or name.startswith(prefixes))
+    prefixes = tuple(prefix for prefix in table.optional if not any(name.startswith(prefix) for name in used))
+    return (name for name in tensors if name in table.ignored or name.startswith(prefixes))
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a tensor's name matches a pattern, in which the prefix `bert.` may be left out."""
-    return any(fnmatchcase(name, pattern) or fnmatchcase(name, PREFIX + pattern) for pattern in patterns)
+def matches(name: str, patterns: Iterable[str], table: WeightTable) -> bool:
+    """Whether a tensor's name matches a pattern, in which the encoder's prefix may be left out."""
+    return any(fnmatchcase(name, pattern) or fnmatchcase(name, table.prefix + pattern) for pattern in patterns)
 
 
-def _idle_patterns(tensors: Collection[str], rules: Iterable[Rule], exceptions: Exceptions) -> Iterator[str]:
+def _idle_patterns(
+    tensors: Collection[str], rules: Iterable[Rule], exceptions: Exceptions, table: WeightTable
+) -> Iterator[str]:
     """A message for each pattern that matches nothing, which is most likely a typing error."""
     names = [rule.hugging_face for rule in rules]
     for pattern in exceptions.init_missing:
-        if not any(matches(name, [pattern]) for name in names):
+        if not any(matches(name, [pattern], table) for name in names):
             yield f"--init-missing {pattern} matches no parameter of the network"
     for pattern in exceptions.drop:
-        if not any(matches(name, [pattern]) for name in tensors):
+        if not any(matches(name, [pattern], table) for name in tensors):
             yield f"--drop {pattern} matches no tensor of the checkpoint"

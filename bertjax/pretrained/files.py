@@ -27,7 +27,7 @@ _TORCH_INDEX = "pytorch_model.bin.index.json"
 # The files that a fine-tuning run needs; other frameworks' weights are not downloaded.
 _HUB_FILES = (
     "config.json", "*.safetensors", SHARD_INDEX,
-    "vocab.txt", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 _HUB_TORCH_FILES = (_TORCH_FILE, _TORCH_INDEX, "pytorch_model-*-of-*.bin")
 

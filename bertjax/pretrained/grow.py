@@ -11,29 +11,29 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bertjax.pretrained.convert import canonical_name
-from bertjax.pretrained.rules import TIED
+from bertjax.members.weight_table import WORDS, WeightTable
 
 _VARIANCE = 1e-9  # of the noise, as a share of that of the old rows
-
-# Tensors with an entry a word piece, by both of their names.
-_PER_WORD = {*TIED, *TIED.values()}
+_PER_WORD = (WORDS, "masked_lm")  # modules of tensors with an entry a word piece
 
 
 def with_vocabulary(
-    tensors: Mapping[str, np.ndarray], old_size: int, new_size: int, seed: int
+    tensors: Mapping[str, np.ndarray], table: WeightTable, old_size: int, new_size: int, seed: int
 ) -> dict[str, np.ndarray]:
     """A checkpoint for a larger vocabulary: embeddings, and the bias of the masked-LM head; old rows stay as they are.
 
     Args:
       tensors: by Hugging Face's names.
+      table: of their names.
       old_size: word pieces of the checkpoint; a tensor of another length stays, for `to_haiku` to report.
       new_size: word pieces that are wanted.
       seed: of the noise; a tied tensor gets the same under both of its names.
     """
+    firsts = {rule.hugging_face for rule in table.rules if rule.module in _PER_WORD}
+    per_word = firsts | {second for second, first in table.tied.items() if first in firsts}
     return {
         name: _grown(tensor, new_size - old_size, seed)
-        if canonical_name(name) in _PER_WORD and tensor.shape[:1] == (old_size,)
+        if table.canonical(name) in per_word and tensor.shape[:1] == (old_size,)
         else tensor
         for name, tensor in tensors.items()
     }

@@ -1,7 +1,7 @@
 """Prefixes that wrappers of a network leave on the names of its tensors, such as `module.`, `model.` or `_orig_mod.`.
 
-They come from `DataParallel`, from Lightning and from `torch.compile`, and may be nested. Whatever stands before BERT's
-own names is such a prefix if every tensor has it.
+They come from `DataParallel`, from Lightning and from `torch.compile`, and may be nested. Whatever stands before the
+encoder's own names is such a prefix if every tensor has it.
 """
 
 import logging
@@ -10,26 +10,27 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from bertjax.errors import CheckpointError
+from bertjax.members.weight_table import WeightTable
 from bertjax.pretrained.convert import matches
-from bertjax.pretrained.rules import PREFIX
 
 logger = logging.getLogger(__name__)
 
-_WORDS = "embeddings.word_embeddings.weight"  # every BERT has it, and has it once
 
-
-def without_prefix(tensors: Mapping[str, np.ndarray], drop: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The tensors under BERT's own names.
+def without_prefix(
+    tensors: Mapping[str, np.ndarray], table: WeightTable, drop: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """The tensors under the encoder's own names.
 
     Args:
       tensors: a checkpoint by the names in its file.
+      table: of the encoder's names.
       drop: patterns of tensors that need not have the prefix, as they will be left out.
 
     Raises:
       CheckpointError: only some tensors have the prefix, or several networks are in the file.
     """
-    kept = [name for name in tensors if not matches(name, drop)]
-    prefixes = sorted({name.removesuffix(_WORDS).removesuffix(PREFIX) for name in kept if name.endswith(_WORDS)})
+    kept, words = [name for name in tensors if not matches(name, drop, table)], table.words
+    prefixes = sorted({name.removesuffix(words).removesuffix(table.prefix) for name in kept if name.endswith(words)})
     if len(prefixes) > 1:
         shown = ", ".join(repr(prefix) for prefix in prefixes)
         raise CheckpointError(

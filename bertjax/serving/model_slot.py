@@ -149,7 +149,7 @@ def read_model(address: str, execution: Execution | None = None, pooling: Poolin
       UserError: there is no such model, or it does not fit.
     """
     loaded = load_model(address, execution, pooling=pooling)
-    return loaded._replace(max_length=min(loaded.max_length, loaded.model.config.max_position_embeddings))
+    return loaded._replace(max_length=min(loaded.max_length, loaded.model.config.max_length))
 
 
 def split_prepared(prepared: Prepared, batch_tokens: int) -> list[Prepared]:

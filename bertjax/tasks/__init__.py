@@ -1,6 +1,6 @@
 """The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
 
-from bertjax.tasks.network import Model, Params, make_model, parameter_shapes, with_head
+from bertjax.tasks.network import Model, Params, make_model, parameter_shapes, weight_table, with_head
 from bertjax.tasks.registry import (
     TASKS,
     find_evaluator,
@@ -31,5 +31,6 @@ __all__ = [
     "make_model",
     "parameter_shapes",
     "register_task",
+    "weight_table",
     "with_head",
 ]

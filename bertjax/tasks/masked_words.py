@@ -25,6 +25,7 @@ from bertjax.tasks.readout import Readout
 
 MOST_WORDS = 32  # listed for a mask, at most
 _CONTINUES = "##"  # of a piece that goes on with the word before it
+_BEGINS = {"ByteLevel": "Ġ", "Metaspace": "▁"}  # kind of decoder -> the mark of a piece that begins a word instead
 
 
 class MaskedText(NamedTuple):
@@ -52,7 +53,7 @@ class MaskedText(NamedTuple):
             log_probabilities, ids = np.split(best, 2)
             with np.errstate(under="ignore"):
                 probabilities = np.exp(log_probabilities)
-            yield self.tokenizer.convert_ids_to_tokens(ids.astype(int).tolist()), probabilities.tolist()
+            yield _pieces(self.tokenizer, ids.astype(int).tolist()), probabilities.tolist()
 
     def filled(self, words: Sequence[str]) -> str:
         """The text with a word for each mask."""
@@ -62,6 +63,20 @@ class MaskedText(NamedTuple):
             parts += [before.rstrip(), word.removeprefix(_CONTINUES)] if word.startswith(_CONTINUES) else [before, word]
             done = end
         return "".join([*parts, self.text[done:]])
+
+
+def _pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
+    """Tokens as word pieces, whatever the tokenizer's own marks: `##` before one that goes on with a word."""
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    begins = _BEGINS.get(type(tokenizer.backend_tokenizer.decoder).__name__)
+    if begins is None:
+        return tokens
+    special = set(tokenizer.all_special_ids)
+    texts = (tokenizer.decode([i]).strip() for i in ids)  # bytes and marks as characters
+    return [
+        text if token.startswith(begins) or i in special else _CONTINUES + text
+        for token, text, i in zip(tokens, texts, ids, strict=True)
+    ]
 
 
 def top_words(output: BertOutput, batch: Batch) -> Float[Array, "B T K2"]:

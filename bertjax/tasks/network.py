@@ -14,6 +14,8 @@ from jaxtyping import Array
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution, Pooling
 from bertjax.errors import ConfigError, check_interpreter
+from bertjax.members import HeadScheme, find_member
+from bertjax.members.weight_table import WeightTable
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig
 from bertjax.model.inputs import check_batch
@@ -57,15 +59,16 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
       pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table, a pooling that it does not have, a single class to choose from, or
-        a device or an interpreter that cannot run it.
+      ConfigError: a task that is not in the table or that transformers' encoders of this kind lack, a pooling that it
+        does not have, a single class to choose from, or a device or an interpreter that cannot run it.
     """
     check_interpreter()
     entry = find_task(task)
     if len(labels) == 1 and entry.problem_type == "single_label_classification":
         raise ConfigError(f"task {task!r} needs two labels or more, got only {labels[0]!r}; see multi_label")
     check_execution(config.execution)
-    head_config = HeadConfig(config, len(labels), _pooling(task, pooling))
+    scheme = find_member(config.model_type).scheme_of(entry.architecture)
+    head_config = HeadConfig(config, len(labels), _pooling(task, pooling, scheme), scheme)
     # Parameters start the same however the network is run.
     plain = _transformed(entry.head, head_config._replace(config=replace(config, execution=Execution())))
 
@@ -81,7 +84,8 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
 
 def with_head(model: Model, head: Head) -> Model:
     """The same network under another head, for parameters that this one has too."""
-    head_config = HeadConfig(model.config, len(model.labels), model.pooling)
+    scheme = find_member(model.config.model_type).scheme_of(find_task(model.task).architecture)
+    head_config = HeadConfig(model.config, len(model.labels), model.pooling, scheme)
     return model._replace(apply=_applied(head, head_config, find_task(model.task).float32_modules))
 
 
@@ -110,11 +114,13 @@ def _applied(head: Head, head_config: HeadConfig, float32_modules: Sequence[str]
     return apply
 
 
-def _pooling(task: str, requested: Pooling | None) -> Pooling:
+def _pooling(task: str, requested: Pooling | None, scheme: HeadScheme) -> Pooling:
     """The pooling of a task: its own, or the requested one where the task leaves it open."""
     fixed = find_task(task).pooling
     if fixed == "chosen":
-        return requested or "pooler"
+        if requested == "pooler" and not scheme.pooler:
+            raise ConfigError("pooling 'pooler' needs a pooler, which this encoder does not have; choose cls or mean")
+        return requested or ("pooler" if scheme.pooler else "cls")
     if requested not in (None, fixed) and fixed is not None:
         raise ConfigError(f"task {task!r} has pooling {fixed!r}, not {requested!r}")
     return fixed or "pooler"
@@ -123,3 +129,8 @@ def _pooling(task: str, requested: Pooling | None) -> Pooling:
 def parameter_shapes(model: Model) -> Params:
     """The parameters of a model as shapes and dtypes, without computing any."""
     return jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
+
+
+def weight_table(model: Model) -> WeightTable:
+    """The table of a model's weights by Hugging Face's names."""
+    return find_member(model.config.model_type).weights_of(find_task(model.task).architecture)

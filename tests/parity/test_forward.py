@@ -10,6 +10,7 @@ from transformers import BertModel
 
 from bertjax.batch import padded_batch
 from bertjax.config import BertConfig
+from bertjax.members.bert import BERT
 from bertjax.model_folder import from_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes
@@ -63,7 +64,7 @@ def random_pair(sigma, ours: BertConfig = SMALL):
             parameter.normal_(0, sigma)
     model = make_model(ours, "encoder")
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    return model, to_haiku(tensors, parameter_shapes(model)).params, reference
+    return model, to_haiku(tensors, parameter_shapes(model), BERT.weights).params, reference
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.3])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertjax.members.bert import BERT
 from bertjax.model_folder import from_pretrained, save_pretrained
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.pretrained.grow import with_vocabulary
@@ -37,7 +38,7 @@ def test_new_rows_are_those_of_transformers(folder):
     theirs.resize_token_embeddings(NEW)
     reference = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     model, params = from_pretrained(folder, vocab_size=NEW)
-    ours = to_hugging_face(params)
+    ours = to_hugging_face(params, BERT.weights)
     spread = ours[WORDS][:OLD].std(0)
     assert model.config.vocab_size == theirs.config.vocab_size == NEW
     for name in ours:
@@ -60,7 +61,7 @@ def test_every_name_and_type_of_a_table(dtype):
     """A tied tensor that is there twice stays equal, and half precision does not round the noise away."""
     table = np.random.default_rng(0).normal(size=(8, 4)).astype(dtype)
     stored = {"embeddings.word_embeddings.weight": table, DECODER: table, BIAS: table[:, 0], "classifier.weight": table}
-    grown = with_vocabulary(stored, 8, 10, seed=0)
+    grown = with_vocabulary(stored, BERT.weights, 8, 10, seed=0)
     np.testing.assert_array_equal(grown["embeddings.word_embeddings.weight"], grown[DECODER])
     np.testing.assert_array_equal(grown[DECODER][:8], table)
     assert (grown[DECODER][8] != grown[DECODER][9]).any()
@@ -70,7 +71,7 @@ def test_every_name_and_type_of_a_table(dtype):
 
 def test_a_table_of_another_size_is_left_to_be_reported():
     stored = {WORDS: np.zeros((9, 4), np.float32)}
-    assert with_vocabulary(stored, 8, 10, seed=0)[WORDS].shape == (9, 4)
+    assert with_vocabulary(stored, BERT.weights, 8, 10, seed=0)[WORDS].shape == (9, 4)
 
 
 def test_fewer_tokens_change_nothing(folder):

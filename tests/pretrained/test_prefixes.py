@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.errors import CheckpointError
+from bertjax.members.bert import BERT
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.pretrained.prefixes import without_prefix
 from bertjax.tasks import make_model
@@ -16,7 +17,7 @@ from tests.support.models import TINY
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, np.ndarray]:
     model = make_model(TINY, "classification", ("a", "b"))
-    return to_hugging_face(model.init(jax.random.PRNGKey(0)))
+    return to_hugging_face(model.init(jax.random.PRNGKey(0)), BERT.weights)
 
 
 @pytest.mark.parametrize(
@@ -27,21 +28,21 @@ def test_a_prefix_of_every_tensor_is_left_out_and_said(tensors, caplog, prefix, 
     caplog.set_level(logging.INFO)
     names = {name: name.removeprefix("bert.") if bare else name for name in tensors}
     stored = {prefix + names[name]: tensor for name, tensor in tensors.items()}
-    assert without_prefix(stored) == {names[name]: tensor for name, tensor in tensors.items()}
+    assert without_prefix(stored, BERT.weights) == {names[name]: tensor for name, tensor in tensors.items()}
     assert caplog.messages == ([f"the prefix {prefix!r} of every tensor was left out"] if prefix else [])
 
 
 def test_a_prefix_of_some_tensors_is_named_in_one_line(tensors):
     stored = {f"model.{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": np.ones(2, np.float32)}
     with pytest.raises(CheckpointError, match=r"have the prefix 'model.', and loss.weight do not; leave those out"):
-        without_prefix(stored)
-    dropped = without_prefix(stored, drop=["loss.*"])
+        without_prefix(stored, BERT.weights)
+    dropped = without_prefix(stored, BERT.weights, drop=["loss.*"])
     assert set(dropped) == {*tensors, "loss.weight"}  # for `to_haiku` to drop
 
 
 def test_several_networks_in_a_file(tensors):
     stored = {f"{who}.{name}": tensor for who in ("query", "passage") for name, tensor in tensors.items()}
     with pytest.raises(CheckpointError, match=r"holds 2 networks, under the prefixes 'passage.', 'query.'; leave all"):
-        without_prefix(stored)
-    kept = without_prefix(stored, drop=["passage.*"])
+        without_prefix(stored, BERT.weights)
+    kept = without_prefix(stored, BERT.weights, drop=["passage.*"])
     assert {name: kept[name] is tensor for name, tensor in tensors.items()} == dict.fromkeys(tensors, True)

@@ -11,6 +11,7 @@ They are compared with the size of the whole gradient, and named and left out wh
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,9 +25,11 @@ from bertjax.baselines.torch import reference
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_model import parts_of
 from bertjax.batch import Batch
+from bertjax.config import BertConfig, Pooling
+from bertjax.members.bert import BERT
 from bertjax.model.heads import BertOutput
-from bertjax.pretrained.convert import to_hugging_face
-from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model
+from bertjax.pretrained.convert import rules_of, to_hugging_face
+from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model, parameter_shapes, weight_table
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.train_step import TrainStep, make_train_step
@@ -105,8 +108,17 @@ def _bound(bound: float, theirs: Any) -> float:
     return bound * max(1.0, float(np.abs(theirs).max()))
 
 
+class _Programs(NamedTuple):
+    """Our network without dropout, and what is run of it, each compiled once a shape."""
+
+    model: Model
+    forward: Callable[[Params, Batch], BertOutput]
+    sgd: TrainStep
+    gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
+
+
 class _Pair(NamedTuple):
-    """Both networks on the same weights, without dropout, and our programs, each compiled once a shape."""
+    """Both networks on the same weights, without dropout."""
 
     model: Model
     params: Params
@@ -115,7 +127,24 @@ class _Pair(NamedTuple):
     gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
 
 
-def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> Iterator[Comparison]:
+@lru_cache(maxsize=1)
+def _programs(config: BertConfig, task: str, labels: tuple[str, ...], pooling: Pooling | None) -> _Programs:
+    """The programs of an architecture; those of the last one are kept, for its next weights."""
+    quiet = make_model(config.with_dropout(0.0), task, labels, pooling)
+    descent = optax.chain(optax.clip_by_global_norm(_SGD_CLIP), optax.sgd(_SGD_RATE))
+    sgd = make_train_step(quiet, descent, find_task(task).loss or _no_loss)
+    forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
+    return _Programs(quiet, forward, sgd, jax.jit(sgd.gradient))
+
+
+def check_parity(
+    model: Model,
+    params: Params,
+    folder: Path,
+    seed: int = 0,
+    of_layouts: Sequence[Layout] = ("padded", "packed"),
+    trains: bool = True,
+) -> Iterator[Comparison]:
     """Compares a network with transformers' model of the checkpoint it was loaded from, in the order of the table.
 
     Args:
@@ -123,32 +152,33 @@ def check_parity(model: Model, params: Params, folder: Path, seed: int = 0) -> I
       params: its parameters.
       folder: the checkpoint.
       seed: of the examples.
+      of_layouts: of our batches, for forward pass, loss and gradient.
+      trains: whether both are also trained.
     """
     module = reference.load_reference(folder, model, params)
-    pooling: Any = model.pooling if find_task(model.task).pooling == "chosen" else None
-    quiet = make_model(model.config.with_dropout(0.0), model.task, model.labels, pooling)
-    longest = min(_LONGEST, model.config.max_position_embeddings)
+    pooling = model.pooling if find_task(model.task).pooling == "chosen" else None
+    quiet, forward, sgd, gradient = _programs(model.config, model.task, model.labels, pooling)
+    longest = min(_LONGEST, model.config.max_length)
     sets = [random_examples(model, _EXAMPLES, longest, seed + i) for i in range(_SETS)]
     batches = packed(model, sets)
-    layouts: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
+    of_layout: dict[Layout, Examples] = {"padded": sets[0], "packed": batches[0]}
+    layouts: dict[Layout, Examples] = {name: of_layout[name] for name in of_layouts}
     loss = find_task(model.task).loss
 
-    def steps(optimizer: optax.GradientTransformation) -> TrainStep:
-        return make_train_step(quiet, optimizer, loss or _no_loss)
-
-    descent = optax.chain(optax.clip_by_global_norm(_SGD_CLIP), optax.sgd(_SGD_RATE))
-    sgd, settings = steps(descent), Optimizer().resolved()
-    forward = jax.jit(lambda params, batch: quiet.apply(params, None, batch, True, True, True))
-    pair = _Pair(quiet, params, module, forward, jax.jit(sgd.gradient))
+    pair = _Pair(quiet, params, module, forward, gradient)
     for layout, examples in layouts.items():
         yield from _forward(pair, sets[0], examples, layout)
     if loss is None:
         return
     for layout, examples in layouts.items():
         yield from _loss_and_gradient(pair, sgd, sets[0], examples.batch, layout)
+    if not trains:
+        return
+    settings = Optimizer().resolved()
     yield from _training("sgd", pair, sgd, reference.make_sgd(module, _SGD_RATE, _SGD_CLIP), sets, batches)
     update = reference.make_adamw(module, model, params, settings, STEPS)
-    yield from _training("adamw", pair, steps(make_optimizer(settings, STEPS, model)), update, sets, batches)
+    adamw = make_train_step(quiet, make_optimizer(settings, STEPS, model), loss)
+    yield from _training("adamw", pair, adamw, update, sets, batches)
 
 
 def _no_loss(output: BertOutput, batch: Batch) -> Any:
@@ -156,14 +186,35 @@ def _no_loss(output: BertOutput, batch: Batch) -> Any:
 
 
 def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
-    """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names."""
+    """Parameters whose gradient is zero in exact arithmetic, with the reason, by Hugging Face's names.
+
+    The patterns are of the names that BERT has for the same parameters.
+    """
     reasons = {r"bert\.encoder\.layer\.\d+\.attention\.self\.key\.bias": "adds one number to all scores of a query"}
-    if model.config.max_position_embeddings == 1:
+    if model.config.max_length == 1:
         reasons[r"bert\.encoder\.layer\.\d+\.attention\.self\.(query|key)\..*"] = "weighs the one token of a text"
     last = str(model.config.num_layers - 1)
     for pattern, reason in find_torch_task(model.task).vanishing_gradients.items():
         reasons[pattern.replace("{last}", last)] = reason
-    return {name: reason for name in names for pattern, reason in reasons.items() if re.fullmatch(pattern, name)}
+    of_bert = _names_of_bert(model)
+    return {
+        name: reason
+        for name in names
+        for pattern, reason in reasons.items()
+        if re.fullmatch(pattern, of_bert.get(name, name))
+    }
+
+
+def _names_of_bert(model: Model) -> dict[str, str]:
+    """Hugging Face's name of each parameter -> the name that BERT has for the same one."""
+    shapes = parameter_shapes(model)
+    bert = BERT.weights_of(find_task(model.task).architecture)
+    shared = {module: leaves for module, leaves in shapes.items() if bert.has(module)}
+    theirs = {(rule.module, rule.parameter): rule.hugging_face for rule in rules_of(shared, bert)}
+    return {
+        rule.hugging_face: theirs.get((rule.module, rule.parameter), rule.hugging_face)
+        for rule in rules_of(shapes, weight_table(model))
+    }
 
 
 def _forward(pair: _Pair, padded: Examples, examples: Examples, layout: Layout) -> Iterator[Comparison]:
@@ -226,7 +277,7 @@ def _loss_and_gradient(
     loss = reference.loss_of(pair.module, pair.model, padded)
     loss.backward()
     yield compare("loss", layout, "loss", metrics["loss"], loss.item(), _bound(LOSS_BOUND, loss.item()))
-    ours, theirs = to_hugging_face(grads), reference.gradients_of(pair.module)
+    ours, theirs = to_hugging_face(grads, weight_table(pair.model)), reference.gradients_of(pair.module, pair.model)
     norm = float(np.sqrt(sum(np.square(theirs[name], dtype=np.float64).sum() for name in ours)))
     vanishing = vanishing_gradients(pair.model, list(ours))
     for name, value in ours.items():
@@ -267,7 +318,7 @@ def _training(
     for what, pairs, bound in (("loss at", losses, LOSS_BOUND), ("logits after", answers, LOGITS_BOUND)):
         left, right = map(np.stack, zip(*pairs, strict=True))
         yield compare(name, "packed", f"{what} each of {STEPS} steps", left, right, _bound(bound, right))
-    yield _trained_parameters(name, pair, to_hugging_face(jax.device_get(state.params)))
+    yield _trained_parameters(name, pair, to_hugging_face(jax.device_get(state.params), weight_table(pair.model)))
     pair.module.load_state_dict(before)
 
 
@@ -280,7 +331,7 @@ def _comparable(model: Model, answers: list[np.ndarray]) -> np.ndarray:
 
 
 def _trained_parameters(name: str, pair: _Pair, ours: Tensors) -> Comparison:
-    theirs = reference.parameters_of(pair.module)
+    theirs = reference.parameters_of(pair.module, pair.model)
     left_out = vanishing_gradients(pair.model, list(ours)) if name == "adamw" else {}
     kept = [key for key in ours if key not in left_out]
     worst = max(kept, key=lambda key: float(np.abs(ours[key] - theirs[key]).max()))

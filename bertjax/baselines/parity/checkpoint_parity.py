@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bertjax.config import BertConfig, Execution, read_config_json
 from bertjax.errors import ConfigError
-from bertjax.model_folder import from_pretrained, stored_task
+from bertjax.members import find_member
+from bertjax.model_folder import POOLER_MODULES, from_pretrained, stored_task
 from bertjax.pretrained.files import resolve_model
-from bertjax.pretrained.rules import RULES
 from bertjax.tasks import Model, Params, find_task, find_torch_task
 
 if TYPE_CHECKING:
@@ -139,13 +139,15 @@ def load_pair(
     stored = read_config_json(folder)
     saved_task = stored_task(stored)
     task = task or ("classification" if saved_task == "encoder" else saved_task)
+    architecture = BertConfig.from_hugging_face(stored)
     row, labels, allowed = find_task(task), None, list(init_missing)
     if task != saved_task:
         if row.names:
             labels = find_torch_task(task).num_labels
         else:
-            modules = (*row.head_modules, *(("pooler",) if row.pooling == "pooler" else ()))
-            allowed += [rule.hugging_face for rule in RULES if rule.module in modules]
+            modules = (*row.head_modules, *(POOLER_MODULES if row.pooling != "chosen" else ()))
+            table = find_member(stored["model_type"]).weights_of(row.architecture)
+            allowed += [rule.hugging_face for rule in table.rules if rule.module in modules]
     model, params = from_pretrained(
         folder,
         task,
@@ -154,6 +156,6 @@ def load_pair(
         init_missing=allowed,
         drop=drop,
         execution=execution,
-        vocab_size=BertConfig.from_hugging_face(stored).vocab_size,  # random ids are compared, and no texts
+        vocab_size=architecture.vocab_size,  # random ids are compared, and no texts
     )
     return folder, model, params

@@ -35,7 +35,7 @@ def random_examples(model: Model, count: int, longest: int, seed: int) -> Exampl
     # Without the index of padding, for which torch's embedding has no gradient.
     ids = (config.pad_token_id + rng.integers(1, config.vocab_size, mask.shape)) % config.vocab_size
     second = positions >= rng.integers(min(2, longest), max(longest, 3), (count, texts))[..., None]
-    types = np.where(second, config.type_vocab_size - 1, 0) * mask
+    types = np.where(second, max(config.type_vocab_size - 1, 0), 0) * mask
     labels, labels_of = _labels(model, rng, mask[:, 0]), find_task(model.task).labels_of
     if isinstance(labels_of, Pretraining):
         assert isinstance(labels, Pretraining)

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from bertjax.errors import ConfigError
+from bertjax.members import find_member
 from bertjax.tasks import Model, find_task, find_torch_task
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Regularization
@@ -128,8 +129,9 @@ def check_head(model: Model) -> None:
         raise ConfigError(f"task {model.task!r} trains nothing, so there is nothing to compare")
     find_torch_task(model.task)
     if row.pooling == "chosen" and model.pooling != "pooler":
+        architecture = find_member(model.config.model_type).architecture(row.architecture)
         raise ConfigError(
-            f"transformers' {row.architecture} always reads the pooler: PyTorch has no head for --pooling "
+            f"transformers' {architecture} always reads the pooler: PyTorch has no head for --pooling "
             f"{model.pooling}; compare with --pooling pooler"
         )
 

@@ -20,8 +20,6 @@ from bertjax.errors import ConfigError
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import Model, Params, find_torch_task
 
-_NAMES = ("input_ids", "attention_mask", "token_type_ids")
-
 
 class _PositionalModule(torch.nn.Module):
     """The module with positional arguments and a tuple of outputs, as the export needs it."""
@@ -30,10 +28,15 @@ class _PositionalModule(torch.nn.Module):
         super().__init__()
         self.module, self._model = module, model
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
-        inputs = dict(zip(_NAMES, (input_ids, attention_mask, token_type_ids), strict=True))
+    def forward(self, *arrays: torch.Tensor) -> Any:
+        inputs = dict(zip(_names(self._model), arrays, strict=True))
         answers = answers_of(self.module, self._model, inputs)
         return tuple(answers) if isinstance(answers, Pretraining) else answers
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    """The inputs of the network, in the order of `torch_model.inputs_of`."""
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if model.config.type_vocab_size else ()))
 
 
 def run(job: RunnerInput) -> RunnerOutput:
@@ -55,18 +58,19 @@ def run(job: RunnerInput) -> RunnerOutput:
 
 def make_session(model: Model, params: Params) -> Any:
     """The network in ONNX Runtime, for texts of any number and length."""
+    names = _names(model)
     network = _PositionalModule(make_module(model, params).cpu(), model).eval()
     shape = (2, 3, 5) if find_torch_task(model.task).grouped_inputs else (2, 5)
     axes = dict.fromkeys(range(len(shape)), torch.export.Dim.DYNAMIC)
-    example = tuple(torch.ones(shape, dtype=torch.long) for _ in _NAMES)
+    example = tuple(torch.ones(shape, dtype=torch.long) for _ in names)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         torch.onnx.export(
             network,
             example,
             path,
-            input_names=list(_NAMES),
-            dynamic_shapes=tuple(axes for _ in _NAMES),
+            input_names=list(names),
+            dynamic_shapes=(tuple(axes for _ in names),),
             dynamo=True,
             external_data=True,
             verbose=False,

@@ -19,8 +19,9 @@ from bertjax.baselines.parity.random_examples import Examples
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_losses import cosine
 from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, logits_of, mean_pooled
-from bertjax.pretrained.convert import canonical_name, to_hugging_face
-from bertjax.tasks import Model, Params, find_task
+from bertjax.members import find_member
+from bertjax.pretrained.convert import rules_of, to_hugging_face
+from bertjax.tasks import Model, Params, find_task, weight_table
 from bertjax.training.optim.optimizer import decay_mask
 from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.optim.schedules import learning_rate_schedule
@@ -41,7 +42,8 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
     quiet = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()  # what is missing is filled in below
     try:
-        module, info = getattr(transformers, row.architecture).from_pretrained(
+        architecture = find_member(model.config.model_type).architecture(row.architecture)
+        module, info = getattr(transformers, architecture).from_pretrained(
             folder,
             attn_implementation="eager",
             dtype=torch.float32,
@@ -53,23 +55,26 @@ def load_reference(folder: Path, model: Model, params: Params) -> torch.nn.Modul
         transformers.utils.logging.set_verbosity(quiet)
     # A tensor of another shape (the head of other labels) is reported as (name, its shape, the model's shape).
     absent = {*info["missing_keys"], *(mismatch[0] for mismatch in info["mismatched_keys"])}
-    ours = to_hugging_face(params)
+    table = weight_table(model)
+    ours = to_hugging_face(params, table)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if name in absent and canonical_name(name) in ours:
-                parameter.copy_(torch.tensor(ours[canonical_name(name)]))
+            if name in absent and table.canonical(name) in ours:
+                parameter.copy_(torch.tensor(ours[table.canonical(name)]))
     return module.eval()  # without dropout
 
 
-def parameters_of(module: torch.nn.Module) -> Tensors:
+def parameters_of(module: torch.nn.Module, model: Model) -> Tensors:
     """Its parameters by the names of our weight table; a tied one once."""
-    return {canonical_name(name): value.detach().numpy().copy() for name, value in module.named_parameters()}
+    canonical = weight_table(model).canonical
+    return {canonical(name): value.detach().numpy().copy() for name, value in module.named_parameters()}
 
 
-def gradients_of(module: torch.nn.Module) -> Tensors:
+def gradients_of(module: torch.nn.Module, model: Model) -> Tensors:
     """The gradients that `backward` left, 0 where it left none."""
+    canonical = weight_table(model).canonical
     return {
-        canonical_name(name): np.zeros(value.shape, np.float32) if value.grad is None else value.grad.numpy().copy()
+        canonical(name): np.zeros(value.shape, np.float32) if value.grad is None else value.grad.numpy().copy()
         for name, value in module.named_parameters()
     }
 
@@ -92,11 +97,10 @@ class Forward(NamedTuple):
 
 def forward(module: torch.nn.Module, model: Model, texts: Texts) -> Forward:
     """Runs the model on padded texts."""
-    encoder: Any = getattr(module, "bert", module)
     inputs = _on_cpu(inputs_of(model, texts))
     pooled: list[torch.Tensor] = []
     reads_pooler = model.pooling == "pooler" and find_task(model.task).pooling is not None
-    hook = encoder.pooler.register_forward_hook(lambda *call: pooled.append(call[-1])) if reads_pooler else None
+    hook = _on_pooled(module, model, pooled.append) if reads_pooler else None
     with torch.no_grad():
         output = module(**inputs, output_hidden_states=True, output_attentions=True)
         logits = jax.tree.map(torch.Tensor.numpy, logits_of(model, output))
@@ -110,6 +114,16 @@ def forward(module: torch.nn.Module, model: Model, texts: Texts) -> Forward:
         pooled[0].numpy() if pooled else None,
         logits,
     )
+
+
+def _on_pooled(module: torch.nn.Module, model: Model, take: Callable[[torch.Tensor], None]) -> Any:
+    """A hook that takes the pooled output: of the encoder's pooler, or, without one, what the classifier reads."""
+    base: Any = module.base_model
+    if getattr(base, "pooler", None) is not None:
+        return base.pooler.register_forward_hook(lambda *call: take(call[-1]))
+    rules = rules_of({"classifier": {"w": None}}, weight_table(model))
+    classifier = module.get_submodule(next(rules).hugging_face.removesuffix(".weight"))
+    return classifier.register_forward_pre_hook(lambda _, inputs: take(inputs[0]))
 
 
 def loss_of(module: torch.nn.Module, model: Model, examples: Examples) -> torch.Tensor:
@@ -168,7 +182,8 @@ def make_adamw(
       freeze: patterns of parameters that stay as they are.
     """
     decayed = _decayed(model, params, freeze, settings.no_decay)
-    named = [(canonical_name(name), parameter) for name, parameter in module.named_parameters()]
+    canonical = weight_table(model).canonical
+    named = [(canonical(name), parameter) for name, parameter in module.named_parameters()]
     named = [(name, parameter) for name, parameter in named if name in decayed]
     groups = [
         {"params": [parameter for name, parameter in named if decayed[name]], "weight_decay": settings.weight_decay},
@@ -197,4 +212,5 @@ def _decayed(model: Model, params: Params, freeze: tuple[str, ...], no_decay: tu
         module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
         for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
     }
-    return {name: bool(mask.any()) for name, mask in to_hugging_face(trained).items()}
+    rules = rules_of(trained, weight_table(model))
+    return {rule.hugging_face: bool(trained[rule.module][rule.parameter]) for rule in rules}

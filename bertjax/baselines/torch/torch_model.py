@@ -18,8 +18,9 @@ from bertjax.baselines.runners.frameworks import check_head
 from bertjax.baselines.torch.padded_texts import Texts, texts_of
 from bertjax.baselines.torch.torch_losses import Targets, find_losses, find_scores
 from bertjax.batch import UNLABELLED, Batch, LabelsOf, Pretraining
-from bertjax.pretrained.convert import canonical_name, to_haiku, to_hugging_face
-from bertjax.tasks import Model, Params, find_task, find_torch_task, parameter_shapes
+from bertjax.members import find_member
+from bertjax.pretrained.convert import to_haiku, to_hugging_face
+from bertjax.tasks import Model, Params, find_task, find_torch_task, parameter_shapes, weight_table
 from bertjax.training.settings.options import Imbalance
 
 Inputs = dict[str, torch.Tensor]
@@ -40,13 +41,14 @@ def make_module(model: Model, params: Params) -> torch.nn.Module:
     torch.set_float32_matmul_precision("high" if model.config.execution.precision == "tensorfloat32" else "highest")
     row = find_task(model.task)
     labels = {"num_labels": len(model.labels), "problem_type": row.problem_type} if row.names else {}
-    config = transformers.BertConfig(**model.config.to_hugging_face(), **labels)
-    module: torch.nn.Module = getattr(transformers, row.architecture)(config)
-    ours = to_hugging_face(params)
+    member, table = find_member(model.config.model_type), weight_table(model)
+    config = getattr(transformers, f"{member.classes}Config")(**model.config.to_hugging_face(), **labels)
+    module: torch.nn.Module = getattr(transformers, member.architecture(row.architecture))(config)
+    ours = to_hugging_face(params, table)
     for name, parameter in module.named_parameters():
-        if canonical_name(name) in ours:
-            parameter.data.copy_(torch.tensor(ours[canonical_name(name)]))
-        else:  # the pooler of a bare BertModel, which our head does not read
+        if table.canonical(name) in ours:
+            parameter.data.copy_(torch.tensor(ours[table.canonical(name)]))
+        else:  # the pooler of a bare encoder, which our head does not read
             parameter.requires_grad_(False)
     return module.to(device())
 
@@ -64,7 +66,7 @@ def device_name() -> str:
 def params_of(module: torch.nn.Module, model: Model) -> Params:
     """The module's parameters as ours, float32 on the host."""
     tensors = {name: value.detach().cpu().numpy() for name, value in module.named_parameters()}
-    return to_haiku(tensors, parameter_shapes(model)).params
+    return to_haiku(tensors, parameter_shapes(model), weight_table(model)).params
 
 
 def inputs_of(model: Model, texts: Texts) -> Inputs:
@@ -74,7 +76,7 @@ def inputs_of(model: Model, texts: Texts) -> Inputs:
     arrays = {
         "input_ids": texts.token_ids,
         "attention_mask": texts.attention_mask,
-        "token_type_ids": texts.token_type_ids,
+        **({"token_type_ids": texts.token_type_ids} if model.config.type_vocab_size else {}),
     }
     return {name: torch.from_numpy(array.reshape(shape)).to(device()) for name, array in arrays.items()}
 

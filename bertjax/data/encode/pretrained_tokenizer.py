@@ -15,12 +15,14 @@ from transformers import PreTrainedTokenizerFast
 
 from bertjax.config import BertConfig
 from bertjax.errors import CheckpointError
+from bertjax.members import MEMBERS, find_member
 from bertjax.storage.file_faults import file_fault
 
 logger = logging.getLogger(__name__)
 
 _JSON, _VOCABULARY, _CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
-_FILES = (_JSON, _VOCABULARY, _CONFIG, "added_tokens.json", "special_tokens_map.json")
+_BYTE_PAIRS = ("vocab.json", "merges.txt")  # of byte-level BPE, before there was a tokenizer.json
+_FILES = (_JSON, _VOCABULARY, _BYTE_PAIRS[0], _CONFIG, "added_tokens.json", "special_tokens_map.json")
 _OWN = ("BertTokenizer", "BertTokenizerFast")
 _WORD_PIECES = '"tokenizer_class": "BertTokenizer"'
 # By these, BertTokenizer reads words between spaces as a Japanese BERT does: no character is split off or changed.
@@ -33,7 +35,8 @@ class UnsupportedTokenizer(CheckpointError):
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a model folder has the files of a tokenizer."""
-    return any((Path(folder) / name).is_file() for name in (_JSON, _VOCABULARY))
+    present = {path.name for path in Path(folder).iterdir() if path.is_file()} if Path(folder).is_dir() else set()
+    return not present.isdisjoint((_JSON, _VOCABULARY)) or present.issuperset(_BYTE_PAIRS)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -127,8 +130,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, config: Be
     if len(ids) < 3 or (ids[0], ids[-1]) != (tokenizer.cls_token_id, tokenizer.sep_token_id):
         tokens = " ".join(map(str, tokenizer.convert_ids_to_tokens(ids))) or "no token"
         raise CheckpointError(
-            f"{folder}: the tokenizer reads the text 'a' as {tokens}, and BERT reads [CLS], the text, [SEP]; for word "
-            f"pieces, set {_WORD_PIECES} in {_CONFIG}"
+            f"{folder}: the tokenizer reads the text 'a' as {tokens}, and {find_member(config.model_type).title} reads "
+            f"[CLS], the text, [SEP]; for word pieces, set {_WORD_PIECES} in {_CONFIG}"
         )
     _warn_of_differences(folder, _stored(folder), tokenizer)
 
@@ -163,7 +166,8 @@ def _class_name(folder: Path, stored: Mapping[str, Any]) -> str | None:
     """The class that the folder names, `BertTokenizer` where it names none and is a BERT."""
     config = _read(folder / "config.json") if (folder / "config.json").is_file() else {}
     named = stored.get(_CONFIG, {}).get("tokenizer_class") or config.get("tokenizer_class")
-    return named or ("BertTokenizer" if config.get("model_type") == "bert" else None)
+    member = MEMBERS.get(config.get("model_type", ""))
+    return named or (member.tokenizer if member else None)
 
 
 def _class_of(class_name: str | None, stored: Mapping[str, Any]) -> Any:
@@ -201,7 +205,7 @@ def _check_as_stored(folder: Path, stored: Mapping[str, Any], tokenizer: PreTrai
     Raises:
       CheckpointError: it has others, so that the network would read other words than it was trained on.
     """
-    name = _JSON if _JSON in stored else _VOCABULARY
+    name = next((name for name in (_JSON, _VOCABULARY) if name in stored), _BYTE_PAIRS[0])
     built, class_name = tokenizer.get_vocab(), type(tokenizer).__name__
     saved = stored[name]["model"] if name == _JSON else {}
     kind = type(tokenizer.backend_tokenizer.model).__name__
@@ -229,8 +233,10 @@ def _stored_ids(stored: Mapping[str, Any]) -> dict[str, int]:
         if not isinstance(vocabulary, dict):
             vocabulary = {entry[0] if isinstance(entry, list) else entry: i for i, entry in enumerate(vocabulary)}
         ids = {**vocabulary, **{token["content"]: token["id"] for token in stored[_JSON].get("added_tokens") or ()}}
-    else:
+    elif _VOCABULARY in stored:
         ids = {token: i for i, token in enumerate(stored[_VOCABULARY]) if token}
+    else:
+        ids = stored[_BYTE_PAIRS[0]]
     added = stored.get(_CONFIG, {}).get("added_tokens_decoder") or {}
     return ids | stored.get("added_tokens.json", {}) | {token["content"]: int(i) for i, token in added.items()}
 

@@ -48,7 +48,7 @@ def check_segments(examples: Examples, config: BertConfig, source: str) -> None:
       CheckpointError: it has too few.
     """
     segments = 1 + int(examples.token_type_ids.max())
-    if segments > config.type_vocab_size:
+    if config.type_vocab_size and segments > config.type_vocab_size:
         raise CheckpointError(
             f"{source} has pairs of texts, which the tokenizer gives {segments} segment types; the network has "
             f"type_vocab_size {config.type_vocab_size}; choose another model, or join the texts into one column"

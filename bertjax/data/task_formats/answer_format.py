@@ -21,7 +21,6 @@ from bertjax.data.task_formats.task_format import Encoding, TaskFormat, pair_col
 from bertjax.errors import ConfigError
 from bertjax.stage_progress import UNSHOWN, StageProgress
 
-_SPECIAL_TOKENS = 3  # [CLS], and a [SEP] after each text
 logger = logging.getLogger(__name__)
 
 NO_CHARACTER = -1  # of a token outside of the context
@@ -140,7 +139,7 @@ def answer_windows(
             f"--doc-stride {overlap} must be under {max_length - room}, half of --max-length, or windows would not "
             f"move on"
         )
-    cut = _cut(tokenizer, questions, room - _SPECIAL_TOKENS)
+    cut = _cut(tokenizer, questions, room - tokenizer.num_special_tokens_to_add(pair=True))
     return in_windows(tokenizer, cut, contexts, max_length, overlap, progress)
 
 

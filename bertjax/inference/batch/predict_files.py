@@ -220,7 +220,7 @@ def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[
     """The model, and all that the answers are made from, as plain values by name."""
     folder = resolve_model(job.model)
     loaded = load_model(folder, job.execution, job.columns, job.pooling)
-    longest = min(job.max_length or loaded.max_length, loaded.model.config.max_position_embeddings)
+    longest = min(job.max_length or loaded.max_length, loaded.model.config.max_length)
     loaded, request = loaded._replace(max_length=longest), job.request
     made_from = {
         "bertjax": bertjax.__version__,

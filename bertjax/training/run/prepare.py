@@ -145,7 +145,7 @@ def _check_loss(config: FineTuneConfig, task_format: TaskFormat) -> None:
 
 
 def _check_length(config: FineTuneConfig, architecture: BertConfig, tokenizer: PreTrainedTokenizerFast) -> None:
-    positions = architecture.max_position_embeddings
+    positions = architecture.max_length
     if config.max_length > positions:
         raise ConfigError(f"--max-length {config.max_length} is above the {positions} positions of {config.model}")
     if config.max_length > tokenizer.model_max_length:

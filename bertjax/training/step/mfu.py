@@ -27,7 +27,8 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
       pairs: number of token pairs that attend to each other, the sum of the squared lengths of the texts.
     """
     width, inner = config.hidden_size, config.intermediate_size
-    of_token = 4 * width * width + 2 * width * inner  # multiply-adds of query, key, value and output; of the two layers
+    # Multiply-adds of query, key, value and output; of the feed-forward layers, the first one wider by a gate.
+    of_token = 4 * width * width + (2 + config.gated) * width * inner
     of_pair = 2 * width  # of a score, and of the value that it weighs
     # A multiply-add is two operations, and the backward pass takes twice the forward pass.
     return 6.0 * config.num_layers * (tokens * of_token + pairs * of_pair)

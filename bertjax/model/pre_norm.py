@@ -1,0 +1,63 @@
+"""A layer with its norms in front (Xiong et al. 2020, arXiv:2002.04745) and a gated feed-forward block.
+
+    B rows   T tokens in a row   R positions to read   D hidden size   F feed-forward size   H heads
+
+The residual stream itself is never normalised between layers; `encode` does so once, at the end. The first layer reads
+embeddings, which are normalised already, and has no norm in front of its attention.
+
+The gate is GEGLU (Shazeer 2020, arXiv:2002.05202): the activation of one half of a layer of width 2F times the other.
+Where there is no gate, the block is BERT's.
+"""
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bertjax.config import BertConfig
+from bertjax.model.attention import SelfAttention
+from bertjax.model.dropout import TokenPlaces, drop_features
+from bertjax.model.layers import activation, added, layer_norm, linear
+
+
+class PreNormLayer(hk.Module):
+    """Self-attention, then a position-wise feed-forward block; each normalises what it reads and adds to its input."""
+
+    def __init__(self, config: BertConfig, rotary_base: float | None, name: str):
+        super().__init__(name)
+        self.config, self.rotary_base, self.is_first = config, rotary_base, name == "layer_0"
+
+    def __call__(
+        self,
+        queries_from: Float[Array, "B R D"],
+        keys_from: Float[Array, "B T D"],
+        mask: Bool[Array, "B R T"],
+        segment_ids: Int[Array, "B T"] | None,
+        queries: TokenPlaces,
+        keys: TokenPlaces,
+        deterministic: bool,
+        return_attentions: bool,
+    ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
+        c = self.config
+        normed_queries, normed_keys = queries_from, keys_from
+        if not self.is_first:
+            norm = layer_norm(c, "attention_norm")
+            normed_queries = norm(queries_from)
+            normed_keys = normed_queries if keys_from is queries_from else norm(keys_from)
+        attended, weights = SelfAttention(c, self.rotary_base)(
+            normed_queries, normed_keys, mask, segment_ids, queries, keys, deterministic, return_attentions
+        )
+        # As ModernBERT has it: its rate for attention weights is also that of attention's output.
+        attended = drop_features(c.attention_dropout_rate, attended, queries, deterministic)
+        attended = added(queries_from, attended)
+
+        wide = linear(c, (1 + c.gated) * c.intermediate_size, "intermediate")(layer_norm(c, "output_norm")(attended))
+        inner = self._activated(wide)  # [B, R, F]
+        inner = drop_features(c.hidden_dropout_rate, inner, queries, deterministic)
+        return added(attended, linear(c, c.hidden_size, "output")(inner)), weights
+
+    def _activated(self, wide: Float[Array, "B R W"]) -> Float[Array, "B R F"]:
+        activated = activation(self.config.hidden_act)
+        if not self.config.gated:
+            return activated(wide)
+        inputs, gate = jnp.split(wide, 2, axis=-1)
+        return activated(inputs) * gate
