@@ -19,6 +19,7 @@ from bertjax.cli.experiment import tables_folder as tables_folder
 from bertjax.config import BertConfig as BertConfig
 from bertjax.config import Execution as Execution
 from bertjax.data.batching.packing import pack_batch as pack_batch
+from bertjax.data.read.sources import read_table as read_table
 from bertjax.data.table import Masking as Masking
 from bertjax.data.table import Table as Table
 from bertjax.eda.exploration import Exploration as Exploration

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import bertjax
-from bertjax.data.read.sources import read_table
 
 CONFIG = bertjax.FineTuneConfig(
     task="regression", data=bertjax.Table("snippets-movies", test_size=10_105), epochs=10, max_length=64
@@ -34,7 +33,7 @@ def few_snippets(folder: Path) -> dict[str, str | int]:
     """Writes a table of the first snippets; returns the settings that read it, and hold out a third."""
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "few.csv"
-    read_table("snippets-movies").frame.head(FEW).to_csv(table, index=False)
+    bertjax.read_table("snippets-movies").frame.head(FEW).to_csv(table, index=False)
     return {"data.train": str(table), "data.test_size": FEW // 3}
 
 
