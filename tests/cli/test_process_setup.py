@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bertjax.cli.process.process_setup import keep_compiled_programs, make_deterministic
+from bertjax.cli.process.process_setup import deterministic_flags, keep_compiled_programs, make_deterministic
 
 # Compiles a step in its two halves as a run does, and prints how many programs came out of the cache and how many not.
 COMPILE = """
@@ -143,3 +143,13 @@ def test_deterministic_flags(variables, flags, monkeypatch):
         monkeypatch.setenv(name, value)
     make_deterministic()
     assert os.environ["XLA_FLAGS"] == flags
+
+
+def test_xla_knows_the_deterministic_flags():
+    """XLA ends a process that has a flag which it does not know."""
+    flags = " ".join(deterministic_flags(keeps_choices=False))
+    choices = "--xla_gpu_per_fusion_autotune_cache_dir=/tmp"  # where JAX keeps what was chosen
+    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {choices}"}
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -5,6 +5,7 @@ import subprocess
 import jax
 import pytest
 
+from bertjax.training.run import environment
 from bertjax.training.run.environment import describe_environment
 
 
@@ -39,3 +40,9 @@ def test_where_there_is_no_repository(in_folder, monkeypatch):
     assert (facts["device_kind"], facts["device_count"]) == ("cpu", "2")
     monkeypatch.setenv("PATH", "")
     assert describe_environment() == facts
+
+
+def test_a_package_that_is_not_there_is_left_out(monkeypatch):
+    """A run that records nothing in MLflow needs neither it nor Ray."""
+    monkeypatch.setattr(environment, "_PACKAGES", ("jax", "surely-no-package"))
+    assert environment.package_versions() == {"jax": jax.__version__}
