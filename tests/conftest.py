@@ -96,7 +96,7 @@ SLOW = (
 )
 
 # Of memory, after which compiled programs are let go: no file of tests needs as many as are left.
-MAPS = 20_000
+MAPS = 10_000
 
 BuildOnce = Callable[[str, Callable[[Path], Any]], Any]
 
