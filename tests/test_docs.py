@@ -47,7 +47,10 @@ PAGES = {
     "docs/slices.md": (["evaluate --help"], set()),
     "docs/faq.md": (["fetch --help", "doctor --help", "finetune --help-all"], set()),
     "docs/tasks.md": (["finetune --help-all"], set()),
-    "docs/training.md": (["finetune --help-all"], set()),
+    "docs/training.md": (
+        ["finetune --help-all"],
+        {"--xla_gpu_autotune_level", "--xla_gpu_exclude_nondeterministic_ops"},  # of XLA
+    ),
     "docs/inference.md": (
         ["predict --help", "evaluate --help", "explain --help", "label-issues --help-all", "serve --help"],
         {"--rm", "--build"},  # of docker compose
