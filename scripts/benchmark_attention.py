@@ -106,22 +106,26 @@ def compiled(
     """The bytes that a gradient of the module takes for itself, and how to compute it; the same inputs on all sides."""
     execution = Execution(precision=precision, attention=attention)
     # Weights of this size keep attention far from uniform.
-    config = replace(architecture, initializer_range=0.05, attention_dropout_rate=rate, execution=execution)
+    plain = replace(architecture, initializer_range=0.05, attention_dropout_rate=rate)
     rows, of_example = tokens // length, length // examples
     segments = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32) // of_example + 1, (rows, length))
     numbers = segments + examples * jnp.arange(rows, dtype=jnp.int32)[:, None]
     places = TokenPlaces(numbers, jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32) % of_example, segments.shape))
 
-    @hk.transform
-    def attend(x: jax.Array) -> jax.Array:
-        mask = attention_mask(segments, segments)
-        return SelfAttention(config)(x, x, mask, segments, places, places, deterministic=rate == 0)[0]
+    def attention_of(config: BertConfig) -> hk.Transformed:
+        def attend(x: jax.Array) -> jax.Array:
+            mask = attention_mask(segments, segments)
+            return SelfAttention(config)(x, x, mask, segments, places, places, deterministic=rate == 0)[0]
+
+        return hk.transform(attend)
 
     policy = policy_of(execution)
     rng = np.random.default_rng(0)
-    shape = (rows, length, config.hidden_size)
+    shape = (rows, length, plain.hidden_size)
     x, gradient = (jnp.asarray(rng.standard_normal(shape, np.float32)) for _ in range(2))
-    params = to_compute(policy, attend.init(jax.random.PRNGKey(0), x))  # of float32: another dtype draws other numbers
+    # Drawn in float32: another dtype draws other numbers.
+    params = to_compute(policy, attention_of(plain).init(jax.random.PRNGKey(0), x))
+    attend = attention_of(replace(plain, execution=execution))
     x, gradient = policy.cast_to_compute((x, gradient))
 
     def backward(params: Any, x: jax.Array, gradient: jax.Array) -> Any:

@@ -1,6 +1,7 @@
 """The fused kernel, interpreted: the plain formula's results, gradients and dropout, over packed rows of any length."""
 
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from tests.support.models import TINY
 
 ROWS, HEADS, RATE = 2, 2, 0.25
 KEY = jax.random.PRNGKey(5)
+BENCHMARK = Path(__file__).parents[2] / "scripts" / "benchmark_attention.py"
 KERNEL_CALL = "__gpu$xla.gpu.triton"
 EPSILON = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 3e-3}  # of the largest number
 WIDE = replace(TINY, hidden_size=32, num_heads=2, initializer_range=0.2, num_layers=3)
@@ -259,7 +261,12 @@ def test_what_auto_takes(monkeypatch):
         chosen("pallas", heads=4)
 
 
+def test_the_benchmark_compares_the_same_weights_in_both_precisions():
+    benchmark = runpy.run_path(str(BENCHMARK))
+    result = benchmark["measured"](16, 2, 0.0, 1, WIDE, tokens=32)
+    assert 0 < result["error"]["xla"] < benchmark["TOLERANCE"]
+
+
 def test_the_benchmark_says_that_there_is_no_gpu():
-    script = Path(__file__).parents[2] / "scripts" / "benchmark_attention.py"
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    ended = subprocess.run([sys.executable, BENCHMARK], capture_output=True, text=True, check=True)
     assert ended.stdout == "not measured: no GPU\n"
