@@ -31,7 +31,7 @@ def deep_imports(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("bertjax."):
             deep.append(str(node.module))
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "bertjax":
-            deep += [] if node.attr in bertjax.__all__ else [node.attr]
+            deep += [] if node.attr in {*bertjax.__all__, "__version__"} else [node.attr]
     return deep
 
 
