@@ -145,7 +145,7 @@ def load_pair(
         if row.names:
             labels = find_torch_task(task).num_labels
         else:
-            modules = (*row.head_modules, *(POOLER_MODULES if row.pooling != "chosen" else ()))
+            modules = (*row.head_modules, *(POOLER_MODULES if row.pooling == "pooler" else ()))
             table = find_member(stored["model_type"]).weights_of(row.architecture)
             allowed += [rule.hugging_face for rule in table.rules if rule.module in modules]
     model, params = from_pretrained(
