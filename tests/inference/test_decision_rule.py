@@ -210,6 +210,6 @@ def test_two_rules_of_one_name_do_not_mix(tmp_path):
 )
 def test_the_rule_of_the_documents(rule_file, entry, label, probability, decided):
     page = (Path(__file__).parents[2] / "docs" / "custom_logic.md").read_text(encoding="utf-8")
-    (source,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (source,) = re.findall(r"^```python[^\n]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (answer,) = load_rule(rule_file(source))([{"label": label, "probability": probability}], [entry])
     assert (answer["label"], answer["predicted"]) == (decided, label)
