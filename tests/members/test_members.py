@@ -147,8 +147,6 @@ def test_kernels_without_windows_are_refused_by_name_and_not_chosen(attention, m
         replace(config, execution=Execution(attention=attention))
     monkeypatch.setattr("bertjax.model.attention.on_gpu", lambda: True)
     assert chosen_attention(replace(config, execution=Execution(attention="auto"))) == "xla"
-    like = replace(config, rotary=None, norm_position="after", model_type="bert")
-    assert chosen_attention(replace(like, execution=Execution(attention="auto"))) == "pallas"
 
 
 def test_layers_that_differ_cannot_be_stacked():
