@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +65,11 @@ class MaskedText(NamedTuple):
         return "".join([*parts, self.text[done:]])
 
 
-def _pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
-    """Tokens as word pieces, whatever the tokenizer's own marks: `##` before one that goes on with a word."""
+def _pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[Any]:
+    """Tokens as word pieces, whatever the tokenizer's own marks: `##` before one that goes on with a word.
+
+    None for a row of a vocabulary's padding, which the tokenizer has no piece for.
+    """
     tokens = tokenizer.convert_ids_to_tokens(ids)
     begins = _BEGINS.get(type(tokenizer.backend_tokenizer.decoder).__name__)
     if begins is None:
@@ -74,7 +77,7 @@ def _pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[str]:
     special = set(tokenizer.all_special_ids)
     texts = (tokenizer.decode([i]).strip() for i in ids)  # bytes and marks as characters
     return [
-        text if token.startswith(begins) or i in special else _CONTINUES + text
+        None if token is None else text if token.startswith(begins) or i in special else _CONTINUES + text
         for token, text, i in zip(tokens, texts, ids, strict=True)
     ]
 
