@@ -11,6 +11,7 @@ from bertjax.baselines.parity.checkpoint_parity import load_pair
 from bertjax.batch import padded_batch
 from bertjax.model_folder import from_pretrained
 from tests.support.members import their_model
+from tests.support.parity import beyond_absolute_bounds
 
 TASKS = ("classification", "token_classification", "question_answering", "multiple_choice", "masked_lm")
 SIGMAS = (0.02, 0.3)
@@ -29,11 +30,13 @@ def test_parity_of_every_head(name, task, tmp_path):
         comparisons = compared(name, task, sigma, tmp_path / str(sigma), of_layouts=("packed",), trains=False)
         assert [comparison for comparison in comparisons if not comparison.holds] == []
         assert {comparison.section for comparison in comparisons} == {"forward", "loss", "gradient"}
+        assert beyond_absolute_bounds(comparisons) == []
 
 
 def test_parity_of_training(tmp_path):
     comparisons = compared("modernbert", "classification", 0.02, tmp_path)
     assert [comparison for comparison in comparisons if not comparison.holds] == []
+    assert beyond_absolute_bounds(comparisons) == []
     assert {"sgd", "adamw"} < {comparison.section for comparison in comparisons}
 
 
