@@ -56,6 +56,7 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     """On one start of Ray, in a process of its own; what it says is near what it says in the repository."""
     assert DATA is not None
     (tmp_path / "data").symlink_to(Path(DATA).absolute())
+    monkeypatch.chdir(tmp_path)  # the kernel's sockets are files of its folder, which the client looks for in its own
     environment = user_environment() | {"BERTJAX_DATA": "data", "PYTHONPATH": str(Path(bertjax.__file__).parents[1])}
     for name in {*os.environ} - {*environment}:
         monkeypatch.delenv(name)
@@ -65,7 +66,12 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     manager = KernelManager(kernel_name="python3", transport="ipc")
     manager.kernel_spec.argv[0] = sys.executable
     client = nbclient.NotebookClient(
-        notebook, km=manager, timeout=600, resources={"metadata": {"path": str(tmp_path)}}, shutdown_kernel="graceful"
+        notebook,
+        km=manager,
+        timeout=600,
+        coalesce_streams=True,  # lines that come apart are one output, as in the file
+        resources={"metadata": {"path": str(tmp_path)}},
+        shutdown_kernel="graceful",
     )
     client.execute()
     said = "\n".join(map(shown, code_cells(notebook)))
