@@ -92,7 +92,8 @@ class OutputPlace(NamedTuple):
         if (begun and resume) or overwrite:
             return
         if not self.is_folder and self.out.exists():
-            raise RunFolderError(f"--out {self.out} exists; --overwrite replaces it")
+            complete = " and no part of an earlier start is left to go on with" if resume else ""
+            raise RunFolderError(f"--out {self.out} exists{complete}; --overwrite replaces it")
         if begun:
             raise RunFolderError(
                 f"{self.parts} holds parts of an earlier start; --resume goes on with them, --overwrite begins again"

@@ -365,7 +365,7 @@ def test_bad_rows_of_json_lines_and_parquet(predict, tmp_path):
 def test_an_output_that_is_overwritten_stays_until_the_new_one_is_whole(predict, many, tmp_path):
     predict(many, "out.csv")
     before = (tmp_path / "out.csv").read_bytes()
-    with pytest.raises(UserError, match="out.csv exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="out.csv exists and no part of an earlier start is left to go on with; --over"):
         predict(many, "out.csv", resume=True)
     with pytest.raises(Killed):
         predict(many, "out.csv", engine=killed_after(5), overwrite=True, request=Request(probabilities=True))
