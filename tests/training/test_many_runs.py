@@ -1,9 +1,9 @@
 """Many runs in one process: the second one compiles nothing, and none of them leaves anything behind."""
 
 import gc
-import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import chex
 import jax
@@ -45,7 +45,7 @@ def left_behind():
     """Memory maps, threads and open files of this process."""
     gc.collect()
     with open("/proc/self/maps", "rb") as maps:
-        return sum(1 for _ in maps), threading.active_count(), len(os.listdir("/proc/self/fd"))
+        return sum(1 for _ in maps), threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_runs_after_the_first_compile_nothing_and_leave_nothing(config, tmp_path, compilations):

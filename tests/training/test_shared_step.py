@@ -1,4 +1,4 @@
-"""The functions of a run's settings: equal settings share them, and no setting that reaches a program is shared over."""
+"""The functions of a run: equal settings share them, and no setting that reaches a program is shared over."""
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -68,7 +68,7 @@ REACH = {
 # Settings that reach no function, and why none is needed.
 NO_REACH = {
     "model": "its architecture is in the key of the network; its weights are arguments",
-    "data.*": "rows are arguments, and their shapes are in the key; how many labels they have is in that of the network",
+    "data.*": "rows are arguments, their shapes are in the key, the number of labels in that of the network",
     "standardize_targets": "scales labels, and the parameters that are evaluated; both are arguments",
     "max_length": "changes the shapes of batches alone",
     "packing": "changes the shapes of batches alone",
