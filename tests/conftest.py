@@ -145,6 +145,12 @@ def room_for_compiled_programs() -> Iterator[None]:
             jax.clear_caches()
 
 
+@pytest.fixture
+def no_programs() -> None:
+    """Nothing is compiled yet, whatever tests before have compiled."""
+    PROGRAMS.clear()
+
+
 @pytest.fixture(scope="session")
 def catalog_assets(build_once: BuildOnce) -> None:
     """The assets of the catalog, in the cache; what asks for it has the marker `index`, as it needs a package index."""

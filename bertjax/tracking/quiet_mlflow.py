@@ -1,6 +1,6 @@
 """`quiet_mlflow`: MLflow's messages about normal events, such as new tables, do not reach a caller of bertjax.
 
-MLflow logs them to stderr, by settings of the whole process. A user's own calls of MLflow keep them: what is left out is
+MLflow logs them to stderr, by settings of the whole process. Those of a user's own calls stay: what is left out is
 what the calling thread does for bertjax.
 """
 

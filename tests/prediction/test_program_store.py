@@ -10,14 +10,9 @@ import numpy as np
 import pytest
 
 from bertjax.prediction.devices import all_devices
-from bertjax.prediction.program_store import PROGRAMS, ProgramStore, mapped_program, replicated_program
+from bertjax.prediction.program_store import ProgramStore, mapped_program, replicated_program
 
-
-@pytest.fixture(autouse=True)
-def empty_store():
-    PROGRAMS.clear()
-    yield
-    PROGRAMS.clear()
+pytestmark = pytest.mark.usefixtures("no_programs")
 
 
 def memory_maps():

@@ -11,7 +11,6 @@ import pytest
 
 from bertjax.data.table import Table
 from bertjax.model_folder import from_pretrained
-from bertjax.prediction.program_store import PROGRAMS
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
@@ -48,8 +47,7 @@ def left_behind():
         return sum(1 for _ in maps), threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_runs_after_the_first_compile_nothing_and_leave_nothing(config, tmp_path, compilations):
-    PROGRAMS.clear()
+def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, config, tmp_path, compilations):
     first = finetune(config, tmp_path / "0", tracker=MemoryTracker())
     assert first.metrics["train/compiles"] > 0
     assert compilations

@@ -12,7 +12,6 @@ from bertjax.batch import empty_batch
 from bertjax.losses import imbalanced_cross_entropy
 from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.prediction.predict import Forward
-from bertjax.prediction.program_store import PROGRAMS
 from bertjax.settings import flatten, override
 from bertjax.tasks import TASKS, make_model, network
 from bertjax.training.optim.optimizer import make_optimizer
@@ -185,10 +184,9 @@ def made_alone(config, monkeypatch):
     return model, step
 
 
-def test_runs_in_one_process_have_the_bits_that_each_has_alone(monkeypatch):
+def test_runs_in_one_process_have_the_bits_that_each_has_alone(no_programs, monkeypatch):
     """They differ in a setting that JAX cannot see, as it is in a closure: a program of another run would be taken
     without an error."""
-    PROGRAMS.clear()
     base = FineTuneConfig(optimizer=Optimizer(learning_rate=1e-2), dropout_rate=0.1)
     changes = {"optimizer.learning_rate": 1e-3, "dropout_rate": 0.4, "imbalance.label_smoothing": 0.2}
     configs = [base, *(override(base, {name: value}) for name, value in changes.items()), base]
