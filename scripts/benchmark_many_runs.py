@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def runs(tiny: bool, count: int, scratch: str) -> list[dict[str, float]]:
     return measured
 
 
-def growth(measured: list[Mapping[str, float]], name: str) -> float:
+def growth(measured: Sequence[Mapping[str, float]], name: str) -> float:
     """How much more there is after a run, on average over the second half of the runs."""
     half = [row[name] for row in measured[len(measured) // 2 :]]
     return (half[-1] - half[0]) / max(1, len(half) - 1)
