@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from bertjax.batch import Batch, Pretraining
+from bertjax.made_once import made_once
 from bertjax.model.heads import BertOutput
 
 Loss = Callable[[BertOutput, Batch], Any]
@@ -37,6 +38,7 @@ def _are_probabilities(output: BertOutput, batch: Batch) -> bool:
     return batch.labels.ndim == output.logits.ndim
 
 
+@made_once
 def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Loss:
     """Softmax cross-entropy against smoothed labels, with less weight where the answer is already right.
 

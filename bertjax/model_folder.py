@@ -7,7 +7,7 @@ Settings for which Hugging Face's `config.json` has no key (task, pooling, prepr
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -20,6 +20,7 @@ from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import CheckpointError, ConfigError, writing
+from bertjax.made_once import made_once
 from bertjax.members import find_member, likely_member, suffix_of
 from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
@@ -166,16 +167,25 @@ def _fill(
     if missing:
         names = ", ".join(sorted({module for module, _ in missing}))
         logger.info("initialised %s from seed %d: the checkpoint does not have it", names, seed)
-
-        @jax.jit  # only these parameters leave the function, so XLA drops the initialisation of all others
-        def initial(rng_key: jax.Array) -> list[jax.Array]:
-            params = model.init(rng_key)
-            return [params[module][parameter] for module, parameter in missing]
-
-        for (module, parameter), value in zip(missing, initial(jax.random.key(seed)), strict=True):
+        initial = _initialised(model.init, tuple(missing))(jax.random.key(seed))
+        for (module, parameter), value in zip(missing, initial, strict=True):
             params.setdefault(module, {})[parameter] = np.asarray(value)
     filled = {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
     return filled, frozenset(module for module, _ in missing)
+
+
+@made_once
+def _initialised(
+    init: Callable[[jax.Array], Params], parameters: tuple[tuple[str, str], ...]
+) -> Callable[[jax.Array], list[jax.Array]]:
+    """rng_key -> some parameters as a network initialises them."""
+
+    @jax.jit  # only these leave the function, so XLA drops the initialisation of all others
+    def initial(rng_key: jax.Array) -> list[jax.Array]:
+        params = init(rng_key)
+        return [params[module][parameter] for module, parameter in parameters]
+
+    return initial
 
 
 def _vocabulary_problems(folder: Path, config: BertConfig) -> list[str]:

@@ -40,6 +40,7 @@ from bertjax import catalog
 from bertjax.data.streaming.ray_blocks import ray_session as streaming_session
 from bertjax.data.table import Table
 from bertjax.model_folder import save_pretrained
+from bertjax.prediction.program_store import PROGRAMS
 from bertjax.tasks import make_model
 from bertjax.tracking.mlflow_store import MlflowStore
 from bertjax.tracking.tracker import MemoryTracker
@@ -140,7 +141,14 @@ def room_for_compiled_programs() -> Iterator[None]:
     yield
     with open("/proc/self/maps", "rb") as maps:
         if sum(1 for _ in maps) > MAPS:
+            PROGRAMS.clear()
             jax.clear_caches()
+
+
+@pytest.fixture
+def no_programs() -> None:
+    """Nothing is compiled yet, whatever tests before have compiled."""
+    PROGRAMS.clear()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import closing
 from threading import Lock
 from typing import Any
@@ -15,11 +14,13 @@ from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
+from bertjax.made_once import made_once
 from bertjax.model.heads import BertOutput
 from bertjax.model.inputs import check_batch
 from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
 from bertjax.prediction.devices import Devices
+from bertjax.prediction.program_store import Compiled, mapped_program
 from bertjax.tasks import Model, Params, find_task
 
 # Without XLA's library of fused operations, whose matrix products are slower: 6 to 13% less processor time
@@ -35,7 +36,8 @@ Scores = Callable[[BertOutput, Batch], Any]
 class Forward:
     """The forward pass of a model, without dropout, on all devices; several threads may call it.
 
-    It compiles when it meets a new shape, once, whichever threads ask for it.
+    It compiles when it meets a new shape, once, whichever threads ask for it, unless a network of the same settings has
+    met that shape before (`program_store`).
 
     Attributes:
       computed_tokens: of all batches so far, with their padding.
@@ -51,9 +53,9 @@ class Forward:
         """
         self.devices = devices
         self._model = model
-        self._on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
-        self._forward = _forward(model, scores or find_task(model.task).scores)
-        self._programs: dict[tuple[tuple[int, ...], ...], Future[Callable[..., Any]]] = {}
+        self._options = _CPU_OPTIONS if devices.mesh.devices.flat[0].platform == "cpu" else {}
+        self._forward = _forward(model.apply, scores or find_task(model.task).scores)
+        self._programs: dict[tuple[tuple[int, ...], ...], Compiled] = {}
         self._lock = Lock()
         self.computed_tokens = 0
 
@@ -77,38 +79,24 @@ class Forward:
 
     @property
     def num_compiled(self) -> int:
-        """Shapes that are compiled, or being compiled."""
+        """Shapes that it has programs for."""
         return len(self._programs)
 
-    def _program(self, params: Params, dealt: Batch) -> Callable[..., Any]:
-        """The compiled program of a dealt batch's shape."""
+    def _program(self, params: Params, dealt: Batch) -> Compiled:
+        """The compiled program of a dealt batch's shape, which is kept as long as this object is."""
         shape = tuple(leaf.shape for leaf in jax.tree.leaves(dealt))
-        with self._lock:
-            known = shape in self._programs
-            program = self._programs.setdefault(shape, Future())
-        if not known:
-            try:
-                forward = self.devices.map(self._forward, summed=False)
-                program.set_result(_compiled(forward.lower(params, dealt), self._on_cpu))
-            except BaseException as error:
-                del self._programs[shape]  # the next call tries again
-                program.set_exception(error)
-        return program.result()
+        program = self._programs.get(shape)
+        if program is None:
+            program = mapped_program(self.devices, self._forward, (params, dealt), summed=False, options=self._options)
+            self._programs[shape] = program
+        return program
 
 
-def _compiled(lowered: Any, on_cpu: bool) -> Callable[..., Any]:
-    try:
-        return lowered.compile(_CPU_OPTIONS if on_cpu else None)
-    except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error):
-            raise
-        return lowered.compile()  # a version of XLA without that library
-
-
-def _forward(model: Model, scores: Scores) -> Callable[[Params, Batch], Any]:
+@made_once
+def _forward(apply: Callable[..., BertOutput], scores: Scores) -> Callable[[Params, Batch], Any]:
     @in_32_bits()
     def forward(params: Params, batch: Batch) -> Any:
-        return scores(model.apply(params, None, batch, deterministic=True), batch)
+        return scores(apply(params, None, batch, deterministic=True), batch)
 
     return forward
 

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution, Pooling
 from bertjax.errors import ConfigError, check_interpreter
+from bertjax.made_once import made_once
 from bertjax.members import HeadScheme, find_member
 from bertjax.members.weight_table import WeightTable
 from bertjax.model.bert import ForwardOptions
@@ -50,7 +51,7 @@ class Model(NamedTuple):
 
 
 def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pooling: Pooling | None = None) -> Model:
-    """The network of a task.
+    """The network of a task; its functions are the same objects for equal settings, so that they compile once.
 
     Args:
       config: the architecture, and how to run it.
@@ -70,14 +71,7 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     scheme = find_member(config.model_type).scheme_of(entry.architecture)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling, scheme), scheme)
     # Parameters start the same however the network is run.
-    plain = _transformed(entry.head, head_config._replace(config=replace(config, execution=Execution())))
-
-    @in_32_bits()
-    def init(rng_key: Array) -> Params:
-        return plain.init(
-            rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
-        )
-
+    init = _initialised(entry.head, head_config._replace(config=replace(config, execution=Execution())))
     apply = _applied(entry.head, head_config, entry.float32_modules)
     return Model(init, apply, config, task, head_config.pooling, labels)
 
@@ -89,11 +83,26 @@ def with_head(model: Model, head: Head) -> Model:
     return model._replace(apply=_applied(head, head_config, find_task(model.task).float32_modules))
 
 
+@made_once
+def _initialised(head: Head, head_config: HeadConfig) -> Callable[[Array], Params]:
+    """`Model.init` of a head."""
+    network = _transformed(head, head_config)
+
+    @in_32_bits()
+    def init(rng_key: Array) -> Params:
+        return network.init(
+            rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
+        )
+
+    return init
+
+
 def _transformed(head: Head, head_config: HeadConfig) -> hk.Transformed:
     # numpy where a user calls with a batch of the host
     return hk.transform(lambda batch, options: head(head_config, jax.tree.map(jnp.asarray, batch), options))
 
 
+@made_once
 def _applied(head: Head, head_config: HeadConfig, float32_modules: Sequence[str]) -> Callable[..., BertOutput]:
     """`Model.apply` of a head."""
     config, network = head_config.config, _transformed(head, head_config)

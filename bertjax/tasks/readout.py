@@ -42,10 +42,15 @@ def vectors(task_format: TaskFormat | None) -> Readout:
     texts = MASKED_LM._replace(plain=plain_text) if task_format is None or task_format.grouped else task_format
     return Readout(
         heads.sentence_embedding,
-        lambda output, batch: output.pooled_output,
+        _pooled,
         "examples",
         texts._replace(encode=_encode_texts),
     )
+
+
+def _pooled(output: BertOutput, batch: Batch) -> Any:
+    del batch
+    return output.pooled_output
 
 
 def _encode_texts(rows: Rows, source: str, encoding: Encoding) -> Examples:

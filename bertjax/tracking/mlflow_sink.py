@@ -16,6 +16,7 @@ from bertjax.tracking.metric_names import MetricNames
 from bertjax.tracking.mlflow_store import MlflowStore, chunks
 from bertjax.tracking.models.model_registry import register
 from bertjax.tracking.models.pyfunc import save_pyfunc
+from bertjax.tracking.quiet_mlflow import quiet_mlflow
 from bertjax.tracking.uploader import Refusal
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,10 @@ class MlflowSink:
         # MLflow itself would retry for minutes, and print each failure.
         if not self._store.answers():
             raise ConnectionError(self._store.no_answer)
+        with quiet_mlflow():
+            return self._upload(events, may_repeat)
+
+    def _upload(self, events: Sequence[Event], may_repeat: bool) -> list[Refusal]:
         refusals: list[Refusal] = []
         for is_metrics, group in groupby(events, key=lambda event: "metrics" in event):
             if is_metrics:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from bertjax.errors import ConfigError, first_line
 from bertjax.settings import nearest
 from bertjax.storage.plain_path import is_plain
+from bertjax.tracking.quiet_mlflow import quiet_mlflow
 
 _ANSWER_SECONDS = 5.0
 _PARAMS_A_REQUEST = 100  # MLflow's own limit
@@ -312,7 +313,8 @@ class MlflowStore:
         from mlflow.exceptions import MlflowException
 
         try:
-            yield
+            with quiet_mlflow():
+                yield
         except MlflowException as error:
             raise ConfigError(f"MLflow at {self.name} refuses: {first_line(error)}") from None
 

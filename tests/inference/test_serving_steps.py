@@ -40,7 +40,7 @@ def texts_of(count, seed=0):
     return [" ".join(rng.choice(words, size=rng.integers(1, 12))) for _ in range(count)]
 
 
-def test_nothing_compiles_after_the_warm_up(finished_run, compilations):
+def test_nothing_compiles_after_the_warm_up(no_programs, finished_run, compilations):
     predictor = Predictor.load(finished_run.model_dir)
     predictor.warm_up(vectors=True)
     assert len(compilations) >= predictor.num_compiled > 0

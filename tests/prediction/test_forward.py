@@ -16,6 +16,8 @@ from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward, predict
 from tests.support.models import network
 
+pytestmark = pytest.mark.usefixtures("no_programs")
+
 
 def examples_of(lengths, texts=1):
     """Random tokens; the texts of an example are of equal length."""
@@ -72,9 +74,9 @@ def test_threads_that_meet_a_shape_compile_it_once(placed, monkeypatch):
     forward, compiled, together = Forward(devices, model), [], Barrier(4)
     mapped = type(devices).map
 
-    def counted(self, function, summed):
+    def counted(self, function, **how):
         compiled.append(function)
-        return mapped(self, function, summed)
+        return mapped(self, function, **how)
 
     monkeypatch.setattr(type(devices), "map", counted)
     (packed,) = bucketed_batches(examples_of([5, 7, 3]), devices.count)

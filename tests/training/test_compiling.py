@@ -7,17 +7,14 @@ import pytest
 from bertjax.training.step.aot_compile import Compilations
 
 
-class Lowered:
-    """Stands for a lowered program; compiles once it is allowed to."""
+class Program:
+    """Stands for a program to compile; compiles once it is allowed to."""
 
     def __init__(self, name, allowed=None, error=None):
         self.name, self.allowed, self.error = name, allowed, error
         self.begun = threading.Event()
 
     def __call__(self):
-        return self
-
-    def compile(self):
         self.begun.set()
         if self.allowed is not None:
             assert self.allowed.wait(10)
@@ -35,8 +32,8 @@ def compilations():
 
 def test_the_first_program_is_ready_while_another_compiles(compilations):
     allowed = threading.Event()
-    first = compilations.submit(Lowered("first"))
-    second = compilations.submit(Lowered("second", allowed), after=(first,))
+    first = compilations.submit(Program("first"))
+    second = compilations.submit(Program("second", allowed), after=(first,))
     assert first.result()() == "first"
     assert not second.done()
     allowed.set()
@@ -47,9 +44,9 @@ def test_the_first_program_is_ready_while_another_compiles(compilations):
 
 def test_what_is_needed_later_takes_no_time_from_what_is_needed_first(compilations):
     allowed = threading.Event()
-    update = compilations.submit(Lowered("update"))
-    first = compilations.submit(Lowered("first", allowed))
-    later = Lowered("later")
+    update = compilations.submit(Program("update"))
+    first = compilations.submit(Program("first", allowed))
+    later = Program("later")
     second = compilations.submit(later, after=(first, update))
     assert update.result()() == "update"
     assert not later.begun.wait(0.2)
@@ -59,7 +56,7 @@ def test_what_is_needed_later_takes_no_time_from_what_is_needed_first(compilatio
 
 def test_what_goes_wrong_behind_the_training_is_raised_at_the_next_step(compilations):
     allowed = threading.Event()
-    future = compilations.submit(Lowered("second", allowed, MemoryError("too large a program")))
+    future = compilations.submit(Program("second", allowed, MemoryError("too large a program")))
     compilations.check()
     allowed.set()
     with pytest.raises(MemoryError):
@@ -70,11 +67,11 @@ def test_what_goes_wrong_behind_the_training_is_raised_at_the_next_step(compilat
 
 def test_closing_gives_up_what_has_not_begun(compilations):
     allowed = threading.Event()
-    running = [Lowered(name, allowed) for name in "ab"]
+    running = [Program(name, allowed) for name in "ab"]
     for program in running:
         compilations.submit(program)
         assert program.begun.wait(10)
-    waiting = compilations.submit(Lowered("c"))
+    waiting = compilations.submit(Program("c"))
     compilations.close()
     assert waiting.cancelled()
     compilations.check()

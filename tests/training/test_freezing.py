@@ -17,7 +17,7 @@ from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.optim.optimizer import make_optimizer
-from bertjax.training.optim.param_filters import frozen_filter
+from bertjax.training.optim.param_filters import frozen_paths
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
@@ -48,12 +48,6 @@ def network(task="classification", **changes):
 def by_path(tree):
     """{path: leaf}, with paths as `freeze` names them."""
     return {f"{module}/{name}": leaf for module, leaves in tree.items() for name, leaf in leaves.items()}
-
-
-def frozen_paths(model, freeze):
-    is_frozen = frozen_filter(model, freeze)
-    shapes = parameter_shapes(model)
-    return {f"{module}/{name}" for module in shapes for name in shapes[module] if is_frozen(module, name)}
 
 
 @pytest.mark.parametrize("freeze", FREEZES)

@@ -8,13 +8,12 @@ import jax
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward
 from bertjax.training.optim.ema import evaluation_params
-from bertjax.training.optim.optimizer import make_optimizer
-from bertjax.training.run.prepared_run import loss_of
+from bertjax.training.run.prepared_run import step_of
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import make_train_step, seed_key
+from bertjax.training.step.train_step import seed_key
 from bertjax.training.train_state import Metrics
 
 
@@ -22,10 +21,7 @@ def run(job: RunnerInput) -> RunnerOutput:
     """Trains and returns the trained parameters and the engine's predictions."""
     config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
     timer = StepTimer()
-    optimizer = make_optimizer(config.optimizer, source.plan.total_steps, model)
-    step = make_train_step(
-        model, optimizer, loss_of(config), AXIS, config.freeze, config.accumulate, config.regularization
-    )
+    step = step_of(config, model, source.plan.total_steps)
     devices = all_devices(config.engine)
     state = devices.place(step.init(params, seed_key(config.seed)))
     train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)

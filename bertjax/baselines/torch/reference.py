@@ -23,7 +23,7 @@ from bertjax.members import find_member
 from bertjax.pretrained.convert import rules_of, to_hugging_face
 from bertjax.tasks import Model, Params, find_task, weight_table
 from bertjax.training.optim.optimizer import decay_mask
-from bertjax.training.optim.param_filters import frozen_filter
+from bertjax.training.optim.param_filters import frozen_paths
 from bertjax.training.optim.schedules import learning_rate_schedule
 
 Tensors = dict[str, np.ndarray]
@@ -207,9 +207,9 @@ def make_adamw(
 
 def _decayed(model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...]) -> dict[str, bool]:
     """Hugging Face's name of each trained parameter -> whether weight decay applies to it."""
-    is_frozen = frozen_filter(model, freeze)
+    frozen = frozen_paths(model, freeze)
     trained = {
-        module: {name: value for name, value in leaves.items() if not is_frozen(module, name)}
+        module: {name: value for name, value in leaves.items() if f"{module}/{name}" not in frozen}
         for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
     }
     rules = rules_of(trained, weight_table(model))

@@ -14,6 +14,7 @@ from bertjax.catalog import cache_folder
 from bertjax.errors import AssetError, first_line
 from bertjax.storage.atomic_write import replaced_folder
 from bertjax.tracking.mlflow_store import MlflowStore, tracking_address
+from bertjax.tracking.quiet_mlflow import quiet_mlflow
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -107,7 +108,7 @@ def _download(store: MlflowStore, address: str, source: str, run_id: str) -> Pat
     try:
         if local.is_dir():
             return local
-        with replaced_folder(cached) as scratch:
+        with quiet_mlflow(), replaced_folder(cached) as scratch:
             download_artifacts(artifact_uri=source, dst_path=str(scratch), tracking_uri=store.address)
             (downloaded,) = scratch.iterdir()  # MLflow adds a level
             for path in downloaded.iterdir():

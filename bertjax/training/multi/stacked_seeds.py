@@ -22,6 +22,7 @@ from bertjax.data.batching.batch_plan import Plan
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout, layout_of, widened
 from bertjax.errors import ConfigError, Diverged, UserError
+from bertjax.made_once import made_once
 from bertjax.prediction.predict import Forward
 from bertjax.training.loop.fit import StepInfo
 from bertjax.training.run.prepared_run import PreparedRun
@@ -133,6 +134,7 @@ class _StackedSeed:
             self.close(error)
 
 
+@made_once
 def stacked_step(step: TrainStep, count: int) -> TrainStep:
     """The step of `count` runs at once.
 
@@ -206,7 +208,7 @@ class Stack:
             self._state,
             [merged([empty_batch(*layout, self._kind)] * len(runs), 1) for layout in joint_layouts(self._plans)],
         )
-        self._unstack = jax.jit(partial(_unstack, len(runs)))
+        self._unstack = partial(jax.jit(_unstack, static_argnums=0), len(runs))
         self._take, self._put = jax.jit(_take), jax.jit(_put, donate_argnums=0)
 
     def train(self, batches: Sequence[Batch | None]) -> list[Metrics]:

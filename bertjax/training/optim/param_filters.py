@@ -37,8 +37,8 @@ def selected(setting: str, entries: Sequence[str], model: Model) -> frozenset[st
     return frozenset(matches)
 
 
-def frozen_filter(model: Model, freeze: Sequence[str]) -> Callable[[str, str], bool]:
-    """(module, parameter name) -> whether an entry of `freeze`, see `selected`, freezes the parameter.
+def frozen_paths(model: Model, freeze: Sequence[str]) -> frozenset[str]:
+    """The paths of the parameters that an entry of `freeze`, see `selected`, freezes.
 
     Raises:
       ConfigError: an entry that matches no parameter, more layers than there are, or nothing left to train.
@@ -46,7 +46,7 @@ def frozen_filter(model: Model, freeze: Sequence[str]) -> Callable[[str, str], b
     frozen = selected("freeze", freeze, model)
     if len(frozen) == len(parameter_paths(parameter_shapes(model))):
         raise ConfigError(f"freeze: {' '.join(freeze)} leaves nothing to train")
-    return lambda module, name: f"{module}/{name}" in frozen
+    return frozen
 
 
 def _predicate(setting: str, entry: str, model: Model) -> Callable[[str], bool]:

@@ -17,14 +17,13 @@ from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.losses import Loss, imbalanced_cross_entropy
-from bertjax.prediction.devices import AXIS, Devices, all_devices, is_first_process, several_processes
+from bertjax.prediction.devices import Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
 from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
-from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import computing_facts
 from bertjax.training.run.prepare import Prepared, prepare
@@ -32,7 +31,8 @@ from bertjax.training.run.resume import continue_from
 from bertjax.training.run.run_folder import IfExists
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.resume_rules import BEFORE_FACTS, changes_between, check_changes
-from bertjax.training.step.train_step import TrainStep, make_train_step, seed_key
+from bertjax.training.step.shared_step import StepSettings, shared_step
+from bertjax.training.step.train_step import TrainStep, seed_key
 from bertjax.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -109,15 +109,7 @@ def prepare_run(
     folder = _checked_folder(config, out, if_exists)
     devices = all_devices(config.engine)
     prepared = prepare(config, devices.count, progress)
-    step = make_train_step(
-        prepared.model,
-        make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),
-        loss_of(config),
-        axis_name=AXIS,
-        freeze=config.freeze,
-        accumulate=config.accumulate,
-        regularization=config.regularization,
-    )
+    step = step_of(config, prepared.model, prepared.train.plan.total_steps)
     state = step.init(prepared.params, seed_key(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
@@ -166,6 +158,12 @@ def loss_of(config: FineTuneConfig) -> Loss:
     loss = TASKS[config.task].loss
     assert loss is not None, "every task that a config can name has a loss"
     return loss
+
+
+def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep:
+    """The training step of a run's settings; runs of equal settings have the same functions."""
+    settings = StepSettings(loss_of(config), config.freeze, config.accumulate, config.regularization)
+    return shared_step(model, config.optimizer, total_steps, settings)
 
 
 def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:

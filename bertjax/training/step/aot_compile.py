@@ -4,9 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
-Compiled = Callable[..., Any]
+from bertjax.prediction.program_store import Compiled
 
 
 class Compilations:
@@ -22,9 +21,9 @@ class Compilations:
         self._lock = threading.Lock()
         self._started = self._finished = time.perf_counter()
 
-    def submit(self, lowered: Callable[[], Any], after: tuple[Future[Compiled], ...] = ()) -> Future[Compiled]:
-        """Compiles what `lowered` returns, after the programs of `after`."""
-        future = self._pool.submit(self._compile, lowered, after)
+    def submit(self, compiled: Callable[[], Compiled], after: tuple[Future[Compiled], ...] = ()) -> Future[Compiled]:
+        """The program that `compiled` returns, after the programs of `after`."""
+        future = self._pool.submit(self._compile, compiled, after)
         self._futures.append(future)
         return future
 
@@ -52,9 +51,9 @@ class Compilations:
         """Cancels what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, lowered: Callable[[], Any], after: tuple[Future[Compiled], ...]) -> Compiled:
+    def _compile(self, compiled: Callable[[], Compiled], after: tuple[Future[Compiled], ...]) -> Compiled:
         wait(after)
-        compiled: Compiled = lowered().compile()
+        program = compiled()
         with self._lock:
             self._finished = max(self._finished, time.perf_counter())
-        return compiled
+        return program

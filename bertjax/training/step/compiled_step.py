@@ -7,7 +7,7 @@ replicated state, compiled once. A run of one batch shape may have both in one p
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from bertjax.batch import Batch
 from bertjax.model.inputs import check_batch
 from bertjax.prediction.devices import Devices
+from bertjax.prediction.program_store import Compiled, mapped_program, replicated_program
 from bertjax.tasks import Model
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.mfu import matmul_peak, training_flops
@@ -34,7 +35,6 @@ class CompiledTrainStep:
 
     Attributes:
       devices: where it runs.
-      compiles: number of batch shapes that the step is compiled for.
       first_step_done: `time.perf_counter()` when the first step was computed; None before.
     """
 
@@ -57,25 +57,27 @@ class CompiledTrainStep:
           one_program: whether a step is one program; by default where there is one shape, but not on a CPU: it has
             nothing to launch, took 9% longer for MiniLM's step that way, and compiles two programs side by side.
         """
-        self.devices, self.compiles = devices, len(batches)
+        self.devices = devices
         self.first_step_done: float | None = None
         self._peak: float | None = None
         self._model = model
         self._compilations = Compilations()
+        self._compiled: list[tuple[int, ...]] = []
         if one_program is None:
             one_program = len(batches) == 1 and devices.mesh.devices.flat[0].platform != "cpu"
-        whole = devices.map(step if one_program else step.gradient, summed=True, donate=one_program)
+        whole = step if one_program else step.gradient
         first, *others = batches
         submit = self._compilations.submit
 
-        def lowered(batch: Batch) -> Any:
-            return whole.lower(state, devices.deal(batch))
+        def program(batch: Batch) -> Compiled:
+            made, arguments = partial(self._compiled.append, batch.token_ids.shape), (state, devices.deal(batch))
+            return mapped_program(devices, whole, arguments, summed=True, donate=one_program, made=made)
 
-        self._programs = {first.token_ids.shape: submit(partial(lowered, first))}
-        self._update = None if one_program else submit(partial(_lowered_update, devices, step, state))
+        self._programs = {first.token_ids.shape: submit(partial(program, first))}
+        self._update = None if one_program else submit(partial(_update_program, devices, step, state))
         needed_first = (*self._programs.values(), *([] if self._update is None else [self._update]))
         for batch in others:
-            self._programs[batch.token_ids.shape] = submit(partial(lowered, batch), after=needed_first)
+            self._programs[batch.token_ids.shape] = submit(partial(program, batch), after=needed_first)
 
     def place(self, batch: Batch) -> PlacedBatch:
         """Checks a batch and copies its rows to the devices; any thread may, while they compute an earlier one."""
@@ -124,6 +126,11 @@ class CompiledTrainStep:
         self._compilations.check()
 
     @property
+    def compiles(self) -> int:
+        """Batch shapes that were compiled so far; those that the process had programs for are not."""
+        return len(self._compiled)
+
+    @property
     def compile_seconds(self) -> float:
         """Time from the first program asked for to the last one ready."""
         return self._compilations.seconds
@@ -133,10 +140,9 @@ class CompiledTrainStep:
         self._compilations.close()
 
 
-def _lowered_update(devices: Devices, step: TrainStep, state: TrainState) -> Any:
-    """The update, lowered; it donates the state. The loss of stacked runs has their leading axis, as the state has."""
+def _update_program(devices: Devices, step: TrainStep, state: TrainState) -> Compiled:
+    """The update; it donates the state. The loss of stacked runs has their leading axis, as the state has."""
     grads, runs = step.trainable(state.params), state.step.shape
     shapes = (runs, (*runs, len(jax.tree.leaves(grads))))
     loss, squares = (jax.ShapeDtypeStruct(shape, np.float32, sharding=devices.everywhere) for shape in shapes)
-    update = jax.jit(step.update, donate_argnums=0, out_shardings=devices.everywhere)
-    return update.lower(state, grads, loss, squares)
+    return replicated_program(devices, step.update, (state, grads, loss, squares))

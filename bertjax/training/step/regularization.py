@@ -14,11 +14,14 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch
 from bertjax.losses import Loss, divergence
-from bertjax.tasks import Model, Params
+from bertjax.model.heads import BertOutput
+from bertjax.tasks import Params
 from bertjax.training.optim.optimizer_state import AnchoredState, find
 
 
-def regularized_loss(model: Model, loss: Loss, r_drop: float) -> Callable[[Params, Array, Batch], Any]:
+def regularized_loss(
+    apply: Callable[..., BertOutput], loss: Loss, r_drop: float
+) -> Callable[[Params, Array, Batch], Any]:
     """(params, rng_key, batch) -> a loss for each of the batch's weights, dropout on.
 
     With `r_drop` a it is the mean loss of two passes plus a / 2 times their divergence: half of the paper's sum, of
@@ -26,7 +29,7 @@ def regularized_loss(model: Model, loss: Loss, r_drop: float) -> Callable[[Param
     """
 
     def output(params: Params, rng_key: Array, batch: Batch) -> Any:
-        return model.apply(params, rng_key, batch, deterministic=False)
+        return apply(params, rng_key, batch, deterministic=False)
 
     def one_pass(params: Params, rng_key: Array, batch: Batch) -> Any:
         return loss(output(params, rng_key, batch), batch)

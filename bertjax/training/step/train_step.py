@@ -10,7 +10,7 @@ decides how often that may happen.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import haiku as hk
 import jax
@@ -21,15 +21,19 @@ from jax import lax
 from jaxtyping import Array
 
 from bertjax.batch import Batch
+from bertjax.config import Execution
 from bertjax.losses import Loss
+from bertjax.model.heads import BertOutput
 from bertjax.model.precision import in_32_bits, matmul_precision, under_standard_rules
 from bertjax.tasks import Model, Params
 from bertjax.training.optim.fused_adamw import squares_of
 from bertjax.training.optim.optimizer_state import LearningRateState, find
-from bertjax.training.optim.param_filters import frozen_filter
+from bertjax.training.optim.param_filters import frozen_paths
 from bertjax.training.settings.options import Regularization
 from bertjax.training.step.regularization import anchored, mixed, regularized_loss
 from bertjax.training.train_state import Metrics, TrainState
+
+Gradient: TypeAlias = Callable[[TrainState, Batch], tuple[Params, Metrics]]
 
 _PLAIN = Regularization()
 
@@ -51,7 +55,7 @@ class TrainStep:
 
     init: Callable[[Params, Array], TrainState]
     trainable: Callable[[Params], Params]
-    gradient: Callable[[TrainState, Batch], tuple[Params, Metrics]]
+    gradient: Gradient
     update: Callable[..., tuple[TrainState, Metrics]]
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -87,32 +91,35 @@ def make_train_step(
     Raises:
       ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
     """
-    is_frozen = frozen_filter(model, freeze)
-    losses = regularized_loss(model, loss, regularization.r_drop)
+    frozen = frozen_paths(model, freeze)
+    update = make_update(optimizer, frozen, model.config.execution, anchors=bool(regularization.mixout))
+    gradient = make_gradient(model.apply, loss, frozen, axis_name, accumulate, regularization)
+    return TrainStep(update.init, update.trainable, gradient, update.update)
+
+
+def make_gradient(
+    apply: Callable[..., BertOutput],
+    loss: Loss,
+    frozen: frozenset[str],
+    axis_name: str | None,
+    accumulate: int,
+    regularization: Regularization,
+) -> Gradient:
+    """`TrainStep.gradient`; `frozen` are the paths of frozen parameters, the others are of `make_train_step`."""
+    losses = regularized_loss(apply, loss, regularization.r_drop)
     mixout = regularization.mixout
-    optimizer = optax.with_extra_args_support(anchored(optimizer) if mixout else optimizer)
-
-    def split(params: Params) -> tuple[Params, Params]:
-        return hk.data_structures.partition(lambda module, name, _: not is_frozen(module, name), params)
-
-    def trainable(params: Params) -> Params:
-        return split(params)[0]
-
-    @under_standard_rules()
-    def init(params: Params, rng_key: Array) -> TrainState:
-        return TrainState(params, optimizer.init(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
 
     @in_32_bits()
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
         rng_key = jax.random.fold_in(_typed(state.rng_key), state.step)
-        moving, frozen = split(state.params)
+        moving, fixed = _split(frozen, state.params)
         totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
 
         def share_of_mean_loss(moving: Params, rng_key: Array, part: Batch) -> Array:
             if mixout:
                 rng_key, mixout_key = jax.random.split(rng_key)
                 moving = mixed(moving, state.opt_state, mixout_key, mixout)
-            params = hk.data_structures.merge(moving, frozen)
+            params = hk.data_structures.merge(moving, fixed)
             means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), part.example_weights, totals)
             return sum(jax.tree.leaves(means), start=jnp.zeros(()))
 
@@ -124,16 +131,47 @@ def make_train_step(
         mean_loss, grads = _sum_over(axis_name, share)
         return grads, {"loss": mean_loss, "squares": squares_of(grads)}
 
+    return gradient
+
+
+class Update(NamedTuple):
+    """The functions of a `TrainStep` that do not compute the network."""
+
+    init: Callable[[Params, Array], TrainState]
+    trainable: Callable[[Params], Params]
+    update: Callable[..., tuple[TrainState, Metrics]]
+
+
+def make_update(
+    optimizer: optax.GradientTransformation, frozen: frozenset[str], execution: Execution, anchors: bool
+) -> Update:
+    """What an optimizer does in a `TrainStep`.
+
+    Args:
+      optimizer: the Optax transform.
+      frozen: the paths of the frozen parameters.
+      execution: the precision of the optimizer's own products.
+      anchors: whether the state keeps the pretrained weights, for mixout.
+    """
+    optimizer = optax.with_extra_args_support(anchored(optimizer) if anchors else optimizer)
+
+    def trainable(params: Params) -> Params:
+        return _split(frozen, params)[0]
+
+    @under_standard_rules()
+    def init(params: Params, rng_key: Array) -> TrainState:
+        return TrainState(params, optimizer.init(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
+
     @under_standard_rules()
     def update(
         state: TrainState, grads: Params, loss: Array, squares: Array | None = None
     ) -> tuple[TrainState, Metrics]:
-        moving, frozen = split(state.params)
+        moving, fixed = _split(frozen, state.params)
         squares = squares_of(grads) if squares is None else squares
         skipped = ~(jnp.isfinite(squares).all() & jnp.isfinite(loss))
 
         def moved(moving: Params, opt_state: Any) -> tuple[Params, Any]:
-            with matmul_precision(model.config.execution):  # Muon's products
+            with matmul_precision(execution):  # Muon's products
                 updates, opt_state = optimizer.update(grads, opt_state, moving, squares=squares)
             return optax.apply_updates(moving, updates), opt_state
 
@@ -141,10 +179,15 @@ def make_train_step(
         metrics = {"grad_norm": jnp.sqrt(squares.sum()), "skipped": skipped.astype(jnp.float32), "squares": squares}
         if (rate := find(opt_state, LearningRateState)) is not None:
             metrics["learning_rate"] = rate.learning_rate
-        params = hk.data_structures.merge(moving, frozen)
+        params = hk.data_structures.merge(moving, fixed)
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
-    return TrainStep(init, trainable, gradient, update)
+    return Update(init, trainable, update)
+
+
+def _split(frozen: frozenset[str], params: Params) -> tuple[Params, Params]:
+    """The parameters that are trained, and those that are frozen."""
+    return hk.data_structures.partition(lambda module, name, _: f"{module}/{name}" not in frozen, params)
 
 
 def chosen(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:

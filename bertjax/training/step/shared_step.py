@@ -1,0 +1,58 @@
+"""`shared_step`: the training step of a run's settings, the same functions for every run of equal settings.
+
+`make_train_step` makes new functions each time, as a user's own optimizer and loss are; a program is compiled for each.
+Here each half of a step is made once for what it depends on: runs with other learning rates share the gradient, which
+takes most of the time to compile, and runs of other networks share nothing.
+"""
+
+from typing import NamedTuple
+
+from bertjax.losses import Loss
+from bertjax.made_once import made_once
+from bertjax.prediction.devices import AXIS
+from bertjax.tasks import TASKS, Model
+from bertjax.training.optim.optimizer import make_optimizer
+from bertjax.training.optim.param_filters import frozen_paths
+from bertjax.training.settings.options import Optimizer, Regularization
+from bertjax.training.step.train_step import TrainStep, Update, make_gradient, make_update
+
+
+class StepSettings(NamedTuple):
+    """What a step depends on besides its network and its optimizer; see `make_train_step`."""
+
+    loss: Loss
+    freeze: tuple[str, ...] = ()
+    accumulate: int = 1
+    regularization: Regularization = Regularization()
+
+
+def shared_step(model: Model, optimizer: Optimizer, total_steps: int, settings: StepSettings) -> TrainStep:
+    """The step of a run, over the axis of the devices.
+
+    Args:
+      model: the network; of its labels, only their number matters.
+      optimizer: the settings of the optimizer.
+      total_steps: of the run, for the learning rate.
+      settings: the others.
+
+    Raises:
+      ConfigError: as `make_optimizer` and `make_train_step`.
+    """
+    nameless = model._replace(labels=())  # its functions know how many there are
+    heads = TASKS[model.task].head_modules
+    frozen = frozen_paths(model, settings.freeze)
+    gradient = _gradient(model.apply, settings.loss, frozen, AXIS, settings.accumulate, settings.regularization)
+    anchors = bool(settings.regularization.mixout)
+    update = _update(optimizer.resolved(), total_steps, nameless, heads, frozen, anchors)
+    return TrainStep(update.init, update.trainable, gradient, update.update)
+
+
+_gradient = made_once(make_gradient)
+
+
+@made_once
+def _update(
+    optimizer: Optimizer, total_steps: int, model: Model, heads: tuple[str, ...], frozen: frozenset[str], anchors: bool
+) -> Update:
+    del heads  # what `make_optimizer` reads of the task
+    return make_update(make_optimizer(optimizer, total_steps, model), frozen, model.config.execution, anchors)

@@ -1,0 +1,73 @@
+"""Many runs in one process: the second one compiles nothing, and none of them leaves anything behind."""
+
+import gc
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import chex
+import jax
+import pytest
+
+from bertjax.data.table import Table
+from bertjax.model_folder import from_pretrained
+from bertjax.tracking.tracker import MemoryTracker
+from bertjax.training.multi.multi_seed import finetune_seeds
+from bertjax.training.run.finetuning import finetune
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Optimizer
+
+
+@pytest.fixture
+def compilations():
+    """The programs that XLA compiles, or reads from its cache, while a test runs."""
+    seen: list[str] = []
+
+    def listen(event: str, seconds: float, **details: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def config(tiny_model, reviews) -> FineTuneConfig:
+    table = Table(str(reviews), text=("title", "body"), label="stars", test_size=12, validation_size=12)
+    return FineTuneConfig(
+        str(tiny_model), table, epochs=2, max_length=10, batch_size=16, optimizer=Optimizer(learning_rate=1e-2)
+    )
+
+
+def left_behind():
+    """Memory maps, threads and open files of this process."""
+    gc.collect()
+    with open("/proc/self/maps", "rb") as maps:
+        return sum(1 for _ in maps), threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, config, tmp_path, compilations):
+    first = finetune(config, tmp_path / "0", tracker=MemoryTracker())
+    assert first.metrics["train/compiles"] > 0
+    assert compilations
+    compilations.clear()
+    second = finetune(config, tmp_path / "1", tracker=MemoryTracker())
+    assert not compilations
+    assert second.metrics["train/compiles"] == 0
+    chex.assert_trees_all_equal(*(from_pretrained(run.model_dir)[1] for run in (first, second)))
+    before = left_behind()
+    for number in range(2, 10):
+        finetune(config, tmp_path / str(number), tracker=MemoryTracker())
+    maps, threads, files = (after - earlier for after, earlier in zip(left_behind(), before, strict=True))
+    assert maps < 40  # a run that compiles leaves ten times as many
+    assert threads <= 0
+    assert files <= 0
+
+
+def test_stacked_seeds_of_a_second_run_compile_nothing(config, tmp_path, compilations):
+    few = replace(config, epochs=1)
+    for number in range(2):
+        compilations.clear()
+        finetune_seeds(few, (3, 4), tmp_path / str(number), stack=True, new_tracker=lambda _: MemoryTracker())
+    assert not compilations
