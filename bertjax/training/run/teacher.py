@@ -1,11 +1,12 @@
 """A teacher: a model of the run's task, whose answers to the training rows are learned beside their labels.
 
-It answers each training example once, before the first step, and its scores travel with the examples like their labels.
-So it may have another tokenizer, another length and another kind of encoder, and no step computes it. It sees the same
-texts without augmentation or dropout in every epoch, so answers that are kept are those that it would give.
+It answers each training example once, before the first step, and its scores travel with the examples as their labels do
+(Hinton et al. 2015, arXiv:1503.02531). A text is the same in each epoch and a teacher has no dropout, so it would answer
+the same again; and it may have another tokenizer, another longest length and another kind of encoder.
 """
 
 import hashlib
+import json
 import logging
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.batch import UNLABELLED
+from bertjax.config import read_config_json
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.data.rows.labelled_rows import Rows
@@ -39,7 +41,7 @@ class Teacher(NamedTuple):
     Attributes:
       name: as the settings have it.
       loaded: the model.
-      digest: 16 hexadecimal digits that change with any byte of its weights and with its tokenizer.
+      digest: 16 hexadecimal digits that change with its weights, its tokenizer and its `config.json`.
     """
 
     name: str
@@ -75,8 +77,9 @@ def load_teacher(config: FineTuneConfig, progress: StageProgress) -> Teacher | N
             f"--teacher {settings.teacher} is of task {loaded.model.task!r}, and the run learns {config.task!r}; name "
             f"a model that was fine-tuned on this one"
         )
-    digest = hashlib.sha256(f"{weights_digest(folder)} {tokenizer_digest(loaded.tokenizer)}".encode())
-    return Teacher(settings.teacher, loaded, digest.hexdigest()[:16])
+    parts = [weights_digest(folder), tokenizer_digest(loaded.tokenizer), read_config_json(folder)]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return Teacher(settings.teacher, loaded, digest)
 
 
 def taught(teacher: Teacher, config: FineTuneConfig, splits: Splits) -> Examples:
