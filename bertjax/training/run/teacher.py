@@ -1,8 +1,8 @@
 """A teacher: a model of the run's task, whose answers to the training rows are learned beside their labels.
 
 It answers each training example once, before the first step, and its scores travel with the examples as their labels do
-(Hinton et al. 2015, arXiv:1503.02531). A text is the same in each epoch and a teacher has no dropout, so it would answer
-the same again; and it may have another tokenizer, another longest length and another kind of encoder.
+(Hinton et al. 2015, arXiv:1503.02531). A text is the same in each epoch and a teacher has no dropout, so it would give
+the same answer again; and it may have another tokenizer, another longest length and another kind of encoder.
 """
 
 import hashlib
