@@ -79,6 +79,7 @@ from bertjax.training.run.prepare import prepare as prepare
 from bertjax.training.run.training_session import FineTuneResult as FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig as FineTuneConfig
 from bertjax.training.settings.options import Checkpointing as Checkpointing
+from bertjax.training.settings.options import Distillation as Distillation
 from bertjax.training.settings.options import EarlyStopping as EarlyStopping
 from bertjax.training.settings.options import Evaluation as Evaluation
 from bertjax.training.settings.options import Imbalance as Imbalance

@@ -35,6 +35,8 @@ class Batch(NamedTuple):
       labels: [B, E] or as the task has them; 0 where the weight is 0. Positions of an answer count from the start of
         their example.
       example_weights: [B, E] or as the labels; 1 for what is learned, 0 for an empty slot or an unlabelled token.
+      teacher_scores: what a teacher says of each label, [B, E, ...] or as the task's scores are; 0 where the weight is
+        0. None where there is no teacher.
     """
 
     token_ids: Array
@@ -45,6 +47,7 @@ class Batch(NamedTuple):
     example_numbers: Array
     labels: Any
     example_weights: Any
+    teacher_scores: Any = None
 
 
 class Pretraining(NamedTuple):
@@ -67,12 +70,14 @@ class LabelKind(NamedTuple):
       shape: of a single label, such as (L,) for several numbers an example.
       dtype: int32 for indices, float32 for real numbers.
       texts: C, the texts of an example; each takes a slot, and they follow one another in one row.
+      taught: shape of what a teacher says of a single label, such as (L,); None where there is no teacher.
     """
 
     labels_of: LabelsOf = "examples"
     shape: tuple[int, ...] = ()
     dtype: type = np.int32
     texts: int = 1
+    taught: tuple[int, ...] | None = None
 
 
 CLASS_INDEX = LabelKind()  # one index an example
@@ -146,4 +151,5 @@ def empty_batch(rows: int, row_length: int, slots: int, kind: LabelKind = CLASS_
         example_numbers=np.zeros(examples, np.int32),
         labels=np.zeros((*labelled, *kind.shape), kind.dtype),
         example_weights=np.zeros(labelled, np.float32),
+        teacher_scores=None if kind.taught is None else np.zeros((*labelled, *kind.taught), np.float32),
     )

@@ -1,4 +1,5 @@
-"""Losses, one number for each label; and scores, the part of an output that evaluation and prediction read.
+"""Losses, one number for each label, by its right answer and by a teacher's; and scores, the part of an output that
+evaluation and prediction read.
 
     B rows   T tokens in a row   E example slots in a row   G groups of slots in a row   L labels
 
@@ -19,6 +20,8 @@ from bertjax.made_once import made_once
 from bertjax.model.heads import BertOutput
 
 Loss = Callable[[BertOutput, Batch], Any]
+SoftLoss = Callable[[BertOutput, Batch, float], Any]
+"""(output, batch with `teacher_scores`, temperature) -> a loss of the shape of the batch's weights."""
 
 _SMALLEST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
 
@@ -117,6 +120,42 @@ def masked_words(output: BertOutput, batch: Batch) -> Float[Array, "B T 2"]:
     """Of each token its cross-entropy, and 1 where the most likely token is the right one."""
     is_right = output.logits.argmax(axis=-1) == batch.labels
     return jnp.stack([cross_entropy(output, batch), is_right.astype(jnp.float32)], axis=-1)
+
+
+@made_once
+def distilled(hard: Loss, soft: SoftLoss, weight: float, temperature: float) -> Loss:
+    """(1 - weight) of a loss by the right answers and `weight` of one by a teacher's (Hinton et al. 2015)."""
+
+    def loss(output: BertOutput, batch: Batch) -> Any:
+        return (1 - weight) * hard(output, batch) + weight * soft(output, batch, temperature)
+
+    return loss
+
+
+def soft_cross_entropy(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B N"]:
+    """T^2 times the Kullback-Leibler divergence of a teacher's softmax at temperature T from the output's, over the
+    last axis; T^2 keeps the size of its gradient, which the temperature divides (Hinton et al. 2015, section 2.1)."""
+    teacher = jax.nn.log_softmax(batch.teacher_scores / temperature)
+    student = jax.nn.log_softmax(output.logits / temperature)
+    return temperature**2 * (jnp.exp(teacher) * (teacher - student)).sum(axis=-1)
+
+
+def soft_binary_cross_entropy(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B E"]:
+    """The same of independent labels [B, E, L], each of which is or is not: the mean of their divergences."""
+    teacher, student = batch.teacher_scores / temperature, output.logits / temperature
+    of_yes = jnp.exp(jax.nn.log_sigmoid(teacher)) * (jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(student))
+    of_no = jnp.exp(jax.nn.log_sigmoid(-teacher)) * (jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-student))
+    return temperature**2 * (of_yes + of_no).mean(axis=-1)
+
+
+def soft_squared_error(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B E"]:
+    """Squared error of a teacher's numbers [B, E, L], their mean; numbers have no temperature."""
+    return jnp.square(output.logits - batch.teacher_scores).mean(axis=-1)
+
+
+def soft_cosine_error(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B G"]:
+    """Squared error of a teacher's cosine of two texts in consecutive slots; cosines have no temperature."""
+    return jnp.square(cosine(output, batch) - batch.teacher_scores)
 
 
 def logits(output: BertOutput, batch: Batch) -> Any:

@@ -150,6 +150,8 @@ def _check_settings(config: FineTuneConfig) -> None:
             raise ConfigError(f"--{flag} means nothing here: each row of --train is held out once; leave it out")
     if config.data.label_probabilities is not None:
         raise ConfigError("--label-probabilities: rows with probabilities have no labels to doubt; leave it out")
+    if config.distillation.teacher is not None:
+        raise ConfigError("--teacher may have learned the labels that are to be judged; leave it out")
     if config.data.reader != Table.reader:
         raise ConfigError("the rows of all folds are in memory; leave --reader ray out")
     if config.judging.label_issues or config.judging.explain:

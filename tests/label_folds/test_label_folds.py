@@ -13,6 +13,7 @@ from bertjax.errors import ConfigError, DataError, Interrupted
 from bertjax.label_folds import fold_run
 from bertjax.label_folds.deal_folds import ALWAYS_TRAINED, deal_folds
 from bertjax.label_folds.training_issues import find_training_issues
+from bertjax.settings import override
 from bertjax.tasks import find_format
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -192,6 +193,7 @@ MISTAKES = {
     "nothing to resume": (["--resume"], "holds no folds to resume"),
     "no such column": (["--label-column", "nothing"], "has no column 'nothing'"),
     "more folds than rows": (["--folds", "100"], "no label has 100 different texts"),
+    "a teacher": (["--teacher", "minilm-l6"], "Unrecognized options: --teacher"),
     "registered": (["--register", "name"], "Unrecognized options: --register"),
 }
 
@@ -208,17 +210,19 @@ def test_a_mistake_is_one_line(tiny_model, tmp_path, in_store, capsys, flags, me
 
 
 SETTINGS = {
-    "test": ({"test": "t.csv"}, "--test means nothing here"),
-    "split": ({"split": "kfold"}, "--split means nothing here"),
-    "probabilities": ({"label_probabilities": "p_"}, "have no labels to doubt"),
-    "stream": ({"reader": "ray"}, "leave --reader ray out"),
+    "test": ({"data.test": "t.csv"}, "--test means nothing here"),
+    "split": ({"data.split": "kfold"}, "--split means nothing here"),
+    "probabilities": ({"data.label_probabilities": "p_"}, "have no labels to doubt"),
+    "stream": ({"data.reader": "ray"}, "leave --reader ray out"),
+    "teacher": ({"distillation.teacher": "minilm-l6"}, "--teacher may have learned the labels that are to be judged"),
 }
 
 
-@pytest.mark.parametrize(("table", "message"), SETTINGS.values(), ids=SETTINGS)
-def test_settings_without_a_meaning_are_refused(tiny_model, tmp_path, table, message):
+@pytest.mark.parametrize(("changes", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_without_a_meaning_are_refused(tiny_model, tmp_path, changes, message):
+    config = override(config_of(tiny_model, "train.csv"), changes)
     with pytest.raises(ConfigError, match=message):
-        find_training_issues(config_of(tiny_model, "train.csv", **table), tmp_path / "out", tracker=MemoryTracker())
+        find_training_issues(config, tmp_path / "out", tracker=MemoryTracker())
 
 
 def test_one_label_is_refused(tiny_model, tmp_path, in_store, capsys):

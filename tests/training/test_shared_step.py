@@ -63,6 +63,9 @@ REACH = {
     "imbalance.focal_gamma": (2.0, "gradient", {}),
     "regularization.r_drop": (1.0, "gradient", {}),
     "regularization.mixout": (0.5, "gradient update", {}),
+    "distillation.teacher": ("bert", "gradient", {}),
+    "distillation.teacher_weight": (0.7, "gradient", {"distillation.teacher": "bert"}),
+    "distillation.teacher_temperature": (3.0, "gradient", {"distillation.teacher": "bert"}),
 }
 
 # Settings that reach no function, and why none is needed.

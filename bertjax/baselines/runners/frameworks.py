@@ -114,6 +114,8 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
     if any(FRAMEWORKS[name].trains and name != "jax" for name in names):
         _check_optimizer(config.optimizer)
         _check_regularization(config.regularization)
+        if config.distillation.teacher is not None:
+            raise ConfigError("PyTorch is compared without --teacher, which transformers does not have; leave it out")
     if any(FRAMEWORKS[name].module == "run_trainer" for name in names):
         _check_trainer(config, model)
 

@@ -113,8 +113,13 @@ def collate(examples: Examples, indices: np.ndarray, rows: list[Row], layout: La
         labelled = token_labels != UNLABELLED
         batch.labels.reshape(-1)[target] = np.where(labelled, token_labels, 0)
         batch.example_weights.reshape(-1)[target] = np.where(labelled, np.repeat(weights, lengths), 0)
+        if examples.teacher_scores is not None:
+            scores = batch.teacher_scores.reshape(-1, *examples.teacher_scores.shape[1:])
+            scores[target] = examples.teacher_scores[source]
     else:
         batch.labels[row, place] = examples.labels[taken]
         batch.example_weights[row, place] = weights
+        if examples.teacher_scores is not None:
+            batch.teacher_scores[row, place] = examples.teacher_scores[taken]
     example_ids[row, place] = taken if examples.ids is None else examples.ids[taken]
     return PackedBatch(batch, example_ids, len(taken), len(tokens))

@@ -162,6 +162,7 @@ def pack_batch(
     starts = np.take_along_axis(np.cumsum(real, axis=1) - 1, batch.example_starts, axis=1)  # among real tokens
     filled = (batch.segment_ids[:, None, :] == np.arange(1, old_slots + 1)[:, None]).any(axis=-1)  # [B, E]
     segments = of_tokens(batch.segment_ids)
+    taught = None if batch.teacher_scores is None else jax.tree.map(labelled, labels_of, batch.teacher_scores)
     return Batch(
         token_ids=of_tokens(batch.token_ids),
         token_type_ids=of_tokens(batch.token_type_ids),
@@ -171,6 +172,7 @@ def pack_batch(
         example_numbers=of_slots(batch.example_numbers),
         labels=jax.tree.map(labelled, labels_of, batch.labels),
         example_weights=jax.tree.map(labelled, labels_of, batch.example_weights),
+        teacher_scores=taught,
     )
 
 

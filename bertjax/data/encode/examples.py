@@ -105,6 +105,8 @@ class Examples(NamedTuple):
       unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
       words: of all examples, where words have labels; None where the examples were taken from others.
       special_tokens: of an example, [CLS] and [SEP].
+      teacher_scores: what a teacher says of each label, [N, ...] or [total tokens, L] float32 as the labels lie; None
+        where there is no teacher.
     """
 
     token_ids: np.ndarray
@@ -122,6 +124,7 @@ class Examples(NamedTuple):
     unlearnable: int = 0
     words: WordLabels | None = None
     special_tokens: int = 0
+    teacher_scores: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -150,11 +153,12 @@ class Examples(NamedTuple):
         lengths = self.offsets[indices + 1] - self.offsets[indices]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        labelled = tokens if self.labels_of == "tokens" else indices
         return self._replace(
             token_ids=self.token_ids[tokens],
             token_type_ids=self.token_type_ids[tokens],
             offsets=offsets,
-            labels=self.labels[tokens if self.labels_of == "tokens" else indices],
+            labels=self.labels[labelled],
             weights=None if self.weights is None else self.weights[indices],
             text_lengths=None if self.text_lengths is None else self.text_lengths[indices],
             masking=None if self.masking is None else self.masking._replace(words=self.masking.words[tokens]),
@@ -162,6 +166,7 @@ class Examples(NamedTuple):
             reference=None,
             ids=None,
             words=None,
+            teacher_scores=None if self.teacher_scores is None else self.teacher_scores[labelled],
         )
 
     def weighted(self, weights: np.ndarray) -> "Examples":
@@ -221,10 +226,12 @@ class Examples(NamedTuple):
             reference=None,
             ids=None,
             words=None,
+            teacher_scores=end_to_end([part.teacher_scores for part in parts]),
         )
 
     @property
     def kind(self) -> LabelKind:
         """The kind of labels that a batch of the examples holds."""
         texts = 1 if self.text_lengths is None else self.text_lengths.shape[1]
-        return LabelKind(self.labels_of, self.labels.shape[1:], self.labels.dtype.type, texts)
+        taught = None if self.teacher_scores is None else self.teacher_scores.shape[1:]
+        return LabelKind(self.labels_of, self.labels.shape[1:], self.labels.dtype.type, texts, taught)

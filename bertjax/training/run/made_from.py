@@ -14,6 +14,7 @@ from bertjax.training.run.run_folder import MADE_FROM, METRICS, earlier_starts, 
 from bertjax.training.settings.finetune_config import of_this_version
 
 _VERSIONS = ("bertjax", "jax")
+_INPUTS = ("weights", "tokenizer", "teacher")
 
 
 def inputs_of(fingerprints: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,9 +23,7 @@ def inputs_of(fingerprints: Mapping[str, Any]) -> dict[str, Any]:
     >>> inputs_of({"epochs": 3, "train_rows": "8e19f4f7d771b284", "weights": "2a524f1702f6a4b6"})
     {'train_rows': '8e19f4f7d771b284', 'weights': '2a524f1702f6a4b6'}
     """
-    return {
-        key: value for key, value in fingerprints.items() if key in ("weights", "tokenizer") or key.endswith("_rows")
-    }
+    return {key: value for key, value in fingerprints.items() if key in _INPUTS or key.endswith("_rows")}
 
 
 def other_inputs(stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.target_scale import TargetScale
+from bertjax.training.run.teacher import load_teacher, taught
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Prepared(NamedTuple):
     test_rows: Split[Examples]  # whose examples are `test`
     learned: Labelled | None  # the training rows, where simple models learn from them
     looks: Looks  # at the test rows
+    teacher: str | None = None  # digest of the teacher
 
     def in_units(self, params: Params) -> Params:
         """Trained parameters as they are evaluated and saved: their outputs are in the units of the table."""
@@ -76,6 +79,7 @@ def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgres
     check_simple_models(config.simple_models, config.task, config.model)
     looks = _looks(config)
     looks.check(config.task)
+    teacher = load_teacher(config, progress)
     folder = resolve_model(config.model, progress)
     architecture = BertConfig.from_hugging_face(read_config_json(folder))
     tokenizer = load_tokenizer(folder)
@@ -86,7 +90,8 @@ def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgres
         catalog.fetch(source, progress)
     splits = _read_rows(config, task_format, encoding, folder)
     learned = _learned(config, splits)
-    train, target_scale = _standardized(config, splits)
+    examples = splits.train.examples if teacher is None else taught(teacher, config, splits)
+    train, target_scale = _standardized(config, examples, splits.vocabulary)
     check_segments(splits.test.examples, architecture, splits.test.source)
     vocab_size = max(num_entries(tokenizer), architecture.vocab_size)
     model, params = _load_model(config, folder, splits.vocabulary, vocab_size, target_scale)
@@ -111,6 +116,7 @@ def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgres
         test_rows=splits.test,
         learned=learned,
         looks=looks,
+        teacher=None if teacher is None else teacher.digest,
     )
 
 
@@ -189,14 +195,18 @@ def _check_sides(config: FineTuneConfig, num_validation: int | None, num_test: i
             )
 
 
-def _standardized(config: FineTuneConfig, splits: Splits) -> tuple[ExampleStore, TargetScale | None]:
+def _standardized(
+    config: FineTuneConfig, examples: ExampleStore, names: Sequence[str]
+) -> tuple[ExampleStore, TargetScale | None]:
     """The training examples, with standardised labels and their scale where the task has numbers."""
-    examples, task = splits.train.examples, TASKS[config.task]
+    task = TASKS[config.task]
     if not (task.standardizes and config.standardize_targets):
         return examples, None
     scale = TargetScale.of(task.head_modules[0], examples.labels)
-    for name, mean, deviation in zip(splits.vocabulary, scale.mean, scale.deviation, strict=True):
+    for name, mean, deviation in zip(names, scale.mean, scale.deviation, strict=True):
         logger.info("learning %s in standard deviations of %.6g from the mean %.6g", name, deviation, mean)
+    if isinstance(examples, Examples) and examples.teacher_scores is not None:
+        examples = examples._replace(teacher_scores=scale.standardized(examples.teacher_scores))
     return examples.labelled(scale.standardized(examples.labels)), scale
 
 

@@ -16,7 +16,7 @@ from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
-from bertjax.losses import Loss, imbalanced_cross_entropy
+from bertjax.losses import Loss, distilled, imbalanced_cross_entropy
 from bertjax.prediction.devices import Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
 from bertjax.stage_progress import UNSHOWN, StageProgress
@@ -128,13 +128,15 @@ def fingerprints(config: FineTuneConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:
-    """Hashes of the rows of each side, the pretrained weights and the tokenizer; and the scale of the targets."""
+    """Hashes of the rows of each side, the pretrained weights, the tokenizer and the teacher; and the scale of the
+    targets."""
     scale = prepared.target_scale
     return {
         **{f"{rows.side}_rows": rows.digest for rows in prepared.datasets},
         "weights": prepared.weights,
         "tokenizer": tokenizer_digest(prepared.tokenizer),
         **({} if scale is None else {"target_scale": scale.text}),
+        **({} if prepared.teacher is None else {"teacher": prepared.teacher}),
     }
 
 
@@ -151,13 +153,17 @@ def model_identity(model: Model) -> Mapping[str, Any]:
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
-    """The loss that a run minimises: the task's, changed by the settings for imbalanced classes."""
-    imbalance = config.imbalance
-    if imbalance.label_smoothing or imbalance.focal_gamma:
-        return imbalanced_cross_entropy(imbalance.label_smoothing, imbalance.focal_gamma)
-    loss = TASKS[config.task].loss
+    """The loss that a run minimises: the task's, changed by the settings for imbalanced classes, beside that by a
+    teacher's answers where there is one."""
+    imbalance, distillation, task = config.imbalance, config.distillation, TASKS[config.task]
+    loss = task.loss
     assert loss is not None, "every task that a config can name has a loss"
-    return loss
+    if imbalance.label_smoothing or imbalance.focal_gamma:
+        loss = imbalanced_cross_entropy(imbalance.label_smoothing, imbalance.focal_gamma)
+    if distillation.teacher is None:
+        return loss
+    assert task.soft_loss is not None, "of a task that has a loss by a teacher's answers"
+    return distilled(loss, task.soft_loss, distillation.teacher_weight, distillation.teacher_temperature)
 
 
 def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep:

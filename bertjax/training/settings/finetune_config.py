@@ -12,6 +12,7 @@ from bertjax.settings import LONGEST, Count, Range, Seed, ShareBelowOne, check_r
 from bertjax.tracking.tracker import Tracking
 from bertjax.training.settings.options import (
     Checkpointing,
+    Distillation,
     EarlyStopping,
     Evaluation,
     Imbalance,
@@ -108,6 +109,9 @@ class FineTuneConfig:
 
     regularization: Regularization = field(default_factory=Regularization)
     """What keeps the network from learning its training rows by heart."""
+
+    distillation: Distillation = field(default_factory=Distillation)
+    """A teacher whose answers are learned beside the labels."""
 
     evaluation: Evaluation = field(default_factory=Evaluation)
     """When the run is evaluated, and its best-checkpoint metric."""

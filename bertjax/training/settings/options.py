@@ -146,6 +146,29 @@ class Regularization:
         check_ranges(self)
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """A teacher, a model of the same task whose answers are learned beside the labels; none, unless it is named."""
+
+    teacher: str | None = None
+    """Model to learn from, of the run's task and labels: a folder, a hub id, a name of the catalog, or
+    `models:/NAME@ALIAS`. It may be of another size, kind and tokenizer than --model."""
+
+    teacher_weight: Annotated[float, Range(0, 1, open_low=True)] = 0.5
+    """Share of the loss that is by the teacher's answers; the rest is by the labels. At 1 these are not learned."""
+
+    teacher_temperature: Positive = 2.0
+    """Divides the logits of both where they become the probabilities that are compared: above 1, what the teacher holds
+    for unlikely counts for more. Numbers and cosines have none."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name in ("teacher_weight", "teacher_temperature"):
+            if self.teacher is None and getattr(self, name) != getattr(Distillation, name):
+                raise ConfigError(f"{name} is of a teacher, and there is none; name one with --teacher")
+        require(self.teacher != "", "teacher is the name of a model", self.teacher)
+
+
 Unit = Literal["epochs", "steps"]
 
 

@@ -85,6 +85,9 @@ RULES: Mapping[str, Rule] = {
     "imbalance.oversample": Rule("between epochs"),
     "regularization.r_drop": Rule("from here"),
     "regularization.mixout": _SWITCH,
+    "distillation.*": Rule("from here"),
+    "distillation.teacher": Rule("not computed with"),  # `teacher` has the bytes
+    "teacher": Rule("from here"),
     "evaluation.*": Rule("from here"),
     "evaluation.best_metric": Rule("decided again"),
     "evaluation.best_mode": Rule("decided again"),
