@@ -51,7 +51,7 @@ class Forward:
         """
         self.devices = devices
         self._model = model
-        self._on_cpu = devices.mesh.devices.flat[0].platform == "cpu"
+        self._on_cpu = devices.platform == "cpu"
         self._forward = _forward(model, scores or find_task(model.task).scores)
         self._programs: dict[tuple[tuple[int, ...], ...], Future[Callable[..., Any]]] = {}
         self._lock = Lock()

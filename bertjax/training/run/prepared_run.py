@@ -108,7 +108,7 @@ def prepare_run(
     config = config.resolved()
     folder = _checked_folder(config, out, if_exists)
     devices = all_devices(config.engine)
-    prepared = prepare(config, devices.count, progress)
+    prepared = prepare(config, devices.count, progress, devices.platform)
     step = make_train_step(
         prepared.model,
         make_optimizer(config.optimizer, prepared.train.plan.total_steps, prepared.model),

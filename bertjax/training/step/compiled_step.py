@@ -63,7 +63,7 @@ class CompiledTrainStep:
         self._model = model
         self._compilations = Compilations()
         if one_program is None:
-            one_program = len(batches) == 1 and devices.mesh.devices.flat[0].platform != "cpu"
+            one_program = len(batches) == 1 and devices.platform != "cpu"
         whole = devices.map(step if one_program else step.gradient, summed=True, donate=one_program)
         first, *others = batches
         submit = self._compilations.submit
