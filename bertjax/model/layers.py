@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from bertjax.config import BertConfig
 from bertjax.model.precision import policy_of
+from bertjax.model.products import weighted
 
 _SQRT_HALF = 0.5**0.5
 _NORMAL_PEAK = (2 * math.pi) ** -0.5
@@ -119,6 +120,22 @@ def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) 
     return jnp.take_along_axis(values, positions[:, :, None], axis=1, mode="fill", fill_value=jnp.nan)
 
 
+class _Linear(hk.Module):
+    """`hk.Linear` of BERT's initialisation, whose product has a gradient of its own."""
+
+    def __init__(self, config: BertConfig, output_size: int, bias: bool, name: str):
+        super().__init__(name)
+        self.config, self.output_size, self.bias = config, output_size, bias
+
+    def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape F"]:
+        weight = hk.get_parameter("w", (x.shape[-1], self.output_size), x.dtype, init=initializer(self.config))
+        mapped = weighted(self.config.execution, x, weight)
+        if not self.bias:
+            return mapped
+        bias = hk.get_parameter("b", (self.output_size,), x.dtype, init=jnp.zeros)
+        return mapped + jnp.broadcast_to(bias, mapped.shape)
+
+
 def linear(
     config: BertConfig, output_size: int, name: str, dtype: DTypeLike | None = None, bias: bool | None = None
 ) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape F"]]:
@@ -131,7 +148,7 @@ def linear(
       dtype: of its parameters, which its input is rounded to; None is the network's compute dtype.
       bias: whether it has one; None is as in the layers of the encoder.
     """
-    module = hk.Linear(output_size, config.biases if bias is None else bias, w_init=initializer(config), name=name)
+    module = _Linear(config, output_size, config.biases if bias is None else bias, name)
     computed = policy_of(config.execution).compute_dtype if dtype is None else dtype
     return lambda x: module(x.astype(computed))
 

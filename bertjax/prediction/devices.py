@@ -42,6 +42,11 @@ class Devices:
         return self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """JAX's name of their kind: "cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def everywhere(self) -> NamedSharding:
         """The sharding of a copy on each device."""
         return NamedSharding(self.mesh, PartitionSpec())

@@ -53,7 +53,7 @@ class Forward:
         """
         self.devices = devices
         self._model = model
-        self._options = _CPU_OPTIONS if devices.mesh.devices.flat[0].platform == "cpu" else {}
+        self._options = _CPU_OPTIONS if devices.platform == "cpu" else {}
         self._forward = _forward(model.apply, scores or find_task(model.task).scores)
         self._programs: dict[tuple[tuple[int, ...], ...], Compiled] = {}
         self._lock = Lock()

@@ -70,6 +70,21 @@ def test_collate_fills_batches_from_the_examples(case):
             assert batch.labels[row, slot] == examples.labels[example]
 
 
+@pytest.mark.parametrize("longest", [16, 37, 98])
+def test_rows_of_an_accelerator_have_lengths_that_suit_it(longest):
+    lengths = np.random.default_rng(0).integers(3, longest + 1, 400)
+    on_cpu, on_gpu, on_tpu = (
+        plan_training(lengths, 32, 2, 0, 64, 1, packed=True, platform=platform) for platform in ("cpu", "gpu", "tpu")
+    )
+    assert on_gpu == on_tpu
+    assert {layout.row_length % 16 for layout in on_gpu.layouts} == {0}
+    for made in (on_cpu, on_gpu):
+        batches = list(StoredBatches(make_examples(lengths), made).batches())
+        assert sum(batch.num_tokens for batch in batches) == 2 * lengths.sum()
+        computed = sum(batch.batch.token_ids.size for batch in batches)
+        assert 2 * lengths.sum() > 0.95 * computed
+
+
 @given(cases)
 def test_packing_does_not_change_which_examples_share_an_update(case):
     lengths, batch_size, epochs, seed, devices, _, window = case

@@ -48,6 +48,12 @@ def test_class_weights_reach_the_batches(config):
     assert weights == {0: pytest.approx(18 / 10), 1: pytest.approx(18 / 26)}
 
 
+def test_row_lengths_suit_the_devices(config):
+    on_cpu, on_tpu = (prepare(config, 1, platform=platform).train.plan for platform in ("cpu", "tpu"))
+    assert on_cpu.layouts[0].row_length % 16 != 0
+    assert on_tpu.layouts[0].row_length % 16 == 0
+
+
 def test_oversampling_repeats_training_rows_alone(config):
     plain, more = (prepare(replace(config, imbalance=Imbalance(oversample=yes)), 1) for yes in (False, True))
     assert np.bincount(plain.train.examples.labels).tolist() == [5, 13]

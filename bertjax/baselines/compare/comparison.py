@@ -159,7 +159,8 @@ def _check_names(config: FineTuneConfig, out: Path) -> None:
 
 def _check_input(config: FineTuneConfig, frameworks: Sequence[str], seed: int) -> dict[str, Any]:
     """Checks table, model and settings before the first process starts; returns what a run is made from now."""
-    prepared = prepare(replace(config, seed=seed), all_devices(config.engine).count)
+    devices = all_devices(config.engine)
+    prepared = prepare(replace(config, seed=seed), devices.count, platform=devices.platform)
     check_job(frameworks, config, prepared.model)
     return {**fingerprints(config, prepared), "labels": list(prepared.model.labels)}
 

@@ -57,9 +57,12 @@ def main(arguments: list[str]) -> int:
 def run(out: Path, framework: str, config: FineTuneConfig, keep_model: bool) -> None:
     """Prepares the input, trains, evaluates on the test rows, and writes the result."""
     row, settings = FRAMEWORKS[framework], config
-    if not row.packed:
+    if row.packed:
+        devices = all_devices(config.engine)
+        prepared = prepare(config, devices.count, platform=devices.platform)
+    else:
         config = replace(config, packing="off")
-    prepared = prepare(config, all_devices(config.engine).count if row.packed else 1)
+        prepared = prepare(config)
     # Imports the framework, before the memory is sampled.
     runner = import_module(f"bertjax.baselines.runners.{row.module}")
     with PeakMemory() as memory:

@@ -17,6 +17,7 @@ _REAL_SHARE = 0.95  # share of computed tokens that must be real, where four sha
 _PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose from small
 _SEARCH_BATCHES = 128  # batches in the sample that ranks row lengths
 _SEARCH_LENGTHS = 64  # row lengths that are ranked
+_ROW_MULTIPLES = {"gpu": 16, "tpu": 16}  # tokens; the rows of a tile of a TPU in bfloat16, 32 bytes of a GPU
 _TRIED_LENGTHS = 6  # best ranked row lengths that are tried with all batches, until one has that share
 
 
@@ -102,8 +103,11 @@ def plan_training(
     kind: LabelKind = CLASS_INDEX,
     window_examples: int = WINDOW_EXAMPLES,
     progress: StageProgress = UNSHOWN,
+    platform: str = "cpu",
 ) -> Plan:
     """Chooses the shapes of a run from the lengths of all its batches, so that every batch fits.
+
+    The same arguments give the same shapes: a resumed run has those that it began with.
 
     Args:
       lengths: [N] tokens of each example.
@@ -111,6 +115,8 @@ def plan_training(
       num_devices: the rows of a batch are a multiple of it.
       batch_size, epochs, seed, packed, kind, window_examples: as in `Plan`.
       progress: shows how many batches are packed.
+      platform: JAX's name of the kind of device. A CPU computes packed rows of any length equally well; on other
+        devices their lengths are multiples of what the units for matrix products read at once.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
     if not packed:
@@ -121,7 +127,8 @@ def plan_training(
         return plan._replace(layouts=tuple(Layout(num_rows, size, kind.texts) for size in sizes))
     every = -(-plan.total_steps // _SEARCH_BATCHES)
     sample = list(islice(plan.order(lengths).batch_lengths(epochs), 0, None, every))
-    candidates = _row_lengths(sample, int(lengths.max()), hidden_size, num_devices, _SHAPE_PRICE / every)
+    multiple = _ROW_MULTIPLES.get(platform, 1)
+    candidates = _row_lengths(sample, int(lengths.max()), multiple, hidden_size, num_devices, _SHAPE_PRICE / every)
     real = int(lengths.sum()) * epochs
     tried: list[tuple[float, tuple[Layout, ...]]] = []
     for row_length in candidates[:_TRIED_LENGTHS]:
@@ -141,9 +148,10 @@ def plan_training(
 
 
 def _row_lengths(
-    batches: list[list[int]], longest: int, hidden_size: int, num_devices: int, shape_price: float
+    batches: list[list[int]], longest: int, multiple: int, hidden_size: int, num_devices: int, shape_price: float
 ) -> list[int]:
-    """Row lengths ranked by a sample of batches: those with little padding first, each group from cheap to costly.
+    """Multiples of `multiple`, ranked by a sample of batches: those with little padding first, each group from cheap to
+    costly.
 
     Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
     step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
@@ -157,7 +165,9 @@ def _row_lengths(
         rows = computed + shape_price * len(sizes) * sizes[-1]
         return real < _REAL_SHARE * computed * row_length, rows * row_length * (1 + row_length / (2 * hidden_size))
 
-    return sorted(range(longest, 3 * longest + 1, -(-2 * longest // _SEARCH_LENGTHS)), key=cost)
+    shortest = -(-longest // multiple) * multiple
+    step = -(-2 * shortest // (_SEARCH_LENGTHS * multiple)) * multiple
+    return sorted(range(shortest, 3 * shortest + 1, step), key=cost)
 
 
 def _tight_sizes(needs: Sequence[int], full_rows: float, multiple: int, price: float) -> tuple[int, ...]:

@@ -68,8 +68,16 @@ class Prepared(NamedTuple):
         return params if self.target_scale is None else self.target_scale.folded(params)
 
 
-def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgress = UNSHOWN) -> Prepared:
+def prepare(
+    config: FineTuneConfig, num_devices: int = 1, progress: StageProgress = UNSHOWN, platform: str = "cpu"
+) -> Prepared:
     """Reads and checks everything that a run needs, and shows the stages of that; writes nothing.
+
+    Args:
+      config: of the run.
+      num_devices: the rows of a batch are a multiple of it.
+      progress: shows the stages.
+      platform: JAX's name of the kind of device ("cpu", "gpu", "tpu"), which the lengths of packed rows suit.
 
     Raises:
       UserError: the table, the model or the settings have a mistake.
@@ -97,7 +105,7 @@ def prepare(config: FineTuneConfig, num_devices: int = 1, progress: StageProgres
     model, params = _load_model(config, folder, splits.vocabulary, vocab_size, target_scale)
     imbalance = config.imbalance
     train = balance_classes(train, splits.vocabulary, imbalance.class_weights, imbalance.oversample, config.seed)
-    plan = _plan(config, train, model, num_devices, progress)
+    plan = _plan(config, train, model, num_devices, progress, platform)
     _log(splits, train, plan, config.max_length)
     _log_tokens(splits, tokenizer, architecture)
     return Prepared(
@@ -236,7 +244,14 @@ def _load_model(
     return model, params
 
 
-def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices: int, progress: StageProgress) -> Plan:
+def _plan(
+    config: FineTuneConfig,
+    train: ExampleStore,
+    model: Model,
+    num_devices: int,
+    progress: StageProgress,
+    platform: str,
+) -> Plan:
     steps = -(-train.num_examples // config.batch_size)
     if config.epochs * steps > LONGEST:
         raise ConfigError(f"--epochs {config.epochs} of {steps} steps each are more than the {LONGEST} a run counts")
@@ -250,6 +265,7 @@ def _plan(config: FineTuneConfig, train: ExampleStore, model: Model, num_devices
         packed=config.packing == "on",
         kind=train.kind,
         progress=progress,
+        platform=platform,
     )
 
 

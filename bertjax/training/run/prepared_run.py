@@ -108,7 +108,7 @@ def prepare_run(
     config = config.resolved()
     folder = _checked_folder(config, out, if_exists)
     devices = all_devices(config.engine)
-    prepared = prepare(config, devices.count, progress)
+    prepared = prepare(config, devices.count, progress, devices.platform)
     step = step_of(config, prepared.model, prepared.train.plan.total_steps)
     state = step.init(prepared.params, seed_key(config.seed))
     prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))

@@ -64,7 +64,7 @@ class CompiledTrainStep:
         self._compilations = Compilations()
         self._compiled: list[tuple[int, ...]] = []
         if one_program is None:
-            one_program = len(batches) == 1 and devices.mesh.devices.flat[0].platform != "cpu"
+            one_program = len(batches) == 1 and devices.platform != "cpu"
         whole = step if one_program else step.gradient
         first, *others = batches
         submit = self._compilations.submit

@@ -1,0 +1,64 @@
+"""The product of features and a weight matrix, with a gradient that each platform computes fast.
+
+N tokens   D features of the input   F features of the output
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from bertjax.config import Execution
+from bertjax.model.precision import matmul_precision
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def weighted(
+    execution: Execution, x: Float[Array, "*shape D"], weight: Float[Array, "D F"]
+) -> Float[Array, "*shape F"]:
+    """`x @ weight`, whose gradient is `derived_gradients`, or on a CPU `gradients_on_cpu`."""
+    return jnp.dot(x, weight)
+
+
+def _weighted_forward(execution: Execution, x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return weighted(execution, x, weight), (x, weight)
+
+
+def _weighted_backward(execution: Execution, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    with matmul_precision(execution):  # traced outside of the caller's
+        of_x, of_weight = lax.platform_dependent(*saved, gradient, cpu=gradients_on_cpu, default=derived_gradients)
+    return of_x, of_weight
+
+
+weighted.defvjp(_weighted_forward, _weighted_backward)
+
+
+def derived_gradients(
+    x: Float[Array, "*shape D"], weight: Float[Array, "D F"], gradient: Float[Array, "*shape F"]
+) -> tuple[Float[Array, "*shape D"], Float[Array, "D F"]]:
+    """The gradients of `x` and `weight`, derived automatically."""
+    of_x, of_weight = jax.vjp(jnp.dot, x, weight)[1](gradient)
+    return of_x, of_weight
+
+
+def gradients_on_cpu(
+    x: Float[Array, "*shape D"], weight: Float[Array, "D F"], gradient: Float[Array, "*shape F"]
+) -> tuple[Float[Array, "*shape D"], Float[Array, "D F"]]:
+    """The same, where XLA's fast products on a CPU compute both.
+
+    The gradient of a weight sums over tokens, the first axis of both factors, and those products read the left factor
+    along its last axis. Derived automatically, XLA copies the transpose of the right factor and falls back to slower
+    products. Here it copies the transpose of the factor with fewer features.
+    """
+    (of_x,) = jax.vjp(lambda x: jnp.dot(x, weight), x)[1](gradient)
+    features, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])  # [N, D], [N, F]
+    if features.shape[1] <= gradients.shape[1]:
+        return of_x, _sum_of_products(features, gradients)
+    return of_x, lax.optimization_barrier(_sum_of_products(gradients, features)).T
+
+
+def _sum_of_products(narrow: Float[Array, "N P"], wide: Float[Array, "N Q"]) -> Float[Array, "P Q"]:
+    """The barrier keeps XLA from folding the transpose into the product."""
+    return jnp.dot(lax.optimization_barrier(narrow.T), wide)
