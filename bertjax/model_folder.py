@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerBase
 from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.errors import CheckpointError, ConfigError, writing
-from bertjax.members import find_member, likely_member, suffix_of
-from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
+from bertjax.errors import ConfigError, writing
+from bertjax.members import find_member, suffix_of
+from bertjax.pretrained.adapters import read_adapter, with_adapter
+from bertjax.pretrained.convert import Exceptions, check_member, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
 from bertjax.pretrained.prefixes import without_prefix
@@ -45,6 +46,7 @@ def from_pretrained(
     drop: Sequence[str] = (),
     execution: Execution | None = None,
     vocab_size: int | None = None,
+    adapter: str | Path | None = None,
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
@@ -66,6 +68,8 @@ def from_pretrained(
       vocab_size: entries of the tokenizer that will be used; where the checkpoint embeds fewer, rows are added as
         transformers' `resize_token_embeddings` adds them. Default: what the checkpoint embeds, which has to be enough
         for the folder's own tokenizer.
+      adapter: a folder that peft saved, or `adapter/` of a run, which is merged into the weights; it says task and
+        number of labels where the caller does not.
 
     Returns:
       The model and its parameters, a plain nested dict of float32 arrays.
@@ -73,10 +77,10 @@ def from_pretrained(
     Raises:
       AssetError: there is no such model.
       ConfigError: an architecture or a task that bertjax does not have.
-      CheckpointError: weights that do not fit; every mismatch is named.
+      CheckpointError: weights that do not fit, or an adapter of another base; every mismatch is named.
     """
     loaded = load_checkpoint(
-        name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution, vocab_size
+        name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution, vocab_size, adapter
     )
     return loaded.model, loaded.params
 
@@ -106,14 +110,19 @@ def load_checkpoint(
     drop: Sequence[str] = (),
     execution: Execution | None = None,
     vocab_size: int | None = None,
+    adapter: str | Path | None = None,
 ) -> LoadedCheckpoint:
     """`from_pretrained`, with the names of the modules that were initialised."""
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
     saved = _settings_in(stored)
-    task = task or stored_task(stored)
+    added = None if adapter is None else read_adapter(Path(adapter))
+    task = task or (added and added.task) or stored_task(stored)
     config = replace(BertConfig.from_hugging_face(stored), execution=execution or Execution())
     row = find_task(task)
+    table = find_member(config.model_type).weights_of(row.architecture)
+    if added is not None and row.names and labels is None and num_labels is None:
+        num_labels = added.num_outputs(row.head_modules, table)
     named = labels is not None or num_labels is not None
     if named and not row.names:
         raise ConfigError(f"the labels of task {task!r} have no names; leave out labels and num_labels")
@@ -123,10 +132,11 @@ def load_checkpoint(
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
     if pooling not in (None, *get_args(Pooling)):
         raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
-    table = find_member(config.model_type).weights_of(row.architecture)
     stored_tensors = read_tensors(folder)
-    _check_member(folder, config.model_type, stored_tensors)
+    check_member(folder, config.model_type, stored_tensors)
     tensors = without_prefix(stored_tensors, table, drop)
+    if added is not None:
+        tensors = with_adapter(tensors, added, table)
     problems = _vocabulary_problems(folder, config) if vocab_size is None else []
     if vocab_size is not None and vocab_size > config.vocab_size:
         tensors = with_vocabulary(tensors, table, config.vocab_size, vocab_size, seed)
@@ -136,25 +146,13 @@ def load_checkpoint(
     fresh: set[str] = set()
     if named or new_head:
         for module in row.head_modules:
-            if (row.names and labels != known_labels) or not has_module(tensors, module, table, drop):
+            brought = added is not None and has_module(added.saved, module, table)
+            others = row.names and labels != known_labels and not brought
+            if others or not has_module(tensors, module, table, drop):
                 fresh.add(module)
         fresh |= {module for module in POOLER_MODULES if not has_module(tensors, module, table, drop)}
     exceptions = Exceptions(fresh, init_missing, drop)
     return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, problems, seed))
-
-
-def _check_member(folder: Path, model_type: str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Checks that weights are of the kind that the `config.json` beside them says.
-
-    Raises:
-      CheckpointError: they have the names of another kind.
-    """
-    likely = likely_member(model_type, tensors).model_type
-    if likely != model_type:
-        raise CheckpointError(
-            f"{folder}: config.json says model_type {model_type!r}, and the weights have the names of a {likely!r}; "
-            "set the model_type that they were saved with"
-        )
 
 
 def _fill(

@@ -102,7 +102,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     """
     folder = Path(folder)
     for single, index, read in (
-        (SINGLE_FILE, SHARD_INDEX, _read_file),
+        (SINGLE_FILE, SHARD_INDEX, read_file),
         (_TORCH_FILE, _TORCH_INDEX, read_torch_file),
     ):
         if (folder / single).is_file():
@@ -137,7 +137,12 @@ def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> d
     return tensors
 
 
-def _read_file(path: Path) -> dict[str, np.ndarray]:
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file.
+
+    Raises:
+      CheckpointError: it is missing, truncated, or has numbers that NumPy lacks.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -151,13 +156,18 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes the weights of a model folder as one file; errors are those of `write_file`."""
+    write_file(folder / SINGLE_FILE, tensors)
+
+
+def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes one safetensors file, with the `format` in its metadata that transformers requires.
 
     Raises:
       OSError: the disk is full.
     """
     try:
-        save_file(dict(tensors), folder / SINGLE_FILE, metadata={"format": "pt"})
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, {"format": "pt"})
     except SafetensorError as error:  # the tensors are valid, so the disk is at fault
         raise OSError(str(error)) from error
-    (folder / SINGLE_FILE).chmod(0o644)  # safetensors makes it readable by its owner only
+    path.chmod(0o644)  # safetensors makes it readable by its owner only

@@ -107,6 +107,32 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in the place of full fine-tuning (LoRA; Hu et al. 2021, arXiv:2106.09685): the encoder stays as
+    it is, and small matrices beside its linear layers are learned, with the whole of the head."""
+
+    rank: CountFromZero = 0
+    """LoRA: rank of the adapters, such as 8; 0 is full fine-tuning."""
+
+    alpha: Positive = 16.0
+    """LoRA: the adapters are scaled by alpha / rank."""
+
+    dropout: ShareBelowOne = 0.0
+    """LoRA: dropout on the input of the adapters."""
+
+    targets: tuple[str, ...] = ("bert/layer_*/attention/query/*", "bert/layer_*/attention/value/*")
+    """LoRA: linear layers of the encoder that have an adapter, by patterns of parameter paths, such as `bert/layer_*`
+    for all of them."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        require(len(self.targets) > 0, "lora.targets must name linear layers", list(self.targets))
+        others = {name: value for name, value in vars(self).items() if name != "rank"}
+        if not self.rank and any(value != getattr(Lora, name) for name, value in others.items()):
+            raise ConfigError("lora.alpha, lora.dropout and lora.targets are of adapters; give lora.rank, such as 8")
+
+
+@dataclass(frozen=True)
 class Imbalance:
     """What is done about classes of very different size; nothing, unless it is asked for."""
 
