@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bertjax.members import suffix_of
-from bertjax.members.weight_table import WeightTable
+from bertjax.members.weight_table import Part, WeightTable
 from bertjax.model.lora import adapter_of, is_adapter
 from bertjax.model_folder import departure_from_transformers
 from bertjax.pretrained.adapters import Update, write_adapter
@@ -74,18 +74,19 @@ def _updates(model: Model, params: Params, table: WeightTable) -> dict[str, Upda
     adapters = model.config.adapters
     assert adapters is not None, "the caller has checked"
     plain = {module: leaves for module, leaves in params.items() if not is_adapter(module)}
-    of_weight: dict[str, list[tuple[int, int, Mapping[str, np.ndarray]]]] = {}
+    of_weight: dict[str, list[tuple[Part, Mapping[str, np.ndarray]]]] = {}
     for rule in rules_of(plain, table):
         if rule.module in adapters.modules and rule.parameter == "w":
-            leaves = {name: np.asarray(value) for name, value in params[adapter_of(rule.module)].items()}
-            of_weight.setdefault(rule.hugging_face, []).append((rule.part.number, rule.part.parts, leaves))
+            matrices = {name: np.asarray(value) for name, value in params[adapter_of(rule.module)].items()}
+            of_weight.setdefault(rule.hugging_face, []).append((rule.part, matrices))
     updates = {}
     for name, parts in of_weight.items():
-        a = np.concatenate([leaves["down"].T for _, _, leaves in parts])  # [sum of r, D]
-        blocks = []
-        for number, count, leaves in parts:
-            up = leaves["up"].T  # [F, r]
-            rows = [up if i == number else np.zeros_like(up) for i in range(count)]
-            blocks.append(np.concatenate(rows))  # [count F, r]
-        updates[name] = Update(a, np.concatenate(blocks, axis=1), adapters.scale)
+        a = np.concatenate([matrices["down"].T for _, matrices in parts])  # [sum of r, D]
+        b = np.concatenate([_block(part, matrices["up"].T) for part, matrices in parts], axis=1)
+        updates[name] = Update(a, b, adapters.scale)
     return updates
+
+
+def _block(part: Part, up: np.ndarray) -> np.ndarray:
+    """[F, r] at its place among the rows of a weight of several parts, between zeros."""
+    return np.concatenate([up if i == part.number else np.zeros_like(up) for i in range(part.parts)])

@@ -19,11 +19,11 @@ import numpy as np
 
 from bertjax.errors import CheckpointError
 from bertjax.members.weight_table import WeightTable
-from bertjax.pretrained.files import read_file, write_file
+from bertjax.pretrained.files import ADAPTER_CONFIG, read_file, write_file
 from bertjax.storage.atomic_write import replaced_folder, write_json
 from bertjax.storage.small_files import read_object
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _MATRIX = re.compile(r"(.+)\.lora_([AB])\.weight")
@@ -88,20 +88,15 @@ class StoredAdapter(NamedTuple):
         return len(found[0]) if found else None
 
 
-def is_adapter_folder(folder: Path) -> bool:
-    """Whether a folder has an adapter and not a whole model."""
-    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
 def read_adapter(folder: Path) -> StoredAdapter:
     """Reads the folder of an adapter.
 
     Raises:
       CheckpointError: there is none, or it is no plain LoRA.
     """
-    config = read_object(folder / CONFIG, "fetch it again", CheckpointError)
+    config = read_object(folder / ADAPTER_CONFIG, "fetch it again", CheckpointError)
     if config is None:
-        raise CheckpointError(f"{folder} has no {CONFIG}; an adapter is a folder that peft saved")
+        raise CheckpointError(f"{folder} has no {ADAPTER_CONFIG}; an adapter is a folder that peft saved")
     if config.get("peft_type") != "LORA":
         raise CheckpointError(f"{folder} has peft_type {config.get('peft_type')!r}; bertjax reads 'LORA'")
     for key, plain in _PLAIN.items():
@@ -200,5 +195,5 @@ def write_adapter(
         "init_lora_weights": True,
     }
     with replaced_folder(folder) as scratch:
-        write_json(scratch / CONFIG, dict(config) | own)
+        write_json(scratch / ADAPTER_CONFIG, dict(config) | own)
         write_file(scratch / TENSORS, tensors)

@@ -21,6 +21,7 @@ from bertjax.storage.plain_path import at_home
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 
@@ -48,7 +49,7 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
       progress: shows a download from the catalog.
 
     Raises:
-      AssetError: none of these leads to a model.
+      AssetError: none of these leads to a model, or the folder is that of an adapter.
       ConfigError: the registry does not answer.
     """
     name = str(name)
@@ -56,6 +57,11 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))
     if (folder := local_folder(name)) is not None:
+        if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+            raise AssetError(
+                f"{name} is an adapter and no whole model; bertjax export --model BASE --adapter {name} --out MERGED "
+                f"makes it one"
+            )
         return folder
     if name in catalog.names("model"):
         return catalog.fetch(name, progress)
