@@ -45,7 +45,7 @@ def save_adapter(folder: Path, model: Model, params: Params, base: str) -> None:
     suffix = suffix_of(find_task(model.task).architecture)
     # transformers' bare encoder has no prefix before its modules.
     prefix = table.prefix if suffix == "Model" else ""
-    updates = {name.removeprefix(prefix): update for name, update in _updates(model, params, table).items()}
+    updates = {name.removeprefix(prefix): update for name, update in weight_updates(model, params, table).items()}
     saved = {name.removeprefix(prefix): tensor for name, tensor in to_hugging_face(head, table).items()}
     config = {
         "base_model_name_or_path": base,
@@ -65,7 +65,7 @@ def _not_for_peft(model: Model, params: Params) -> str | None:
     return departure_from_transformers(model)
 
 
-def _updates(model: Model, params: Params, table: WeightTable) -> dict[str, Update]:
+def weight_updates(model: Model, params: Params, table: WeightTable) -> dict[str, Update]:
     """Name of a weight -> what its adapters add.
 
     A weight of several parts, such as query, key and value, has the adapters of all of them as one of their joint rank:
