@@ -28,7 +28,7 @@ def their_adapter(folder, member="bert", **settings):
     base.save_pretrained(folder / "base")
     wanted = {"r": 3, "lora_alpha": 6, "target_modules": THEIR_TARGETS[member], "task_type": "SEQ_CLS", **settings}
     module = get_peft_model(base, LoraConfig(**wanted))
-    for name, parameter in module.named_parameters():
+    for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.data.normal_(0, 0.1)
     module.save_pretrained(folder / "adapter")

@@ -24,6 +24,8 @@ from bertjax.training.settings.options import Lora, Optimizer, Regularization
 from tests.support.models import TINY, network
 from tests.support.tracking import stop_after
 
+ATTENTION = {f"attention/{layer}" for layer in ("query", "key", "value", "output")}
+
 
 @pytest.fixture
 def config(tiny_model, reviews) -> FineTuneConfig:
@@ -50,7 +52,7 @@ def test_a_run_leaves_a_merged_model_and_an_adapter_that_peft_puts_on_the_base(c
     for module, leaves in base.items():
         moved = module.endswith(("/query", "/value")) or not module.startswith("bert/")
         for name, leaf in leaves.items():
-            assert np.array_equal(params[module][name], leaf) != (moved and name == "w" or module == "pooler"), module
+            assert np.array_equal(params[module][name], leaf) != ((moved and name == "w") or module == "pooler"), module
 
     text = "the film good and great ."
     adapter = tmp_path / "run" / "adapter"
@@ -120,7 +122,7 @@ def test_a_rate_that_is_not_given_is_ten_times_that_of_whole_matrices():
     ("targets", "layers"),
     [
         (Lora.targets, {"attention/query", "attention/value"}),
-        (("bert/layer_*",), {"attention/query", "attention/key", "attention/value", "attention/output", "intermediate", "output"}),
+        (("bert/layer_*",), {*ATTENTION, "intermediate", "output"}),
         (("bert/layer_*/output/w", "bert/layer_*/intermediate/w"), {"intermediate", "output"}),
     ],
 )  # fmt: skip
@@ -155,7 +157,10 @@ def test_layers_compiled_as_one_have_the_same_adapters():
         (lambda: Lora(alpha=8.0), "lora.alpha, lora.dropout and lora.targets are of adapters; give lora.rank"),
         (lambda: Lora(rank=-1), "rank must not be negative, got -1"),
         (lambda: Lora(rank=4, targets=()), "lora.targets must name linear layers"),
-        (lambda: FineTuneConfig(lora=Lora(rank=4), regularization=Regularization(mixout=0.5)), "mixout takes weights back"),
+        (
+            lambda: FineTuneConfig(lora=Lora(rank=4), regularization=Regularization(mixout=0.5)),
+            "mixout takes weights back",
+        ),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_refused(make, message):
