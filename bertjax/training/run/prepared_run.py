@@ -75,11 +75,10 @@ class PreparedRun:
         last = self.prepared.train.plan.total_steps + self.train_metrics.step_offset
         return int(self.state.step) < last and not self.train_metrics.stopped_early
 
-    def as_saved(self, params: Params) -> Params:
-        """Trained parameters as those of `prepared.model` that are evaluated and saved: adapters merged, outputs in the
-        units of the table."""
+    def merged(self, params: Params) -> Params:
+        """Parameters of `trained` as those of `prepared.model`, which is evaluated and saved."""
         adapters = self.trained.config.adapters
-        return self.prepared.in_units(params if adapters is None else merged(adapters, params))
+        return params if adapters is None else merged(adapters, params)
 
     def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""

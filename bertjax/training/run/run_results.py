@@ -103,17 +103,18 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
 
 
 def write_adapter(run: PreparedRun, params: Params) -> None:
-    """Writes the adapters of a run, whose trained parameters these are, where it has some."""
+    """Writes the adapters of a run, where it has some.
+
+    Args:
+      run: of the adapters.
+      params: the trained ones, not merged, in the units of the table.
+    """
     if run.trained.config.adapters is None:
         return
     base = run.config.model
     of_this_machine = local_folder(base)
-    save_adapter(
-        run.folder / run_folder.ADAPTER,
-        run.trained,
-        run.prepared.in_units(params),
-        base if of_this_machine is None else str(of_this_machine.absolute()),
-    )
+    base = base if of_this_machine is None else str(of_this_machine.absolute())
+    save_adapter(run.folder / run_folder.ADAPTER, run.trained, params, base)
 
 
 def write_results(

@@ -132,8 +132,8 @@ class TrainingSession:
         run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
         self.checkpoints.wait()
         final = self._best(last) if run.config.evaluation.final_weights == "best" else last
-        trained, last_step = evaluation_params(final), int(last.step)
-        params = run.devices.place(run.as_saved(trained))
+        trained, last_step = prepared.in_units(evaluation_params(final)), int(last.step)
+        params = run.devices.place(run.merged(trained))
         model, test = prepared.model, prepared.test
         score = partial(score_examples, self.forward, params, model)
         fits = ValidationFits() if prepared.validation is None else fit_on(prepared.validation, model, score)
@@ -218,7 +218,7 @@ def score_examples(forward: Forward, params: Params, model: Model, examples: Exa
 def _validate(forward: Forward, run: PreparedRun, params: Params) -> dict[str, float]:
     model, examples = run.prepared.model, run.prepared.validation
     assert examples is not None, "there is something to validate on"
-    scores = score_examples(forward, run.as_saved(params), model, examples)
+    scores = score_examples(forward, run.merged(run.prepared.in_units(params)), model, examples)
     return find_evaluator(model.task)(scores, examples, model.labels).flat(VALIDATION)
 
 
