@@ -1,6 +1,7 @@
 """Adapters: the numbers, gradients and steps of peft's, and the answers of the plain network that they merge into."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,14 +48,22 @@ def trained_part(model, params):
     return {module: leaves for module, leaves in kept.items() if leaves}
 
 
-def loss_and_grads(model, params):
+def loss_and_grads(model):
+    """Parameters -> (loss, logits), gradients of those that are trained."""
     batch = examples()
 
-    def loss(trained):
+    def loss(trained, params):
         output = model.apply({**params, **trained}, None, batch)
-        return (cross_entropy(output, batch) * batch.example_weights).mean()
+        return (cross_entropy(output, batch) * batch.example_weights).mean(), output.logits[:, 0]
 
-    return jax.jit(jax.value_and_grad(loss))(trained_part(model, params))
+    jitted = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return lambda params: jitted(trained_part(model, params), params)
+
+
+def logits_of(model, params, batch, rng_key=None):
+    """With dropout where there is a key."""
+    apply = jax.jit(partial(model.apply, deterministic=rng_key is None))
+    return apply(params, rng_key, jax.tree.map(jnp.asarray, batch)).logits
 
 
 def matrices(model, params):
@@ -85,16 +94,16 @@ def assert_same(ours, theirs, tolerance):
             np.testing.assert_allclose(our, their, rtol=0, atol=tolerance * np.abs(their).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+# XLM-R and CamemBERT are RoBERTa under other names.
+@pytest.mark.parametrize("name", sorted(set(MEMBERS) - {"xlm-roberta", "camembert"}))
 def test_peft_computes_the_same_from_the_adapter_that_we_write(name, tmp_path):
     model, params, theirs = beside_peft(tmp_path, name, "classification", EVERYWHERE)
-    ours = model.apply(params, None, examples()).logits[:, 0]
+    (value, ours), grads = loss_and_grads(model)(params)
     expected = theirs(**their_inputs())
     np.testing.assert_allclose(ours, expected.logits.detach().numpy(), rtol=0, atol=1e-5)
     with theirs.disable_adapter():
         assert np.abs(ours - theirs(**their_inputs()).logits.detach().numpy()).max() > 1e-2
 
-    value, grads = loss_and_grads(model, params)
     expected.loss.backward()
     np.testing.assert_allclose(value, expected.loss.item(), rtol=1e-5)
     assert_same(matrices(model, {**params, **grads}), of_peft(theirs, lambda weight: weight.grad), 1e-4)
@@ -108,9 +117,9 @@ def test_peft_computes_the_same_from_the_adapter_that_we_write(name, tmp_path):
 def test_steps_of_gradient_descent_are_those_of_peft(tmp_path):
     model, params, theirs = beside_peft(tmp_path, "bert", "classification", Lora(rank=4, alpha=8.0))
     optimizer = torch.optim.SGD([p for p in theirs.parameters() if p.requires_grad], lr=0.3)
-    losses = []
+    losses, differentiated = [], loss_and_grads(model)
     for _ in range(5):
-        value, grads = loss_and_grads(model, params)
+        (value, _), grads = differentiated(params)
         moved = jax.tree.map(lambda leaf, grad: leaf - 0.3 * grad, trained_part(model, params), grads)
         params = {**params, **moved}
         optimizer.zero_grad()
@@ -126,8 +135,8 @@ def test_steps_of_gradient_descent_are_those_of_peft(tmp_path):
 def test_fresh_adapters_change_nothing_and_start_as_in_torch():
     model, params = network(replace(TINY, hidden_size=64, intermediate_size=96))
     adapted, started = with_adapters(model, params, Lora(rank=16, targets=EVERY_LAYER), seed=0)
-    expected = model.apply(params, None, examples()).logits
-    np.testing.assert_array_equal(adapted.apply(started, None, examples()).logits, expected)
+    expected = logits_of(model, params, examples())
+    np.testing.assert_allclose(logits_of(adapted, started, examples()), expected, rtol=0, atol=1e-7)
     for module in filter(is_adapter, started):
         down, up = started[module]["down"], started[module]["up"]
         linear = torch.nn.Linear(len(down), 16, bias=False)  # peft resets A as torch resets this
@@ -149,10 +158,10 @@ def test_the_plain_network_of_the_merged_parameters_computes_the_same(execution)
     run = make_model(replace(model.config, execution=execution), model.task, model.labels)
     together = merged(adapters, learned)
     assert together.keys() == params.keys()
-    expected = plain.apply(together, None, examples()).logits
-    np.testing.assert_allclose(run.apply(learned, None, examples()).logits, expected, rtol=0, atol=1e-5)
+    expected = logits_of(plain, together, examples())
+    np.testing.assert_allclose(logits_of(run, learned, examples()), expected, rtol=0, atol=1e-5)
     others = {module: leaves for module, leaves in learned.items() if not is_adapter(module)}
-    assert np.abs(plain.apply(others, None, examples()).logits - expected).max() > 0.1
+    assert np.abs(logits_of(plain, others, examples()) - expected).max() > 0.1
 
 
 def test_dropout_of_an_adapter_has_the_same_mask_in_a_packed_batch():
@@ -161,6 +170,6 @@ def test_dropout_of_an_adapter_has_the_same_mask_in_a_packed_batch():
     padded = examples()
     packed = pack_batch(padded, [[0, 1], [2, 3]], Layout(rows=2, row_length=18, slots=2), "examples")
     key = jax.random.key(0)
-    dropped, of_rows = (model.apply(params, key, batch, deterministic=False).logits for batch in (padded, packed))
+    dropped, of_rows = (logits_of(model, params, batch, key) for batch in (padded, packed))
     np.testing.assert_allclose(of_rows.reshape(4, 3), dropped[:, 0], rtol=0, atol=1e-5)
-    assert jnp.abs(model.apply(params, None, padded).logits - dropped).max() > 1e-3
+    assert jnp.abs(logits_of(model, params, padded) - dropped).max() > 1e-3
