@@ -21,10 +21,10 @@ from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyon
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError, writing
 from bertjax.members import find_member, suffix_of
-from bertjax.pretrained.adapters import read_adapter, with_adapter
 from bertjax.pretrained.convert import Exceptions, check_member, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
+from bertjax.pretrained.peft_files import read_adapter, with_adapter
 from bertjax.pretrained.prefixes import without_prefix
 from bertjax.storage.atomic_write import replaced_folder, write_json
 from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes, weight_table

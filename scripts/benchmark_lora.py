@@ -20,7 +20,7 @@ from measuring.fresh_process import fresh
 
 from bertjax import BertConfig, from_pretrained, make_model, make_optimizer, make_train_step, padded_batch
 from bertjax.losses import cross_entropy
-from bertjax.training.optim.adapters import with_adapters
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.settings.options import Lora, Optimizer
 
 LABELS = tuple("abcdef")

@@ -17,7 +17,7 @@ from bertjax.losses import cross_entropy
 from bertjax.members import MEMBERS
 from bertjax.model.lora import is_adapter, merged
 from bertjax.tasks import make_model, weight_table
-from bertjax.training.optim.adapters import with_adapters
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.optim.param_filters import frozen_filter
 from bertjax.training.settings.options import Lora
 from tests.support.adapters import EVERY_LAYER, beside_peft, with_learned

@@ -10,7 +10,7 @@ from bertjax.adapter_folder import save_adapter
 from bertjax.model.lora import is_adapter
 from bertjax.model_folder import from_pretrained
 from bertjax.tasks import Model, Params
-from bertjax.training.optim.adapters import with_adapters
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.settings.options import Lora
 from tests.support.members import their_model
 

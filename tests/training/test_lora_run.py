@@ -16,7 +16,7 @@ from bertjax.model.lora import is_adapter
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.multi_seed import finetune_seeds
-from bertjax.training.optim.adapters import with_adapters
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepared_run import prepare_run
 from bertjax.training.run.training_session import FineTuneResult

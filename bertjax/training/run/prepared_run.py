@@ -25,7 +25,7 @@ from bertjax.tasks import TASKS, Model, Params
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
-from bertjax.training.optim.adapters import with_adapters
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import computing_facts
