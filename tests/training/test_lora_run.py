@@ -128,7 +128,7 @@ def test_a_rate_that_is_not_given_is_ten_times_that_of_whole_matrices():
     [
         (Lora.targets, {"attention/query", "attention/value"}),
         (("bert/layer_*",), {*ATTENTION, "intermediate", "output"}),
-        (("bert/layer_*/output/w", "bert/layer_*/intermediate/w"), {"intermediate", "output"}),
+        (("bert/layer_?/output/w", "bert/layer_*/intermediate/w"), {"intermediate", "output"}),
     ],
 )  # fmt: skip
 def test_targets_name_linear_layers(targets, layers):
