@@ -166,6 +166,7 @@ def test_layers_compiled_as_one_have_the_same_adapters():
             lambda: FineTuneConfig(lora=Lora(rank=4), regularization=Regularization(mixout=0.5)),
             "mixout takes weights back",
         ),
+        (lambda: FineTuneConfig(lora=Lora(rank=4), resize_embeddings=True), "resize_embeddings adds rows that must be"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_refused(make, message):

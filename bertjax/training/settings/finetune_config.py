@@ -146,6 +146,10 @@ class FineTuneConfig:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
         if self.lora.rank and self.regularization.mixout:
             raise ConfigError("mixout takes weights back to where they started, and LoRA leaves them there; give one")
+        if self.lora.rank and self.resize_embeddings:
+            raise ConfigError(
+                "resize_embeddings adds rows that must be learned, and LoRA leaves embeddings as they are"
+            )
         require(self.experiment != "", "experiment is the name of an MLflow experiment", self.experiment)
         longest = _LONGEST_EXPERIMENT
         require(len(self.experiment) <= longest, f"experiment has at most {longest} characters", self.experiment)
