@@ -58,7 +58,7 @@ def train(name: str, rank: int, rows: int, length: int, steps: int) -> dict[str,
         seconds.append(time.perf_counter() - started)
     held = []
     for program in (gradient, update):
-        memory = program.memory_analysis()
+        memory: Any = program.memory_analysis()
         held.append(memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes)
         held[-1] -= memory.alias_size_in_bytes
     return {
