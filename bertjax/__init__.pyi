@@ -83,6 +83,7 @@ from bertjax.training.settings.options import Distillation as Distillation
 from bertjax.training.settings.options import EarlyStopping as EarlyStopping
 from bertjax.training.settings.options import Evaluation as Evaluation
 from bertjax.training.settings.options import Imbalance as Imbalance
+from bertjax.training.settings.options import Lora as Lora
 from bertjax.training.settings.options import Optimizer as Optimizer
 from bertjax.training.settings.options import Regularization as Regularization
 from bertjax.training.settings.options import Workers as Workers

@@ -48,6 +48,26 @@ class Execution:
     all so far."""
 
 
+ANY_LAYER = "layer_any"  # the name of the layer that "stacked" compiles for all
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters beside linear layers, see `model.lora`.
+
+    Attributes:
+      rank: of the product of two matrices that is added to a layer's, r.
+      scale: its factor, s.
+      dropout_rate: dropout on an adapter's input.
+      modules: Haiku paths of the layers that have one.
+    """
+
+    rank: int
+    scale: float
+    dropout_rate: float
+    modules: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Rotary:
     """Rotary positions, which turn queries and keys by an angle for each position (Su et al. 2021, arXiv:2104.09864).
@@ -100,7 +120,8 @@ class BertConfig:
       span_dropout_rate: dropout on the input of `qa_outputs`, where the head has one; None as above.
       choice_dropout_rate: dropout on the input of a multiple choice's classifier, where that has one of its own.
       special_tokens: keys of `config.json` with the indices of special tokens, which no layer reads.
-      execution: how the network is computed; the one field that is no part of `config.json`.
+      execution: how the network is computed; it and `adapters` are no part of `config.json`.
+      adapters: low-rank adapters, while they are trained; a network is saved with them merged.
     """
 
     vocab_size: int = 30522
@@ -130,6 +151,7 @@ class BertConfig:
     choice_dropout_rate: float | None = None
     special_tokens: tuple[tuple[str, int], ...] = ()
     execution: Execution = field(default_factory=Execution)
+    adapters: Adapters | None = None
 
     def __post_init__(self) -> None:
         if self.hidden_act not in ACTIVATIONS:
@@ -235,7 +257,7 @@ class BertConfig:
         return {"model_type": self.model_type, **own, **rule.written(fields), **dict(self.special_tokens)}
 
 
-_ARCHITECTURE = tuple(name for name in BertConfig.__dataclass_fields__ if name != "execution")
+_ARCHITECTURE = tuple(name for name in BertConfig.__dataclass_fields__ if name not in ("execution", "adapters"))
 _DROPOUT_RATES = tuple(name for name in _ARCHITECTURE if name.endswith("_dropout_rate"))
 
 

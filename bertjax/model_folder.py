@@ -7,7 +7,7 @@ Settings for which Hugging Face's `config.json` has no key (task, pooling, prepr
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -19,15 +19,15 @@ from transformers import PreTrainedTokenizerBase
 from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
-from bertjax.errors import CheckpointError, ConfigError, writing
-from bertjax.made_once import made_once
-from bertjax.members import find_member, likely_member, suffix_of
-from bertjax.pretrained.convert import Exceptions, has_module, to_haiku, to_hugging_face
+from bertjax.errors import ConfigError, writing
+from bertjax.members import find_member, suffix_of
+from bertjax.pretrained.convert import Exceptions, check_member, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
+from bertjax.pretrained.peft_files import read_adapter, with_adapter
 from bertjax.pretrained.prefixes import without_prefix
 from bertjax.storage.atomic_write import replaced_folder, write_json
-from bertjax.tasks import TASKS, Model, Params, find_task, make_model, parameter_shapes, weight_table
+from bertjax.tasks import TASKS, Model, Params, find_task, initialised, make_model, parameter_shapes, weight_table
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def from_pretrained(
     drop: Sequence[str] = (),
     execution: Execution | None = None,
     vocab_size: int | None = None,
+    adapter: str | Path | None = None,
 ) -> tuple[Model, Params]:
     """A network with the weights of a checkpoint.
 
@@ -67,6 +68,8 @@ def from_pretrained(
       vocab_size: entries of the tokenizer that will be used; where the checkpoint embeds fewer, rows are added as
         transformers' `resize_token_embeddings` adds them. Default: what the checkpoint embeds, which has to be enough
         for the folder's own tokenizer.
+      adapter: a folder that peft saved, or `adapter/` of a run, which is merged into the weights; it says task and
+        number of labels where the caller does not.
 
     Returns:
       The model and its parameters, a plain nested dict of float32 arrays.
@@ -74,10 +77,10 @@ def from_pretrained(
     Raises:
       AssetError: there is no such model.
       ConfigError: an architecture or a task that bertjax does not have.
-      CheckpointError: weights that do not fit; every mismatch is named.
+      CheckpointError: weights that do not fit, or an adapter of another base; every mismatch is named.
     """
     loaded = load_checkpoint(
-        name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution, vocab_size
+        name, task, labels, num_labels, new_head, pooling, seed, init_missing, drop, execution, vocab_size, adapter
     )
     return loaded.model, loaded.params
 
@@ -107,14 +110,19 @@ def load_checkpoint(
     drop: Sequence[str] = (),
     execution: Execution | None = None,
     vocab_size: int | None = None,
+    adapter: str | Path | None = None,
 ) -> LoadedCheckpoint:
     """`from_pretrained`, with the names of the modules that were initialised."""
     folder = resolve_model(str(name))
     stored = read_config_json(folder)
     saved = _settings_in(stored)
-    task = task or stored_task(stored)
+    added = None if adapter is None else read_adapter(Path(adapter))
+    task = task or (added and added.task) or stored_task(stored)
     config = replace(BertConfig.from_hugging_face(stored), execution=execution or Execution())
     row = find_task(task)
+    table = find_member(config.model_type).weights_of(row.architecture)
+    if added is not None and row.names and labels is None and num_labels is None:
+        num_labels = added.num_outputs(row.head_modules, table)
     named = labels is not None or num_labels is not None
     if named and not row.names:
         raise ConfigError(f"the labels of task {task!r} have no names; leave out labels and num_labels")
@@ -124,10 +132,11 @@ def load_checkpoint(
     pooling = pooling or (saved.get("pooling") if row.pooling == "chosen" else None)
     if pooling not in (None, *get_args(Pooling)):
         raise ConfigError(f"pooling {pooling!r} is unknown; there are {', '.join(get_args(Pooling))}")
-    table = find_member(config.model_type).weights_of(row.architecture)
     stored_tensors = read_tensors(folder)
-    _check_member(folder, config.model_type, stored_tensors)
+    check_member(folder, config.model_type, stored_tensors)
     tensors = without_prefix(stored_tensors, table, drop)
+    if added is not None:
+        tensors = with_adapter(tensors, added, table)
     problems = _vocabulary_problems(folder, config) if vocab_size is None else []
     if vocab_size is not None and vocab_size > config.vocab_size:
         tensors = with_vocabulary(tensors, table, config.vocab_size, vocab_size, seed)
@@ -137,25 +146,13 @@ def load_checkpoint(
     fresh: set[str] = set()
     if named or new_head:
         for module in row.head_modules:
-            if (row.names and labels != known_labels) or not has_module(tensors, module, table, drop):
+            brought = added is not None and has_module(added.saved, module, table)
+            others = row.names and labels != known_labels and not brought
+            if others or not has_module(tensors, module, table, drop):
                 fresh.add(module)
         fresh |= {module for module in POOLER_MODULES if not has_module(tensors, module, table, drop)}
     exceptions = Exceptions(fresh, init_missing, drop)
     return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, problems, seed))
-
-
-def _check_member(folder: Path, model_type: str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Checks that weights are of the kind that the `config.json` beside them says.
-
-    Raises:
-      CheckpointError: they have the names of another kind.
-    """
-    likely = likely_member(model_type, tensors).model_type
-    if likely != model_type:
-        raise CheckpointError(
-            f"{folder}: config.json says model_type {model_type!r}, and the weights have the names of a {likely!r}; "
-            "set the model_type that they were saved with"
-        )
 
 
 def _fill(
@@ -167,25 +164,11 @@ def _fill(
     if missing:
         names = ", ".join(sorted({module for module, _ in missing}))
         logger.info("initialised %s from seed %d: the checkpoint does not have it", names, seed)
-        initial = _initialised(model.init, tuple(missing))(jax.random.key(seed))
+        initial = initialised(model.init, tuple(missing))(jax.random.key(seed))
         for (module, parameter), value in zip(missing, initial, strict=True):
             params.setdefault(module, {})[parameter] = np.asarray(value)
     filled = {module: {name: params[module][name] for name in leaves} for module, leaves in template.items()}
     return filled, frozenset(module for module, _ in missing)
-
-
-@made_once
-def _initialised(
-    init: Callable[[jax.Array], Params], parameters: tuple[tuple[str, str], ...]
-) -> Callable[[jax.Array], list[jax.Array]]:
-    """rng_key -> some parameters as a network initialises them."""
-
-    @jax.jit  # only these leave the function, so XLA drops the initialisation of all others
-    def initial(rng_key: jax.Array) -> list[jax.Array]:
-        params = init(rng_key)
-        return [params[module][parameter] for module, parameter in parameters]
-
-    return initial
 
 
 def _vocabulary_problems(folder: Path, config: BertConfig) -> list[str]:

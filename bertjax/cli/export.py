@@ -28,8 +28,11 @@ class Arguments:
     out: Path
     """The folder to write."""
 
+    adapter: Path | None = None
+    """An adapter of the checkpoint to merge into it: a folder that peft saved, or `adapter/` of a run."""
+
     task: str | None = None
-    """Task whose head to export; default: the checkpoint's own."""
+    """Task whose head to export; default: the adapter's, or the checkpoint's own."""
 
     seed: Seed = 0
     """Of the initialisation of missing tensors."""
@@ -84,11 +87,13 @@ def _export(parsed: Arguments) -> int:
         init_missing=parsed.init_missing,
         drop=parsed.drop,
         vocab_size=max(num_entries(tokenizer), architecture.vocab_size),
+        adapter=parsed.adapter,
     )
     if departure := departure_from_transformers(model):
         raise ConfigError(f"{departure}; fine-tune with --pooling pooler to export")
-    temperature = stored_temperature(stored) if model.task == stored_task(stored) else 1.0
-    card = model_card(model, _scores(folder), temperature)
+    same_scores = parsed.adapter is None and model.task == stored_task(stored)
+    temperature = stored_temperature(stored) if same_scores else 1.0
+    card = model_card(model, _scores(folder) if parsed.adapter is None else {}, temperature)
     save_pretrained(
         parsed.out,
         model,

@@ -17,7 +17,7 @@ from bertjax.config import BertConfig
 from bertjax.errors import ConfigError
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
-from bertjax.model.layers import linear
+from bertjax.model.lora import adapted_linear
 from bertjax.model.precision import product
 from bertjax.model.rotary import rotated
 
@@ -73,9 +73,12 @@ class SelfAttention(hk.Module):
         return_weights: bool = False,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B H T S"] | None]:
         c = self.config
-        query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
-        key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
-        value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
+        query = adapted_linear(c, c.hidden_size, "query")(queries_from, queries, deterministic)  # [B, T, D]
+        key = adapted_linear(c, c.hidden_size, "key")(keys_from, keys, deterministic)  # [B, S, D]
+        value = adapted_linear(c, c.hidden_size, "value")(keys_from, keys, deterministic)  # [B, S, D]
+        query, key, value = (
+            split_heads(c, projected) for projected in (query, key, value)
+        )  # [B, H, T, K], [B, H, S, K]
         if self.rotary_base is not None:
             query = rotated(self.rotary_base, query, queries.positions)
             key = rotated(self.rotary_base, key, keys.positions)
@@ -89,7 +92,8 @@ class SelfAttention(hk.Module):
             context, weights = _fused(c, query, key, value, mask, deterministic), None
         else:
             context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)
-        output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
+        mixed = merge_heads(context)  # [B, T, D]
+        output = adapted_linear(c, c.hidden_size, "output")(mixed, queries, deterministic)
         return output, weights if return_weights else None
 
 

@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import BertConfig
+from bertjax.config import ANY_LAYER, BertConfig
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
-from bertjax.model.layers import activation, added, layer_norm, linear, read_positions
+from bertjax.model.layers import activation, added, layer_norm, read_positions
+from bertjax.model.lora import adapted_linear
 from bertjax.model.pre_norm import PreNormLayer
 from bertjax.model.rotary import near
 
@@ -37,7 +38,6 @@ class LayerOutputs(NamedTuple):
 
 
 Step = Callable[[str, Array], tuple[Array, LayerOutputs]]
-_ANY_LAYER = "layer_any"
 
 
 class Encoded(NamedTuple):
@@ -79,8 +79,9 @@ class EncoderLayer(hk.Module):
         attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
         attended = layer_norm(c, "attention_norm")(added(queries_from, attended))
 
-        intermediate = linear(c, c.intermediate_size, "intermediate")(attended)  # [B, R, F]
-        output = linear(c, c.hidden_size, "output")(activation(c.hidden_act)(intermediate))  # [B, R, D]
+        intermediate = adapted_linear(c, c.intermediate_size, "intermediate")(attended, queries, deterministic)
+        activated = activation(c.hidden_act)(intermediate)  # [B, R, F]
+        output = adapted_linear(c, c.hidden_size, "output")(activated, queries, deterministic)  # [B, R, D]
         output = drop_features(c.hidden_dropout_rate, output, queries, deterministic)
         return layer_norm(c, "output_norm")(added(attended, output)), weights
 
@@ -187,7 +188,7 @@ def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, Layer
     if count == 0:
         return hidden_states, LayerOutputs()
     stack = hk.layer_stack(count, with_per_layer_inputs=True, transparent=True, transparency_map=_LayerNames(count))
-    return stack(lambda hidden_states: step(_ANY_LAYER, hidden_states))(hidden_states)
+    return stack(lambda hidden_states: step(ANY_LAYER, hidden_states))(hidden_states)
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,13 @@ class _LayerNames:
     count: int
 
     def stacked_to_flat(self, stacked_module_name: str, scan_idx: int) -> str:
-        return stacked_module_name.replace(_ANY_LAYER, f"layer_{scan_idx}")
+        return stacked_module_name.replace(ANY_LAYER, f"layer_{scan_idx}")
 
     def flat_to_stacked(self, unstacked_module_name: str) -> tuple[str, int] | None:
         match = re.search(r"layer_(\d+)", unstacked_module_name)
         if match is None or int(match.group(1)) >= self.count:
             return None
-        return unstacked_module_name.replace(match.group(), _ANY_LAYER), int(match.group(1))
+        return unstacked_module_name.replace(match.group(), ANY_LAYER), int(match.group(1))
 
 
 def _joined(*stacks: Array | None) -> Array:

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from bertjax.config import BertConfig
 from bertjax.model.attention import SelfAttention
 from bertjax.model.dropout import TokenPlaces, drop_features
-from bertjax.model.layers import activation, added, layer_norm, linear
+from bertjax.model.layers import activation, added, layer_norm
+from bertjax.model.lora import adapted_linear
 
 
 class PreNormLayer(hk.Module):
@@ -50,10 +51,12 @@ class PreNormLayer(hk.Module):
         attended = drop_features(c.attention_dropout_rate, attended, queries, deterministic)
         attended = added(queries_from, attended)
 
-        wide = linear(c, (1 + c.gated) * c.intermediate_size, "intermediate")(layer_norm(c, "output_norm")(attended))
+        widened = adapted_linear(c, (1 + c.gated) * c.intermediate_size, "intermediate")
+        wide = widened(layer_norm(c, "output_norm")(attended), queries, deterministic)  # [B, R, W]
         inner = self._activated(wide)  # [B, R, F]
         inner = drop_features(c.hidden_dropout_rate, inner, queries, deterministic)
-        return added(attended, linear(c, c.hidden_size, "output")(inner)), weights
+        output = adapted_linear(c, c.hidden_size, "output")(inner, queries, deterministic)
+        return added(attended, output), weights
 
     def _activated(self, wide: Float[Array, "B R W"]) -> Float[Array, "B R F"]:
         activated = activation(self.config.hidden_act)

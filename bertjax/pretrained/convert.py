@@ -7,11 +7,13 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bertjax.errors import CheckpointError
+from bertjax.members import likely_member
 from bertjax.members.weight_table import Rule, WeightTable
 
 logger = logging.getLogger(__name__)
@@ -146,6 +148,20 @@ def has_module(tensors: Collection[str], module: str, table: WeightTable, drop: 
     names |= {first for second, first in table.tied.items() if second in names}
     required = {rule.hugging_face for rule in table.rules if rule.module == module}
     return bool(required) and required <= names
+
+
+def check_member(folder: Path, model_type: str, tensors: Mapping[str, np.ndarray]) -> None:
+    """Checks that weights are of the kind that the `config.json` beside them says.
+
+    Raises:
+      CheckpointError: they have the names of another kind.
+    """
+    likely = likely_member(model_type, tensors).model_type
+    if likely != model_type:
+        raise CheckpointError(
+            f"{folder}: config.json says model_type {model_type!r}, and the weights have the names of a {likely!r}; "
+            "set the model_type that they were saved with"
+        )
 
 
 def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) -> str | None:

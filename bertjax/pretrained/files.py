@@ -21,6 +21,7 @@ from bertjax.storage.plain_path import at_home
 
 SINGLE_FILE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
 
@@ -48,7 +49,7 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
       progress: shows a download from the catalog.
 
     Raises:
-      AssetError: none of these leads to a model.
+      AssetError: none of these leads to a model, or the folder is that of an adapter.
       ConfigError: the registry does not answer.
     """
     name = str(name)
@@ -56,6 +57,11 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
         if name.startswith(scheme):
             return Path(pkgutil.resolve_name(fetch)(name))
     if (folder := local_folder(name)) is not None:
+        if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+            raise AssetError(
+                f"{name} is an adapter and no whole model; bertjax export --model BASE --adapter {name} --out MERGED "
+                f"makes it one"
+            )
         return folder
     if name in catalog.names("model"):
         return catalog.fetch(name, progress)
@@ -102,7 +108,7 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     """
     folder = Path(folder)
     for single, index, read in (
-        (SINGLE_FILE, SHARD_INDEX, _read_file),
+        (SINGLE_FILE, SHARD_INDEX, read_file),
         (_TORCH_FILE, _TORCH_INDEX, read_torch_file),
     ):
         if (folder / single).is_file():
@@ -137,7 +143,12 @@ def _read_shards(path: Path, read: Callable[[Path], dict[str, np.ndarray]]) -> d
     return tensors
 
 
-def _read_file(path: Path) -> dict[str, np.ndarray]:
+def read_file(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file.
+
+    Raises:
+      CheckpointError: it is missing, truncated, or has numbers that NumPy lacks.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -151,13 +162,18 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes the weights of a model folder as one file; errors are those of `write_file`."""
+    write_file(folder / SINGLE_FILE, tensors)
+
+
+def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes one safetensors file, with the `format` in its metadata that transformers requires.
 
     Raises:
       OSError: the disk is full.
     """
     try:
-        save_file(dict(tensors), folder / SINGLE_FILE, metadata={"format": "pt"})
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, {"format": "pt"})
     except SafetensorError as error:  # the tensors are valid, so the disk is at fault
         raise OSError(str(error)) from error
-    (folder / SINGLE_FILE).chmod(0o644)  # safetensors makes it readable by its owner only
+    path.chmod(0o644)  # safetensors makes it readable by its owner only

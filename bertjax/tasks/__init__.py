@@ -1,6 +1,6 @@
 """The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
 
-from bertjax.tasks.network import Model, Params, make_model, parameter_shapes, weight_table, with_head
+from bertjax.tasks.network import Model, Params, initialised, make_model, parameter_shapes, weight_table, with_head
 from bertjax.tasks.registry import (
     TASKS,
     find_evaluator,
@@ -28,6 +28,7 @@ __all__ = [
     "find_task",
     "find_torch_task",
     "find_vectors",
+    "initialised",
     "make_model",
     "parameter_shapes",
     "register_task",

@@ -143,3 +143,17 @@ def parameter_shapes(model: Model) -> Params:
 def weight_table(model: Model) -> WeightTable:
     """The table of a model's weights by Hugging Face's names."""
     return find_member(model.config.model_type).weights_of(find_task(model.task).architecture)
+
+
+@made_once
+def initialised(
+    init: Callable[[Array], Params], parameters: tuple[tuple[str, str], ...]
+) -> Callable[[Array], list[Array]]:
+    """rng_key -> some parameters, by module and name, as `Model.init` initialises them; compiled."""
+
+    @jax.jit  # only these leave the function, so XLA drops the initialisation of all others
+    def initial(rng_key: Array) -> list[Array]:
+        params = init(rng_key)
+        return [params[module][parameter] for module, parameter in parameters]
+
+    return initial

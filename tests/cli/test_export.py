@@ -1,13 +1,21 @@
 """`bertjax export`: a folder that transformers loads whole, tokenizer, labels and card included."""
 
 import json
+from dataclasses import replace
 
 import chex
+import jax
 import pytest
 import transformers
 
+from bertjax.adapter_folder import save_adapter
 from bertjax.cli.main import main
+from bertjax.model.lora import merged
 from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.tasks import make_model
+from bertjax.training.settings.options import Lora
+from tests.support.adapters import with_learned
+from tests.support.models import TINY
 from tests.support.processes import complaint
 
 
@@ -112,3 +120,24 @@ def test_overwrite_deletes_nothing_that_the_command_does_not_write(
     assert main([command, "--model", str(tiny_model), *rows, "--out", out, "--overwrite"]) == 2
     assert "holds checkpoints, which --overwrite would delete" in complaint(capsys.readouterr().err)
     assert sorted(in_folder.rglob("*")) == before
+
+
+def test_an_adapter_is_merged_on_the_way_out(classifier, tmp_path, capsys):
+    model, params = with_learned(*from_pretrained(classifier), Lora(rank=2))
+    adapter, out = tmp_path / "adapter", tmp_path / "merged"
+    save_adapter(adapter, model, params, "some/base")
+    assert main(["export", "--model", str(classifier), "--adapter", str(adapter), "--out", str(out)]) == 0
+    exported = from_pretrained(out)
+    assert exported[0].labels == ("bad", "good")
+    chex.assert_trees_all_close(exported[1], merged(model.config.adapters, params), rtol=0, atol=1e-6)
+    assert "0.875" not in (out / "README.md").read_text()  # that was the score of the base
+    capsys.readouterr()
+
+    assert main(["export", "--model", str(adapter), "--out", str(tmp_path / "other")]) == 2
+    assert "is an adapter and no whole model; bertjax export --model BASE" in complaint(capsys.readouterr().err)
+    other = make_model(replace(TINY, num_layers=1), "encoder")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(classifier)
+    base = save_pretrained(tmp_path / "base", other, other.init(jax.random.key(0)), tokenizer)
+    assert main(["export", "--model", str(base), "--adapter", str(adapter), "--out", str(tmp_path / "other")]) == 2
+    assert "is an adapter for another base (its own is some/base)" in complaint(capsys.readouterr().err)
+    assert not (tmp_path / "other").exists()

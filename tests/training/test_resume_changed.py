@@ -141,6 +141,7 @@ FIXED = {
     "pooling": "mean",
     "seed": 1,
     "freeze": ["embeddings"],
+    "lora.rank": 8,
     "init_missing": ["cls.*"],
     "drop": ["cls.*"],
     "resize_embeddings": True,

@@ -15,6 +15,7 @@ from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.prediction.predict import Forward
 from bertjax.settings import flatten, override
 from bertjax.tasks import TASKS, make_model, network, parameter_shapes
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.run.prepared_run import loss_of, step_of
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -63,6 +64,10 @@ REACH = {
     "imbalance.focal_gamma": (2.0, "gradient", {}),
     "regularization.r_drop": (1.0, "gradient", {}),
     "regularization.mixout": (0.5, "gradient update", {}),
+    "lora.rank": (2, "gradient update", {}),
+    "lora.alpha": (2.0, "gradient update", {"lora.rank": 2}),
+    "lora.dropout": (0.5, "gradient update", {"lora.rank": 2}),
+    "lora.targets": (("bert/layer_0/output/w",), "gradient update", {"lora.rank": 2}),
     "distillation.teacher": ("bert", "gradient", {}),
     "distillation.teacher_weight": (0.7, "gradient", {"distillation.teacher": "bert"}),
     "distillation.teacher_temperature": (3.0, "gradient", {"distillation.teacher": "bert"}),
@@ -103,18 +108,25 @@ def model_of(config):
     return make_model(architecture, config.task, labels, config.pooling)
 
 
-def functions_of(config):
+def trained_of(config):
+    """The network that is trained, and the shapes of its parameters."""
     model = model_of(config)
+    trained, _ = with_adapters(model, parameter_shapes(model), config.lora, seed=0)
+    return trained, parameter_shapes(trained)
+
+
+def functions_of(config):
     steps = config.epochs * -(-ROWS // config.batch_size)
-    step = step_of(config.resolved(), model, steps)
-    return {"gradient": step.gradient, "update": step.update, "forward": Forward(all_devices(), model)._forward}, step
+    step = step_of(config.resolved(), trained_of(config)[0], steps)
+    forward = Forward(all_devices(), model_of(config))._forward
+    return {"gradient": step.gradient, "update": step.update, "forward": forward}, step
 
 
 @cache
 def text_of(config, part):
     """What a function of a config computes, as JAX traces it."""
     functions, step = functions_of(config)
-    params = parameter_shapes(model_of(config))
+    params = trained_of(config)[1]
     state = jax.eval_shape(step.init, params, seed_key(0))
     if part == "gradient":
         trace = jax.make_jaxpr(functions[part], axis_env=[(AXIS, 1)])
@@ -143,7 +155,9 @@ def test_a_setting_that_reaches_a_function_makes_another_one(name):
 BY_THE_HOST = ("optimizer.plateau_factor", "optimizer.plateau_patience")  # which reads the same settings
 
 
-@pytest.mark.parametrize("name", [name for name in REACH if name.startswith(("optimizer.", "imbalance.", "regular"))])
+@pytest.mark.parametrize(
+    "name", [name for name in REACH if name.startswith(("optimizer.", "imbalance.", "regular", "lora."))]
+)
 def test_those_functions_compute_something_else(name):
     value, parts, needs = REACH[name]
     before = override(FineTuneConfig(), needs)

@@ -109,6 +109,8 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
         raise ConfigError("a comparison trains to the last step; leave out --patience and --final-weights best")
     if config.register is not None:
         raise ConfigError("a comparison has no single model to register; leave out --register")
+    if config.lora.rank:
+        raise ConfigError("a comparison trains the whole network in each framework; leave out --lora-rank")
     if any(name != "jax" for name in names):
         check_head(model)
     if any(FRAMEWORKS[name].trains and name != "jax" for name in names):

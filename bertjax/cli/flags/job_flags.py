@@ -38,6 +38,10 @@ _NAMES = {
     "data.label": "label-column",
     "data.labels": "label-columns",
     "optimizer.name": "optimizer",
+    "lora.rank": "lora-rank",
+    "lora.alpha": "lora-alpha",
+    "lora.dropout": "lora-dropout",
+    "lora.targets": "lora-targets",
 }
 _GROUPS = ("common", "data", "advanced")
 

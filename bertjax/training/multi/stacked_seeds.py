@@ -203,7 +203,7 @@ class Stack:
             leaf.delete()  # or each state would be in memory twice
         self.train_step = CompiledTrainStep(
             self._devices,
-            first.prepared.model,
+            first.trained,
             stacked_step(first.step, len(runs)),
             self._state,
             [merged([empty_batch(*layout, self._kind)] * len(runs), 1) for layout in joint_layouts(self._plans)],

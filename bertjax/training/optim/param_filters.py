@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from bertjax.errors import ConfigError
+from bertjax.model.lora import is_adapter
 from bertjax.tasks import TASKS, Model, Params, parameter_shapes
 
 _LAYERS = "layers:"
@@ -40,11 +41,18 @@ def selected(setting: str, entries: Sequence[str], model: Model) -> frozenset[st
 def frozen_paths(model: Model, freeze: Sequence[str]) -> frozenset[str]:
     """The paths of the parameters that an entry of `freeze`, see `selected`, freezes.
 
+    Beside adapters, the encoder's own parameters are frozen too.
+
     Raises:
-      ConfigError: an entry that matches no parameter, more layers than there are, or nothing left to train.
+      ConfigError: an entry that matches no parameter, more layers than there are, or nothing left to train, or none of
+        the adapters.
     """
-    frozen = selected("freeze", freeze, model)
-    if len(frozen) == len(parameter_paths(parameter_shapes(model))):
+    frozen, paths = selected("freeze", freeze, model), parameter_paths(parameter_shapes(model))
+    if model.config.adapters is not None:
+        frozen |= {path for path in paths if path.startswith("bert/") and not is_adapter(path.rpartition("/")[0])}
+        if all(path in frozen for path in paths if is_adapter(path.rpartition("/")[0])):
+            raise ConfigError(f"freeze: {' '.join(freeze)} leaves no adapter to train; leave lora.rank out")
+    if len(frozen) == len(paths):
         raise ConfigError(f"freeze: {' '.join(freeze)} leaves nothing to train")
     return frozen
 

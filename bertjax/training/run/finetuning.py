@@ -70,12 +70,11 @@ def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, conte
 
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
     """Trains a prepared run, whose folder the caller holds; other arguments and errors are those of `finetune`."""
-    model = run.prepared.model
     # It compiles while the tracker connects.
-    train_step = CompiledTrainStep(run.devices, model, run.step, run.state, run.batch_shapes())
+    train_step = CompiledTrainStep(run.devices, run.trained, run.step, run.state, run.batch_shapes())
     with (
         closing(train_step),
-        training_session(run, context, train_step, Forward(run.devices, model)) as session,
+        training_session(run, context, train_step, Forward(run.devices, run.prepared.model)) as session,
     ):
         # The next batches go to the devices while these compute: the thread that makes them also places them.
         with context.progress, run.batches(lambda made: (made, train_step.place(made.batch))) as batches:

@@ -17,13 +17,15 @@ from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.losses import Loss, distilled, imbalanced_cross_entropy
+from bertjax.model.lora import merged
 from bertjax.prediction.devices import Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
 from bertjax.stage_progress import UNSHOWN, StageProgress
-from bertjax.tasks import TASKS, Model
+from bertjax.tasks import TASKS, Model, Params
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import computing_facts
 from bertjax.training.run.prepare import Prepared, prepare
@@ -48,6 +50,7 @@ class PreparedRun:
       config: the resolved settings.
       resumes: whether the folder holds the beginning of the run.
       prepared: the input; of the parameters only the shapes, since the values are in `state`.
+      trained: the network that is trained: the one of the input, or that with adapters.
       fingerprints: flat settings, input hashes, and what computes.
       state: the state to begin with, on the devices; the first step donates its buffers.
       train_metrics: counters and history up to this state.
@@ -59,6 +62,7 @@ class PreparedRun:
     resumes: bool
     devices: Devices
     prepared: Prepared
+    trained: Model
     fingerprints: Mapping[str, Any]
     step: TrainStep
     state: TrainState
@@ -70,6 +74,11 @@ class PreparedRun:
         """Whether there is a step to do."""
         last = self.prepared.train.plan.total_steps + self.train_metrics.step_offset
         return int(self.state.step) < last and not self.train_metrics.stopped_early
+
+    def merged(self, params: Params) -> Params:
+        """Parameters of `trained` as those of `prepared.model`, which is evaluated and saved."""
+        adapters = self.trained.config.adapters
+        return params if adapters is None else merged(adapters, params)
 
     def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
@@ -109,13 +118,14 @@ def prepare_run(
     folder = _checked_folder(config, out, if_exists)
     devices = all_devices(config.engine)
     prepared = prepare(config, devices.count, progress, devices.platform)
-    step = step_of(config, prepared.model, prepared.train.plan.total_steps)
-    state = step.init(prepared.params, seed_key(config.seed))
-    prepared = prepared._replace(params=jax.eval_shape(lambda params: params, prepared.params))
+    trained, params = with_adapters(prepared.model, prepared.params, config.lora, config.seed)
+    step = step_of(config, trained, prepared.train.plan.total_steps)
+    state = step.init(params, seed_key(config.seed))
+    prepared = prepared._replace(params=jax.eval_shape(lambda params: params, params))
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)
-    run = PreparedRun(folder, config, resumes, devices, prepared, facts, step, state, metrics, started)
-    del state  # or a resumed run would be in memory twice
+    run = PreparedRun(folder, config, resumes, devices, prepared, trained, facts, step, state, metrics, started)
+    del params, state  # or a resumed run would be in memory twice
     if resumes:
         run = _resumed(run, if_exists)
     return replace(run, state=devices.place(run.state))

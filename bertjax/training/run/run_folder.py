@@ -4,6 +4,7 @@ config.json     the settings, written first: a folder that has it holds a run
 environment.json  what each start of the run ran on, and the command that repeats it
 checkpoints/    the newest training states, and the best
 model/          the fine-tuned model, self-contained
+adapter/        its adapters, where it was trained with some, as peft loads them
 contract.json   the findings of the data contract, where the run has one
 tracking.jsonl  the tracked events, and how many of them the store has
 metrics.json    flat metrics, written last: a folder that has it holds a finished run
@@ -37,15 +38,15 @@ from bertjax.training.settings.resume_rules import changes_between, check_change
 
 logger = logging.getLogger(__name__)
 
-CONFIG, METRICS, MODEL, CHECKPOINTS = "config.json", "metrics.json", "model", "checkpoints"
+CONFIG, METRICS, MODEL, ADAPTER, CHECKPOINTS = "config.json", "metrics.json", "model", "adapter", "checkpoints"
 CONTRACT, ENVIRONMENT, MADE_FROM = "contract.json", "environment.json", "made_from.json"
 
 _FOUND = (SLICES, LABEL_ISSUES, EXPLANATIONS)
 _FILES = (CONFIG, METRICS, MADE_FROM, REPORT, MARKDOWN, *_FOUND, CONTRACT, ENVIRONMENT, event_log.FILE)
-_PARTS = {*_FILES, MODEL, CHECKPOINTS, CHARTS}
+_PARTS = {*_FILES, MODEL, ADAPTER, CHECKPOINTS, CHARTS}
 _SEED = re.compile(r"seed-\d+")
 # What a write that was killed leaves.
-_SCRATCH = re.compile(rf"\.{MODEL}-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp")
+_SCRATCH = re.compile(rf"\.({MODEL}|{ADAPTER})-\w+(-old)?|\.({'|'.join(map(re.escape, _FILES))})\.tmp")
 
 IfExists = Literal["error", "resume", "resume_changed", "overwrite"]
 """What to do with a run that is in the folder; "resume_changed" continues it with other settings, rows or weights."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertjax.adapter_folder import save_adapter
 from bertjax.data.table_reading import TableReading
 from bertjax.evaluation.judged_rows import JudgedRows, ScoredRows
 from bertjax.evaluation.judgement import Judgement, judge
@@ -14,6 +15,7 @@ from bertjax.evaluation.simple_models.simple_model import Labelled
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.model_folder import save_pretrained
+from bertjax.pretrained.files import local_folder
 from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT
 from bertjax.report_pages.png_charts import charts_of
 from bertjax.settings import flatten
@@ -98,6 +100,21 @@ def write_model(folder: Path, config: FineTuneConfig, prepared: Prepared, params
         reading=TableReading(prepared.table, config.masking).stored(),
         temperature=temperature,
     )
+
+
+def write_adapter(run: PreparedRun, params: Params) -> None:
+    """Writes the adapters of a run, where it has some.
+
+    Args:
+      run: of the adapters.
+      params: the trained ones, not merged, in the units of the table.
+    """
+    if run.trained.config.adapters is None:
+        return
+    base = run.config.model
+    of_this_machine = local_folder(base)
+    base = base if of_this_machine is None else str(of_this_machine.absolute())
+    save_adapter(run.folder / run_folder.ADAPTER, run.trained, params, base)
 
 
 def write_results(

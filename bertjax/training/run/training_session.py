@@ -45,9 +45,14 @@ from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.run import run_folder
 from bertjax.training.run.beginning import Beginning
 from bertjax.training.run.environment import describe_environment, with_variables
-from bertjax.training.run.prepare import Prepared
 from bertjax.training.run.prepared_run import PreparedRun, input_hashes
-from bertjax.training.run.run_results import judge_test, training_metrics, write_model, write_results
+from bertjax.training.run.run_results import (
+    judge_test,
+    training_metrics,
+    write_adapter,
+    write_model,
+    write_results,
+)
 from bertjax.training.run.validation_fits import ValidationFits, fit_on
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.train_state import TrainState
@@ -127,7 +132,8 @@ class TrainingSession:
         run, prepared, train_metrics = self.run, self.run.prepared, self.run.train_metrics
         self.checkpoints.wait()
         final = self._best(last) if run.config.evaluation.final_weights == "best" else last
-        params, last_step = run.devices.place(prepared.in_units(evaluation_params(final))), int(last.step)
+        trained, last_step = prepared.in_units(evaluation_params(final)), int(last.step)
+        params = run.devices.place(run.merged(trained))
         model, test = prepared.model, prepared.test
         score = partial(score_examples, self.forward, params, model)
         fits = ValidationFits() if prepared.validation is None else fit_on(prepared.validation, model, score)
@@ -140,6 +146,7 @@ class TrainingSession:
         metrics["train/steps"], metrics["train/model_step"] = last_step, int(final.step)
         if is_first_process():
             write_model(run.folder, run.config, prepared, params, fits.temperature)
+            write_adapter(run, trained)
         metrics["train/seconds"] = time.perf_counter() - run.started
         if is_first_process():
             write_results(run, self.command, report, metrics, judgement, self.tracker)
@@ -181,7 +188,7 @@ def training_session(
         (context.tracker or tracker_of(config.tracking, config.experiment)) if is_first_process() else NullTracker()
     )
     with Beginning(run.folder, run.resumes) as beginning, tracked_run(tracker):
-        validate = None if prepared.validation is None else partial(_validate, forward, prepared)
+        validate = None if prepared.validation is None else partial(_validate, forward, run)
         state = run.state if first_state is None else first_state()
         best_metric = _best_metric(run, validate, state.params)
         command = with_variables(context.command or f"bertjax.finetune({config!r})")
@@ -208,10 +215,10 @@ def score_examples(forward: Forward, params: Params, model: Model, examples: Exa
     return predict(partial(forward, params), forward.devices.count, model.task, examples)
 
 
-def _validate(forward: Forward, prepared: Prepared, params: Params) -> dict[str, float]:
-    model, examples = prepared.model, prepared.validation
+def _validate(forward: Forward, run: PreparedRun, params: Params) -> dict[str, float]:
+    model, examples = run.prepared.model, run.prepared.validation
     assert examples is not None, "there is something to validate on"
-    scores = score_examples(forward, prepared.in_units(params), model, examples)
+    scores = score_examples(forward, run.merged(run.prepared.in_units(params)), model, examples)
     return find_evaluator(model.task)(scores, examples, model.labels).flat(VALIDATION)
 
 

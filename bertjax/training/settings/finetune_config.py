@@ -17,10 +17,12 @@ from bertjax.training.settings.options import (
     Evaluation,
     Imbalance,
     Judging,
+    Lora,
     Optimizer,
     Regularization,
 )
 
+_LORA_RATE = 10  # learning rate of adapters, in the unit of that of whole matrices; Schulman et al. 2025
 _LONGEST_EXPERIMENT, _LONGEST_REGISTERED = 500, 256  # characters that MLflow takes
 
 # Groups of settings in files that earlier versions wrote -> their present names.
@@ -85,6 +87,9 @@ class FineTuneConfig:
     """What stays as it is: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
     `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
+    lora: Lora = field(default_factory=Lora)
+    """Low-rank adapters, which are learned in the place of the encoder."""
+
     init_missing: tuple[str, ...] = ()
     """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
 
@@ -143,6 +148,12 @@ class FineTuneConfig:
         require(self.tracking in get_args(Tracking), f"tracking is {' or '.join(get_args(Tracking))}", self.tracking)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")
+        if self.lora.rank and self.regularization.mixout:
+            raise ConfigError("mixout takes weights back to where they started, and LoRA leaves them there; give one")
+        if self.lora.rank and self.resize_embeddings:
+            raise ConfigError(
+                "resize_embeddings adds rows that must be learned, and LoRA leaves embeddings as they are"
+            )
         require(self.experiment != "", "experiment is the name of an MLflow experiment", self.experiment)
         longest = _LONGEST_EXPERIMENT
         require(len(self.experiment) <= longest, f"experiment has at most {longest} characters", self.experiment)
@@ -155,8 +166,15 @@ class FineTuneConfig:
             require(len(self.register) <= longest, f"register has at most {longest} characters", self.register)
 
     def resolved(self) -> "FineTuneConfig":
-        """The same settings, with an optimizer's own in the place of None: what a run uses and records."""
-        return replace(self, optimizer=self.optimizer.resolved())
+        """The same settings, with an optimizer's own in the place of None: what a run uses and records.
+
+        Adapters want a higher learning rate than whole matrices: ten times the optimizer's own.
+        """
+        optimizer = self.optimizer.resolved()
+        if self.lora.rank and self.optimizer.learning_rate is None:
+            assert optimizer.learning_rate is not None, "resolved settings have one"
+            optimizer = replace(optimizer, learning_rate=_LORA_RATE * optimizer.learning_rate)
+        return replace(self, optimizer=optimizer)
 
 
 def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

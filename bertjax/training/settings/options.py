@@ -29,8 +29,8 @@ class Optimizer:
     """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
 
     learning_rate: Positive | None = None
-    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM. BERT-base and larger want
-    2e-5 to 5e-5."""
+    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM, and ten times that for the
+    adapters of LoRA. BERT-base and larger want 2e-5 to 5e-5."""
 
     schedule: str | None = None
     """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
@@ -104,6 +104,32 @@ class Optimizer:
         """The same settings, with the optimizer's own in the place of None: what a run uses and records."""
         defaults: Any = OPTIMIZERS[self.name]
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in the place of full fine-tuning (LoRA; Hu et al. 2021, arXiv:2106.09685): the encoder stays as
+    it is, and small matrices beside its linear layers are learned, with the whole of the head."""
+
+    rank: CountFromZero = 0
+    """LoRA: rank of the adapters, such as 8; 0 is full fine-tuning."""
+
+    alpha: Positive = 16.0
+    """LoRA: the adapters are scaled by alpha / rank."""
+
+    dropout: ShareBelowOne = 0.0
+    """LoRA: dropout on the input of the adapters."""
+
+    targets: tuple[str, ...] = ("bert/layer_*/attention/query/*", "bert/layer_*/attention/value/*")
+    """LoRA: linear layers of the encoder that have an adapter, by patterns of parameter paths, such as `bert/layer_*`
+    for all of them."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        require(len(self.targets) > 0, "lora.targets must name linear layers", list(self.targets))
+        others = {name: value for name, value in vars(self).items() if name != "rank"}
+        if not self.rank and any(value != getattr(Lora, name) for name, value in others.items()):
+            raise ConfigError("lora.alpha, lora.dropout and lora.targets are of adapters; give lora.rank, such as 8")
 
 
 @dataclass(frozen=True)

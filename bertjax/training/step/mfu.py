@@ -30,8 +30,10 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
     # Multiply-adds of query, key, value and output; of the feed-forward layers, the first one wider by a gate.
     of_token = 4 * width * width + (2 + config.gated) * width * inner
     of_pair = 2 * width  # of a score, and of the value that it weighs
-    # A multiply-add is two operations, and the backward pass takes twice the forward pass.
-    return 6.0 * config.num_layers * (tokens * of_token + pairs * of_pair)
+    # The backward pass takes twice the forward pass; once, where no gradient of a layer's own weights is taken.
+    passes = 3 if config.adapters is None else 2
+    # A multiply-add is two operations.
+    return 2.0 * config.num_layers * (passes * tokens * of_token + 3 * pairs * of_pair)
 
 
 @cache
