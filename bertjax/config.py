@@ -8,7 +8,7 @@ Only what changes the numbers is kept. A value that this network would compute d
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import ConfigError
 from bertjax.members import find_member
@@ -48,6 +48,18 @@ class Execution:
     all so far."""
 
 
+class LayerRotary(NamedTuple):
+    """The rotary positions of one layer.
+
+    Attributes:
+      base: of the angles.
+      window: how far it looks, in tokens to either side; None is at every token of a text.
+    """
+
+    base: float
+    window: int | None
+
+
 @dataclass(frozen=True)
 class Rotary:
     """Rotary positions, which turn queries and keys by an angle for each position (Su et al. 2021, arXiv:2104.09864).
@@ -64,9 +76,9 @@ class Rotary:
     window: int
     local: tuple[bool, ...]
 
-    def is_local(self, layer: int) -> bool:
-        """Whether a layer looks at near tokens alone."""
-        return self.local[layer]
+    def of_layer(self, layer: int) -> LayerRotary:
+        """What a layer has of it."""
+        return LayerRotary(self.local_base, self.window) if self.local[layer] else LayerRotary(self.base, None)
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,22 @@ weighted sum, which has K numbers a query, and not to the weights, of which ther
 float32 whatever the precision of the rest.
 """
 
+from functools import partial
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, LayerRotary
 from bertjax.errors import ConfigError
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.layers import linear
+from bertjax.model.near_attention import attend_in_blocks, pays_in_blocks
 from bertjax.model.precision import product
-from bertjax.model.rotary import rotated
+from bertjax.model.rotary import near, rotated
 
 # On a CPU and in every measurement on a GPU so far: this package's kernel has not run on one, and cuDNN's, without
 # dropout of weights, was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures all.
@@ -57,9 +60,9 @@ def chosen_attention(config: BertConfig) -> str:
 class SelfAttention(hk.Module):
     """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
-    def __init__(self, config: BertConfig, rotary_base: float | None = None, name: str = "attention"):
+    def __init__(self, config: BertConfig, rotary: LayerRotary | None = None, name: str = "attention"):
         super().__init__(name)
-        self.config, self.rotary_base = config, rotary_base
+        self.config, self.rotary = config, rotary
 
     def __call__(
         self,
@@ -76,9 +79,11 @@ class SelfAttention(hk.Module):
         query = split_heads(c, linear(c, c.hidden_size, "query")(queries_from))  # [B, H, T, K]
         key = split_heads(c, linear(c, c.hidden_size, "key")(keys_from))  # [B, H, S, K]
         value = split_heads(c, linear(c, c.hidden_size, "value")(keys_from))  # [B, H, S, K]
-        if self.rotary_base is not None:
-            query = rotated(self.rotary_base, query, queries.positions)
-            key = rotated(self.rotary_base, key, keys.positions)
+        window = None
+        if self.rotary is not None:
+            window = self.rotary.window
+            query = rotated(self.rotary.base, query, queries.positions)
+            key = rotated(self.rotary.base, key, keys.positions)
 
         # The kernels keep no weights, and save nothing where few positions of a long row are read.
         implementation = chosen_attention(c)
@@ -87,6 +92,14 @@ class SelfAttention(hk.Module):
             context, weights = fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu()), None
         elif implementation == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
             context, weights = _fused(c, query, key, value, mask, deterministic), None
+        elif (
+            window is not None
+            and not return_weights
+            and segment_ids is not None
+            and pays_in_blocks(window, segment_ids.shape[1])
+        ):
+            attend = partial(_near_in_steps, c, window, deterministic)
+            context, weights = attend_in_blocks(attend, window, query, key, value, segment_ids, queries), None
         else:
             context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)
         output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
@@ -113,6 +126,23 @@ def _in_steps(
     kept = drop_weights(config.attention_dropout_rate, exponentials, queries, keys, deterministic).astype(value.dtype)
     mixed = product(config.execution, "BHTS,BHSK->BHTK", kept, value)
     return (mixed / total).astype(value.dtype), exponentials / total
+
+
+def _near_in_steps(
+    config: BertConfig,
+    window: int,
+    deterministic: bool,
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B H S K"],
+    value: Float[Array, "B H S K"],
+    query_segments: Int[Array, "B T"],
+    key_segments: Int[Array, "B S"],
+    queries: TokenPlaces,
+    keys: TokenPlaces,
+) -> Float[Array, "B H T K"]:
+    """The weighted sum of the values of near tokens."""
+    mask = attention_mask(query_segments, key_segments) & near(window, queries, keys)
+    return _in_steps(config, query, key, value, mask, queries, keys, deterministic)[0]
 
 
 def _fused(

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, LayerRotary
 from bertjax.model.attention import SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm, linear, read_positions
@@ -154,23 +154,21 @@ def _layer(config: BertConfig, name: str) -> EncoderLayer | PreNormLayer:
     """The layer of a name, as the architecture builds it."""
     if config.norm_position == "after":
         return EncoderLayer(config, name)
-    rotary, base = config.rotary, None
-    if rotary is not None:
-        base = rotary.local_base if _is_local(config, name) else rotary.base
-    return PreNormLayer(config, base, name)
+    return PreNormLayer(config, _rotary(config, name), name)
 
 
-def _is_local(config: BertConfig, name: str) -> bool:
-    return config.rotary is not None and config.rotary.is_local(int(name.removeprefix("layer_")))
+def _rotary(config: BertConfig, name: str) -> LayerRotary | None:
+    return None if config.rotary is None else config.rotary.of_layer(int(name.removeprefix("layer_")))
 
 
 def _mask(
     config: BertConfig, name: str, same_example: Bool[Array, "B R T"], queries: TokenPlaces, keys: TokenPlaces
 ) -> Bool[Array, "B R T"]:
     """Where the queries of a layer may look: at their own example, or at what is near in it."""
-    if config.rotary is None or not _is_local(config, name):
+    rotary = _rotary(config, name)
+    if rotary is None or rotary.window is None:
         return same_example
-    return same_example & near(config.rotary.window, queries, keys)
+    return same_example & near(rotary.window, queries, keys)
 
 
 def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:

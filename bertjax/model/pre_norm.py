@@ -13,7 +13,7 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, LayerRotary
 from bertjax.model.attention import SelfAttention
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm, linear
@@ -22,9 +22,9 @@ from bertjax.model.layers import activation, added, layer_norm, linear
 class PreNormLayer(hk.Module):
     """Self-attention, then a position-wise feed-forward block; each normalises what it reads and adds to its input."""
 
-    def __init__(self, config: BertConfig, rotary_base: float | None, name: str):
+    def __init__(self, config: BertConfig, rotary: LayerRotary | None, name: str):
         super().__init__(name)
-        self.config, self.rotary_base, self.is_first = config, rotary_base, name == "layer_0"
+        self.config, self.rotary, self.is_first = config, rotary, name == "layer_0"
 
     def __call__(
         self,
@@ -43,7 +43,7 @@ class PreNormLayer(hk.Module):
             norm = layer_norm(c, "attention_norm")
             normed_queries = norm(queries_from)
             normed_keys = normed_queries if keys_from is queries_from else norm(keys_from)
-        attended, weights = SelfAttention(c, self.rotary_base)(
+        attended, weights = SelfAttention(c, self.rotary)(
             normed_queries, normed_keys, mask, segment_ids, queries, keys, deterministic, return_attentions
         )
         # As ModernBERT has it: its rate for attention weights is also that of attention's output.
