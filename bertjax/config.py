@@ -104,6 +104,7 @@ class BertConfig:
       embedding_size: width of the embeddings, projected to D behind their norm; None stands for D.
       position_offset: the row of the table of positions that the first token of a text has.
       rotary: positions as angles, in the place of the table.
+      distance_buckets: kinds of distance of two tokens that attention's scores have a bias for; 0 for none.
       norm_position: of layer norms: after each sublayer and its residual, or before each sublayer, with one at the end.
       biases: whether the linear layers of the encoder and all layer norms have one.
       gated: whether the feed-forward block multiplies its activation with a second half of its width 2F.
@@ -133,6 +134,7 @@ class BertConfig:
     embedding_size: int | None = None
     position_offset: int = 0
     rotary: Rotary | None = None
+    distance_buckets: int = 0
     norm_position: Literal["after", "before"] = "after"
     biases: bool = True
     gated: bool = False
@@ -162,6 +164,11 @@ class BertConfig:
                 f"one is {self.position_offset}"
             )
         self._check_rotary()
+        if self.distance_buckets and self.execution.attention in ("pallas", "cudnn"):
+            raise ConfigError(
+                f"attention {self.execution.attention!r} has no bias for the distance of two tokens, as that of a "
+                f"{self.model_type} has; use 'auto' or 'xla'"
+            )
 
     def _check_rotary(self) -> None:
         if self.rotary is None:

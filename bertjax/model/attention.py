@@ -8,6 +8,7 @@ float32 whatever the precision of the rest.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -57,6 +58,18 @@ def chosen_attention(config: BertConfig) -> str:
     return name
 
 
+class Pairs(NamedTuple):
+    """What attention knows of a query and a key beside their vectors.
+
+    Attributes:
+      mask: true where the query may look at the key.
+      bias: added to the scores, of each row or of all; None for none.
+    """
+
+    mask: Bool[Array, "B T S"]
+    bias: Float[Array, "_ H T S"] | None = None
+
+
 class SelfAttention(hk.Module):
     """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
@@ -68,7 +81,7 @@ class SelfAttention(hk.Module):
         self,
         queries_from: Float[Array, "B T D"],
         keys_from: Float[Array, "B S D"],
-        mask: Bool[Array, "B T S"],
+        pairs: Pairs,
         segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
@@ -91,7 +104,7 @@ class SelfAttention(hk.Module):
             dropout = weight_dropout(c.attention_dropout_rate, c.num_heads, queries, keys, deterministic)
             context, weights = fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu()), None
         elif implementation == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
-            context, weights = _fused(c, query, key, value, mask, deterministic), None
+            context, weights = _fused(c, query, key, value, pairs.mask, deterministic), None
         elif (
             window is not None
             and not return_weights
@@ -101,7 +114,7 @@ class SelfAttention(hk.Module):
             attend = partial(_near_in_steps, c, window, deterministic)
             context, weights = attend_in_blocks(attend, window, query, key, value, segment_ids, queries), None
         else:
-            context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)
+            context, weights = _in_steps(c, query, key, value, pairs, queries, keys, deterministic)
         output = linear(c, c.hidden_size, "output")(merge_heads(context))  # [B, T, D]
         return output, weights if return_weights else None
 
@@ -111,15 +124,17 @@ def _in_steps(
     query: Float[Array, "B H T K"],
     key: Float[Array, "B H S K"],
     value: Float[Array, "B H S K"],
-    mask: Bool[Array, "B T S"],
+    pairs: Pairs,
     queries: TokenPlaces,
     keys: TokenPlaces,
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
     """The weighted sum and its weights, compiled by XLA."""
     scores = product(config.execution, "BHTK,BHSK->BHTS", query * config.head_size**-0.5, key)
+    if pairs.bias is not None:
+        scores = scores + pairs.bias.astype(scores.dtype)
     # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
-    scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    scores = jnp.where(pairs.mask[:, None], scores, jnp.finfo(scores.dtype).min)
     # The shift cancels in the quotient, so no gradient flows through it.
     exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
@@ -141,8 +156,8 @@ def _near_in_steps(
     keys: TokenPlaces,
 ) -> Float[Array, "B H T K"]:
     """The weighted sum of the values of near tokens."""
-    mask = attention_mask(query_segments, key_segments) & near(window, queries, keys)
-    return _in_steps(config, query, key, value, mask, queries, keys, deterministic)[0]
+    pairs = Pairs(attention_mask(query_segments, key_segments) & near(window, queries, keys))
+    return _in_steps(config, query, key, value, pairs, queries, keys, deterministic)[0]
 
 
 def _fused(

@@ -15,7 +15,7 @@ from tests.support.tracking import MemoryTracker
 PAIRS = [("the film", "good and great ."), ("a very book", "bad and dull .")]
 
 
-@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_finetune_predict_export(name, reviews, tmp_path):
     """transformers gives the probabilities of bertjax, with its own tokenizer, from the exported folder."""
     hub = their_folder(name, tmp_path / "hub")
@@ -31,7 +31,7 @@ def test_finetune_predict_export(name, reviews, tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "exported")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "exported").eval()
     inputs = tokenizer(*map(list, zip(*PAIRS, strict=True)), padding=True, return_tensors="pt")
-    if name in ("distilbert", "modernbert"):
+    if name in ("distilbert", "modernbert", "mpnet"):
         inputs.pop("token_type_ids", None)  # their networks take none
     with torch.no_grad():
         probabilities = theirs(**inputs).logits.softmax(-1).max(-1).values.numpy()

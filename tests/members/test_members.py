@@ -72,7 +72,7 @@ def test_load_export_load_is_bitwise_the_same_and_transformers_misses_nothing(na
             assert tensor.equal(module.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_every_mismatch_of_the_weights_is_in_one_error(name, tmp_path):
     module = their_model(name, "masked_lm", sigma=0.1)
     tensors = module.state_dict()
@@ -89,7 +89,7 @@ def test_every_mismatch_of_the_weights_is_in_one_error(name, tmp_path):
 
 
 @pytest.mark.parametrize("says", ["bert", "roberta", "modernbert"])
-@pytest.mark.parametrize("of", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("of", ["bert", "roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_weights_of_another_model_type_are_told(says, of, tmp_path):
     if says == of:
         return

@@ -24,7 +24,7 @@ def compared(name, task, sigma, folder, **options):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_parity_of_every_head(name, task, tmp_path):
     for sigma in SIGMAS:
         comparisons = compared(name, task, sigma, tmp_path / str(sigma), of_layouts=("packed",), trains=False)

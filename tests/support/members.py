@@ -113,6 +113,13 @@ def _word_pieces(folder: Path) -> Any:
     return transformers.BertTokenizer(str(vocabulary))
 
 
+def _word_pieces_of_mpnet(folder: Path) -> Any:
+    """Word pieces between RoBERTa's special tokens."""
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["<s>", "<pad>", "</s>", "[UNK]", "<mask>", *WORDS[5:]]) + "\n")
+    return transformers.MPNetTokenizer(str(vocabulary))
+
+
 def save_tokenizer(model_type: str, folder: Path) -> None:
     """Writes the files of a tokenizer of the member's kind."""
     made = {
@@ -120,6 +127,7 @@ def save_tokenizer(model_type: str, folder: Path) -> None:
         "xlm-roberta": lambda: _pieces("PreTrainedTokenizerFast"),
         "camembert": lambda: _pieces("PreTrainedTokenizerFast"),
         "modernbert": _modern,
+        "mpnet": lambda: _word_pieces_of_mpnet(folder),
     }.get(model_type, lambda: _word_pieces(folder))()
     made.save_pretrained(folder)
 
