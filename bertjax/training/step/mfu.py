@@ -31,7 +31,15 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
     of_token = 4 * width * width + (2 + config.gated) * width * inner
     of_pair = 2 * width  # of a score, and of the value that it weighs
     # A multiply-add is two operations, and the backward pass takes twice the forward pass.
-    return 6.0 * config.num_layers * (tokens * of_token + pairs * of_pair)
+    return 6.0 * (config.num_layers * tokens * of_token + _pairs_of_layers(config, tokens, pairs) * of_pair)
+
+
+def _pairs_of_layers(config: BertConfig, tokens: int, pairs: int) -> int:
+    """Pairs in all layers; where one looks at near tokens alone, as many as these have away from the ends of a text."""
+    if config.rotary is None:
+        return config.num_layers * pairs
+    windows = (config.rotary.of_layer(i).window for i in range(config.num_layers))
+    return sum(pairs if window is None else min(pairs, tokens * (2 * window + 1)) for window in windows)
 
 
 @cache
