@@ -1,5 +1,8 @@
 """Every member from a hub's folder to answers: fine-tuned, loaded, exported, and read by transformers."""
 
+import json
+from urllib.request import Request, urlopen
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,14 @@ import transformers
 from bertjax import FineTuneConfig, Predictor, Table, finetune
 from bertjax.cli import export
 from bertjax.config import BertConfig, read_config_json
+from bertjax.serving.app import build_app
+from bertjax.serving.limits import ServiceSettings
 from bertjax.training.settings.options import Optimizer
+from tests.support.asgi_thread import running
 from tests.support.members import their_folder
 from tests.support.tracking import MemoryTracker
 
+TEXTS = ["the film was good", "a very dull book"]
 PAIRS = [("the film", "good and great ."), ("a very book", "bad and dull .")]
 
 
@@ -36,3 +43,17 @@ def test_finetune_predict_export(name, reviews, tmp_path):
     with torch.no_grad():
         probabilities = theirs(**inputs).logits.softmax(-1).max(-1).values.numpy()
     assert np.abs(probabilities - [answer["probability"] for answer in ours]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["roberta", "modernbert"])
+def test_a_served_member_answers_as_in_python(name, tmp_path):
+    """A classifier as the hub has it."""
+    folder = str(their_folder(name, tmp_path / "hub", "classification"))
+    with running(build_app({"default": folder}, ServiceSettings())) as address:
+        body = json.dumps({"texts": TEXTS}).encode()
+        with urlopen(Request(f"{address}/predict", body, {"Content-Type": "application/json"})) as reply:
+            answers = json.load(reply)["predictions"]
+    expected = Predictor.load(folder)(TEXTS)
+    assert [answer["label"] for answer in answers] == [answer["label"] for answer in expected]
+    for answer, truth in zip(answers, expected, strict=True):
+        assert answer["probability"] == pytest.approx(truth["probability"], abs=1e-6)
