@@ -139,7 +139,7 @@ def test_the_discriminator_of_electra_is_a_bare_encoder(tmp_path):
         ({"layer_types": ["full_attention"]}, "layer_types must say full_attention or sliding_attention for each"),
         ({"norm_bias": True}, "norm_bias True is not supported; only False is"),
         ({"classifier_activation": "relu"}, "classifier_activation 'relu' is not supported"),
-        ({"model_type": "mpnet", "relative_attention_num_buckets": 16}, "relative_attention_num_buckets 16 is not supp"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 16}, "attention_num_buckets 16 is not supported"),
         ({"model_type": "electra", "summary_type": "mean"}, "summary_type 'mean' is not supported; only 'first' is"),
         ({"model_type": "roberta", "max_position_embeddings": 2}, "leaves no position for a text"),
         ({"model_type": "xlnet"}, "model_type 'xlnet' is not supported; bertjax reads model_type 'bert' .*'roberta'"),
