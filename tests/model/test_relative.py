@@ -1,5 +1,6 @@
 """Buckets of distances against transformers' own, at every distance that a row can have."""
 
+import jax.numpy as jnp
 import numpy as np
 import torch
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
@@ -14,7 +15,7 @@ def test_buckets_are_those_of_transformers():
 
 
 def test_the_bias_is_that_from_a_query_to_a_key():
-    table = np.arange(32 * 2, dtype=np.float32).reshape(32, 2)
+    table = jnp.arange(32 * 2, dtype=jnp.float32).reshape(32, 2)
     bias = np.asarray(distance_bias(table, 5))
     assert bias.shape == (1, 2, 5, 5)
     assert bias[0, 1, 3, 1] == table[2, 1]  # two behind
