@@ -6,7 +6,7 @@ Weights are random, for speed does not depend on them: by default six layers of 
 to lengths as those of whole reviews: log-normal with a median of 225 tokens, one in ten above 550, cut at 1,024.
 
 PyTorch pads a batch to its longest text, as transformers' Trainer and pipeline do, or to 1,024, or its texts are
-grouped by length first. The batch of 8 texts is the Trainer's default. Optimizer, clipping and rows are the same.
+grouped by length first. A batch of 8 texts is the Trainer's default. Optimizer, clipping and rows are the same.
 
     python scripts/benchmark_modernbert.py --json modernbert.json
     python scripts/benchmark_modernbert.py --smoke
@@ -14,6 +14,7 @@ grouped by length first. The batch of 8 texts is the Trainer's default. Optimize
 
 import argparse
 import datetime
+import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -38,17 +39,18 @@ from bertjax.baselines.torch.torch_model import make_module
 from bertjax.batch import CLASS_INDEX
 from bertjax.cli.process.process_setup import keep_compiled_programs, restart_with_huge_pages
 from bertjax.data.encode.examples import Examples
-from bertjax.prediction.batcher import bucketed_batches
+from bertjax.prediction.batcher import bucket_layouts, bucketed_batches
 from bertjax.prediction.predict import Forward, predict
 from bertjax.storage.atomic_write import write_json
 from bertjax.tasks import Model, Params
 
 LONGEST, MEDIAN, SPREAD = 1024, 225, 0.7  # tokens, tokens, and the standard deviation of a length's logarithm
 SHORTEST = 8
+PERCENTILES = (5, 25, 50, 75, 90, 95, 100)
 SHAPE = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 576}
 SMALLEST = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48,
             "vocab_size": 2000, "pad_token_id": 0}  # fmt: skip
-PARTS = ("prediction", "training")
+STEPS = {"prediction": 4, "training": 2}  # of a turn
 
 
 def long_texts(count: int, vocab_size: int) -> TextData:
@@ -66,6 +68,9 @@ def bertjax_predictions(model: Model, params: Params, examples: Examples, batch_
     """As `Predictor` does it: the texts of a turn packed together, in the shapes of a service."""
     devices = one_device()
     forward, placed = Forward(devices, model), devices.place(params)
+    for layout in bucket_layouts(LONGEST, devices.count):
+        if layout.rows <= batch_size:
+            forward.compile(placed, layout, examples.kind)
     endless = cycle(range(examples.num_examples))
 
     def run(steps: int) -> Counts:
@@ -123,7 +128,6 @@ def training(model: Model, params: Params, data: TextData, size: int, turns: Seq
         sides = {
             "bertjax": ours.run,
             "Trainer, to the longest": trainer.run,
-            "torch, to the longest": loop(grouped=False),
             "torch, to 1,024": loop(grouped=False, length=LONGEST),
             "torch, by length": loop(grouped=True),
         }
@@ -149,13 +153,12 @@ def table_of(results: dict[str, Any]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--batch-size", type=int, default=8, help="texts of a step")
     parser.add_argument("--texts", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
-    parser.add_argument("--steps", type=int, default=2, help="steps a turn")
     parser.add_argument("--smoke", action="store_true", help="a tiny network and few texts, to see that all runs")
-    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--json", type=Path, help="file for the results; other parts in it stay")
     arguments = parser.parse_args()
     restart_with_huge_pages()
     keep_compiled_programs()
@@ -164,28 +167,29 @@ def main() -> None:
         BertConfig.from_hugging_face({"model_type": "modernbert", **(SMALLEST if arguments.smoke else SHAPE)})
     )
     data = long_texts(16 if arguments.smoke else arguments.texts, model.config.vocab_size)
-    turns = (1, 1, 1) if arguments.smoke else (arguments.rounds, arguments.steps, arguments.steps)
-    results: dict[str, Any] = {}
+    lengths = np.percentile(data.examples.lengths, PERCENTILES).round().astype(int).tolist()
+    print(f"{data.about}; tokens at the percentiles {', '.join(map(str, PERCENTILES))}: {lengths}")
+    facts = {
+        "machine": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "date": datetime.date.today().isoformat(),
+        "versions": {module.__name__: module.__version__ for module in (jax, torch, transformers)},
+        "status": "smoke" if arguments.smoke else "done",
+        "texts": data.about,
+        "lengths": dict(zip(PERCENTILES, lengths, strict=True)),
+        "batch_size": arguments.batch_size,
+        "network": model.config.to_hugging_face(),
+    }
+    results = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
     for part in arguments.parts:
+        turns = (1, 1, 1) if arguments.smoke else (arguments.rounds, STEPS[part], STEPS[part])
         measure = prediction if part == "prediction" else training
-        results[part] = measure(model, params, data, arguments.batch_size, turns)
-        for side, ratio in speed_ratios(results[part], "bertjax").items():
-            results[part][side]["bertjax_is_faster"] = ratio
-    lengths = np.percentile(data.examples.lengths, [5, 25, 50, 75, 90, 95, 100]).round().astype(int).tolist()
-    print(f"{data.about}; tokens at the percentiles 5, 25, 50, 75, 90, 95, 100: {lengths}")
-    Console(width=100).print(table_of(results))
-    if arguments.json:
-        facts = {
-            "machine": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
-            "date": datetime.date.today().isoformat(),
-            "versions": {module.__name__: module.__version__ for module in (jax, torch, transformers)},
-            "status": "smoke" if arguments.smoke else "done",
-            "texts": data.about,
-            "length_percentiles_5_25_50_75_90_95_100": lengths,
-            "batch_size": arguments.batch_size,
-            "network": model.config.to_hugging_face(),
-        }
-        write_json(arguments.json, {**facts, "results": results})
+        sides = measure(model, params, data, arguments.batch_size, turns)
+        for side, ratio in speed_ratios(sides, "bertjax").items():
+            sides[side]["bertjax_is_faster"] = ratio
+        results[part] = facts | {"sides": sides}
+        if arguments.json:
+            write_json(arguments.json, results)
+    Console(width=100).print(table_of({part: results[part]["sides"] for part in arguments.parts}))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Embedded(NamedTuple):
 
     hidden_states: Float[Array, "B T D"]
     words: Float[Array, "V W"]
-    distances: Float[Array, "N H"] | None
+    distances: Float[Array, "buckets H"] | None
 
 
 class Embeddings(hk.Module):

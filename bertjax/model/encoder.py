@@ -95,7 +95,7 @@ def encode(
     deterministic: bool,
     return_hidden_states: bool = False,
     return_attentions: bool = False,
-    distances: Float[Array, "N H"] | None = None,
+    distances: Float[Array, "buckets H"] | None = None,
 ) -> Encoded:
     """Runs the layers `layer_0` .. `layer_{N-1}`, made in the calling module.
 

@@ -20,7 +20,7 @@ Attend = Callable[..., Float[Array, "B H T K"]]
 
 def pays_in_blocks(window: int, length: int) -> bool:
     """Whether rows of a length have more pairs of tokens than their blocks have."""
-    return length > 3 * window
+    return 0 < 3 * window < length
 
 
 def attend_in_blocks(

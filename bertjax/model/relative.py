@@ -1,7 +1,7 @@
 """Relative positions as T5 has them (Raffel et al. 2020, arXiv:1910.10683, section 2.1): a number that is added to the
 score of a query and a key, for each head and each bucket of their distance; all layers share it.
 
-    H heads   T positions   N buckets
+    H heads   T positions
 
 Half of the buckets are for keys ahead. Of each half, the first half is for one distance each, and the rest grow
 logarithmically up to `_FARTHEST`.
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 _FARTHEST = 128  # tokens; what is further shares the last bucket
 
 
-def distance_bias(table: Float[Array, "N H"], length: int) -> Float[Array, "1 H T T"]:
+def distance_bias(table: Float[Array, "buckets H"], length: int) -> Float[Array, "1 H T T"]:
     """What is added to the scores of a row's positions.
 
     Distances are those of places in the row: tokens of one example lie side by side, and others are masked.
@@ -35,7 +35,7 @@ def distance_buckets(distances: np.ndarray, count: int) -> np.ndarray:
 
     Args:
       distances: of any shape; negative where the key comes first.
-      count: N.
+      count: of buckets.
     """
     half = count // 2
     exact = half // 2
