@@ -73,6 +73,8 @@ def test_attention_weights_and_every_token_are_those_of_whole_rows(monkeypatch):
     np.testing.assert_array_equal(asked.logits[real], whole.logits[real])
 
 
-@pytest.mark.parametrize(("window", "length", "pays"), [(64, 192, False), (64, 193, True), (4, 12, False), (0, 9, False)])
+@pytest.mark.parametrize(
+    ("window", "length", "pays"), [(64, 192, False), (64, 193, True), (4, 12, False), (0, 9, False)]
+)
 def test_short_rows_have_no_blocks(window, length, pays):
     assert pays_in_blocks(window, length) == pays
