@@ -8,7 +8,7 @@ Only what changes the numbers is kept. A value that this network would compute d
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bertjax.errors import ConfigError
 from bertjax.members import find_member
@@ -48,6 +48,18 @@ class Execution:
     all so far."""
 
 
+class LayerRotary(NamedTuple):
+    """The rotary positions of one layer.
+
+    Attributes:
+      base: of the angles.
+      window: how far it looks, in tokens to either side; None is at every token of a text.
+    """
+
+    base: float
+    window: int | None
+
+
 ANY_LAYER = "layer_any"  # the name of the layer that "stacked" compiles for all
 
 
@@ -84,9 +96,9 @@ class Rotary:
     window: int
     local: tuple[bool, ...]
 
-    def is_local(self, layer: int) -> bool:
-        """Whether a layer looks at near tokens alone."""
-        return self.local[layer]
+    def of_layer(self, layer: int) -> LayerRotary:
+        """What a layer has of it."""
+        return LayerRotary(self.local_base, self.window) if self.local[layer] else LayerRotary(self.base, None)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ class BertConfig:
       embedding_size: width of the embeddings, projected to D behind their norm; None stands for D.
       position_offset: the row of the table of positions that the first token of a text has.
       rotary: positions as angles, in the place of the table.
+      distance_buckets: kinds of distance of two tokens that attention's scores have a bias for; 0 for none.
       norm_position: of layer norms: after each sublayer and its residual, or before each sublayer, with one at the end.
       biases: whether the linear layers of the encoder and all layer norms have one.
       gated: whether the feed-forward block multiplies its activation with a second half of its width 2F.
@@ -142,6 +155,7 @@ class BertConfig:
     embedding_size: int | None = None
     position_offset: int = 0
     rotary: Rotary | None = None
+    distance_buckets: int = 0
     norm_position: Literal["after", "before"] = "after"
     biases: bool = True
     gated: bool = False
@@ -172,6 +186,11 @@ class BertConfig:
                 f"one is {self.position_offset}"
             )
         self._check_rotary()
+        if self.distance_buckets and self.execution.attention in ("pallas", "cudnn"):
+            raise ConfigError(
+                f"attention {self.execution.attention!r} has no bias for the distance of two tokens, as that of a "
+                f"{self.model_type} has; use 'auto' or 'xla'"
+            )
 
     def _check_rotary(self) -> None:
         if self.rotary is None:

@@ -28,7 +28,7 @@ def test_agrees_with_transformers(tmp_path):
     [
         (
             {"model_type": "gpt2"},
-            "model_type 'gpt2' is not supported; bertjax reads model_type 'bert' .BERT, Mini.* and 'modernbert'",
+            "model_type 'gpt2' is not supported; bertjax reads model_type 'bert' .BERT, Mini.* and 'mpnet'",
         ),
         ({}, 'config.json has no model_type; if it is a BERT, add "model_type": "bert" to it'),
         ({"model_type": "bert", "hidden_act": "mish"}, "hidden_act 'mish' is unknown"),

@@ -9,12 +9,14 @@ from bertjax.members.distilbert import DISTILBERT
 from bertjax.members.electra import ELECTRA
 from bertjax.members.member import HeadScheme, Member, suffix_of
 from bertjax.members.modernbert import MODERNBERT
+from bertjax.members.mpnet import MPNET
 from bertjax.members.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["MEMBERS", "HeadScheme", "Member", "find_member", "likely_member", "suffix_of", "supported"]
 
 MEMBERS: Mapping[str, Member] = {
-    member.model_type: member for member in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MODERNBERT)
+    member.model_type: member
+    for member in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MODERNBERT, MPNET)
 }
 
 _LAYER = re.compile(r"\.\d+\.")  # the number of a layer in the name of a tensor

@@ -7,19 +7,23 @@ weighted sum, which has K numbers a query, and not to the weights, of which ther
 float32 whatever the precision of the rest.
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from bertjax.config import BertConfig
+from bertjax.config import BertConfig, LayerRotary
 from bertjax.errors import ConfigError
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.lora import adapted_linear
+from bertjax.model.near_attention import attend_in_blocks, pays_in_blocks
 from bertjax.model.precision import product
-from bertjax.model.rotary import rotated
+from bertjax.model.rotary import near, rotated
 
 # On a CPU and in every measurement on a GPU so far: this package's kernel has not run on one, and cuDNN's, without
 # dropout of weights, was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures all.
@@ -54,18 +58,30 @@ def chosen_attention(config: BertConfig) -> str:
     return name
 
 
+class Pairs(NamedTuple):
+    """What attention knows of a query and a key beside their vectors.
+
+    Attributes:
+      mask: true where the query may look at the key.
+      bias: added to the scores, of each row or of all; None for none.
+    """
+
+    mask: Bool[Array, "B T S"]
+    bias: Float[Array, "_ H T S"] | None = None
+
+
 class SelfAttention(hk.Module):
     """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
 
-    def __init__(self, config: BertConfig, rotary_base: float | None = None, name: str = "attention"):
+    def __init__(self, config: BertConfig, rotary: LayerRotary | None = None, name: str = "attention"):
         super().__init__(name)
-        self.config, self.rotary_base = config, rotary_base
+        self.config, self.rotary = config, rotary
 
     def __call__(
         self,
         queries_from: Float[Array, "B T D"],
         keys_from: Float[Array, "B S D"],
-        mask: Bool[Array, "B T S"],
+        pairs: Pairs,
         segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
@@ -79,9 +95,11 @@ class SelfAttention(hk.Module):
         query, key, value = (
             split_heads(c, projected) for projected in (query, key, value)
         )  # [B, H, T, K], [B, H, S, K]
-        if self.rotary_base is not None:
-            query = rotated(self.rotary_base, query, queries.positions)
-            key = rotated(self.rotary_base, key, keys.positions)
+        window = None
+        if self.rotary is not None:
+            window = self.rotary.window
+            query = rotated(self.rotary.base, query, queries.positions)
+            key = rotated(self.rotary.base, key, keys.positions)
 
         # The kernels keep no weights, and save nothing where few positions of a long row are read.
         implementation = chosen_attention(c)
@@ -89,9 +107,17 @@ class SelfAttention(hk.Module):
             dropout = weight_dropout(c.attention_dropout_rate, c.num_heads, queries, keys, deterministic)
             context, weights = fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu()), None
         elif implementation == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
-            context, weights = _fused(c, query, key, value, mask, deterministic), None
+            context, weights = _fused(c, query, key, value, pairs.mask, deterministic), None
+        elif (
+            window is not None
+            and not return_weights
+            and segment_ids is not None
+            and pays_in_blocks(window, segment_ids.shape[1])
+        ):
+            attend = partial(_near_in_steps, c, window, deterministic)
+            context, weights = attend_in_blocks(attend, window, query, key, value, segment_ids, queries), None
         else:
-            context, weights = _in_steps(c, query, key, value, mask, queries, keys, deterministic)
+            context, weights = _in_steps(c, query, key, value, pairs, queries, keys, deterministic)
         mixed = merge_heads(context)  # [B, T, D]
         output = adapted_linear(c, c.hidden_size, "output")(mixed, queries, deterministic)
         return output, weights if return_weights else None
@@ -102,21 +128,40 @@ def _in_steps(
     query: Float[Array, "B H T K"],
     key: Float[Array, "B H S K"],
     value: Float[Array, "B H S K"],
-    mask: Bool[Array, "B T S"],
+    pairs: Pairs,
     queries: TokenPlaces,
     keys: TokenPlaces,
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
     """The weighted sum and its weights, compiled by XLA."""
     scores = product(config.execution, "BHTK,BHSK->BHTS", query * config.head_size**-0.5, key)
+    if pairs.bias is not None:
+        scores = scores + pairs.bias.astype(scores.dtype)
     # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
-    scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    scores = jnp.where(pairs.mask[:, None], scores, jnp.finfo(scores.dtype).min)
     # The shift cancels in the quotient, so no gradient flows through it.
     exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
     kept = drop_weights(config.attention_dropout_rate, exponentials, queries, keys, deterministic).astype(value.dtype)
     mixed = product(config.execution, "BHTS,BHSK->BHTK", kept, value)
     return (mixed / total).astype(value.dtype), exponentials / total
+
+
+def _near_in_steps(
+    config: BertConfig,
+    window: int,
+    deterministic: bool,
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B H S K"],
+    value: Float[Array, "B H S K"],
+    query_segments: Int[Array, "B T"],
+    key_segments: Int[Array, "B S"],
+    queries: TokenPlaces,
+    keys: TokenPlaces,
+) -> Float[Array, "B H T K"]:
+    """The weighted sum of the values of near tokens."""
+    pairs = Pairs(attention_mask(query_segments, key_segments) & near(window, queries, keys))
+    return _in_steps(config, query, key, value, pairs, queries, keys, deterministic)[0]
 
 
 def _fused(

@@ -56,15 +56,16 @@ class Bert(hk.Module):
           options: of this forward pass.
           output_positions: the positions at which the last layer is needed, or None for all.
         """
-        hidden_states, word_embeddings = Embeddings(self.config)(batch, options.deterministic, options.word_embeddings)
+        embedded = Embeddings(self.config)(batch, options.deterministic, options.word_embeddings)
         encoded = encode(
             self.config,
-            hidden_states,
+            embedded.hidden_states,
             batch.segment_ids,
             token_places(batch),
             output_positions=output_positions,
             deterministic=options.deterministic,
             return_hidden_states=options.hidden_states,
             return_attentions=options.attentions,
+            distances=embedded.distances,
         )
-        return encoded, word_embeddings
+        return encoded, embedded.words

@@ -2,8 +2,10 @@
 
 A network may have no segments, positions elsewhere (`rotary`), and embeddings of another width than its layers.
 
-B rows   T tokens in a row   D hidden size   W width of the embeddings   V vocabulary
+B rows   T tokens in a row   D hidden size   W width of the embeddings   V vocabulary   H heads
 """
+
+from typing import NamedTuple
 
 import haiku as hk
 from jaxtyping import Array, Float
@@ -14,9 +16,22 @@ from bertjax.model.dropout import drop_features, token_places
 from bertjax.model.layers import embedding, layer_norm, linear, look_up
 
 
+class Embedded(NamedTuple):
+    """The embeddings of a batch, and tables that are read again.
+
+    Attributes:
+      hidden_states: the first layer's input.
+      words: the table of word embeddings, to which a decoder may be tied.
+      distances: a bias of attention's scores for each bucket of distances and each head; None where there is none.
+    """
+
+    hidden_states: Float[Array, "B T D"]
+    words: Float[Array, "V W"]
+    distances: Float[Array, "buckets H"] | None
+
+
 class Embeddings(hk.Module):
-    """Token, position and token-type indices to the first layer's input, beside the table of word embeddings, to which
-    a decoder may be tied."""
+    """Token, position and token-type indices to the first layer's input."""
 
     def __init__(self, config: BertConfig, name: str = "embeddings"):
         super().__init__(name)
@@ -24,7 +39,7 @@ class Embeddings(hk.Module):
 
     def __call__(
         self, batch: Batch, deterministic: bool, word_embeddings: Float[Array, "B T W"] | None = None
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "V W"]]:
+    ) -> Embedded:
         c = self.config
         table = embedding(c, c.vocab_size, "word")
         embedded = look_up(table, batch.token_ids) if word_embeddings is None else word_embeddings  # [B, T, W]
@@ -40,4 +55,7 @@ class Embeddings(hk.Module):
         embedded = drop_features(c.rate("embedding_dropout_rate"), embedded, token_places(batch), deterministic)
         if c.embedding_width != c.hidden_size:
             embedded = linear(c, c.hidden_size, "projection")(embedded)
-        return embedded, table
+        distances = None
+        if c.distance_buckets:
+            distances = embedding(c, c.distance_buckets, "distance", c.num_heads)
+        return Embedded(embedded, table, distances)

@@ -19,14 +19,15 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from bertjax.config import ANY_LAYER, BertConfig
-from bertjax.model.attention import SelfAttention, attention_mask
+from bertjax.config import ANY_LAYER, BertConfig, LayerRotary
+from bertjax.model.attention import Pairs, SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm, read_positions
 from bertjax.model.lora import adapted_linear
 from bertjax.model.pre_norm import PreNormLayer
+from bertjax.model.relative import distance_bias
 from bertjax.model.rotary import near
 
 
@@ -65,7 +66,7 @@ class EncoderLayer(hk.Module):
         self,
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
-        mask: Bool[Array, "B R T"],
+        pairs: Pairs,
         segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
@@ -74,7 +75,7 @@ class EncoderLayer(hk.Module):
     ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
         c = self.config
         attended, weights = SelfAttention(c)(
-            queries_from, keys_from, mask, segment_ids, queries, keys, deterministic, return_attentions
+            queries_from, keys_from, pairs, segment_ids, queries, keys, deterministic, return_attentions
         )
         attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
         attended = layer_norm(c, "attention_norm")(added(queries_from, attended))
@@ -95,6 +96,7 @@ def encode(
     deterministic: bool,
     return_hidden_states: bool = False,
     return_attentions: bool = False,
+    distances: Float[Array, "buckets H"] | None = None,
 ) -> Encoded:
     """Runs the layers `layer_0` .. `layer_{N-1}`, made in the calling module.
 
@@ -108,38 +110,40 @@ def encode(
       deterministic: without dropout.
       return_hidden_states: keep every layer's output.
       return_attentions: keep every layer's attention weights.
+      distances: the bias of attention's scores for each bucket of distances, or None.
     """
-    same_example = attention_mask(segment_ids, segment_ids)
+    bias = None if distances is None else distance_bias(distances, segment_ids.shape[1])
+    of_examples = Pairs(attention_mask(segment_ids, segment_ids), bias)
     last = config.num_layers - 1
 
     def run_layer(
-        name: str, queries_from: Array, keys_from: Array, mask: Array, queries: TokenPlaces
+        name: str, queries_from: Array, keys_from: Array, pairs: Pairs, queries: TokenPlaces
     ) -> tuple[Array, Array | None]:
         layer = _layer(config, name)
         every_position = segment_ids if queries is places else None
 
-        def run(queries_from: Array, keys_from: Array, mask: Array) -> tuple[Array, Array | None]:
+        def run(queries_from: Array, keys_from: Array, pairs: Pairs) -> tuple[Array, Array | None]:
             return layer(
-                queries_from, keys_from, mask, every_position, queries, places, deterministic, return_attentions
+                queries_from, keys_from, pairs, every_position, queries, places, deterministic, return_attentions
             )
 
-        return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, mask)
+        return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, pairs)
 
     def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
         """A layer at every position: its output, and the requested part of it."""
-        mask = _mask(config, name, same_example, places, places)
-        output, weights = run_layer(name, hidden_states, hidden_states, mask, places)
+        pairs = _pairs(config, name, of_examples, places, places)
+        output, weights = run_layer(name, hidden_states, hidden_states, pairs, places)
         return output, LayerOutputs(output if return_hidden_states else None, weights)
 
     run_all = _stacked if config.execution.layers == "stacked" else _unrolled
     hidden_states, kept = run_all(step, last, embedded)
 
-    queries_from, queries, last_mask = hidden_states, places.at(output_positions), same_example
+    queries_from, queries, last_pairs = hidden_states, places.at(output_positions), of_examples
     if output_positions is not None:
         queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
-        last_mask = jnp.take_along_axis(same_example, output_positions[:, :, None], axis=1)  # [B, R, T]
-    last_mask = _mask(config, f"layer_{last}", last_mask, queries, places)
-    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_mask, queries)
+        last_pairs = _pairs_at(of_examples, output_positions)
+    last_pairs = _pairs(config, f"layer_{last}", last_pairs, queries, places)
+    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_pairs, queries)
     if config.norm_position == "before":
         output = layer_norm(config, "final_norm")(output)
 
@@ -155,23 +159,26 @@ def _layer(config: BertConfig, name: str) -> EncoderLayer | PreNormLayer:
     """The layer of a name, as the architecture builds it."""
     if config.norm_position == "after":
         return EncoderLayer(config, name)
-    rotary, base = config.rotary, None
-    if rotary is not None:
-        base = rotary.local_base if _is_local(config, name) else rotary.base
-    return PreNormLayer(config, base, name)
+    return PreNormLayer(config, _rotary(config, name), name)
 
 
-def _is_local(config: BertConfig, name: str) -> bool:
-    return config.rotary is not None and config.rotary.is_local(int(name.removeprefix("layer_")))
+def _rotary(config: BertConfig, name: str) -> LayerRotary | None:
+    return None if config.rotary is None else config.rotary.of_layer(int(name.removeprefix("layer_")))
 
 
-def _mask(
-    config: BertConfig, name: str, same_example: Bool[Array, "B R T"], queries: TokenPlaces, keys: TokenPlaces
-) -> Bool[Array, "B R T"]:
-    """Where the queries of a layer may look: at their own example, or at what is near in it."""
-    if config.rotary is None or not _is_local(config, name):
-        return same_example
-    return same_example & near(config.rotary.window, queries, keys)
+def _pairs_at(pairs: Pairs, positions: Int[Array, "B R"]) -> Pairs:
+    """The pairs of some query positions of each row with all of its keys."""
+    mask = jnp.take_along_axis(pairs.mask, positions[:, :, None], axis=1)  # [B, R, T]
+    bias = None if pairs.bias is None else pairs.bias[0][:, positions].swapaxes(0, 1)  # [B, H, R, T]
+    return Pairs(mask, bias)
+
+
+def _pairs(config: BertConfig, name: str, of_examples: Pairs, queries: TokenPlaces, keys: TokenPlaces) -> Pairs:
+    """Those of a layer, which may look at its own example, or at what is near in it."""
+    rotary = _rotary(config, name)
+    if rotary is None or rotary.window is None:
+        return of_examples
+    return of_examples._replace(mask=of_examples.mask & near(rotary.window, queries, keys))
 
 
 def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:

@@ -75,9 +75,9 @@ def initializer(config: BertConfig) -> hk.initializers.Initializer:
     return hk.initializers.RandomNormal(stddev=config.initializer_range)
 
 
-def embedding(config: BertConfig, size: int, name: str) -> Float[Array, "N D"]:
-    """The table of a module `name`: `size` vectors of the embeddings' width."""
-    return hk.Embed(size, config.embedding_width, w_init=initializer(config), name=name).embeddings
+def embedding(config: BertConfig, size: int, name: str, width: int | None = None) -> Float[Array, "N D"]:
+    """The table of a module `name`: `size` vectors, of the embeddings' width unless another is given."""
+    return hk.Embed(size, width or config.embedding_width, w_init=initializer(config), name=name).embeddings
 
 
 def look_up(table: Float32[Array, "N D"], indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:

@@ -11,10 +11,10 @@ Where there is no gate, the block is BERT's.
 
 import haiku as hk
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from bertjax.config import BertConfig
-from bertjax.model.attention import SelfAttention
+from bertjax.config import BertConfig, LayerRotary
+from bertjax.model.attention import Pairs, SelfAttention
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm
 from bertjax.model.lora import adapted_linear
@@ -23,15 +23,15 @@ from bertjax.model.lora import adapted_linear
 class PreNormLayer(hk.Module):
     """Self-attention, then a position-wise feed-forward block; each normalises what it reads and adds to its input."""
 
-    def __init__(self, config: BertConfig, rotary_base: float | None, name: str):
+    def __init__(self, config: BertConfig, rotary: LayerRotary | None, name: str):
         super().__init__(name)
-        self.config, self.rotary_base, self.is_first = config, rotary_base, name == "layer_0"
+        self.config, self.rotary, self.is_first = config, rotary, name == "layer_0"
 
     def __call__(
         self,
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
-        mask: Bool[Array, "B R T"],
+        pairs: Pairs,
         segment_ids: Int[Array, "B T"] | None,
         queries: TokenPlaces,
         keys: TokenPlaces,
@@ -44,8 +44,8 @@ class PreNormLayer(hk.Module):
             norm = layer_norm(c, "attention_norm")
             normed_queries = norm(queries_from)
             normed_keys = normed_queries if keys_from is queries_from else norm(keys_from)
-        attended, weights = SelfAttention(c, self.rotary_base)(
-            normed_queries, normed_keys, mask, segment_ids, queries, keys, deterministic, return_attentions
+        attended, weights = SelfAttention(c, self.rotary)(
+            normed_queries, normed_keys, pairs, segment_ids, queries, keys, deterministic, return_attentions
         )
         # As ModernBERT has it: its rate for attention weights is also that of attention's output.
         attended = drop_features(c.attention_dropout_rate, attended, queries, deterministic)

@@ -40,13 +40,13 @@ class Rows(NamedTuple):
         ids = np.split(taken.token_ids, taken.offsets[1:-1])
         return cls([part.tolist() for part in ids], np.asarray(taken.labels).tolist())
 
-    def padded(self, indices: Sequence[int]) -> tuple[dict[str, torch.Tensor], Counts]:
-        """Arguments of the model for some texts, padded to the longest of them; on the host."""
+    def padded(self, indices: Sequence[int], length: int | None = None) -> tuple[dict[str, torch.Tensor], Counts]:
+        """Arguments of the model for some texts, padded to a length or to the longest of them; on the host."""
         lengths = [len(self.token_ids[i]) for i in indices]
-        longest = max(lengths)
+        longest = length or max(lengths)
         ids = np.zeros((len(indices), longest), np.int64)
-        for row, (i, length) in enumerate(zip(indices, lengths, strict=True)):
-            ids[row, :length] = self.token_ids[i]
+        for row, i in enumerate(indices):
+            ids[row, : lengths[row]] = self.token_ids[i]
         mask = (np.arange(longest) < np.array(lengths)[:, None]).astype(np.int64)
         tensors = {
             "input_ids": torch.from_numpy(ids),
@@ -106,14 +106,16 @@ def torch_on_full_rows(model: Model, params: Params, batch: Any, compiled: str |
     return run
 
 
-def torch_loop(model: Model, params: Params, rows: Rows, batch_size: int, grouped: bool) -> Steps:
-    """The loop that one writes by hand."""
+def torch_loop(
+    model: Model, params: Params, rows: Rows, batch_size: int, grouped: bool, length: int | None = None
+) -> Steps:
+    """The loop that one writes by hand; with a length, every batch is padded to that."""
     step, batches = torch_step(model, params), _batches(rows, batch_size, grouped)
 
     def run(steps: int) -> Counts:
         done = np.zeros(3, np.int64)
         for _ in range(steps):
-            tensors, counts = rows.padded(next(batches))
+            tensors, counts = rows.padded(next(batches), length)
             step({name: _sent(tensor) for name, tensor in tensors.items()})
             done += counts
         wait()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import torch
 import transformers
 
 from bertjax.config import BertConfig, Execution
@@ -72,7 +73,7 @@ def test_load_export_load_is_bitwise_the_same_and_transformers_misses_nothing(na
             assert tensor.equal(module.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_every_mismatch_of_the_weights_is_in_one_error(name, tmp_path):
     module = their_model(name, "masked_lm", sigma=0.1)
     tensors = module.state_dict()
@@ -89,7 +90,7 @@ def test_every_mismatch_of_the_weights_is_in_one_error(name, tmp_path):
 
 
 @pytest.mark.parametrize("says", ["bert", "roberta", "modernbert"])
-@pytest.mark.parametrize("of", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("of", ["bert", "roberta", "distilbert", "electra", "modernbert", "mpnet"])
 def test_weights_of_another_model_type_are_told(says, of, tmp_path):
     if says == of:
         return
@@ -112,11 +113,20 @@ def test_a_checkpoint_of_pretraining_takes_a_new_classifier(name, tmp_path):
 
 
 def test_the_discriminator_of_electra_is_a_bare_encoder(tmp_path):
-    transformers.ElectraForPreTraining(their_config("electra")).save_pretrained(tmp_path)
+    module = transformers.ElectraForPreTraining(their_config("electra"))
+    module.save_pretrained(tmp_path)
     assert stored_task(json.loads((tmp_path / "config.json").read_text())) == "encoder"
     model, params = from_pretrained(tmp_path)
     assert (model.task, model.pooling) == ("encoder", "cls")
-    assert not any(module.startswith("replaced") for module in params)
+    assert set(params) == {name for name in params if name.startswith("bert/")}
+    _, learned = from_pretrained(tmp_path, "classification", num_labels=2)
+    assert set(learned) - set(params) == {"pooler", "classifier"}
+    assert all(np.array_equal(learned[name][leaf], params[name][leaf]) for name in params for leaf in params[name])
+
+    spoilt = module.state_dict() | {"discriminator.bias": torch.zeros(3)}
+    module.save_pretrained(tmp_path, state_dict=spoilt)
+    with pytest.raises(CheckpointError, match="discriminator.bias is not expected"):
+        from_pretrained(tmp_path, "classification", num_labels=2)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,7 @@ def test_the_discriminator_of_electra_is_a_bare_encoder(tmp_path):
         ({"layer_types": ["full_attention"]}, "layer_types must say full_attention or sliding_attention for each"),
         ({"norm_bias": True}, "norm_bias True is not supported; only False is"),
         ({"classifier_activation": "relu"}, "classifier_activation 'relu' is not supported"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 16}, "attention_num_buckets 16 is not supported"),
         ({"model_type": "electra", "summary_type": "mean"}, "summary_type 'mean' is not supported; only 'first' is"),
         ({"model_type": "roberta", "max_position_embeddings": 2}, "leaves no position for a text"),
         ({"model_type": "xlnet"}, "model_type 'xlnet' is not supported; bertjax reads model_type 'bert' .*'roberta'"),
@@ -147,6 +158,12 @@ def test_kernels_without_windows_are_refused_by_name_and_not_chosen(attention, m
         replace(config, execution=Execution(attention=attention))
     monkeypatch.setattr("bertjax.model.attention.on_gpu", lambda: True)
     assert chosen_attention(replace(config, execution=Execution(attention="auto"))) == "xla"
+
+
+@pytest.mark.parametrize("attention", ["pallas", "cudnn"])
+def test_kernels_without_a_bias_for_distances_are_refused(attention):
+    with pytest.raises(ConfigError, match=f"attention '{attention}' has no bias for the distance of two tokens"):
+        replace(BertConfig.from_hugging_face({"model_type": "mpnet"}), execution=Execution(attention=attention))
 
 
 def test_layers_that_differ_cannot_be_stacked():

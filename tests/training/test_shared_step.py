@@ -155,9 +155,7 @@ def test_a_setting_that_reaches_a_function_makes_another_one(name):
 BY_THE_HOST = ("optimizer.plateau_factor", "optimizer.plateau_patience")  # which reads the same settings
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in REACH if name.startswith(("optimizer.", "imbalance.", "regular", "lora."))]
-)
+@pytest.mark.parametrize("name", [name for name in REACH if name.startswith(("optimizer.", "imbalance.", "regular"))])
 def test_those_functions_compute_something_else(name):
     value, parts, needs = REACH[name]
     before = override(FineTuneConfig(), needs)

@@ -1,12 +1,13 @@
 """The share of the devices' peak is that of the model's own operations, whatever was computed besides."""
 
 import logging
+from dataclasses import replace
 
 import jax
 import numpy as np
 
 from bertjax.batch import padded_batch
-from bertjax.config import BertConfig, Execution
+from bertjax.config import BertConfig, Execution, Rotary
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.tasks import make_model
 from bertjax.training.loop.progress import LineProgress, StepProgress
@@ -36,6 +37,13 @@ def test_operations_are_those_that_xla_counts():
     counted = jax.jit(forward).lower(params).cost_analysis()["flops"]
     ours = training_flops(WIDE, tokens=4 * 128, pairs=4 * 128**2) / 3  # the forward pass is a third of a step
     assert ours < counted < 1.15 * ours
+
+
+def test_layers_that_look_at_near_tokens_have_fewer_pairs():
+    """One layer of three looks at all of 128 tokens, two at 4 to either side."""
+    reach = Rotary(1e4, 1e4, window=4, local=(False, True, True))
+    every, some = (training_flops(config, tokens=128, pairs=128**2) for config in (WIDE, replace(WIDE, rotary=reach)))
+    assert every - some == 6 * 2 * 256 * 2 * (128**2 - 128 * 9)
 
 
 def test_pairs_are_the_squares_of_lengths():

@@ -32,8 +32,17 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
     of_pair = 2 * width  # of a score, and of the value that it weighs
     # The backward pass takes twice the forward pass; once, where no gradient of a layer's own weights is taken.
     passes = 3 if config.adapters is None else 2
+    of_tokens = passes * config.num_layers * tokens * of_token
     # A multiply-add is two operations.
-    return 2.0 * config.num_layers * (passes * tokens * of_token + 3 * pairs * of_pair)
+    return 2.0 * (of_tokens + 3 * _pairs_of_layers(config, tokens, pairs) * of_pair)
+
+
+def _pairs_of_layers(config: BertConfig, tokens: int, pairs: int) -> int:
+    """Pairs in all layers; where one looks at near tokens alone, as many as these have away from the ends of a text."""
+    if config.rotary is None:
+        return config.num_layers * pairs
+    windows = (config.rotary.of_layer(i).window for i in range(config.num_layers))
+    return sum(pairs if window is None else min(pairs, tokens * (2 * window + 1)) for window in windows)
 
 
 @cache
