@@ -49,11 +49,14 @@ from bertjax.training.run.training_session import FineTuneResult
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
 from tests.support.models import TINY, WORDS
+from tests.support.quick_compilation import set_compilation
 
 # No operand changes its dtype or its rank unasked, in this process; those that tests start are free to.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+set_compilation(quick=True)  # of what all files share
 
 # How long an example takes says something of the machine, and nothing of the code; the same examples each time, so that
 # a red test is the fault of a change.
@@ -63,20 +66,20 @@ hypothesis.settings.load_profile("bertjax")
 # The files that take half a minute or more, the longest first. They start when the fast ones are done; with two workers
 # the shortest of them end together.
 SLOW = (
-    "tests/sweeps/test_sweep.py",
-    "tests/test_experiments.py",
     "tests/e2e/test_notebook.py",
+    "tests/test_experiments.py",
+    "tests/sweeps/test_sweep.py",
     "tests/parity/test_members.py",
-    "tests/e2e/test_members.py",
     "tests/e2e/test_readme.py",
-    "tests/model/test_execution.py",
     "tests/training/test_workers.py",
-    "tests/training/test_user_settings.py",
     "tests/e2e/test_command.py",
+    "tests/training/test_user_settings.py",
     "tests/training/test_stacking.py",
-    "tests/sweeps/test_failures.py",
     "tests/parity/test_heads.py",
+    "tests/sweeps/test_failures.py",
+    "tests/model/test_execution.py",
     "tests/test_documented_code.py",
+    "tests/e2e/test_members.py",
     "tests/members/test_members.py",
     "tests/training/test_target_scale.py",
     "tests/training/test_tasks.py",
@@ -102,6 +105,35 @@ SLOW = (
     "tests/inference/test_explanations.py",
 )
 
+# Whose programs are compiled as users' are: they run real weights, or are the ones that hold numbers to PyTorch's, to
+# golden ones, or to those of other layouts, devices and starts. The other tests are of files, words and processes.
+OPTIMIZED = (
+    "tests/baselines/test_runners.py",
+    "tests/baselines/test_torch_model.py",
+    "tests/data/test_pack_batch.py",
+    "tests/e2e/test_command.py",
+    "tests/e2e/test_interruptions.py",
+    "tests/e2e/test_notebook.py",
+    "tests/e2e/test_readme.py",
+    "tests/inference/test_explanations.py",
+    "tests/model/test_fused_attention.py",
+    "tests/model/test_network.py",
+    "tests/parity/",
+    "tests/prediction/",
+    "tests/pretrained/test_foreign_checkpoints.py",
+    "tests/test_losses.py",
+    "tests/training/test_finetune.py",
+    "tests/training/test_fit.py",
+    "tests/training/test_optimizer.py",
+    "tests/training/test_parallel.py",
+    "tests/training/test_regularization.py",
+    "tests/training/test_stacking.py",
+    "tests/training/test_step.py",
+    "tests/training/test_updates.py",
+    "tests/training/test_utilization.py",
+    "tests/training/test_workers.py",
+)
+
 # Of memory, after which compiled programs are let go: no file of tests needs as many as are left.
 MAPS = 10_000
 
@@ -114,7 +146,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "catalog_assets" in getattr(item, "fixturenames", ()):
             item.add_marker("index")
     rank = {name: i for i, name in enumerate(SLOW, start=1)}
-    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], 0))
+    items.sort(key=lambda item: (rank.get(item.nodeid.partition("::")[0], 0), item.nodeid.startswith(OPTIMIZED)))
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +165,12 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
         return pickle.loads(result.read_bytes())
 
     return built
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiler(request: pytest.FixtureRequest) -> None:
+    """Compiles the programs of a file quickly unless it is one of OPTIMIZED."""
+    set_compilation(quick=not request.node.nodeid.startswith(OPTIMIZED))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -66,12 +66,23 @@ class RunFlags:
 
 
 class StopSignal:
-    """Asks a run to stop after its present step at the first Ctrl-C or SIGTERM; the second one ends it at once."""
+    """Asks a run to stop after its present step at the first Ctrl-C or SIGTERM; the second one ends it at once.
+
+    At the end of its block the handlers of before are back: a program that calls the command can still be stopped.
+    """
 
     def __init__(self) -> None:
         self.number = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def __call__(self) -> bool:
         return self.number != 0
@@ -100,8 +111,6 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
     """
     if flags.deterministic:
         make_deterministic()
-    from bertjax.training.loop.progress import progress_for_stderr
-    from bertjax.training.run.finetuning import finetune
     from bertjax.training.run.run_folder import default_folder
 
     _check_seeds(flags, words)
@@ -114,7 +123,17 @@ def run_job(config: FineTuneConfig, flags: RunFlags, command: str, words: Sequen
             result = finetune_on_workers(config, out, flags.workers, if_exists=policy, command=repeated)
         _show(result, repeated)
         return ExitCode.OK
-    stop = StopSignal()
+    with StopSignal() as stop:
+        return _run_here(config, flags, out, policy, repeated, stop)
+
+
+def _run_here(
+    config: FineTuneConfig, flags: RunFlags, out: Path, policy: IfExists, repeated: str, stop: StopSignal
+) -> int:
+    """Runs the job in this process."""
+    from bertjax.training.loop.progress import progress_for_stderr
+    from bertjax.training.run.finetuning import finetune
+
     try:
         if flags.learning_curve is not None:
             return _run_curve(config, flags.learning_curve, flags.seeds, out, policy, repeated, stop)

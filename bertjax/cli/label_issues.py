@@ -64,20 +64,21 @@ def main(arguments: Sequence[str]) -> int:
     if flags.write_clean is not None:
         check_cleaned_file(flags.write_clean, config.data, flags.overwrite)
     out = flags.out or new_folder(f"{Path(config.data.train).name.split('.')[0] or 'table'}-label-issues")
-    policy, stop = if_exists(flags.resume, flags.overwrite), StopSignal()
-    try:
-        found = find_training_issues(
-            config,
-            out,
-            if_exists=policy,
-            command=repeating_command("label-issues", arguments),
-            new_progress=progress_for_stderr,
-            should_stop=stop,
-        )
-    except Interrupted as interruption:
-        complain(f"{interruption}; --resume --out {out} with the same flags continues it")
-        preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
-        return ExitCode.OK if preempted else ExitCode.SIGNALLED + stop.number
+    policy = if_exists(flags.resume, flags.overwrite)
+    with StopSignal() as stop:
+        try:
+            found = find_training_issues(
+                config,
+                out,
+                if_exists=policy,
+                command=repeating_command("label-issues", arguments),
+                new_progress=progress_for_stderr,
+                should_stop=stop,
+            )
+        except Interrupted as interruption:
+            complain(f"{interruption}; --resume --out {out} with the same flags continues it")
+            preempted = stop.number == signal.SIGTERM and interruption.saved_step is not None
+            return ExitCode.OK if preempted else ExitCode.SIGNALLED + stop.number
     print_section(found.finding.section)
     say(f"all of it is in {out}")
     if flags.write_clean is not None:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from bertjax.cli.finetune import StopSignal
 from bertjax.cli.main import run
 from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
 from bertjax.signal_handlers import keeping_sigterm
@@ -54,6 +55,16 @@ def test_ctrl_c_is_one_line_and_130(capsys):
 
     assert run(job) == 130
     assert capsys.readouterr().err == "bertjax: interrupted\n"
+
+
+def test_a_job_that_stops_after_its_step_leaves_the_handlers_of_its_program():
+    """Or a program that has called the command once could not be stopped any more."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop(), stop.number) == (True, signal.SIGTERM)
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 BEHIND_PYTHON = """

@@ -28,6 +28,7 @@ from bertjax.evaluation.simple_models.beside_settings import SimpleModels
 from bertjax.evaluation.simple_models.keyword_rules import read_keywords
 from bertjax.evaluation.simple_models.simple_model import Labelled, Problem
 from bertjax.metrics.reports import HeadlineScore, Report
+from bertjax.storage.append_only_log import AppendOnlyLog
 from bertjax.tasks import Metric, find_evaluator, find_format, find_task
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.learning_curve import CURVE, curve_finding, finetune_curve
@@ -305,6 +306,21 @@ def test_a_learning_curve_and_its_continuation(tiny_model, reviews, tmp_path, ca
     with pytest.raises(DataError, match="nothing"):
         finetune_curve(broken, [2], [0], tmp_path / "new", new_tracker=Trackers())
     assert not list((tmp_path / "new").glob("*"))
+
+
+def test_a_learning_curve_needs_no_mlflow(tiny_model, reviews, in_folder, monkeypatch):
+    """`--tracking none` holds for the curve's own run and for each below it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # whoever asks it, fails
+    table = ["--train", str(reviews), "--text-columns", "title", "body", "--label-column", "stars"]
+    job = ["--model", str(tiny_model), "--max-length", "16", "--batch-size", "8", "--epochs", "1", "--out", "curve"]
+    assert main(["finetune", *table, *job, "--learning-curve", "2", "--tracking", "none"]) == 0
+    assert {path.name for path in in_folder.iterdir()} == {"curve"}
+    run = in_folder / "curve" / "per-class-2" / "seed-0"
+    for folder in (in_folder / "curve", run):
+        events = list(AppendOnlyLog(folder / "tracking.jsonl").entries())
+        assert (events[0]["status"], events[-1]["status"]) == ("RUNNING", "FINISHED")
+    assert "test/accuracy" in json.loads((run / "metrics.json").read_text())
+    assert "learning_curve/2/accuracy_mean" in json.loads((in_folder / "curve" / CURVE).read_text())
 
 
 def test_a_curve_has_mean_and_standard_deviation_of_each_model():

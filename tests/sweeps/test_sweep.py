@@ -1,6 +1,7 @@
 """Whole sweeps of a tiny model with Ray: their folder, trials that differ, early stopping, resumption, seeds."""
 
 import json
+import os
 import re
 import runpy
 import signal
@@ -14,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from bertjax.cli.main import main
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.storage.folder_lock import locked_folder
@@ -25,7 +27,7 @@ from bertjax.sweeps.sweep_config import Sweep
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from tests.support.processes import run_python, user_environment
+from tests.support.processes import user_environment
 from tests.support.progress import KeptStages
 from tests.support.tracking import runs_of
 
@@ -67,6 +69,7 @@ def assert_nothing_lost_or_doubled(folder, trials):
 
 def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_store, ray_session):
     progress = KeptStages()
+    sweep = replace(sweep, concurrency=1)  # trials beside each other: in the sweep that resumes
     results = run_sweep(sweep, "s", progress=progress)
     assert progress.stages == [("sweep", "trials", 3, [1, 1, 1])]
     assert [result.trial.status for result in results.trials] == ["finished"] * 3
@@ -91,10 +94,12 @@ def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in
     assert read_results(in_store / "s") == results
 
 
-def test_a_killed_sweep_resumes(tiny_model, reviews, in_store):
+def test_a_killed_sweep_resumes(tiny_model, reviews, in_store, ray_session, capsys):
+    """Its first process is killed; this one goes on, with two trials beside each other."""
     (in_store / "sweep.py").write_text(SWEEP_FILE.format(reviews=str(reviews), model=str(tiny_model)))
     start = [sys.executable, "-m", "bertjax", "sweep", "--config", "sweep.py", "--out", "s", "--concurrency", "1"]
-    with subprocess.Popen(start, env=user_environment(), stderr=subprocess.PIPE, text=True) as process:
+    devices = user_environment(XLA_FLAGS=os.environ["XLA_FLAGS"])  # the trials that go on have as many
+    with subprocess.Popen(start, env=devices, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("trial 1, epoch 1 of 2"):
@@ -104,10 +109,10 @@ def test_a_killed_sweep_resumes(tiny_model, reviews, in_store):
     assert before[0].status == "finished"
     done = json.loads((in_store / "s" / "trials" / "000" / "metrics.json").read_text())
 
-    again = run_python("-m", "bertjax", "sweep", "--resume", "s", env=user_environment())
-    assert again.returncode == 0, again.stderr
-    assert "Traceback" not in again.stderr
-    assert "3 of 3 trials (3 finished)" in again.stdout
+    assert main(["sweep", "--resume", "s"]) == 0
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert "3 of 3 trials (3 finished)" in printed.out
     assert json.loads((in_store / "s" / "trials" / "000" / "metrics.json").read_text()) == done
     assert [trial.drawn for trial in Ledger(in_store / "s").trials()][:2] == [trial.drawn for trial in before][:2]
     assert_nothing_lost_or_doubled(in_store, 3)

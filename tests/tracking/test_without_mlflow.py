@@ -21,6 +21,7 @@ def command(in_folder, tiny_model, reviews, monkeypatch):
 
 def test_a_run_needs_no_mlflow_and_keeps_its_records(command, in_folder, capsys, monkeypatch):
     assert main(command) == 0
+    assert "stopping" not in capsys.readouterr().err, "a SIGTERM from outside this process ended the run before its end"
     assert {path.name for path in in_folder.iterdir()} == {"out"}
     metrics = json.loads((in_folder / "out" / "metrics.json").read_text())
     events = list(AppendOnlyLog(in_folder / "out" / "tracking.jsonl").entries())
