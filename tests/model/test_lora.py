@@ -18,7 +18,7 @@ from bertjax.members import MEMBERS
 from bertjax.model.lora import is_adapter, merged
 from bertjax.tasks import make_model, weight_table
 from bertjax.training.optim.fresh_adapters import with_adapters
-from bertjax.training.optim.param_filters import frozen_filter
+from bertjax.training.optim.param_filters import frozen_paths
 from bertjax.training.settings.options import Lora
 from tests.support.adapters import EVERY_LAYER, beside_peft, with_learned
 from tests.support.models import TINY, network
@@ -41,9 +41,10 @@ def their_inputs():
 
 def trained_part(model, params):
     """The parameters that have a gradient."""
-    is_frozen = frozen_filter(model, ())
+    frozen = frozen_paths(model, ())
     kept = {
-        module: {n: leaf for n, leaf in leaves.items() if not is_frozen(module, n)} for module, leaves in params.items()
+        module: {n: leaf for n, leaf in leaves.items() if f"{module}/{n}" not in frozen}
+        for module, leaves in params.items()
     }
     return {module: leaves for module, leaves in kept.items() if leaves}
 

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax._src import compiler
 
+from bertjax.prediction.program_store import PROGRAMS
+
 _PLAIN: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -26,7 +28,8 @@ def set_compilation(*, quick: bool) -> None:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1" if quick else "0"
     if compiler.get_compile_options is not wanted:
         compiler.get_compile_options = wanted
-        jax.clear_caches()  # JAX does not compile again what it has
+        PROGRAMS.clear()  # what is there is not compiled again
+        jax.clear_caches()
 
 
 def _plain(*arguments: Any, env_options_overrides: dict[str, Any] | None = None, **settings: Any) -> Any:
