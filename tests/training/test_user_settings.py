@@ -115,7 +115,7 @@ def program(function, *arguments):
 def test_everything_is_the_same_program_with_64_bits(name, under):
     """Each optimizer, schedule, task, precision and regularizer: the step, and the forward pass of evaluation."""
     model, step, state, batch = variant(**EVERYTHING[name])
-    forward = _forward(model, find_task(model.task).scores)
+    forward = _forward(model.apply, find_task(model.task).scores)
     programs = [program(step, state, batch)[0], program(forward, state.params, batch)[0]]
     types = [(leaf.dtype, leaf.shape) for leaf in jax.tree.leaves(state)]
     assert {dtype for dtype, _ in types} <= DTYPES
