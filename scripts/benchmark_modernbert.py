@@ -5,8 +5,9 @@ Weights are random, for speed does not depend on them: by default six layers of 
 128 tokens, its vocabulary, and one layer in three that looks at every token. Texts are sentences of film reviews joined
 to lengths as those of whole reviews: log-normal with a median of 225 tokens, one in ten above 550, cut at 1,024.
 
-PyTorch pads a batch to its longest text, as transformers' Trainer and pipeline do, or to 1,024, or its texts are
-grouped by length first. A batch of 8 texts is the Trainer's default. Optimizer, clipping and rows are the same.
+PyTorch pads a batch to its longest text, as transformers' Trainer and pipeline do, or to 1,024; in prediction its texts
+are also grouped by length, which needs an epoch to be seen in training. A batch of 8 texts is the Trainer's default. In
+prediction all sides have the same texts in a turn; in training each has its own order.
 
     python scripts/benchmark_modernbert.py --json modernbert.json
     python scripts/benchmark_modernbert.py --smoke
@@ -120,7 +121,6 @@ def prediction(model: Model, params: Params, data: TextData, size: int, turns: S
 
 def training(model: Model, params: Params, data: TextData, size: int, turns: Sequence[int]) -> dict[str, Any]:
     rows, packed = Rows.of(data.examples), data.batches(size, model.config.hidden_size)
-    loop = partial(torch_loop, model, params, rows, size)
     with ExitStack() as opened:
         ours = opened.enter_context(closing(BertjaxSide.on_texts(model, params, packed)))
         trainer = opened.enter_context(closing(PacedTrainer(model, params, rows, size, grouped=False)))
@@ -128,8 +128,7 @@ def training(model: Model, params: Params, data: TextData, size: int, turns: Seq
         sides = {
             "bertjax": ours.run,
             "Trainer, to the longest": trainer.run,
-            "torch, to 1,024": loop(grouped=False, length=LONGEST),
-            "torch, by length": loop(grouped=True),
+            "torch, to 1,024": torch_loop(model, params, rows, size, grouped=False, length=LONGEST),
         }
         return take_turns(sides, *turns)
 

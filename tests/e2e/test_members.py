@@ -13,9 +13,6 @@ from bertjax.cli import export
 from bertjax.config import BertConfig, read_config_json
 from bertjax.serving.app import build_app
 from bertjax.serving.limits import ServiceSettings
-from bertjax.sweeps.driver import run_sweep
-from bertjax.sweeps.search_space import Grid
-from bertjax.sweeps.sweep_config import Sweep
 from bertjax.training.settings.options import Optimizer
 from tests.support.asgi_thread import running
 from tests.support.members import their_folder
@@ -60,16 +57,3 @@ def test_a_served_member_answers_as_in_python(name, tmp_path):
     assert [answer["label"] for answer in answers] == [answer["label"] for answer in expected]
     for answer, truth in zip(answers, expected, strict=True):
         assert answer["probability"] == pytest.approx(truth["probability"], abs=1e-6)
-
-
-@pytest.mark.ray
-def test_a_sweep_of_a_member(reviews, in_store, ray_session):
-    """The best model of its one trial is the member's, and answers."""
-    hub = their_folder("modernbert", in_store / "hub")
-    table = Table(str(reviews), text=("title", "body"), label="stars", validation_size=0.25)
-    base = FineTuneConfig(str(hub), table, epochs=1, max_length=24, batch_size=16)
-    results = run_sweep(Sweep(base, {"optimizer.learning_rate": Grid((3e-3,))}), "s")
-    assert results.best is not None
-    best = Predictor.load(results.run_folder(results.best) / "model")
-    assert best.model.config.model_type == "modernbert"
-    assert len(best(PAIRS)) == len(PAIRS)

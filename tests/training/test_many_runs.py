@@ -2,7 +2,6 @@
 
 import gc
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import chex
@@ -12,7 +11,6 @@ import pytest
 from bertjax.data.table import Table
 from bertjax.model_folder import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
-from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
@@ -57,17 +55,9 @@ def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, con
     assert second.metrics["train/compiles"] == 0
     chex.assert_trees_all_equal(*(from_pretrained(run.model_dir)[1] for run in (first, second)))
     before = left_behind()
-    for number in range(2, 10):
+    for number in range(2, 8):
         finetune(config, tmp_path / str(number), tracker=MemoryTracker())
     maps, threads, files = (after - earlier for after, earlier in zip(left_behind(), before, strict=True))
     assert maps < 40  # a run that compiles leaves ten times as many
     assert threads <= 0
     assert files <= 0
-
-
-def test_stacked_seeds_of_a_second_run_compile_nothing(config, tmp_path, compilations):
-    few = replace(config, epochs=1)
-    for number in range(2):
-        compilations.clear()
-        finetune_seeds(few, (3, 4), tmp_path / str(number), stack=True, new_tracker=lambda _: MemoryTracker())
-    assert not compilations

@@ -50,7 +50,6 @@ def one_device_a_worker(ray_session, database, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # Ray looks every two seconds whether a run has ended
         yield MlflowClient
 
 
