@@ -5,8 +5,8 @@ Data       snippets of tweets, product reviews, movie reviews and newspaper edit
            all of the other kinds, are asked about.
 Published  correlation of VADER, the rules of the same authors, which learn from none: tweets .881, product reviews
            .565, movie reviews .451, editorials .492 (their table 4).
-Expected   from tweets: correlation .918 about tweets and .771 about product reviews, three seeds (experiments/README.md);
-           the other pairs of kinds are not known yet.
+Expected   from tweets: correlation .918 about tweets and .771 about product reviews, three seeds; the other pairs of
+           kinds are not known yet (experiments/README.md).
 Cost       about 6 minutes a seed on two CPU cores.
 Command    python experiments/domain_shift.py --seeds 0 1 2
 """
