@@ -86,8 +86,12 @@ def ranges_of(kind: Any) -> dict[str, Range]:
     return {name: numbers for name, numbers in found.items() if numbers is not None}
 
 
-def check_ranges(config: Any) -> None:
+def check_ranges(config: Any, group: str = "") -> None:
     """Checks every number of a dataclass, those of nested ones aside.
+
+    Args:
+      config: the dataclass.
+      group: what messages put before a name that says too little alone, such as `lora.`.
 
     Raises:
       ConfigError: one is out of its range.
@@ -97,7 +101,7 @@ def check_ranges(config: Any) -> None:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None:
-                require(number in numbers, f"{name} {numbers.rule(number)}", number)
+                require(number in numbers, f"{group}{name} {numbers.rule(number)}", number)
 
 
 def _ranges_in(hint: Any) -> Iterator[Range]:

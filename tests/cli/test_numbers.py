@@ -72,7 +72,7 @@ def test_every_number(capsys, command, flag):
             (line,) = lines
             assert len(line) < 400
             assert line.startswith("bertjax: ")
-            assert flag in line.replace("_", "-")
+            assert flag in re.sub("[_.]", "-", line)  # or the setting's dotted path
 
 
 def test_more_digits_than_python_reads(capsys):

@@ -29,8 +29,8 @@ class Optimizer:
     """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
 
     learning_rate: Positive | None = None
-    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, which suits MiniLM, and ten times that for the
-    adapters of LoRA. BERT-base and larger want 2e-5 to 5e-5."""
+    """Peak learning rate; default: the optimizer's own, 1e-4 for adamw, and ten times that for LoRA. BERT-base and
+    larger want 2e-5 to 5e-5."""
 
     schedule: str | None = None
     """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
@@ -125,7 +125,7 @@ class Lora:
     for all of them."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_ranges(self, "lora.")
         require(len(self.targets) > 0, "lora.targets must name linear layers", list(self.targets))
         others = {name: value for name, value in vars(self).items() if name != "rank"}
         if not self.rank and any(value != getattr(Lora, name) for name, value in others.items()):
