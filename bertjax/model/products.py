@@ -51,8 +51,7 @@ def gradients_on_cpu(
     The gradient of a weight sums over tokens, the first axis of both factors, and those products read the left factor
     along its last axis. Derived automatically, XLA copies the transpose of the right factor and falls back to slower
     products. Here it copies the transpose of the factor with fewer features. The gradient of MiniLM's step on 9 x 49
-    tokens takes 0.965 of the time on two idle cores; in rows of 1376 tokens attention takes most of it, and no
-    difference was seen beyond noise.
+    tokens takes 0.949 of the time on two idle cores; in rows of 1376 tokens, where attention takes most of it, 1.03.
     """
     (of_x,) = jax.vjp(lambda x: jnp.dot(x, weight), x)[1](gradient)
     features, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])  # [N, D], [N, F]
