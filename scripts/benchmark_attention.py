@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.config import BertConfig, Execution
-from bertjax.model.attention import Pairs, SelfAttention, attention_mask, on_gpu
+from bertjax.model.attention.self_attention import Pairs, SelfAttention, attention_mask, on_gpu
 from bertjax.model.dropout import TokenPlaces
 from bertjax.model.precision import matmul_precision, policy_of, to_compute
 

@@ -22,13 +22,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from bertjax.config import ANY_LAYER, BertConfig, LayerRotary
-from bertjax.model.attention import Pairs, SelfAttention, attention_mask
+from bertjax.model.attention.relative import distance_bias
+from bertjax.model.attention.rotary import near
+from bertjax.model.attention.self_attention import Pairs, SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm, read_positions
 from bertjax.model.lora import adapted_linear
 from bertjax.model.pre_norm import PreNormLayer
-from bertjax.model.relative import distance_bias
-from bertjax.model.rotary import near
 
 
 class LayerOutputs(NamedTuple):

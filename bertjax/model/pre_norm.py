@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from bertjax.config import BertConfig, LayerRotary
-from bertjax.model.attention import Pairs, SelfAttention
+from bertjax.model.attention.self_attention import Pairs, SelfAttention
 from bertjax.model.dropout import TokenPlaces, drop_features
 from bertjax.model.layers import activation, added, layer_norm
 from bertjax.model.lora import adapted_linear

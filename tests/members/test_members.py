@@ -13,7 +13,7 @@ from bertjax.config import BertConfig, Execution
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, check_tokenizer, load_tokenizer
 from bertjax.errors import CheckpointError, ConfigError
 from bertjax.members import MEMBERS
-from bertjax.model.attention import chosen_attention
+from bertjax.model.attention.self_attention import chosen_attention
 from bertjax.model_folder import from_pretrained, save_pretrained, stored_task
 from bertjax.tasks import TASKS, make_model
 from bertjax.tasks.masked_words import MaskedText
@@ -156,7 +156,7 @@ def test_kernels_without_windows_are_refused_by_name_and_not_chosen(attention, m
     config = BertConfig.from_hugging_face(their_config("modernbert", hidden_size=128).to_dict())
     with pytest.raises(ConfigError, match=f"attention '{attention}' has no layers that look at near tokens alone"):
         replace(config, execution=Execution(attention=attention))
-    monkeypatch.setattr("bertjax.model.attention.on_gpu", lambda: True)
+    monkeypatch.setattr("bertjax.model.attention.self_attention.on_gpu", lambda: True)
     assert chosen_attention(replace(config, execution=Execution(attention="auto"))) == "xla"
 
 

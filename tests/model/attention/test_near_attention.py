@@ -8,7 +8,7 @@ import pytest
 
 from bertjax.config import BertConfig
 from bertjax.losses import cross_entropy
-from bertjax.model.near_attention import pays_in_blocks
+from bertjax.model.attention.near_attention import pays_in_blocks
 from bertjax.tasks import make_model
 from tests.support.batches import batches_of, make_examples
 
@@ -22,7 +22,7 @@ CONFIG = replace(CONFIG, initializer_range=0.1, attention_dropout_rate=0.2)
 
 
 def whole_rows(monkeypatch):
-    monkeypatch.setattr("bertjax.model.attention.pays_in_blocks", lambda window, length: False)
+    monkeypatch.setattr("bertjax.model.attention.self_attention.pays_in_blocks", lambda window, length: False)
 
 
 def run(batch, deterministic):

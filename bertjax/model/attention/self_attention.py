@@ -18,12 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bertjax.config import BertConfig, LayerRotary
 from bertjax.errors import ConfigError
+from bertjax.model.attention.fused_attention import HEAD_SIZES, fused_attention
+from bertjax.model.attention.near_attention import attend_in_blocks, pays_in_blocks
+from bertjax.model.attention.rotary import near, rotated
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
-from bertjax.model.fused_attention import HEAD_SIZES, fused_attention
 from bertjax.model.lora import adapted_linear
-from bertjax.model.near_attention import attend_in_blocks, pays_in_blocks
 from bertjax.model.precision import product
-from bertjax.model.rotary import near, rotated
 
 # On a CPU and in every measurement on a GPU so far: this package's kernel has not run on one, and cuDNN's, without
 # dropout of weights, was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures all.

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from bertjax.model.relative import distance_bias, distance_buckets
+from bertjax.model.attention.relative import distance_bias, distance_buckets
 
 
 def test_buckets_are_those_of_transformers():

@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 import torch
 
-import bertjax.model.attention
+import bertjax.model.attention.self_attention
 import bertjax.tasks.network
 from bertjax.batch import padded_batch
 from bertjax.config import Execution
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.errors import ConfigError
+from bertjax.model.attention.fused_attention import fused_attention
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
-from bertjax.model.fused_attention import fused_attention
 from bertjax.prediction.devices import all_devices
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 
 ROWS, HEADS, RATE = 2, 2, 0.25
 KEY = jax.random.PRNGKey(5)
-BENCHMARK = Path(__file__).parents[2] / "scripts" / "benchmark_attention.py"
+BENCHMARK = Path(__file__).parents[3] / "scripts" / "benchmark_attention.py"
 KERNEL_CALL = "__gpu$xla.gpu.triton"
 EPSILON = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 3e-3}  # of the largest number
 WIDE = replace(TINY, hidden_size=32, num_heads=2, initializer_range=0.2, num_layers=3)
@@ -163,7 +163,7 @@ def test_it_lowers_for_a_gpu(dtype, precision):
 )
 def test_a_network_lowers_for_a_gpu(monkeypatch, layers, remat, calls):
     monkeypatch.setattr(bertjax.tasks.network, "check_execution", lambda execution: None)
-    monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
+    monkeypatch.setattr(bertjax.model.attention.self_attention, "on_gpu", lambda: True)
     execution = Execution(attention="pallas", precision="bfloat16", layers=layers, remat=remat)
     model = make_model(replace(WIDE, execution=execution), "classification", ("a", "b", "c"))
     gradient = jax.grad(lambda params: (model.apply(params, KEY, packed(), deterministic=False).logits ** 2).sum())
@@ -247,12 +247,12 @@ def test_a_machine_without_a_gpu_is_told_so():
 
 def test_what_auto_takes(monkeypatch):
     def chosen(attention, heads=2):
-        return bertjax.model.attention.chosen_attention(
+        return bertjax.model.attention.self_attention.chosen_attention(
             replace(WIDE, num_heads=heads, execution=Execution(attention=attention))
         )
 
     assert chosen("auto") == "xla"
-    monkeypatch.setattr(bertjax.model.attention, "on_gpu", lambda: True)
+    monkeypatch.setattr(bertjax.model.attention.self_attention, "on_gpu", lambda: True)
     # A kernel that was not measured there is taken by name only.
     assert [chosen(name) for name in ("auto", "xla", "pallas", "cudnn")] == ["xla", "xla", "pallas", "cudnn"]
     with pytest.raises(
