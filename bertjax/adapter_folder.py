@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertjax.errors import ConfigError
 from bertjax.members import suffix_of
 from bertjax.members.weight_table import Part, WeightTable
 from bertjax.model.lora import adapter_of, is_adapter
@@ -85,6 +86,26 @@ def weight_updates(model: Model, params: Params, table: WeightTable) -> dict[str
         b = np.concatenate([_block(part, matrices["up"].T) for part, matrices in parts], axis=1)
         updates[name] = Update(a, b, adapters.scale)
     return updates
+
+
+def peft_names(model: Model) -> dict[tuple[str, str], str]:
+    """(module, parameter) of each adapter -> the name that peft gives to the matrix; none without adapters.
+
+    Raises:
+      ConfigError: a weight of several parts, which has one adapter in peft and one for each part here.
+    """
+    adapters, names = model.config.adapters, {}
+    layers = {} if adapters is None else {module: {"w": None} for module in sorted(adapters.modules)}
+    for rule in rules_of(layers, weight_table(model)):
+        if rule.part.parts > 1:
+            raise ConfigError(
+                f"peft has one adapter where {model.config.model_type} has one for each part of a weight "
+                f"({rule.module}); compare it without --lora-rank"
+            )
+        layer = rule.hugging_face.removesuffix(".weight")
+        for parameter, side in (("down", "A"), ("up", "B")):
+            names[adapter_of(rule.module), parameter] = f"{layer}.lora_{side}.default.weight"
+    return names
 
 
 def _block(part: Part, up: np.ndarray) -> np.ndarray:

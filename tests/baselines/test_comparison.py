@@ -84,7 +84,8 @@ def test_resume_completes_a_comparison_after_a_killed_run(command, in_folder, ca
         (["--frameworks", "jax", "jax"], "--frameworks names one twice"),
         (["--seeds", "1", "1"], "seeds must be distinct"),
         (["--pooling", "mean"], "PyTorch has no head for --pooling mean"),
-        (["--lora-rank", "8"], "a comparison trains the whole network in each framework; leave out --lora-rank"),
+        (["--lora-rank", "80"], "lora.rank 80 is above 16, the width of the layers"),
+        (["--frameworks", "jax", "trainer", "--lora-rank", "8"], "the Trainer is run as it comes, without --lora-rank"),
         (["--mixout", "0.5"], "PyTorch is compared without --mixout, which transformers does not have; leave it out"),
         (["--optimizer", "lamb"], "the PyTorch loop has no optimizer.name 'lamb'"),
         (

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from bertjax.prediction.predict import predict
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig
-from bertjax.training.settings.options import Imbalance, Optimizer
+from bertjax.training.settings.options import Imbalance, Lora, Optimizer
 from tests.support.models import TINY
 
 
@@ -48,8 +49,13 @@ def run(runner, framework, config, out=Path()):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"freeze": ("embeddings", "layers:1")}, {"imbalance": Imbalance(("good=2",), 0.1, 2.0)}],
-    ids=["plain", "frozen", "imbalance"],
+    [
+        {},
+        {"freeze": ("embeddings", "layers:1")},
+        {"imbalance": Imbalance(("good=2",), 0.1, 2.0)},
+        {"lora": Lora(rank=4, targets=("bert/layer_*",)), "optimizer": Optimizer(learning_rate=1e-2)},
+    ],
+    ids=["plain", "frozen", "imbalance", "adapters"],
 )
 def test_twenty_steps_without_dropout_have_the_same_losses(config, changes):
     config = replace(config, **changes)
@@ -59,6 +65,19 @@ def test_twenty_steps_without_dropout_have_the_same_losses(config, changes):
     assert ours.losses[0] != pytest.approx(ours.losses[-1], abs=1e-4)  # it learns
     assert ours.speed.real_tokens == theirs.speed.real_tokens
     assert ours.speed.examples == theirs.speed.examples == 48 * 4 - 8
+
+
+def test_trained_adapters_are_merged_as_peft_merges_them(config):
+    config = replace(config, lora=Lora(rank=4), optimizer=Optimizer(learning_rate=1e-2))
+    ours, theirs = run(run_jax, "jax", config).params, run(run_torch, "torch", config).params
+    began = prepare(replace(config, packing="off")).params
+    chex.assert_trees_all_equal_structs(ours, theirs, began)
+    attention = "bert/layer_1/attention"
+    for moved, name in ((True, "query"), (False, "key"), (True, "value")):
+        first, left, right = (params[f"{attention}/{name}"]["w"] for params in (began, ours, theirs))
+        assert np.array_equal(first, left) == np.array_equal(first, right) == (not moved), name
+        np.testing.assert_allclose(left, right, atol=1e-4)  # float32 over 24 updates
+    np.testing.assert_allclose(ours["classifier"]["w"], theirs["classifier"]["w"], atol=1e-4)
 
 
 def test_every_runner_computes_in_the_configured_precision(config):

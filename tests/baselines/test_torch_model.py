@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from bertjax.baselines.parity.random_examples import packed, random_examples
-from bertjax.baselines.runners.frameworks import check_head
+from bertjax.baselines.runners.frameworks import check_head, check_job
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_loss, params_of, predict
 from bertjax.errors import ConfigError
+from bertjax.model_folder import from_pretrained
 from bertjax.tasks import TASKS, make_model
-from bertjax.training.settings.options import Imbalance
+from bertjax.training.optim.fresh_adapters import with_adapters
+from bertjax.training.settings.finetune_config import FineTuneConfig
+from bertjax.training.settings.options import Imbalance, Lora
+from tests.support.members import their_model
 from tests.support.models import TINY
 
 TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
@@ -72,3 +76,12 @@ def test_a_head_that_transformers_lacks():
         check_head(make_model(TINY, "classification", ("a", "b"), pooling="mean"))
     with pytest.raises(ConfigError, match="'encoder' trains nothing"):
         check_head(make_model(TINY, "encoder"))
+
+
+def test_adapters_that_peft_does_not_have(tmp_path):
+    """ModernBERT's query, key and value are one weight, which has one adapter in peft."""
+    their_model("modernbert", "classification", sigma=0.1).save_pretrained(tmp_path)
+    model, _ = with_adapters(*from_pretrained(tmp_path), Lora(rank=2), seed=0)
+    with pytest.raises(ConfigError, match=r"one adapter where modernbert has one for each part .*layer_0/attention"):
+        check_job(["jax", "torch"], FineTuneConfig(), model)
+    check_job(["jax"], FineTuneConfig(), model)

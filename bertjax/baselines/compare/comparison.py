@@ -36,6 +36,7 @@ from bertjax.tasks import find_task
 from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.event_log import next_step
 from bertjax.tracking.tracker import Tracker, tracked_run
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment
 from bertjax.training.run.made_from import inputs_of, without_seed, write_made_from
@@ -161,7 +162,8 @@ def _check_input(config: FineTuneConfig, frameworks: Sequence[str], seed: int) -
     """Checks table, model and settings before the first process starts; returns what a run is made from now."""
     devices = all_devices(config.engine)
     prepared = prepare(replace(config, seed=seed), devices.count, platform=devices.platform)
-    check_job(frameworks, config, prepared.model)
+    trained, _ = with_adapters(prepared.model, prepared.params, config.lora, seed)
+    check_job(frameworks, config, trained)
     return {**fingerprints(config, prepared), "labels": list(prepared.model.labels)}
 
 

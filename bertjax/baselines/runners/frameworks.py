@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
 
+from bertjax.adapter_folder import peft_names
 from bertjax.errors import ConfigError
 from bertjax.members import find_member
 from bertjax.tasks import Model, find_task, find_torch_task
@@ -100,7 +101,7 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
     Args:
       names: of the frameworks.
       config: the settings of the job.
-      model: the JAX network, with the task and its head.
+      model: the JAX network that is trained, with the task, its head and its adapters.
 
     Raises:
       ConfigError: a framework lacks the head or a setting.
@@ -109,13 +110,12 @@ def check_job(names: Sequence[str], config: FineTuneConfig, model: Model) -> Non
         raise ConfigError("a comparison trains to the last step; leave out --patience and --final-weights best")
     if config.register is not None:
         raise ConfigError("a comparison has no single model to register; leave out --register")
-    if config.lora.rank:
-        raise ConfigError("a comparison trains the whole network in each framework; leave out --lora-rank")
     if any(name != "jax" for name in names):
         check_head(model)
     if any(FRAMEWORKS[name].trains and name != "jax" for name in names):
         _check_optimizer(config.optimizer)
         _check_regularization(config.regularization)
+        _check_adapters(model)
         if config.distillation.teacher is not None:
             raise ConfigError("PyTorch is compared without --teacher, which transformers does not have; leave it out")
     if any(FRAMEWORKS[name].module == "run_trainer" for name in names):
@@ -155,12 +155,19 @@ def _check_optimizer(optimizer: Optimizer) -> None:
         raise ConfigError("the PyTorch loop does not evaluate while it trains; leave out --schedule reduce_on_plateau")
 
 
+def _check_adapters(model: Model) -> None:
+    if model.config.adapters is not None and find_spec("peft") is None:
+        raise ConfigError("the PyTorch loop has its adapters from peft: pip install 'bertjax[torch]'")
+    peft_names(model)
+
+
 def _check_trainer(config: FineTuneConfig, model: Model) -> None:
     if (reason := find_torch_task(model.task).no_trainer) is not None:
         raise ConfigError(reason)
     imbalance, optimizer = config.imbalance, config.optimizer.resolved()
     changed = (
         ("--freeze", config.freeze),
+        ("--lora-rank", config.lora.rank),
         ("--class-weights", imbalance.class_weights),
         ("--label-smoothing", imbalance.label_smoothing),
         ("--focal-gamma", imbalance.focal_gamma),

@@ -8,9 +8,11 @@ import jax
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
+from bertjax.model.lora import merged
 from bertjax.prediction.devices import all_devices
 from bertjax.prediction.predict import Forward
 from bertjax.training.optim.ema import evaluation_params
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run.prepared_run import step_of
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import seed_key
@@ -19,7 +21,8 @@ from bertjax.training.train_state import Metrics
 
 def run(job: RunnerInput) -> RunnerOutput:
     """Trains and returns the trained parameters and the engine's predictions."""
-    config, model, params, source = job.config, job.prepared.model, job.prepared.params, job.prepared.train
+    config, prepared, source = job.config, job.prepared, job.prepared.train
+    model, params = with_adapters(prepared.model, prepared.params, config.lora, config.seed)
     timer = StepTimer()
     step = step_of(config, model, source.plan.total_steps)
     devices = all_devices(config.engine)
@@ -41,12 +44,15 @@ def run(job: RunnerInput) -> RunnerOutput:
     for metrics, packed_batch in pending:
         record(metrics, packed_batch)
     train_step.close()
-    trained = devices.place(job.prepared.in_units(evaluation_params(state)))
+    params = prepared.in_units(evaluation_params(state))
+    if model.config.adapters is not None:
+        params = merged(model.config.adapters, params)
+    trained = devices.place(params)
     return RunnerOutput(
         losses=timer.losses,
         speed=timer.speed,
         params=jax.device_get(trained),
-        predict=partial(Forward(devices, model), trained),
+        predict=partial(Forward(devices, prepared.model), trained),
         num_devices=devices.count,
         device=jax.devices()[0].device_kind,
         device_peak_bytes=(jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),

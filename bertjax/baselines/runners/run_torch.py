@@ -2,6 +2,7 @@
 
 Same initial parameters, same texts in every update, same loss, same AdamW with the same decay mask, schedule and
 clipping. Each batch is padded to its longest text. Only the arithmetic and the random numbers of dropout differ.
+Adapters are peft's, with the same initial matrices.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from bertjax.baselines.torch.reference import make_adamw
 from bertjax.baselines.torch.torch_model import answer_with, device_name, make_module, mean_loss, params_of, predict
 from bertjax.batch import Batch
 from bertjax.data.batching.collate import PackedBatch
+from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run.prepare import Prepared
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
@@ -30,6 +32,10 @@ def run(job: RunnerInput) -> RunnerOutput:
     for step, packed_batch in enumerate(job.prepared.train.batches()):
         loss, computed_tokens = update(step, packed_batch)
         timer.lap(loss, packed_batch.num_examples, packed_batch.num_tokens, computed_tokens)
+    if job.config.lora.rank:
+        from bertjax.baselines.torch.peft_adapters import merge_adapters
+
+        merge_adapters(module)
     return trained_output(module, job.prepared, timer)
 
 
@@ -54,9 +60,13 @@ def trained_output(module: torch.nn.Module, prepared: Prepared, timer: StepTimer
 
 def make_update(config: FineTuneConfig, prepared: Prepared) -> tuple[torch.nn.Module, Update]:
     """transformers' model with the initial parameters, and a function that trains it in place on one batch."""
-    model, params = prepared.model, prepared.params
+    model, params = with_adapters(prepared.model, prepared.params, config.lora, config.seed)
     torch.manual_seed(config.seed)
-    module = make_module(model, params).train()
+    module = make_module(prepared.model, prepared.params).train()
+    if config.lora.rank:
+        from bertjax.baselines.torch.peft_adapters import put_adapters
+
+        put_adapters(module, model, params)
     total_steps = prepared.train.plan.total_steps
     apply_gradients = make_adamw(module, model, params, config.optimizer.resolved(), total_steps, config.freeze)
 

@@ -15,11 +15,13 @@ import transformers
 from torch.nn import functional
 
 from bertjax import losses
+from bertjax.adapter_folder import peft_names
 from bertjax.baselines.parity.random_examples import Examples
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_losses import cosine
 from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, logits_of, mean_pooled
 from bertjax.members import find_member
+from bertjax.model.lora import is_adapter
 from bertjax.pretrained.convert import rules_of, to_hugging_face
 from bertjax.tasks import Model, Params, find_task, weight_table
 from bertjax.training.optim.optimizer import decay_mask
@@ -176,7 +178,7 @@ def make_adamw(
 
     Args:
       module: to train.
-      model, params: ours, for the names of its parameters.
+      model, params: ours, for the names of its parameters; with adapters where the module has peft's.
       settings: bertjax's `Optimizer`, resolved.
       total_steps: length of the schedule.
       freeze: patterns of parameters that stay as they are.
@@ -206,11 +208,13 @@ def make_adamw(
 
 
 def _decayed(model: Model, params: Params, freeze: tuple[str, ...], no_decay: tuple[str, ...]) -> dict[str, bool]:
-    """Hugging Face's name of each trained parameter -> whether weight decay applies to it."""
+    """Torch's name of each trained parameter -> whether weight decay applies to it."""
     frozen = frozen_paths(model, freeze)
     trained = {
         module: {name: value for name, value in leaves.items() if f"{module}/{name}" not in frozen}
         for module, leaves in jax.tree.map(np.asarray, decay_mask(model, no_decay)(params)).items()
     }
-    rules = rules_of(trained, weight_table(model))
-    return {rule.hugging_face: bool(trained[rule.module][rule.parameter]) for rule in rules}
+    plain = {module: leaves for module, leaves in trained.items() if not is_adapter(module)}
+    names = {(rule.module, rule.parameter): rule.hugging_face for rule in rules_of(plain, weight_table(model))}
+    names |= peft_names(model)
+    return {names[module, name]: bool(value) for module, leaves in trained.items() for name, value in leaves.items()}
