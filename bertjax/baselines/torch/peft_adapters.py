@@ -27,7 +27,7 @@ def put_adapters(module: torch.nn.Module, model: Model, params: Params) -> None:
     targets = [named[name.partition(".lora_")[0]] for name in names.values()]
     config = LoraConfig(
         r=adapters.rank,
-        lora_alpha=adapters.scale * adapters.rank,
+        lora_alpha=adapters.scale * adapters.rank,  # type: ignore[arg-type]  # any number does
         lora_dropout=adapters.dropout_rate,
         target_modules=sorted(set(targets)),
     )
