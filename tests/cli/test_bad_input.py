@@ -349,6 +349,23 @@ def test_error_is_one_sentence_on_an_ascii_terminal(run, monkeypatch):
     assert "--" not in complaint(run("--split", "tiem")).replace("--split", "").replace("--help", "")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["predict", "--data", "a"], "Missing from bertjax predict: --model, --out"),
+        (["eda", "--train", "a"], "Missing from bertjax eda: --data; Unrecognized options: --train, a"),
+        (["finetune", "--epocs", "3"], "Unrecognized options: --epocs, 3; Perhaps you meant: --epochs, --eps"),
+        (["finetune", "--epochs"], "Missing value for argument '--epochs'. Expected 1 values."),
+    ],
+)
+def test_a_wrong_flag_is_named_without_the_help_of_others(words, sentence, encoding, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    monkeypatch.setenv("COLUMNS", "50")
+    assert main(words) == 2
+    assert capsys.readouterr().err.rstrip("\n") == f"bertjax: {sentence} (see bertjax {words[0]} --help)"
+
+
 def test_unknown_command(capsys):
     assert main(["finetoon"]) == 2
     assert "'finetoon' is no command; there are fetch, eda, label, label-issues, finetune" in capsys.readouterr().err

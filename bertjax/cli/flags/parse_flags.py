@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import TypeVar
 
 import tyro
@@ -93,10 +94,21 @@ def check_replaceable(out: Path, overwrite: bool, written: re.Pattern[str], fold
 
 
 def _one_line(boxed: str) -> str:
-    """tyro's complaint without the box around it, which is drawn in ASCII where the terminal has no better."""
-    lines = (re.sub(r"[\u2500-\u257f]+|-{4,}|^\s*[|+]|[|+]\s*$", " ", line).strip() for line in boxed.splitlines())
-    text = " ".join(line for line in lines if line and not line.startswith("For full helptext"))
-    text = re.sub(r"^(Parsing error|Unrecognized options?|Invalid choice|Value error)\s+", "", " ".join(text.split()))
+    """tyro's complaint without the box around it, which is drawn in ASCII where the terminal has no better, its title,
+    and the help of the flags that it names."""
+    _, *lines = (re.sub(r"^\u2502 |\s*\u2502?\s*$", "", line) for line in boxed.splitlines())
+    inside = dedent("\n".join("" if re.match(r"\s*(-{4}|[\u2500-\u257f])", line) else line for line in lines))
+    paragraphs = (paragraph.splitlines() for paragraph in re.split(r"\n{2,}", inside.strip("\n")))
+    text = "; ".join(_sentence(paragraph) for paragraph in paragraphs if not _TO_HELP.match(paragraph[0]))
     # A flag helps the reader, the name of a dataclass does not.
-    text = re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", lambda match: match.group(1) or "", text)
-    return re.sub(r" Argument helptext:.*", "", text)
+    return re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", lambda match: match.group(1) or "", text)
+
+
+def _sentence(lines: Sequence[str]) -> str:
+    """A paragraph: what it says, and the first words of what it lists below; what is deeper still is help."""
+    says = [line for line in lines if not line.startswith(" ")]
+    lists = [line.split()[0] for line in lines if re.match(r" {4}\S", line)]
+    return " ".join([*says, ", ".join(lists)]).strip()
+
+
+_TO_HELP = re.compile("For full helptext|Argument helptext:")
