@@ -14,10 +14,10 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer
 
+from bertjax import override
 from bertjax.baselines.torch.torch_model import make_module
-from bertjax.config import Execution
 from bertjax.data.table import Table
-from bertjax.errors import Interrupted
+from bertjax.errors import ConfigError, Interrupted, RunFolderError
 from bertjax.model_folder import save_pretrained
 from bertjax.prediction.devices import AXIS, Devices, all_devices
 from bertjax.pretrained.convert import to_haiku
@@ -25,37 +25,43 @@ from bertjax.tasks import make_model, parameter_shapes, weight_table
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.run.finetuning import finetune
-from bertjax.training.run.prepare import prepare
+from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.run.prepared_run import loss_of, token_loss_of
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Distillation, Judging, Lora, Optimizer, Regularization
 from bertjax.training.step.compiled_step import CompiledTrainStep
-from bertjax.training.step.train_step import TrainStep, make_train_step, seed_key
+from bertjax.training.step.train_step import make_train_step, seed_key
+from tests.support.members import save_tokenizer
 from tests.support.models import TINY
 from tests.support.tables import TABLES
 from tests.support.tracking import Trackers, stop_after
 
+ROWS = TABLES["classification"]
 LAYERS = ("0:0", "1:3", "2:1")
 STATES_WEIGHT, WEIGHT, TEMPERATURE = 0.8, 0.6, 3.0
 
 
-def teacher_of(student: Path, folder: Path, scale: float = 4.0, **changes: Any) -> Path:
-    """A classifier of the student's tokenizer with random weights, `scale` times as large as fresh ones."""
+def teacher_of(student: Path, folder: Path, tokenizer: str | None = None, **changes: Any) -> Path:
+    """A classifier with weights 4 times as large as fresh ones, of the student's tokenizer or one of another kind."""
     config = replace(TINY, num_layers=3, hidden_act="relu", **changes)
     model = make_model(config, "classification", ("x", "y", "z"))
-    params = jax.tree.map(lambda leaf: leaf * scale, model.init(jax.random.key(5)))
-    return save_pretrained(folder, model, params, AutoTokenizer.from_pretrained(student))
+    params = jax.tree.map(lambda leaf: 4 * leaf, model.init(jax.random.key(5)))
+    save_pretrained(folder, model, params, AutoTokenizer.from_pretrained(student))
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
+    return folder
 
 
-@pytest.fixture
-def config(tiny_model, tmp_path) -> FineTuneConfig:
-    """24 texts an update, of which several share a row."""
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, TABLES["classification"])))
-    teacher = teacher_of(tiny_model, tmp_path / "teacher")
+@pytest.fixture(scope="module")
+def config(tiny_model, tmp_path_factory) -> FineTuneConfig:
+    """24 texts an update, of which several share a row; some are longer than the others."""
+    folder = tmp_path_factory.mktemp("taught")
+    longer = [row | {"text": row["text"] + " , so dull" * (3 * (i % 7 == 0))} for i, row in enumerate(ROWS)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, longer)))
+    path, teacher = str(folder / "rows.jsonl"), teacher_of(tiny_model, folder / "teacher")
     return FineTuneConfig(
         model=str(tiny_model),
-        data=Table(str(path), test=str(path), leaks="report"),
+        data=Table(path, test=path, leaks="report"),
         epochs=1,
         max_length=32,
         batch_size=24,
@@ -66,7 +72,7 @@ def config(tiny_model, tmp_path) -> FineTuneConfig:
     )
 
 
-def first_gradient(config: FineTuneConfig, num_devices: int) -> tuple[Any, float, Any]:
+def first_gradient(config: FineTuneConfig, num_devices: int) -> tuple[Any, float, Prepared]:
     """Gradient and loss of the first step as a run computes them; and the input of the run."""
     every = all_devices(config.engine)
     devices = Devices(jax.sharding.Mesh(every.mesh.devices[:num_devices], (AXIS,)), config.engine)
@@ -89,14 +95,20 @@ def first_gradient(config: FineTuneConfig, num_devices: int) -> tuple[Any, float
     return moved, float(metrics["loss"]), prepared
 
 
-def test_loss_and_gradient_are_those_of_two_networks_of_transformers(config):
+@pytest.fixture(scope="module")
+def on_one_device(config) -> tuple[Any, float, Prepared]:
+    return first_gradient(config, 1)
+
+
+def test_loss_and_gradient_are_those_of_two_networks_of_transformers(config, on_one_device):
     """In float64, of padded texts; ours are packed, with padding in their rows."""
-    grads, loss, prepared = first_gradient(config, 1)
+    grads, loss, prepared = on_one_device
     packed_batch = next(prepared.train.batches())
     assert (packed_batch.batch.segment_ids.max(axis=1) > 1).any(), "texts share a row"
     assert (packed_batch.batch.segment_ids == 0).any(), "there is padding"
 
-    rows = [TABLES["classification"][i] for i in packed_batch.example_ids[packed_batch.example_ids >= 0]]
+    table = list(map(json.loads, Path(config.data.train).read_text().splitlines()))
+    rows = [table[i] for i in packed_batch.example_ids[packed_batch.example_ids >= 0]]
     tokenizer = AutoTokenizer.from_pretrained(config.model)
     encoded = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
     student = make_module(prepared.model, prepared.params).double().eval()
@@ -130,17 +142,82 @@ def test_loss_and_gradient_are_those_of_two_networks_of_transformers(config):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"packing": "off"}, {"accumulate": 3}, {"num_devices": 2, "accumulate": 2}],
-    ids=["padded", "in parts", "on two devices in parts"],
+    ("changes", "num_devices"),
+    [
+        ({"packing": "off"}, 1),
+        ({"accumulate": 3}, 2),
+        ({"engine": "shard_map"}, 2),
+        ({"regularization": Regularization(r_drop=1.0)}, 1),  # whose two passes are the same without dropout
+    ],
+    ids=["padded", "two devices, in parts", "shard_map", "R-Drop"],
 )
-def test_the_mean_is_over_all_real_tokens(config, changes):
-    """Two texts of a batch are longer, so that the parts of a batch have other numbers of tokens."""
-    rows = [dict(row, text=row["text"] + " , so dull" * (3 * (i % 7 == 0))) for i, row in
-            enumerate(TABLES["classification"])]  # fmt: skip
-    Path(config.data.train).write_text("\n".join(map(json.dumps, rows)))
-    num_devices = changes.pop("num_devices", 1)
-    grads, loss, _ = first_gradient(config, 1)
+def test_the_mean_is_over_all_real_tokens(config, on_one_device, changes, num_devices):
+    """Devices, and the parts of a batch, have other numbers of tokens."""
+    grads, loss, _ = on_one_device
     others, other_loss, _ = first_gradient(replace(config, **changes), num_devices)
     assert other_loss == pytest.approx(loss, rel=1e-5)
     chex.assert_trees_all_close(others, grads, rtol=1e-4, atol=1e-5)
+
+
+def steps_of(tracker: MemoryTracker) -> list[tuple[int, float]]:
+    return [(step, row["train/loss"]) for step, row in tracker.metrics if "train/grad_norm" in row]
+
+
+def test_a_run_is_resumed_to_the_bit(config, tmp_path):
+    config = replace(config, epochs=2, accumulate=2, dropout_rate=0.1)
+    whole, first, second = MemoryTracker(), MemoryTracker(), MemoryTracker()
+    result = finetune(config, tmp_path / "whole", tracker=whole)
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "parts", tracker=first, should_stop=stop_after(2))
+    other = replace(config, distillation=replace(config.distillation, teacher_layers=LAYERS[:1]))
+    with pytest.raises(RunFolderError, match=r"other settings or data: distillation\.teacher_layers was"):
+        finetune(other, tmp_path / "parts", tracker=second, if_exists="resume")
+    resumed = finetune(config, tmp_path / "parts", tracker=second, if_exists="resume")
+    assert steps_of(first) + steps_of(second) == steps_of(whole)
+    assert len(steps_of(whole)) == 4
+    weights = [(each.model_dir / "model.safetensors").read_bytes() for each in (result, resumed)]
+    assert weights[0] == weights[1]
+
+
+def test_stacked_seeds_have_the_teacher_that_each_has_alone(config, tmp_path):
+    """Its answers and its hidden states."""
+    config = replace(config, batch_size=12, dropout_rate=0.1)
+    apart, together = Trackers(), Trackers()
+    finetune_seeds(config, (0, 1), tmp_path / "apart", new_tracker=apart)
+    finetune_seeds(config, (0, 1), tmp_path / "together", stack=True, new_tracker=together)
+    curves = [[steps_of(tracker) for _, tracker in trackers[1:]] for trackers in (apart, together)]
+    np.testing.assert_allclose(curves[1], curves[0], atol=1e-5)
+    assert np.shape(curves[0]) == (2, 4, 2)
+    assert curves[0][0] != curves[0][1]
+
+
+def test_adapters_learn_hidden_states_in_bfloat16(config, tmp_path):
+    """The loss falls as it does in float32, by numbers that are rounded."""
+    config = replace(
+        config, epochs=6, lora=Lora(rank=4, targets=("bert/layer_*",)), optimizer=Optimizer(learning_rate=3e-2)
+    )
+    exact, rounded = MemoryTracker(), MemoryTracker()
+    finetune(config, tmp_path / "exact", tracker=exact)
+    finetune(override(config, {"execution.precision": "bfloat16"}), tmp_path / "rounded", tracker=rounded)
+    losses, other = (np.array([loss for _, loss in steps_of(tracker)]) for tracker in (exact, rounded))
+    assert losses[-1] < 0.8 * losses[0]
+    np.testing.assert_allclose(other, losses, rtol=0.02)
+    assert np.abs(other - losses).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        ({}, {"hidden_size": 32}, r"hidden states of --teacher \S+ have 32 numbers, those of --model \S+ 16; choose"),
+        ({"layers": ("3:1",)}, {}, r"--teacher-layers 3:1: \S+tiny has layers 1 to 2 \(0 is the embeddings\), not 3"),
+        ({"layers": ("1:4",)}, {}, r"--teacher-layers 1:4: \S+ has layers 1 to 3 \(0 is the embeddings\), not 4"),
+        ({}, {"max_position_embeddings": 24}, r"--max-length 32 is above the 24 positions of --teacher"),
+        ({}, {"tokenizer": "roberta"}, "has another tokenizer than --model"),
+    ],
+    ids=["width", "layer", "layer of the teacher", "positions", "tokenizer"],
+)
+def test_a_teacher_that_is_not_alike(config, tiny_model, tmp_path, student, teacher, message):
+    folder = teacher_of(tiny_model, tmp_path / "other", **{"vocab_size": 320} | teacher)
+    settings = replace(config.distillation, teacher=str(folder), teacher_layers=student.get("layers", LAYERS))
+    with pytest.raises(ConfigError, match=message):
+        prepare(replace(config, distillation=settings))
