@@ -1,11 +1,11 @@
-"""Does a student of two layers learn more from a teacher of six beside the labels? TREC, MiniLM-L6, 3 epochs.
+"""What a student of two layers learns from a teacher of six where few rows are labelled: TREC, MiniLM-L6.
 
-The student starts from the first and the last layer of MiniLM-L6, as it was pretrained; the teacher is all of it,
-fine-tuned with seed 0. Each seed of the student trains on the labels alone, with the teacher's answers, and with its
-hidden states too.
+The teacher is MiniLM-L6, fine-tuned on all training rows for 3 epochs with seed 0. The student starts from the first and
+the last layer of MiniLM-L6 as it was pretrained, and has 64 questions of each class and 10 epochs. Each seed draws its
+questions, and learns them by their labels alone, with the teacher's answers beside them, and with its hidden states too.
 
 Data       5,381 distinct questions in 6 classes (Li and Roth 2002), of which 500 are held out, stratified.
-Published  none for this student; 0.938 for six layers: a plain PyTorch loop with the same recipe on the same split.
+Published  none for this student; 0.938 for six layers on all rows: a plain PyTorch loop on the same split.
 Expected   EXPECTED
 Cost       COST
 Command    python experiments/distillation.py --seeds 0 1 2 3 4
@@ -17,14 +17,15 @@ from transformers import AutoTokenizer
 
 import bertjax
 
-CONFIG = bertjax.FineTuneConfig(model="minilm-l6", data=bertjax.Table("trec"), epochs=3)
-PUBLISHED = bertjax.PublishedScore("PyTorch, six layers", {"test/accuracy": 0.938})
+TEACHER = bertjax.FineTuneConfig(model="minilm-l6", data=bertjax.Table("trec"), epochs=3)
+CONFIG = replace(TEACHER, data=bertjax.Table("trec", per_class=64), epochs=10)
+PUBLISHED = bertjax.PublishedScore("PyTorch, six layers, all rows", {"test/accuracy": 0.938})
 
 
 def main(flags: bertjax.ExperimentFlags) -> int:
     """Fine-tunes the teacher, makes a student, and trains it in three ways over the seeds."""
     out = flags.folder("distillation")
-    config = flags.settings(CONFIG)
+    config = flags.settings(TEACHER)
     teacher = bertjax.finetune(config, out / "teacher", if_exists=flags.if_exists)
     print(f"accuracy of the teacher: {teacher.metrics['test/accuracy']:.4f}")
 
@@ -36,11 +37,11 @@ def main(flags: bertjax.ExperimentFlags) -> int:
 
     layers = model.config.num_layers
     alike = tuple(f"{layer}:{layer * depth // layers}" for layer in range(1, layers + 1))  # 1:3 2:6
-    taught = bertjax.Distillation(str(teacher.model_dir))
+    answers = bertjax.Distillation(str(teacher.model_dir))
     ways = {
         "labels": bertjax.Distillation(),
-        "answers": taught,
-        "hidden_states": replace(taught, teacher_layers=alike, teacher_layers_weight=10.0),
+        "answers": answers,
+        "hidden_states": replace(answers, teacher_layers=alike),
     }
     status = 0
     for name, distillation in ways.items():

@@ -145,11 +145,10 @@ def test_loss_and_gradient_are_those_of_two_networks_of_transformers(config, on_
     ("changes", "num_devices"),
     [
         ({"packing": "off"}, 1),
-        ({"accumulate": 3}, 2),
-        ({"engine": "shard_map"}, 2),
+        ({"accumulate": 3, "engine": "shard_map"}, 2),
         ({"regularization": Regularization(r_drop=1.0)}, 1),  # whose two passes are the same without dropout
     ],
-    ids=["padded", "two devices, in parts", "shard_map", "R-Drop"],
+    ids=["padded", "two devices, in parts", "R-Drop"],
 )
 def test_the_mean_is_over_all_real_tokens(config, on_one_device, changes, num_devices):
     """Devices, and the parts of a batch, have other numbers of tokens."""
@@ -182,27 +181,30 @@ def test_a_run_is_resumed_to_the_bit(config, tmp_path):
 def test_stacked_seeds_have_the_teacher_that_each_has_alone(config, tmp_path):
     """Its answers and its hidden states."""
     config = replace(config, batch_size=12, dropout_rate=0.1)
-    apart, together = Trackers(), Trackers()
-    finetune_seeds(config, (0, 1), tmp_path / "apart", new_tracker=apart)
+    alone, together = MemoryTracker(), Trackers()
+    finetune(replace(config, seed=1), tmp_path / "alone", tracker=alone)
     finetune_seeds(config, (0, 1), tmp_path / "together", stack=True, new_tracker=together)
-    curves = [[steps_of(tracker) for _, tracker in trackers[1:]] for trackers in (apart, together)]
-    np.testing.assert_allclose(curves[1], curves[0], atol=1e-5)
-    assert np.shape(curves[0]) == (2, 4, 2)
-    assert curves[0][0] != curves[0][1]
+    first, second = (steps_of(tracker) for _, tracker in together[1:])
+    np.testing.assert_allclose(second, steps_of(alone), atol=1e-5)
+    assert len(second) == 4
+    assert first != second
 
 
-def test_adapters_learn_hidden_states_in_bfloat16(config, tmp_path):
-    """The loss falls as it does in float32, by numbers that are rounded."""
+def test_adapters_learn_hidden_states_in_bfloat16(config, on_one_device, tmp_path):
+    """Their first loss is that of the whole network, but for rounding, and the later ones are less."""
+    _, loss, _ = on_one_device
     config = replace(
-        config, epochs=6, lora=Lora(rank=4, targets=("bert/layer_*",)), optimizer=Optimizer(learning_rate=3e-2)
+        override(config, {"execution.precision": "bfloat16"}),
+        epochs=6,
+        lora=Lora(rank=4, targets=("bert/layer_*",)),
+        optimizer=Optimizer(learning_rate=3e-2),
     )
-    exact, rounded = MemoryTracker(), MemoryTracker()
-    finetune(config, tmp_path / "exact", tracker=exact)
-    finetune(override(config, {"execution.precision": "bfloat16"}), tmp_path / "rounded", tracker=rounded)
-    losses, other = (np.array([loss for _, loss in steps_of(tracker)]) for tracker in (exact, rounded))
+    tracker = MemoryTracker()
+    finetune(config, tmp_path / "run", tracker=tracker)
+    losses = [loss for _, loss in steps_of(tracker)]
+    assert losses[0] == pytest.approx(loss, rel=0.01)
+    assert abs(losses[0] - loss) > 1e-6
     assert losses[-1] < 0.8 * losses[0]
-    np.testing.assert_allclose(other, losses, rtol=0.02)
-    assert np.abs(other - losses).max() > 1e-5
 
 
 @pytest.mark.parametrize(
