@@ -7,8 +7,9 @@ too.
 
 Data       5,381 distinct questions in 6 classes (Li and Roth 2002), of which 500 are held out, stratified.
 Published  none for this student; 0.938 for six layers on all rows: a plain PyTorch loop on the same split.
-Expected   EXPECTED
-Cost       COST
+Expected   accuracy 0.698 by the labels alone, 0.713 with the answers (0.015 more, 95% 0.009 to 0.022), 0.698 with the
+           hidden states too, which bring nothing in 120 updates; the teacher 0.948.
+Cost       about 10 minutes on two CPU cores, 3 of them for the teacher.
 Command    python experiments/distillation.py --seeds 0 1 2 3 4
 """
 
