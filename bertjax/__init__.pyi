@@ -64,6 +64,7 @@ from bertjax.sweeps.search_space import When as When
 from bertjax.sweeps.sweep_config import Sweep as Sweep
 from bertjax.tasks import Model as Model
 from bertjax.tasks import Task as Task
+from bertjax.tasks import keep_layers as keep_layers
 from bertjax.tasks import make_model as make_model
 from bertjax.tasks import register_task as register_task
 from bertjax.tasks.postprocess import AnswerOptions as AnswerOptions

@@ -37,6 +37,7 @@ class Batch(NamedTuple):
       example_weights: [B, E] or as the labels; 1 for what is learned, 0 for an empty slot or an unlabelled token.
       teacher_scores: what a teacher says of each label, [B, E, ...] or as the task's scores are; 0 where the weight is
         0. None where there is no teacher.
+      teacher_hidden_states: [B, T, K, D] what K layers of a teacher make of each token; None without them.
     """
 
     token_ids: Array
@@ -48,6 +49,7 @@ class Batch(NamedTuple):
     labels: Any
     example_weights: Any
     teacher_scores: Any = None
+    teacher_hidden_states: Any = None
 
 
 class Pretraining(NamedTuple):

@@ -8,7 +8,7 @@ is 0 the number means nothing, and is finite.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,20 @@ from bertjax.model.heads import BertOutput
 Loss = Callable[[BertOutput, Batch], Any]
 SoftLoss = Callable[[BertOutput, Batch, float], Any]
 """(output, batch with `teacher_scores`, temperature) -> a loss of the shape of the batch's weights."""
+
+
+class Losses(NamedTuple):
+    """The losses of a batch, or their weights: a training step averages each part over its own weights, and adds the
+    means up.
+
+    Attributes:
+      of_labels: of the shape of the batch's weights.
+      of_tokens: [B, T] by a teacher's hidden states; None where none are learned from.
+    """
+
+    of_labels: Any
+    of_tokens: Any = None
+
 
 _SMALLEST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
 
@@ -156,6 +170,27 @@ def soft_squared_error(output: BertOutput, batch: Batch, temperature: float) -> 
 def soft_cosine_error(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B G"]:
     """Squared error of a teacher's cosine of two texts in consecutive slots; cosines have no temperature."""
     return jnp.square(cosine(output, batch) - batch.teacher_scores)
+
+
+@made_once
+def hidden_state_error(layers: tuple[int, ...], weight: float) -> Loss:
+    """`weight` times the squared error of a teacher's hidden states, the mean over their entries and over the layers
+    (Jiao et al. 2020, arXiv:1909.10351, equation 8, for states of one width).
+
+    Args:
+      layers: of the output, one for each layer of the batch's `teacher_hidden_states`; 0 is the embeddings.
+      weight: a factor.
+
+    Returns:
+      (output with hidden states, batch) -> [B, T], a loss for each token; that of padding means nothing.
+    """
+
+    def loss(output: BertOutput, batch: Batch) -> Float[Array, "B T"]:
+        assert output.hidden_states is not None, "the pass returns them"
+        ours = jnp.stack([output.hidden_states[layer] for layer in layers], axis=2)  # [B, T, K, D]
+        return weight * jnp.square(ours - batch.teacher_hidden_states).mean(axis=(2, 3))
+
+    return loss
 
 
 def logits(output: BertOutput, batch: Batch) -> Any:

@@ -134,6 +134,7 @@ OPTIMIZED = (
     "tests/training/test_regularization.py",
     "tests/training/test_stacking.py",
     "tests/training/test_step.py",
+    "tests/training/test_teacher_states.py",
     "tests/training/test_updates.py",
     "tests/training/test_utilization.py",
     "tests/training/test_workers.py",

@@ -48,7 +48,7 @@ PAGES = {
     "docs/faq.md": (["fetch --help", "doctor --help", "finetune --help-all"], set()),
     "docs/tasks.md": (["finetune --help-all"], set()),
     "docs/training.md": (
-        ["finetune --help-all"],
+        ["finetune --help-all", "export --help"],
         {"--xla_gpu_autotune_level", "--xla_gpu_exclude_nondeterministic_ops"},  # of XLA
     ),
     "docs/inference.md": (

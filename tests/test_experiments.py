@@ -105,7 +105,7 @@ _WEB = (
 _FILES = r"{} is not there.*; {}.*\. --data names the folder, or BERTJAX_DATA the one above"
 # Experiment -> what it says where its data is nowhere.
 WITHOUT_DATA = {
-    **{name: _INDEX.format("trec") for name in ("trec", "compare_trec", "few_shot", "pooling")},
+    **{name: _INDEX.format("trec") for name in ("trec", "compare_trec", "distillation", "few_shot", "pooling")},
     **{name: _INDEX.format("snippets-movies") for name in ("sentiment_regression", "mlm_domain")},
     "domain_shift": _INDEX.format("snippets-tweets"),
     "twitter_ner": _INDEX.format("twitter-ner"),

@@ -34,6 +34,9 @@ class Arguments:
     task: str | None = None
     """Task whose head to export; default: the adapter's, or the checkpoint's own."""
 
+    keep_layers: tuple[int, ...] = ()
+    """Layers of the encoder to keep, counted from 0, such as 0 5 for a student of two layers; default: all."""
+
     seed: Seed = 0
     """Of the initialisation of missing tensors."""
 
@@ -72,6 +75,7 @@ def _export(parsed: Arguments) -> int:
         stored_temperature,
     )
     from bertjax.pretrained.files import resolve_model
+    from bertjax.tasks import keep_layers
 
     folder = resolve_model(parsed.model)
     if parsed.out.resolve() == folder.resolve():
@@ -89,11 +93,13 @@ def _export(parsed: Arguments) -> int:
         vocab_size=max(num_entries(tokenizer), architecture.vocab_size),
         adapter=parsed.adapter,
     )
+    if parsed.keep_layers:
+        model, params = keep_layers(model, params, parsed.keep_layers)
     if departure := departure_from_transformers(model):
         raise ConfigError(f"{departure}; fine-tune with --pooling pooler to export")
-    same_scores = parsed.adapter is None and model.task == stored_task(stored)
-    temperature = stored_temperature(stored) if same_scores else 1.0
-    card = model_card(model, _scores(folder) if parsed.adapter is None else {}, temperature)
+    changed = parsed.adapter is not None or bool(parsed.keep_layers)
+    temperature = stored_temperature(stored) if not changed and model.task == stored_task(stored) else 1.0
+    card = model_card(model, {} if changed else _scores(folder), temperature)
     save_pretrained(
         parsed.out,
         model,

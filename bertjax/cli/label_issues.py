@@ -15,7 +15,8 @@ from bertjax.settings import ShareBelowOne
 _HIDDEN = ("data.test", "data.test_size", "data.split", "data.group", "data.time", "data.fold", "register",
            "data.label_probabilities", "data.reader", "judging.intervals", "judging.automatic_slices",
            "judging.label_issues", "judging.explain", "distillation.teacher", "distillation.teacher_weight",
-           "distillation.teacher_temperature")  # fmt: skip
+           "distillation.teacher_temperature", "distillation.teacher_layers",
+           "distillation.teacher_layers_weight")  # fmt: skip
 _CHANGES = {name: {"text": None} for name in _HIDDEN} | {
     "data.folds": {"text": "Parts of the rows; each is judged by a model that was trained on the others."},
     "data.split_seed": {"text": "Seed by which rows are dealt into folds."},

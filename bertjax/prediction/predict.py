@@ -65,7 +65,11 @@ class Forward:
         dealt = self.devices.deal(batch)
         with self._lock:
             self.computed_tokens += batch.token_ids.size
-        return self.devices.collect(self._program(params, dealt)(params, dealt))
+        return self.devices.collect(self.of_rows(params, dealt))
+
+    def of_rows(self, params: Params, dealt: Batch) -> Any:
+        """(placed parameters, rows of a checked batch on their devices) -> the scores, each row's where it lies."""
+        return self._program(params, dealt)(params, dealt)
 
     def compile(self, params: Params, layout: Layout, kind: LabelKind) -> None:
         """Compiles for a shape of batches, unless it is compiled already.

@@ -1,5 +1,6 @@
 """The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
 
+from bertjax.tasks.kept_layers import keep_layers
 from bertjax.tasks.network import Model, Params, initialised, make_model, parameter_shapes, weight_table, with_head
 from bertjax.tasks.registry import (
     TASKS,
@@ -29,6 +30,7 @@ __all__ = [
     "find_torch_task",
     "find_vectors",
     "initialised",
+    "keep_layers",
     "make_model",
     "parameter_shapes",
     "register_task",

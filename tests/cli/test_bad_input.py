@@ -240,8 +240,28 @@ def test_no_network_and_nothing_cached(run, monkeypatch, tmp_path_factory):
             "--teacher-temperature is of probabilities, and a teacher of regression gives numbers; leave it out",
         ),
         (("--teacher", "OTHER", "--teacher-weight", "0"), "teacher_weight must be in (0, 1], got 0"),
+        (("--teacher-layers", "1:1"), "teacher_layers is of a teacher, and there is none; name one with --teacher"),
+        (("--teacher", "OTHER", "--teacher-layers", "1:1", "2"), "teacher_layers are pairs of a layer and one of the"),
+        (
+            ("--teacher", "OTHER", "--teacher-layers-weight", "2"),
+            "is of hidden states; name their layers with --teacher",
+        ),
+        (("--teacher", "OTHER", "--teacher-layers", "1:1", "2:3"), "--teacher-layers 2:3: "),
     ],
-    ids=["weight alone", "not there", "another task", "other labels", "stream", "no loss", "temperature", "weight"],
+    ids=[
+        "weight alone",
+        "not there",
+        "another task",
+        "other labels",
+        "stream",
+        "no loss",
+        "temperature",
+        "weight",
+        "layers alone",
+        "no pairs",
+        "no layers",
+        "no such layer",
+    ],
 )
 def test_a_teacher_that_cannot_teach(run, tiny_model, tmp_path_factory, flags, message):
     other = tmp_path_factory.mktemp("teacher")

@@ -75,6 +75,7 @@ def test_sentence_encoder_exports_its_pooling(tiny_model, tmp_path):
         (["--out", "{full}"], "is not empty; --overwrite replaces it"),
         (["--out", "{full}/file"], "is a file; give a folder"),
         (["--out", "new", "--task", "question_answering"], "qa_outputs.weight is missing"),
+        (["--out", "new", "--keep-layers", "0", "2"], "layers to keep are ascending numbers from 0 to 1, got [0, 2]"),
         (["--out", "new", "--model", "nowhere/at-all"], "is no local folder"),
         ([], "out"),
     ],
@@ -87,6 +88,14 @@ def test_user_errors_are_one_line_and_write_nothing(tiny_model, in_folder, tmp_p
     assert message in complaint(capsys.readouterr().err)
     assert not list(in_folder.iterdir())
     assert (full / "file").read_text() == "mine"
+
+
+def test_some_layers_are_a_smaller_model(tiny_model, tmp_path):
+    out = tmp_path / "student"
+    assert main(["export", "--model", str(tiny_model), "--out", str(out), "--keep-layers", "1"]) == 0
+    theirs, whole = (transformers.AutoModel.from_pretrained(folder) for folder in (out, tiny_model))
+    assert len(theirs.encoder.layer) == 1
+    chex.assert_trees_all_equal(theirs.encoder.layer[0].state_dict(), whole.encoder.layer[1].state_dict())
 
 
 def test_pooling_that_transformers_lacks(tiny_model, tmp_path, capsys):

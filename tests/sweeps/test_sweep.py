@@ -27,6 +27,7 @@ from bertjax.sweeps.sweep_config import Sweep
 from bertjax.tracking import event_log
 from bertjax.tracking.event_log import EventLog
 from bertjax.training.settings.finetune_config import FineTuneConfig
+from tests.support.members import their_folder
 from tests.support.processes import user_environment
 from tests.support.progress import KeptStages
 from tests.support.tracking import runs_of
@@ -67,9 +68,12 @@ def assert_nothing_lost_or_doubled(folder, trials):
         assert sorted(counts) == list(range(1, max(counts) + 1))
 
 
-def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in_store, ray_session):
+def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, tmp_path_factory, in_store, ray_session):
+    """Over two members of the family, too."""
     progress = KeptStages()
-    sweep = replace(sweep, concurrency=1)  # trials beside each other: in the sweep that resumes
+    models = (sweep.base.model, str(their_folder("roberta", tmp_path_factory.mktemp("models") / "roberta")))
+    # Trials beside each other: in the sweep that resumes.
+    sweep = replace(sweep, space=sweep.space | {"model": Choice(models)}, concurrency=1)
     results = run_sweep(sweep, "s", progress=progress)
     assert progress.stages == [("sweep", "trials", 3, [1, 1, 1])]
     assert [result.trial.status for result in results.trials] == ["finished"] * 3
@@ -79,11 +83,14 @@ def test_a_sweep_leaves_trials_that_differ_the_best_model_and_a_report(sweep, in
         assert {path: used[path] for path in sweep.space} == dict(result.trial.values)
         rates.add(used["optimizer.learning_rate"])
     assert len(rates) == 3
+    assert {result.trial.values["model"] for result in results.trials} == set(models)
     assert [len(result.curve) for result in results.trials] == [2, 2, 2]
     best = results.best
     assert best is not None
     assert best.cost == min(result.cost for result in results.trials)
     assert [(results.run_folder(r) / "model").is_dir() for r in results.trials] == [r is best for r in results.trials]
+    saved = json.loads((results.run_folder(best) / "model" / "config.json").read_text())["model_type"]
+    assert saved == dict(zip(models, ("bert", "roberta"), strict=True))[best.trial.values["model"]]
     assert_nothing_lost_or_doubled(in_store, 3)
 
     page = (in_store / "s" / "report.html").read_text()

@@ -72,6 +72,12 @@ REACH = {
     "distillation.teacher": ("bert", "gradient", {}),
     "distillation.teacher_weight": (0.7, "gradient", {"distillation.teacher": "bert"}),
     "distillation.teacher_temperature": (3.0, "gradient", {"distillation.teacher": "bert"}),
+    "distillation.teacher_layers": (("1:1",), "gradient", {"distillation.teacher": "bert"}),
+    "distillation.teacher_layers_weight": (
+        2.0,
+        "gradient",
+        {"distillation.teacher": "bert", "distillation.teacher_layers": ("1:1",)},
+    ),
 }
 
 # Settings that reach no function, and why none is needed.

@@ -27,7 +27,8 @@ def run(job: RunnerInput) -> RunnerOutput:
     step = step_of(config, model, source.plan.total_steps)
     devices = all_devices(config.engine)
     state = devices.place(step.init(params, seed_key(config.seed)))
-    train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches)
+    taught = job.prepared.taught(devices)
+    train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches, taught=taught)
 
     def record(metrics: Metrics, packed_batch: PackedBatch) -> None:
         tokens = packed_batch.batch.token_ids.size

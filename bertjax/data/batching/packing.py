@@ -173,6 +173,7 @@ def pack_batch(
         labels=jax.tree.map(labelled, labels_of, batch.labels),
         example_weights=jax.tree.map(labelled, labels_of, batch.example_weights),
         teacher_scores=taught,
+        teacher_hidden_states=None if batch.teacher_hidden_states is None else of_tokens(batch.teacher_hidden_states),
     )
 
 

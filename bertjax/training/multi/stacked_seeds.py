@@ -207,6 +207,7 @@ class Stack:
             stacked_step(first.step, len(runs)),
             self._state,
             [merged([empty_batch(*layout, self._kind)] * len(runs), 1) for layout in joint_layouts(self._plans)],
+            taught=first.prepared.taught(self._devices),  # the runs differ in their seed alone, and so have one teacher
         )
         self._unstack = partial(jax.jit(_unstack, static_argnums=0), len(runs))
         self._take, self._put = jax.jit(_take), jax.jit(_put, donate_argnums=0)

@@ -71,7 +71,8 @@ def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, conte
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
     """Trains a prepared run, whose folder the caller holds; other arguments and errors are those of `finetune`."""
     # It compiles while the tracker connects.
-    train_step = CompiledTrainStep(run.devices, run.trained, run.step, run.state, run.batch_shapes())
+    shapes, taught = run.batch_shapes(), run.prepared.taught(run.devices)
+    train_step = CompiledTrainStep(run.devices, run.trained, run.step, run.state, shapes, taught=taught)
     with (
         closing(train_step),
         training_session(run, context, train_step, Forward(run.devices, run.prepared.model)) as session,

@@ -1,13 +1,14 @@
 """The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
 from bertjax import catalog
+from bertjax.batch import Batch
 from bertjax.config import BertConfig, read_config_json
 from bertjax.data.batching.batch_plan import Plan, plan_training
 from bertjax.data.batching.collate import StoredBatches
@@ -31,6 +32,7 @@ from bertjax.evaluation.simple_models.simple_model import Labelled
 from bertjax.evaluation.slices.slice_settings import SliceSettings
 from bertjax.losses import cross_entropy
 from bertjax.model_folder import load_checkpoint
+from bertjax.prediction.devices import Devices
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import LONGEST
 from bertjax.stage_progress import UNSHOWN, StageProgress
@@ -38,6 +40,7 @@ from bertjax.tasks import TASKS, Model, Params, find_format, make_model
 from bertjax.tracking.tracker import Dataset
 from bertjax.training.run.target_scale import TargetScale
 from bertjax.training.run.teacher import load_teacher, taught
+from bertjax.training.run.teacher_states import TeacherStates, teacher_states
 from bertjax.training.settings.finetune_config import FineTuneConfig
 
 logger = logging.getLogger(__name__)
@@ -62,10 +65,16 @@ class Prepared(NamedTuple):
     learned: Labelled | None  # the training rows, where simple models learn from them
     looks: Looks  # at the test rows
     teacher: str | None = None  # digest of the teacher
+    teacher_states: TeacherStates | None = None  # where its hidden states are learned from
 
     def in_units(self, params: Params) -> Params:
         """Trained parameters as they are evaluated and saved: their outputs are in the units of the table."""
         return params if self.target_scale is None else self.target_scale.folded(params)
+
+    def taught(self, devices: Devices) -> Callable[[Batch], Batch]:
+        """Rows on their devices -> the same with a teacher's hidden states, where the run learns from them; each call
+        places the teacher's parameters anew."""
+        return (lambda rows: rows) if self.teacher_states is None else self.teacher_states.placed(devices)
 
 
 def prepare(
@@ -98,6 +107,7 @@ def prepare(
         catalog.fetch(source, progress)
     splits = _read_rows(config, task_format, encoding, folder)
     learned = _learned(config, splits)
+    states = None if teacher is None else teacher_states(teacher, config, architecture, tokenizer, splits.train)
     examples = splits.train.examples if teacher is None else taught(teacher, config, splits)
     train, target_scale = _standardized(config, examples, splits.vocabulary)
     check_segments(splits.test.examples, architecture, splits.test.source)
@@ -125,6 +135,7 @@ def prepare(
         learned=learned,
         looks=looks,
         teacher=None if teacher is None else teacher.digest,
+        teacher_states=states,
     )
 
 

@@ -16,7 +16,7 @@ from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
-from bertjax.losses import Loss, distilled, imbalanced_cross_entropy
+from bertjax.losses import Loss, distilled, hidden_state_error, imbalanced_cross_entropy
 from bertjax.model.lora import merged
 from bertjax.prediction.devices import Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
@@ -176,9 +176,19 @@ def loss_of(config: FineTuneConfig) -> Loss:
     return distilled(loss, task.soft_loss, distillation.teacher_weight, distillation.teacher_temperature)
 
 
+def token_loss_of(config: FineTuneConfig) -> Loss | None:
+    """The loss by a teacher's hidden states that a run adds; None where it learns from none."""
+    settings = config.distillation
+    if not settings.teacher_layers:
+        return None
+    return hidden_state_error(tuple(ours for ours, _ in settings.layer_pairs), settings.teacher_layers_weight)
+
+
 def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep:
     """The training step of a run's settings; runs of equal settings have the same functions."""
-    settings = StepSettings(loss_of(config), config.freeze, config.accumulate, config.regularization)
+    settings = StepSettings(
+        loss_of(config), config.freeze, config.accumulate, config.regularization, token_loss_of(config)
+    )
     return shared_step(model, config.optimizer, total_steps, settings)
 
 

@@ -187,12 +187,30 @@ class Distillation:
     """Divides the logits of both where they become the probabilities that are compared: above 1, what the teacher holds
     for unlikely counts for more. Numbers and cosines have none."""
 
+    teacher_layers: tuple[str, ...] = ()
+    """Hidden states to learn, such as 1:3 2:6: what layer 1 makes of each token is drawn to what layer 3 of the teacher
+    makes of it; 0 is the embeddings. The teacher has the same tokenizer and width then."""
+
+    teacher_layers_weight: Positive = 1.0
+    """Of the squared error of the hidden states, which is added to the loss."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name in ("teacher_weight", "teacher_temperature"):
+        for name in ("teacher_weight", "teacher_temperature", "teacher_layers", "teacher_layers_weight"):
             if self.teacher is None and getattr(self, name) != getattr(Distillation, name):
                 raise ConfigError(f"{name} is of a teacher, and there is none; name one with --teacher")
         require(self.teacher != "", "teacher is the name of a model", self.teacher)
+        for entry in self.teacher_layers:
+            numbers = entry.split(":")
+            fits = len(numbers) == 2 and all(number.isascii() and number.isdecimal() for number in numbers)
+            require(fits, "teacher_layers are pairs of a layer and one of the teacher, such as 1:3 2:6", entry)
+        if not self.teacher_layers and self.teacher_layers_weight != Distillation.teacher_layers_weight:
+            raise ConfigError("teacher_layers_weight is of hidden states; name their layers with --teacher-layers")
+
+    @property
+    def layer_pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of `teacher_layers`."""
+        return tuple((int(ours), int(theirs)) for ours, _, theirs in (e.partition(":") for e in self.teacher_layers))
 
 
 Unit = Literal["epochs", "steps"]

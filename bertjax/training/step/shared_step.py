@@ -24,6 +24,7 @@ class StepSettings(NamedTuple):
     freeze: tuple[str, ...] = ()
     accumulate: int = 1
     regularization: Regularization = Regularization()
+    token_loss: Loss | None = None
 
 
 def shared_step(model: Model, optimizer: Optimizer, total_steps: int, settings: StepSettings) -> TrainStep:
@@ -41,7 +42,9 @@ def shared_step(model: Model, optimizer: Optimizer, total_steps: int, settings: 
     nameless = model._replace(labels=())  # its functions know how many there are
     heads = TASKS[model.task].head_modules
     frozen = frozen_paths(model, settings.freeze)
-    gradient = _gradient(model.apply, settings.loss, frozen, AXIS, settings.accumulate, settings.regularization)
+    gradient = _gradient(
+        model.apply, settings.loss, frozen, AXIS, settings.accumulate, settings.regularization, settings.token_loss
+    )
     anchors = bool(settings.regularization.mixout)
     update = _update(optimizer.resolved(), total_steps, nameless, heads, frozen, anchors)
     return TrainStep(update.init, update.trainable, gradient, update.update)

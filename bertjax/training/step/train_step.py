@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch
 from bertjax.config import Execution
-from bertjax.losses import Loss
+from bertjax.losses import Loss, Losses
 from bertjax.model.heads import BertOutput
 from bertjax.model.precision import in_32_bits, matmul_precision, under_standard_rules
 from bertjax.tasks import Model, Params
@@ -72,11 +72,12 @@ def make_train_step(
     freeze: Sequence[str] = (),
     accumulate: int = 1,
     regularization: Regularization = _PLAIN,
+    token_loss: Loss | None = None,
 ) -> TrainStep:
     """The step of a model, an optimizer and a loss.
 
     The loss is the mean over what is labelled in the whole batch, on all devices; empty slots weigh nothing, so packing
-    and padding never change it, and neither does `accumulate`.
+    and padding never change it, and neither does `accumulate`. That of tokens is the mean over all real ones.
 
     Args:
       model: the network.
@@ -87,13 +88,14 @@ def make_train_step(
       accumulate: parts that a device computes its rows in, one after the other, so that activations take the memory of
         one part; a device's rows must be a multiple of it.
       regularization: additions to the forward pass.
+      token_loss: (output with hidden states, batch) -> a loss for each token [B, T], whose mean is added.
 
     Raises:
       ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
     """
     frozen = frozen_paths(model, freeze)
     update = make_update(optimizer, frozen, model.config.execution, anchors=bool(regularization.mixout))
-    gradient = make_gradient(model.apply, loss, frozen, axis_name, accumulate, regularization)
+    gradient = make_gradient(model.apply, loss, frozen, axis_name, accumulate, regularization, token_loss)
     return TrainStep(update.init, update.trainable, gradient, update.update)
 
 
@@ -104,23 +106,28 @@ def make_gradient(
     axis_name: str | None,
     accumulate: int,
     regularization: Regularization,
+    token_loss: Loss | None,
 ) -> Gradient:
     """`TrainStep.gradient`; `frozen` are the paths of frozen parameters, the others are of `make_train_step`."""
-    losses = regularized_loss(apply, loss, regularization.r_drop)
+    losses = regularized_loss(apply, loss, regularization.r_drop, token_loss)
     mixout = regularization.mixout
+
+    def weights_of(batch: Batch) -> Losses:
+        is_real = None if token_loss is None else (batch.segment_ids != 0).astype(np.float32)
+        return Losses(batch.example_weights, is_real)
 
     @in_32_bits()
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
         rng_key = jax.random.fold_in(_typed(state.rng_key), state.step)
         moving, fixed = _split(frozen, state.params)
-        totals = _sum_over(axis_name, jax.tree.map(jnp.sum, batch.example_weights))
+        totals = _sum_over(axis_name, jax.tree.map(jnp.sum, weights_of(batch)))
 
         def share_of_mean_loss(moving: Params, rng_key: Array, part: Batch) -> Array:
             if mixout:
                 rng_key, mixout_key = jax.random.split(rng_key)
                 moving = mixed(moving, state.opt_state, mixout_key, mixout)
             params = hk.data_structures.merge(moving, fixed)
-            means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), part.example_weights, totals)
+            means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), weights_of(part), totals)
             return sum(jax.tree.leaves(means), start=jnp.zeros(()))
 
         share_and_grads = jax.value_and_grad(share_of_mean_loss)
