@@ -60,7 +60,9 @@ def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, con
     before = left_behind()
     for number in range(2, 8):
         finetune(config, tmp_path / str(number), tracker=MemoryTracker())
-    maps, threads, files, containers, blocks = (after - earlier for after, earlier in zip(left_behind(), before, strict=True))
+    maps, threads, files, containers, blocks = (
+        after - earlier for after, earlier in zip(left_behind(), before, strict=True)
+    )
     assert maps < 40  # a run that compiles leaves ten times as many
     assert threads <= 0
     assert files <= 0
