@@ -70,7 +70,7 @@ def measure(config: FineTuneConfig, rounds: int) -> dict[str, Any]:
     prepared = prepare(config)
     packed = max(prepared.train.batches(), key=lambda made: made.batch.token_ids.size)
     whole = BertjaxSide.on_one_batch(prepared.model, prepared.params, packed)
-    kinds = {**compiled_gradients(prepared, packed), STEP: partial(whole.run, 1)}
+    kinds: dict[str, Callable[[], Any]] = compiled_gradients(prepared, packed) | {STEP: partial(whole.run, 1)}
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for turn in range(WARM + rounds):
         for kind, run in kinds.items():
