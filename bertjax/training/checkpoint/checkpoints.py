@@ -227,7 +227,8 @@ class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler):
         ever (0.1.86: 35 objects an array): a hundred runs in one process would leave some 100 MiB.
         """
         listed = json.loads((Path(directory) / "_METADATA").read_text(encoding="utf-8"))["tree_metadata"].values()
-        arrays = [entry["key_metadata"] for entry in listed if entry["value_metadata"]["value_type"] != "None"]
+        # Empty containers are listed too, as values that are not read.
+        arrays = [entry["key_metadata"] for entry in listed if not entry["value_metadata"]["skip_deserialize"]]
         store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{directory}/"}}
         opened = [
             tensorstore.open(
