@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -32,6 +33,7 @@ from bertjax import FineTuneConfig, Table
 from bertjax.baselines.runners.run_torch import make_update
 from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.read.catalog_tables import read_catalog
+from bertjax.errors import ConfigError, UserError
 from bertjax.storage.atomic_write import write_json
 from bertjax.training.run.prepare import prepare
 
@@ -45,7 +47,11 @@ def job_on(data: str) -> Iterator[FineTuneConfig]:
     if data == "trec":
         yield FineTuneConfig()
     elif data == "projects":
-        folder = Path(os.environ.get("BERTJAX_DATA", "")) / "projects"
+        if "BERTJAX_DATA" not in os.environ:
+            raise ConfigError(
+                "the projects table is in the folder that BERTJAX_DATA names; set it, or leave projects out"
+            )
+        folder = Path(os.environ["BERTJAX_DATA"]) / "projects"
         test = str(folder / "holdout.csv")
         table = Table(str(folder / "dataset.csv"), test=test, text=("title", "description"), label="tag")
         yield FineTuneConfig(data=table)
@@ -125,8 +131,11 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     results = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
     for data in arguments.data:
-        with job_on(data) as config:
-            result = measure(replace(config, batch_size=arguments.batch_size), *turns)
+        try:
+            with job_on(data) as config:
+                result = measure(replace(config, batch_size=arguments.batch_size), *turns)
+        except UserError as error:
+            sys.exit(f"{parser.prog}: {error}")
         print(f"{data}: {result['rows']} rows, batches of {arguments.batch_size}")
         for side, of in result["sides"].items():
             ratio = f", bertjax / this {of['bertjax is faster by']:.2f}" if "bertjax is faster by" in of else ""

@@ -1,8 +1,8 @@
 """The gradient of a training step on a CPU: the products that XLA derives beside those of `gradients_on_cpu`, and the
-share of the machine's matrix throughput that each reaches.
+share of the machine's matrix throughput that each reaches; and the share of the whole step, the update with it.
 
-The jobs are those of `benchmark_finetune.py`, each in its largest batch. The gradients take turns in one process, so
-what slows the machine down slows both of them down, and the ratio of each turn is what counts.
+The jobs are those of `benchmark_finetune.py`, each in its largest batch. All take turns in one process, so what slows
+the machine down slows all of them down, and the ratio of each turn is what counts.
 
     python scripts/benchmark_gradient.py --data trec 384-words --rounds 9 --json gradient.json
 """
@@ -12,8 +12,10 @@ import datetime
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,24 +23,25 @@ from unittest.mock import patch
 import jax
 import numpy as np
 from benchmark_finetune import DATA, job_on
-from measuring.bertjax_side import one_device, plain_step
+from measuring.bertjax_side import BertjaxSide, one_device, plain_step
 
 from bertjax import FineTuneConfig
 from bertjax.cli.process.process_setup import restart_with_huge_pages
+from bertjax.data.batching.collate import PackedBatch
+from bertjax.errors import UserError
 from bertjax.model import products
 from bertjax.tasks import make_model
-from bertjax.training.run.prepare import prepare
+from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.step.mfu import matmul_peak, training_flops
 from bertjax.training.step.train_step import seed_key
 
 SIDES = {"derived": products.derived_gradients, "by hand": products.gradients_on_cpu}
+STEP = "whole step"  # gradient by hand and update
 WARM = 2  # turns that do not count
 
 
-def compiled_gradients(config: FineTuneConfig) -> tuple[dict[str, Callable[[], Any]], float]:
-    """The gradient on the largest batch of a job by each side, and the FLOPs of its real tokens."""
-    prepared = prepare(config)
-    batch = max((made.batch for made in prepared.train.batches()), key=lambda batch: batch.token_ids.size)
+def compiled_gradients(prepared: Prepared, packed: PackedBatch) -> dict[str, Callable[[], Any]]:
+    """The gradient on a batch by each side."""
     architecture, devices = prepared.model.config, one_device()
 
     def compiled(gradients: Any) -> Callable[[], Any]:
@@ -47,35 +50,45 @@ def compiled_gradients(config: FineTuneConfig) -> tuple[dict[str, Callable[[], A
             model = make_model(architecture, prepared.model.task, prepared.model.labels, prepared.model.pooling)
             step = plain_step(model)
             state = devices.place(step.init(prepared.params, seed_key(0)))
-            dealt = devices.deal(batch)
+            dealt = devices.deal(packed.batch)
             program = devices.map(step.gradient, summed=True).lower(state, dealt).compile()
         return lambda: jax.block_until_ready(program(state, dealt))
 
-    segments = np.asarray(batch.segment_ids)
+    return {side: compiled(gradients) for side, gradients in SIDES.items()}
+
+
+def flops_of(prepared: Prepared, packed: PackedBatch) -> float:
+    """The FLOPs of the real tokens of a batch."""
+    segments = np.asarray(packed.batch.segment_ids)
     in_batch = segments + segments.size * np.arange(len(segments))[:, None]  # another number for each example
     _, lengths = np.unique(in_batch[segments > 0], return_counts=True)
-    flops = training_flops(architecture, int(lengths.sum()), int((lengths**2).sum()))
-    return {side: compiled(gradients) for side, gradients in SIDES.items()}, flops
+    return training_flops(prepared.model.config, int(lengths.sum()), int((lengths**2).sum()))
 
 
 def measure(config: FineTuneConfig, rounds: int) -> dict[str, Any]:
     """Medians of all turns; the share of the peak counts real tokens alone."""
-    gradients, flops = compiled_gradients(config)
-    seconds: dict[str, list[float]] = {side: [] for side in gradients}
+    prepared = prepare(config)
+    packed = max(prepared.train.batches(), key=lambda made: made.batch.token_ids.size)
+    whole = BertjaxSide.on_one_batch(prepared.model, prepared.params, packed)
+    kinds: dict[str, Callable[[], Any]] = compiled_gradients(prepared, packed) | {STEP: partial(whole.run, 1)}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for turn in range(WARM + rounds):
-        for side, run in gradients.items():
+        for kind, run in kinds.items():
             started = time.perf_counter()
             run()
             if turn >= WARM:
-                seconds[side].append(time.perf_counter() - started)
-    peak = matmul_peak((jax.devices()[0],), config.execution)
-    sides = {
-        side: {"ms": 1e3 * statistics.median(each), "share_of_peak": flops / statistics.median(each) / peak}
-        for side, each in seconds.items()
+                seconds[kind].append(time.perf_counter() - started)
+    whole.close()
+    peak, flops = matmul_peak((jax.devices()[0],), config.execution), flops_of(prepared, packed)
+    medians = {kind: statistics.median(each) for kind, each in seconds.items()}
+    derived, by_hand = (seconds[side] for side in SIDES)
+    return {
+        "peak_gflops": peak / 1e9,
+        "kinds": {
+            kind: {"ms": 1e3 * median, "share_of_peak": flops / median / peak} for kind, median in medians.items()
+        },
+        "ratio": statistics.median(b / a for a, b in zip(derived, by_hand, strict=True)),
     }
-    derived, by_hand = seconds.values()
-    ratio = statistics.median(b / a for a, b in zip(derived, by_hand, strict=True))
-    return {"peak_gflops": peak / 1e9, "sides": sides, "ratio": ratio}
 
 
 def main() -> None:
@@ -91,10 +104,13 @@ def main() -> None:
         "jax": jax.__version__,
     }
     for data in arguments.data:
-        with job_on(data) as config:
-            results[data] = measure(config.resolved(), arguments.rounds)
-        for side, of in results[data]["sides"].items():
-            print(f"{data:10} {side:8} {of['ms']:7.1f} ms, {100 * of['share_of_peak']:.0f}% of the peak")
+        try:
+            with job_on(data) as config:
+                results[data] = measure(config.resolved(), arguments.rounds)
+        except UserError as error:
+            sys.exit(f"{parser.prog}: {error}")
+        for kind, of in results[data]["kinds"].items():
+            print(f"{data:10} {kind:10} {of['ms']:7.1f} ms, {100 * of['share_of_peak']:.0f}% of the peak")
         print(f"{data:10} by hand takes {results[data]['ratio']:.3f} of the time", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -137,7 +137,15 @@ def _pooling(task: str, requested: Pooling | None, scheme: HeadScheme) -> Poolin
 
 def parameter_shapes(model: Model) -> Params:
     """The parameters of a model as shapes and dtypes, without computing any."""
-    return jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)))
+    leaves, structure = _initial_shapes(model.init)
+    return structure.unflatten(leaves)
+
+
+@made_once  # each call of `jax.eval_shape` leaves an entry in JAX's caches for as long as its function lives
+def _initial_shapes(
+    init: Callable[[Array], Params],
+) -> tuple[list[jax.ShapeDtypeStruct], jax.tree_util.PyTreeDef]:
+    return jax.tree.flatten(jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0))))
 
 
 def weight_table(model: Model) -> WeightTable:

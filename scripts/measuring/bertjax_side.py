@@ -73,8 +73,12 @@ class BertjaxSide:
 
     @classmethod
     def on_full_rows(cls, model: Model, params: Params, length: int, rows: int) -> "BertjaxSide":
-        """On one batch of full rows, again and again, that stays on the device."""
-        batch = full_rows(model.config, length, rows)
+        """On one batch of full rows."""
+        return cls.on_one_batch(model, params, full_rows(model.config, length, rows))
+
+    @classmethod
+    def on_one_batch(cls, model: Model, params: Params, batch: PackedBatch) -> "BertjaxSide":
+        """On one batch, again and again, that stays on the device."""
         side = cls(model, params, iter(()), [batch.batch])
         side._batches = repeat((batch, side.step.place(batch.batch)))
         return side

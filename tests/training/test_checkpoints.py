@@ -52,6 +52,16 @@ def test_the_newest_comes_back_to_the_bit(tmp_path):
     assert_is_step(restore(tmp_path), 2)
 
 
+@pytest.mark.parametrize("empty", [(), {}, None, ((), None, {})])
+def test_an_optimizer_without_state(tmp_path, empty):
+    state = state_of(1)._replace(opt_state=empty)
+    with Checkpoints(tmp_path, OWNER) as checkpoints:
+        checkpoints.save(state, {})
+    restored = restore(tmp_path, state).state
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    chex.assert_trees_all_equal(restored, state)
+
+
 @pytest.mark.parametrize("name", [*ODD_NAMES.values(), "n" * 255, "-x"], ids=[*ODD_NAMES, "a long name", "a flag"])
 def test_a_folder_of_any_name(tmp_path, name):
     folder = tmp_path / name / "checkpoints"

@@ -1,6 +1,7 @@
 """Many runs in one process: the second one compiles nothing, and none of them leaves anything behind."""
 
 import gc
+import sys
 import threading
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def config(tiny_model, reviews) -> FineTuneConfig:
 
 
 def left_behind():
-    """Memory maps, threads and open files of this process."""
+    """Memory maps, threads, open files, containers and all objects of this process."""
     gc.collect()
+    objects = len(gc.get_objects()), sys.getallocatedblocks()
     with open("/proc/self/maps", "rb") as maps:
-        return sum(1 for _ in maps), threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
+        num_maps = sum(1 for _ in maps)
+    return num_maps, threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir()), *objects
 
 
 def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, config, tmp_path, compilations):
@@ -57,7 +60,11 @@ def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, con
     before = left_behind()
     for number in range(2, 8):
         finetune(config, tmp_path / str(number), tracker=MemoryTracker())
-    maps, threads, files = (after - earlier for after, earlier in zip(left_behind(), before, strict=True))
+    maps, threads, files, containers, blocks = (
+        after - earlier for after, earlier in zip(left_behind(), before, strict=True)
+    )
     assert maps < 40  # a run that compiles leaves ten times as many
     assert threads <= 0
     assert files <= 0
+    assert containers < 6 * 20  # without the mends of their causes a run left 2,400 containers
+    assert blocks < 6 * 2_500  # and 20,000 objects; the rest is TensorStore's, 4 for each array that is written

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo, PreservationContext
 from orbax.checkpoint.options import MultiprocessingOptions
 
@@ -220,7 +221,23 @@ class _Sealed(ocp.CheckpointHandler):
 
 class _SealedArrays(_Sealed, ocp.PyTreeCheckpointHandler):
     def read_back(self, directory: Any) -> None:
-        self.metadata(directory)  # opens each array, and reads none of its values: the seal has their checksums
+        """Opens each array that Orbax has listed, and reads none of its values: the seal has their checksums.
+
+        The handler's own `metadata` opens them too, but asks TensorStore for JSON, which keeps what it hands out for
+        ever (0.1.86: 35 objects an array): a hundred runs in one process would leave some 100 MiB.
+        """
+        listed = json.loads((Path(directory) / "_METADATA").read_text(encoding="utf-8"))["tree_metadata"].values()
+        # Empty containers are listed too, as values that are not read.
+        arrays = [entry["key_metadata"] for entry in listed if not entry["value_metadata"]["skip_deserialize"]]
+        store = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{directory}/"}}
+        opened = [
+            tensorstore.open(
+                {"driver": "zarr", "kvstore": {**store, "path": ".".join(part["key"] for part in keys) + "/"}}
+            )
+            for keys in arrays
+        ]
+        for array in opened:
+            array.result()
 
 
 class _SealedJson(_Sealed, ocp.JsonCheckpointHandler):

@@ -121,7 +121,8 @@ def prepare_run(
     trained, params = with_adapters(prepared.model, prepared.params, config.lora, config.seed)
     step = step_of(config, trained, prepared.train.plan.total_steps)
     state = step.init(params, seed_key(config.seed))
-    prepared = prepared._replace(params=jax.eval_shape(lambda params: params, params))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    prepared = prepared._replace(params=shapes)
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)
     run = PreparedRun(folder, config, resumes, devices, prepared, trained, facts, step, state, metrics, started)
