@@ -89,8 +89,9 @@ def make_train_step(
       regularization: additions to the forward pass.
 
     Raises:
-      ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
+      ConfigError: a pattern of `freeze` that matches nothing, nothing left to train, or a network of integers.
     """
+    model.config.execution.check_trainable()
     frozen = frozen_paths(model, freeze)
     update = make_update(optimizer, frozen, model.config.execution, anchors=bool(regularization.mixout))
     gradient = make_gradient(model.apply, loss, frozen, axis_name, accumulate, regularization)
