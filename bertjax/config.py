@@ -47,6 +47,19 @@ class Execution:
     (bfloat16, without dropout on the attention weights). auto is the fastest that was measured on the device: xla on
     all so far."""
 
+    weights: Literal["float32", "int8"] = "float32"
+    """What the word embeddings and the encoder's matrices are kept in. int8, with a scale for each vector, takes a
+    quarter of their memory; it is for answers, and has no gradients to train with."""
+
+    def check_trainable(self) -> None:
+        """Checks that a network that is computed so has gradients.
+
+        Raises:
+          ConfigError: its weights are integers.
+        """
+        if self.weights == "int8":
+            raise ConfigError("weights int8 is for answers (predict, evaluate, serve); training needs float32")
+
 
 class LayerRotary(NamedTuple):
     """The rotary positions of one layer.

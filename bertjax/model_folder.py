@@ -21,6 +21,7 @@ from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyon
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError, writing
 from bertjax.members import find_member, suffix_of
+from bertjax.model.quantized import has_int8_weights, with_int8_weights
 from bertjax.pretrained.convert import Exceptions, check_member, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
 from bertjax.pretrained.grow import with_vocabulary
@@ -72,7 +73,8 @@ def from_pretrained(
         number of labels where the caller does not.
 
     Returns:
-      The model and its parameters, a plain nested dict of float32 arrays.
+      The model and its parameters, a plain nested dict of float32 arrays; with `Execution(weights="int8")` some of them
+      are a `QuantizedWeight`.
 
     Raises:
       AssetError: there is no such model.
@@ -89,7 +91,7 @@ class LoadedCheckpoint(NamedTuple):
     """A network with the weights of a checkpoint.
 
     Attributes:
-      params: float32 arrays of the host.
+      params: float32 arrays of the host, or `QuantizedWeight`s in the place of some.
       initialised: Haiku paths of the modules with a parameter that the checkpoint does not have.
     """
 
@@ -152,7 +154,8 @@ def load_checkpoint(
                 fresh.add(module)
         fresh |= {module for module in POOLER_MODULES if not has_module(tensors, module, table, drop)}
     exceptions = Exceptions(fresh, init_missing, drop)
-    return LoadedCheckpoint(model, *_fill(model, tensors, exceptions, problems, seed))
+    params, initial = _fill(model, tensors, exceptions, problems, seed)
+    return LoadedCheckpoint(model, with_int8_weights(params) if config.execution.weights == "int8" else params, initial)
 
 
 def _fill(
@@ -207,8 +210,11 @@ def save_pretrained(
       temperature: by which its logits are divided where they become probabilities, for `stored_temperature`.
 
     Raises:
+      ConfigError: the parameters are of int8, which the format does not have.
       DiskError: the folder cannot be written; nothing is left of it.
     """
+    if has_int8_weights(params):
+        raise ConfigError("int8 weights are not saved: load the checkpoint without them, and save that")
     row, member = find_task(model.task), find_member(model.config.model_type)
     labels = {"id2label": dict(enumerate(model.labels)), "label2id": {name: i for i, name in enumerate(model.labels)}}
     config = {

@@ -121,6 +121,7 @@ OPTIMIZED = (
     "tests/model/attention/test_near_attention.py",
     "tests/model/test_network.py",
     "tests/model/test_products.py",
+    "tests/model/test_quantized.py",
     "tests/model/attention/test_relative.py",
     "tests/parity/",
     "tests/prediction/",

@@ -16,6 +16,7 @@ from bertjax.config import BertConfig
 from bertjax.model.dropout import token_places
 from bertjax.model.embeddings import Embeddings
 from bertjax.model.encoder import Encoded, encode
+from bertjax.model.quantized import QuantizedWeight
 
 
 class ForwardOptions(NamedTuple):
@@ -48,7 +49,7 @@ class Bert(hk.Module):
 
     def __call__(
         self, batch: Batch, options: ForwardOptions, output_positions: Int[Array, "B R"] | None = None
-    ) -> tuple[Encoded, Float[Array, "V W"]]:
+    ) -> tuple[Encoded, Float[Array, "V W"] | QuantizedWeight]:
         """The encoder's output, and the table of word embeddings.
 
         Args:

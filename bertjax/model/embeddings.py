@@ -14,6 +14,7 @@ from bertjax.batch import Batch
 from bertjax.config import BertConfig
 from bertjax.model.dropout import drop_features, token_places
 from bertjax.model.layers import embedding, layer_norm, linear, look_up
+from bertjax.model.quantized import QuantizedWeight
 
 
 class Embedded(NamedTuple):
@@ -26,7 +27,7 @@ class Embedded(NamedTuple):
     """
 
     hidden_states: Float[Array, "B T D"]
-    words: Float[Array, "V W"]
+    words: Float[Array, "V W"] | QuantizedWeight
     distances: Float[Array, "buckets H"] | None
 
 
@@ -57,5 +58,7 @@ class Embeddings(hk.Module):
             embedded = linear(c, c.hidden_size, "projection")(embedded)
         distances = None
         if c.distance_buckets:
-            distances = embedding(c, c.distance_buckets, "distance", c.num_heads)
+            biases = embedding(c, c.distance_buckets, "distance", c.num_heads)
+            assert not isinstance(biases, QuantizedWeight), "the word embeddings are the only table of integers"
+            distances = biases
         return Embedded(embedded, table, distances)

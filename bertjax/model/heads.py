@@ -25,6 +25,7 @@ from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import drop_features, drop_pooled, token_places
 from bertjax.model.encoder import Encoded
 from bertjax.model.layers import activation, layer_norm, linear, read_positions
+from bertjax.model.quantized import QuantizedWeight, int8_scores
 
 _SMALLEST_NORM = 1e-12  # as torch's normalize has it
 
@@ -189,14 +190,18 @@ class MaskedLanguageModel(hk.Module):
         self.activation = head_config.scheme.word_activation or self.config.hidden_act
 
     def __call__(
-        self, hidden_states: Float[Array, "B T D"], word_embeddings: Float[Array, "V W"]
+        self, hidden_states: Float[Array, "B T D"], word_embeddings: Float[Array, "V W"] | QuantizedWeight
     ) -> Float[Array, "B T V"]:
         c = self.config
         transformed = activation(self.activation)(linear(c, c.embedding_width, "transform")(hidden_states))
         transformed = layer_norm(c, "norm")(transformed)
         bias = hk.get_parameter("b", [c.vocab_size], init=jnp.zeros)
-        transformed, words = (x.astype(bias.dtype) for x in (transformed, word_embeddings))
-        return jnp.einsum("BTW,VW->BTV", transformed, words) + bias[None, None]
+        transformed = transformed.astype(bias.dtype)
+        if isinstance(word_embeddings, QuantizedWeight):
+            scores = int8_scores(transformed, word_embeddings)
+        else:
+            scores = jnp.einsum("BTW,VW->BTV", transformed, word_embeddings.astype(bias.dtype))
+        return scores + bias[None, None]
 
 
 def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:

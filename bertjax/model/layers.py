@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Float32, Int
 from bertjax.config import BertConfig
 from bertjax.model.precision import policy_of
 from bertjax.model.products import weighted
+from bertjax.model.quantized import QuantizedWeight, int8_product, int8_rows
 
 _SQRT_HALF = 0.5**0.5
 _NORMAL_PEAK = (2 * math.pi) ** -0.5
@@ -75,13 +76,17 @@ def initializer(config: BertConfig) -> hk.initializers.Initializer:
     return hk.initializers.RandomNormal(stddev=config.initializer_range)
 
 
-def embedding(config: BertConfig, size: int, name: str, width: int | None = None) -> Float[Array, "N D"]:
+def embedding(
+    config: BertConfig, size: int, name: str, width: int | None = None
+) -> Float[Array, "N D"] | QuantizedWeight:
     """The table of a module `name`: `size` vectors, of the embeddings' width unless another is given."""
     return hk.Embed(size, width or config.embedding_width, w_init=initializer(config), name=name).embeddings
 
 
-def look_up(table: Float32[Array, "N D"], indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:
+def look_up(table: Float32[Array, "N D"] | QuantizedWeight, indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:
     """Rows of a table. An index outside of it gives NaN, where JAX would silently take the nearest row."""
+    if isinstance(table, QuantizedWeight):
+        return int8_rows(table, indices)
     return (_look_up_few if len(table) <= _FEW_ROWS else _rows_of)(table, indices)
 
 
@@ -129,7 +134,10 @@ class _Linear(hk.Module):
 
     def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape F"]:
         weight = hk.get_parameter("w", (x.shape[-1], self.output_size), x.dtype, init=initializer(self.config))
-        mapped = weighted(self.config.execution, x, weight)
+        if isinstance(weight, QuantizedWeight):
+            mapped = int8_product(x, weight)
+        else:
+            mapped = weighted(self.config.execution, x, weight)
         if not self.bias:
             return mapped
         bias = hk.get_parameter("b", (self.output_size,), x.dtype, init=jnp.zeros)

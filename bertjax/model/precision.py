@@ -23,6 +23,7 @@ from jaxtyping import Array, Float32
 
 from bertjax.config import Execution
 from bertjax.errors import ConfigError
+from bertjax.model.quantized import QuantizedWeight
 
 _COMPUTE = {"float32": jnp.float32, "tensorfloat32": jnp.float32, "bfloat16": jnp.bfloat16}
 _UNROUNDED = ("scale", "offset", "embeddings")  # Haiku's names of the parameters of layer norms, and of tables
@@ -89,11 +90,13 @@ def to_compute(policy: jmp.Policy, params: Params, kept: Collection[str] = ()) -
 
     Args:
       policy: of `policy_of`.
-      params: float32.
+      params: float32; a quantised weight stays as it is, its layer converts it.
       kept: modules whose parameters stay float32, as those of layer norms and embeddings do.
     """
 
-    def cast(module: str, name: str, value: Any) -> Array:
+    def cast(module: str, name: str, value: Any) -> Array | QuantizedWeight:
+        if isinstance(value, QuantizedWeight):
+            return QuantizedWeight(*map(jnp.asarray, value))
         return jnp.asarray(value if name in _UNROUNDED or module in kept else policy.cast_to_compute(value))
 
     return {

@@ -89,6 +89,7 @@ NO_REACH = {
     "packing": "changes the shapes of batches alone",
     "seed": "the key of dropout is an argument",
     "engine": "how a function runs on the devices is in the key of its program",
+    "execution.weights": "is for answers, and a run refuses any other",
     "init_missing": "says which parameters are fresh",
     "drop": "says which parameters are fresh",
     "resize_embeddings": "the size of the vocabulary is in the key of the network",

@@ -94,9 +94,10 @@ def parity(
       execution: how the JAX network is computed; the bounds are for float32.
 
     Raises:
-      ConfigError: PyTorch is not installed.
+      ConfigError: PyTorch is not installed, or an execution without gradients.
       UserError: as `from_pretrained`.
     """
+    (execution or Execution()).check_trainable()
     if find_spec("torch") is None:
         raise ConfigError("parity needs PyTorch: pip install 'bertjax[torch]'")
     from bertjax.baselines.parity.check_parity import check_parity, vanishing_gradients

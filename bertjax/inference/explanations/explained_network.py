@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import Execution
 from bertjax.model.heads import BertOutput
+from bertjax.model.layers import look_up
 from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import row_length_of
 from bertjax.prediction.devices import Devices
@@ -198,8 +199,8 @@ def _gradient(
     """The number of each row, and what each token's way to its embedding adds to it there."""
     module, name = _WORDS
     table, asked = params[module][name], on_path.asked
-    baseline = table[on_path.baseline_ids]  # [B, T, D]
-    way = table[asked.batch.token_ids] - baseline
+    baseline = look_up(table, on_path.baseline_ids)  # [B, T, D]
+    way = look_up(table, asked.batch.token_ids) - baseline
 
     def total(embeddings: Float[Array, "B T D"]) -> tuple[Array, Array]:
         scores = read(model.apply(params, None, asked.batch, word_embeddings=embeddings), asked)

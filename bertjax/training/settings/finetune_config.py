@@ -145,6 +145,7 @@ class FineTuneConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        self.execution.check_trainable()
         require(self.tracking in get_args(Tracking), f"tracking is {' or '.join(get_args(Tracking))}", self.tracking)
         if self.batch_size < self.accumulate:
             raise ConfigError(f"accumulate {self.accumulate} needs a batch_size as large, got {self.batch_size}")

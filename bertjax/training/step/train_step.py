@@ -91,8 +91,9 @@ def make_train_step(
       token_loss: (output with hidden states, batch) -> a loss for each token [B, T], whose mean is added.
 
     Raises:
-      ConfigError: a pattern of `freeze` that matches nothing, or nothing left to train.
+      ConfigError: a pattern of `freeze` that matches nothing, nothing left to train, or a network of integers.
     """
+    model.config.execution.check_trainable()
     frozen = frozen_paths(model, freeze)
     update = make_update(optimizer, frozen, model.config.execution, anchors=bool(regularization.mixout))
     gradient = make_gradient(model.apply, loss, frozen, axis_name, accumulate, regularization, token_loss)
