@@ -90,7 +90,7 @@ class MlflowStore:
 
         try:
             self._open_file()
-            with self._refusals():
+            with self._refusals(), self._made_at_once():
                 self.client = MlflowClient(tracking_uri=self.address)
                 self.client.search_experiments(max_results=1)
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -307,6 +307,35 @@ class MlflowStore:
         for chunk in chunks(new, _PARAMS_A_REQUEST):
             self.client.log_batch(run.info.run_id, params=chunk)
         self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    @contextmanager
+    def _made_at_once(self) -> Iterator[None]:
+        """Has a new database file reach the disk once, when it is complete: MLflow makes its tables by some hundred
+        changes, and sqlite would wait for the disk after each."""
+        file = self._database_file
+        if file is None or (file.exists() and file.stat().st_size):
+            yield
+            return
+        from sqlalchemy import event
+        from sqlalchemy.pool import Pool
+
+        opened: list[sqlite3.Connection] = []
+
+        def connected(connection: Any, _: Any) -> None:
+            if isinstance(connection, sqlite3.Connection):
+                connection.execute("PRAGMA synchronous = OFF")
+                opened.append(connection)
+
+        event.listen(Pool, "connect", connected)
+        try:
+            yield
+        finally:
+            event.remove(Pool, "connect", connected)
+            for connection in opened:
+                with suppress(sqlite3.ProgrammingError):  # it is closed
+                    connection.execute("PRAGMA synchronous = FULL")
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

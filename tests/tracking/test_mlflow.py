@@ -213,3 +213,15 @@ def test_a_run_that_is_refused_as_it_begins_is_not_shown_as_running(in_store, mo
     with pytest.raises(ConfigError, match="MLflow refuses"):
         tracker.start("run", {}, in_store / "run")
     assert runs_of(in_store)[1] == []
+
+
+def test_a_new_database_is_on_the_disk_as_a_whole_and_later_writes_one_by_one(in_folder, monkeypatch):
+    synced = []
+    monkeypatch.setattr("bertjax.tracking.mlflow_store.os.fsync", synced.append)
+    store = MlflowStore(f"sqlite:///{in_folder / 'new.db'}")
+    store.connect()
+    assert len(synced) == 1, "while it was made, nothing waited for the disk"
+    with store.client._tracking_client.store.engine.connect() as kept:
+        assert kept.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL: a run that is recorded stays recorded"
+    store.connect()
+    assert len(synced) == 1, "it is there already"
