@@ -74,7 +74,7 @@ def test_collate_fills_batches_from_the_examples(case):
 def test_rows_of_an_accelerator_have_lengths_that_suit_it(longest):
     lengths = np.random.default_rng(0).integers(3, longest + 1, 400)
     on_cpu, on_gpu, on_tpu = (
-        plan_training(lengths, 32, 2, 0, 64, 1, packed=True, platform=platform) for platform in ("cpu", "gpu", "tpu")
+        plan_training(lengths, 32, 2, 0, 384, 1, packed=True, platform=platform) for platform in ("cpu", "gpu", "tpu")
     )
     assert on_gpu == on_tpu
     assert {layout.row_length % 16 for layout in on_gpu.layouts} == {0}
@@ -83,6 +83,18 @@ def test_rows_of_an_accelerator_have_lengths_that_suit_it(longest):
         assert sum(batch.num_tokens for batch in batches) == 2 * lengths.sum()
         computed = sum(batch.batch.token_ids.size for batch in batches)
         assert 2 * lengths.sum() > 0.95 * computed
+
+
+def test_rows_of_long_texts_are_short_on_a_cpu_and_full_on_other_devices():
+    """Attention on a CPU computes the pairs of different examples too."""
+    lengths = np.minimum(np.random.default_rng(0).gamma(4, 110, 600).astype(int) + 2, 512)
+
+    def row_length(platform):
+        plan = plan_training(lengths, 32, 1, 0, 384, 1, packed=True, platform=platform)
+        return {layout.row_length for layout in plan.layouts}
+
+    assert row_length("cpu") == {512}
+    assert min(row_length("gpu")) > 700
 
 
 @given(cases)
