@@ -3,7 +3,7 @@
 Data       10,603 distinct snippets of movie reviews, each with the mean score of 20 readers (Hutto and Gilbert 2014);
            a tenth is held out.
 Published  correlation of VADER, the rules of the same authors, with the mean of the readers: .451 (their table 4).
-Expected   not known yet: experiments/README.md says what was run.
+Expected   correlation .827, squared error 1.21 (seed 0; a PyTorch loop on the same split .828 and 1.22).
 Cost       about 5 minutes a seed on two CPU cores.
 Command    python experiments/sentiment_regression.py --seeds 0 1 2
 """
