@@ -10,7 +10,7 @@ from bertjax.cli.process.messages import say
 from bertjax.config import BertConfig, read_config_json
 from bertjax.errors import ConfigError, RunFolderError
 from bertjax.metrics.reports import is_of_whole
-from bertjax.settings import Seed
+from bertjax.settings import CountFromZero, Seed
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.storage.small_files import read_numbers
 
@@ -34,7 +34,7 @@ class Arguments:
     task: str | None = None
     """Task whose head to export; default: the adapter's, or the checkpoint's own."""
 
-    keep_layers: tuple[int, ...] = ()
+    keep_layers: tuple[CountFromZero, ...] = ()
     """Layers of the encoder to keep, counted from 0, such as 0 5 for a student of two layers; default: all."""
 
     seed: Seed = 0

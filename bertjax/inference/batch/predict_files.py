@@ -230,7 +230,7 @@ def _load(job: PredictionJob, files: Sequence[File]) -> tuple[LoadedModel, dict[
         "max_length": longest,
         "pooling": loaded.model.pooling,
         "rule": None if request.rule is None else request.rule.digest,
-        **flatten(job.execution or Execution()),
+        **{f"execution.{name}": value for name, value in flatten(job.execution or Execution()).items()},
         **{f"data.{name}": value for name, value in flatten(loaded.table).items() if name in _READING},
         **flatten(request.options),
         **{name: value for name, value in request._asdict().items() if name not in ("options", "rule")},

@@ -251,6 +251,7 @@ def test_what_is_not_as_it_was_written_is_computed_again(predict, many, tmp_path
         ({"columns": {"text": ("title",)}}, r"data.text was \['title', 'body'\], now \['title'\]"),
         ({"rows_per_part": 21}, "rows_per_part was 20, now 21"),
         ({"out": "out.jsonl"}, None),
+        ({"execution": bertjax.Execution(weights="int8")}, "execution.weights was 'float32', now 'int8'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
