@@ -74,7 +74,7 @@ def test_collate_fills_batches_from_the_examples(case):
 def test_rows_of_an_accelerator_have_lengths_that_suit_it(longest):
     lengths = np.random.default_rng(0).integers(3, longest + 1, 400)
     on_cpu, on_gpu, on_tpu = (
-        plan_training(lengths, 32, 2, 0, 384, 1, packed=True, platform=platform) for platform in ("cpu", "gpu", "tpu")
+        plan_training(lengths, 32, 2, 0, 64, 1, packed=True, platform=platform) for platform in ("cpu", "gpu", "tpu")
     )
     assert on_gpu == on_tpu
     assert {layout.row_length % 16 for layout in on_gpu.layouts} == {0}

@@ -1,6 +1,5 @@
 """The plan of a run: the number and order of examples, and the few compiled shapes of their batches."""
 
-import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -19,7 +18,10 @@ _PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose fro
 _SEARCH_BATCHES = 128  # batches in the sample that ranks row lengths
 _SEARCH_LENGTHS = 64  # row lengths that are ranked
 _ROW_MULTIPLES = {"gpu": 16, "tpu": 16}  # tokens; the rows of a tile of a TPU in bfloat16, 32 bytes of a GPU
-_FILLING_WORTH = {"cpu": 1.1}  # that share may cost so many times what the cheapest rows do; elsewhere it comes first
+# Tokens, where no text is longer. A CPU's caches do not hold the attention of longer rows, most of which is of pairs of
+# different examples: 32 texts of 384 words took MiniLM 9.5 s a step in 9 rows of 1376 tokens, and 4.4 s in 26 rows of
+# 512, for all their padding. The kernels of other devices skip such pairs.
+_LONGEST_ROWS = {"cpu": 512}
 _TRIED_LENGTHS = 6  # best ranked row lengths that are tried with all batches, until one has that share
 
 
@@ -117,9 +119,8 @@ def plan_training(
       num_devices: the rows of a batch are a multiple of it.
       batch_size, epochs, seed, packed, kind, window_examples: as in `Plan`.
       progress: shows how many batches are packed.
-      platform: JAX's name of the kind of device. On a CPU packed rows of long texts are shorter, though less full,
-        where attention would cost more than the padding; on other devices their lengths are multiples of what the units
-        for matrix products read at once.
+      platform: JAX's name of the kind of device. On a CPU packed rows are no longer than its caches hold the attention
+        of; on other devices their lengths are multiples of what the units for matrix products read at once.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
     if not packed:
@@ -131,12 +132,10 @@ def plan_training(
     every = -(-plan.total_steps // _SEARCH_BATCHES)
     sample = list(islice(plan.order(lengths).batch_lengths(epochs), 0, None, every))
     multiple = _ROW_MULTIPLES.get(platform, 1)
-    worth = _FILLING_WORTH.get(platform, math.inf)
-    candidates = _row_lengths(
-        sample, int(lengths.max()), multiple, hidden_size, num_devices, _SHAPE_PRICE / every, worth
-    )
+    spread = _spread_of(int(lengths.max()), multiple, _LONGEST_ROWS.get(platform))
+    candidates = _row_lengths(sample, spread, hidden_size, num_devices, _SHAPE_PRICE / every)
     real = int(lengths.sum()) * epochs
-    tried: list[tuple[float, tuple[Layout, ...]]] = []  # cost and shapes
+    tried: list[tuple[float, tuple[Layout, ...]]] = []
     for row_length in candidates[:_TRIED_LENGTHS]:
         needs, slots = [], 1
         with progress.stage("planning batches", "batches", plan.total_steps) as advance:
@@ -146,53 +145,38 @@ def plan_training(
                 slots = max(slots, *map(len, rows))
                 advance(1)
         sizes = _tight_sizes(needs, real / row_length, num_devices, _SHAPE_PRICE)
-        tokens = _rounded_up(needs, sizes) * row_length
-        shapes = tuple(Layout(size, row_length, slots * kind.texts) for size in sizes)
-        tried.append((tokens * (_token_cost(row_length, hidden_size) if platform in _FILLING_WORTH else 1), shapes))
-        if real >= _REAL_SHARE * tokens:  # as a rule the first has it where texts are short, since the sample had
+        share = real / (_rounded_up(needs, sizes) * row_length)
+        tried.append((share, tuple(Layout(size, row_length, slots * kind.texts) for size in sizes)))
+        if share >= _REAL_SHARE:  # as a rule the first has it, since the sample had
             break
-    return plan._replace(layouts=min(tried)[1])
+    return plan._replace(layouts=max(tried)[1])
+
+
+def _spread_of(longest: int, multiple: int, longest_row: int | None) -> range:
+    """The row lengths to choose from: multiples of `multiple`, from the longest text to three times its length."""
+    shortest = -(-longest // multiple) * multiple
+    most = 3 * shortest if longest_row is None else max(shortest, min(3 * shortest, longest_row))
+    return range(shortest, most + 1, -(-2 * shortest // (_SEARCH_LENGTHS * multiple)) * multiple)
 
 
 def _row_lengths(
-    batches: list[list[int]],
-    longest: int,
-    multiple: int,
-    hidden_size: int,
-    num_devices: int,
-    shape_price: float,
-    filling_worth: float,
+    batches: list[list[int]], spread: range, hidden_size: int, num_devices: int, shape_price: float
 ) -> list[int]:
-    """Multiples of `multiple`, ranked by a sample of batches.
+    """Row lengths ranked by a sample of batches: those with little padding first, each group from cheap to costly.
 
-    Longer rows pack tighter, but attention grows with their square. Rows with little padding come first, unless they
-    cost more than `filling_worth` times the cheapest; each group goes from cheap to costly.
+    Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
+    step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
     """
     real = sum(map(sum, batches))
 
-    def measured(row_length: int) -> tuple[float, bool, int]:
+    def cost(row_length: int) -> tuple[bool, float]:
         needs = [len(pack(batch, row_length)) for batch in batches]
         sizes = _tight_sizes(needs, real / row_length, num_devices, shape_price)
         computed = _rounded_up(needs, sizes)
         rows = computed + shape_price * len(sizes) * sizes[-1]
-        full = real >= _REAL_SHARE * computed * row_length
-        return rows * row_length * _token_cost(row_length, hidden_size), full, row_length
+        return real < _REAL_SHARE * computed * row_length, rows * row_length * (1 + row_length / (2 * hidden_size))
 
-    shortest = -(-longest // multiple) * multiple
-    step = -(-2 * shortest // (_SEARCH_LENGTHS * multiple)) * multiple
-    ranked = sorted(map(measured, range(shortest, 3 * shortest + 1, step)))
-    dearest = filling_worth * ranked[0][0]
-    return [length for *_, length in sorted(ranked, key=lambda row: not (row[1] and row[0] <= dearest))]
-
-
-def _token_cost(row_length: int, hidden_size: int) -> float:
-    """Time of a token in a row of T tokens, in that of its products with weights: 1 + T / 2D.
-
-    It fits the training step of MiniLM (D = 384) on a CPU measured at T = 32, 64 and 128 within 3%, and is too low for
-    long rows, whose weights of attention no longer fit in a cache: 32 texts of 384 words took 9.5 s in 9 rows of 1376
-    tokens and 4.4 s in 26 rows of 512, for all their padding. A GPU's kernels skip the pairs of different examples.
-    """
-    return 1 + row_length / (2 * hidden_size)
+    return sorted(spread, key=cost)
 
 
 def _tight_sizes(needs: Sequence[int], full_rows: float, multiple: int, price: float) -> tuple[int, ...]:
