@@ -76,8 +76,11 @@ def is_adapter(module: str) -> bool:
 
 
 @in_32_bits()
-def merged(adapters: Adapters, params: Params) -> Params:
-    """The parameters of the plain network that computes the same: W + s A B in the place of W."""
+def merged(adapters: Adapters | None, params: Params) -> Params:
+    """The parameters of the plain network that computes the same: W + s A B in the place of W; without adapters they
+    are those already."""
+    if adapters is None:
+        return params
     plain = {module: leaves for module, leaves in params.items() if not is_adapter(module)}
     for module in adapters.modules:
         weight, adapter = params[module]["w"], params[adapter_of(module)]

@@ -27,7 +27,7 @@ def run(job: RunnerInput) -> RunnerOutput:
     step = step_of(config, model, source.plan.total_steps)
     devices = all_devices(config.engine)
     state = devices.place(step.init(params, seed_key(config.seed)))
-    taught = job.prepared.taught(devices)
+    taught = prepared.taught(devices)
     train_step = CompiledTrainStep(devices, model, step, state, source.plan.empty_batches, taught=taught)
 
     def record(metrics: Metrics, packed_batch: PackedBatch) -> None:
@@ -45,10 +45,7 @@ def run(job: RunnerInput) -> RunnerOutput:
     for metrics, packed_batch in pending:
         record(metrics, packed_batch)
     train_step.close()
-    params = prepared.in_units(evaluation_params(state))
-    if model.config.adapters is not None:
-        params = merged(model.config.adapters, params)
-    trained = devices.place(params)
+    trained = devices.place(merged(model.config.adapters, prepared.in_units(evaluation_params(state))))
     return RunnerOutput(
         losses=timer.losses,
         speed=timer.speed,

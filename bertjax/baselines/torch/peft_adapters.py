@@ -1,4 +1,4 @@
-"""peft's adapters (`LoraModel`) in transformers' torch model, starting from our matrices."""
+"""peft's adapters in transformers' torch model, starting from our matrices."""
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model

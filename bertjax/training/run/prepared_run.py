@@ -77,8 +77,7 @@ class PreparedRun:
 
     def merged(self, params: Params) -> Params:
         """Parameters of `trained` as those of `prepared.model`, which is evaluated and saved."""
-        adapters = self.trained.config.adapters
-        return params if adapters is None else merged(adapters, params)
+        return merged(self.trained.config.adapters, params)
 
     def open_checkpoints(self) -> SharedCheckpoints:
         """The checkpoints in the run's folder."""
