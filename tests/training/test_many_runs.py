@@ -1,8 +1,11 @@
 """Many runs in one process: the second one compiles nothing, and none of them leaves anything behind."""
 
+import contextlib
 import gc
 import sys
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import chex
@@ -39,13 +42,31 @@ def config(tiny_model, reviews) -> FineTuneConfig:
     )
 
 
+def open_files() -> Counter[str]:
+    """How often this process has each file open. Sockets are left out: Ray and the servers of other tests, which live
+    on in this process, open some when they like, and a run without MLflow opens none."""
+    names: Counter[str] = Counter()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the folder itself, and what another thread has closed meanwhile
+            names[str(descriptor.readlink())] += 1
+    return Counter({name: count for name, count in names.items() if not name.startswith(("socket:", "anon_inode:"))})
+
+
+def files_left_open(before: Counter[str], seconds: float = 10) -> Counter[str]:
+    """The files that are open now and were not before; threads of TensorStore may close theirs a little later."""
+    end = time.monotonic() + seconds
+    while (left := open_files() - before) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
+
+
 def left_behind():
-    """Memory maps, threads, open files, containers and all objects of this process."""
+    """Memory maps, threads, containers and all objects of this process."""
     gc.collect()
     objects = len(gc.get_objects()), sys.getallocatedblocks()
     with open("/proc/self/maps", "rb") as maps:
         num_maps = sum(1 for _ in maps)
-    return num_maps, threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir()), *objects
+    return num_maps, threading.active_count(), *objects
 
 
 def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, config, tmp_path, compilations):
@@ -57,14 +78,12 @@ def test_runs_after_the_first_compile_nothing_and_leave_nothing(no_programs, con
     assert not compilations
     assert second.metrics["train/compiles"] == 0
     chex.assert_trees_all_equal(*(from_pretrained(run.model_dir)[1] for run in (first, second)))
-    before = left_behind()
+    files, before = open_files(), left_behind()
     for number in range(2, 8):
         finetune(config, tmp_path / str(number), tracker=MemoryTracker())
-    maps, threads, files, containers, blocks = (
-        after - earlier for after, earlier in zip(left_behind(), before, strict=True)
-    )
+    maps, threads, containers, blocks = (after - earlier for after, earlier in zip(left_behind(), before, strict=True))
     assert maps < 40  # a run that compiles leaves ten times as many
     assert threads <= 0
-    assert files <= 0
+    assert not files_left_open(files)
     assert containers < 6 * 20  # without the mends of their causes a run left 2,400 containers
     assert blocks < 6 * 2_500  # and 20,000 objects; the rest is TensorStore's, 4 for each array that is written
