@@ -92,6 +92,11 @@ def binary_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"
     return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype)).mean(axis=-1)
 
 
+def replaced_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B T"]:
+    """Sigmoid cross-entropy of each token, label 1 where it was replaced and 0 where not (ELECTRA, section 2)."""
+    return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype))
+
+
 def squared_error(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
     """Squared error of real-valued labels [B, E, L], their mean."""
     return jnp.square(output.logits - batch.labels.reshape(output.logits.shape)).mean(axis=-1)

@@ -14,7 +14,9 @@ _POOLINGS = {
 
 def auto_class(model: Model) -> str:
     """transformers' class that loads the folder whatever its architecture."""
-    return "AutoModel" + find_task(model.task).architecture.removeprefix("Bert").removesuffix("Model")
+    member = find_member(model.config.model_type)
+    theirs = member.architecture(find_task(model.task).architecture)
+    return "AutoModel" + theirs.removeprefix(member.classes).removesuffix("Model")
 
 
 def model_card(model: Model, metrics: Mapping[str, float] | None = None, temperature: float = 1.0) -> str:
@@ -31,7 +33,7 @@ def model_card(model: Model, metrics: Mapping[str, float] | None = None, tempera
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {task.pipeline_tag}",
+        *([f"pipeline_tag: {task.pipeline_tag}"] if task.pipeline_tag else []),
         "tags:",
         f"- {member.model_type}",
         "- bertjax",

@@ -20,7 +20,7 @@ from bertjax.config import BertConfig, Execution, Pooling, read_config_json
 from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, beyond, has_tokenizer, load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import ConfigError, writing
-from bertjax.members import find_member, suffix_of
+from bertjax.members import find_member
 from bertjax.model.quantized import has_int8_weights, with_int8_weights
 from bertjax.pretrained.convert import Exceptions, check_member, has_module, to_haiku, to_hugging_face
 from bertjax.pretrained.files import read_tensors, resolve_model, write_tensors
@@ -276,12 +276,12 @@ def stored_task(stored: Mapping[str, Any]) -> str:
     if "task" in _settings_in(stored):
         return str(_settings_in(stored)["task"])
     member = find_member(str(stored.get("model_type", "bert")))
-    suffix = (stored.get("architectures") or ["Model"])[0].removeprefix(member.classes)
+    architecture = member.of_bert((stored.get("architectures") or ["Model"])[0])
     problem = stored.get("problem_type")
     if problem is None:  # transformers decides by the number of outputs
         problem = "regression" if len(stored_labels(stored)) == 1 else "single_label_classification"
-    for name, row in TASKS.items() if member.has(suffix) else ():
-        if suffix_of(row.architecture) == suffix and row.problem_type in (None, problem):
+    for name, row in TASKS.items() if member.has(architecture) else ():
+        if row.architecture == architecture and row.problem_type in (None, problem):
             return name
     return "encoder"
 

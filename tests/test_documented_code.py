@@ -38,7 +38,7 @@ from tests.support.documented_code import (
     spans,
     text_of,
 )
-from tests.support.models import TINY
+from tests.support.models import TINY, of_a_member_with
 from tests.support.processes import ROOT
 
 PROJECTS = ("computer-vision", "mlops", "natural-language-processing", "other")
@@ -76,6 +76,8 @@ def stand_ins(tmp_path_factory, database, tiny_model, reviews, finished_run) -> 
     wide = bertjax.make_model(replace(TINY, vocab_size=3000, max_position_embeddings=512), "encoder")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     bertjax.save_pretrained(folder / "minilm-l6", wide, wide.init(jax.random.key(0)), tokenizer)
+    discriminator = bertjax.make_model(of_a_member_with("replaced_tokens"), "replaced_tokens")
+    bertjax.save_pretrained(folder / "my-electra", discriminator, discriminator.init(jax.random.key(0)), tokenizer)
     stored = json.loads((folder / "minilm-l6/config.json").read_text())
     (folder / "minilm-l6/config.json").write_text(json.dumps({key: stored[key] for key in stored if key != "bertjax"}))
     reading = {"data.text": ["title", "description"], "data.label": "tag"}

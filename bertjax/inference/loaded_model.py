@@ -26,10 +26,11 @@ from bertjax.model_folder import (
     stored_max_length,
     stored_preprocessing,
     stored_reading,
+    stored_task,
     stored_temperature,
 )
 from bertjax.pretrained.files import resolve_model
-from bertjax.tasks import Model, Params, find_evaluator, find_format, find_postprocess
+from bertjax.tasks import Model, Params, find_evaluator, find_format, find_postprocess, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 
 
@@ -120,8 +121,10 @@ def load_model(
     stored = read_config_json(folder)
     tokenizer, architecture = load_tokenizer(folder), BertConfig.from_hugging_face(stored)
     check_tokenizer(tokenizer, folder, architecture)
-    if pooling is not None and says_pooling(stored):
-        raise ConfigError(f"{name} says itself how its vectors are pooled; leave out pooling {pooling!r}")
+    if pooling is not None:
+        find_vectors(stored_task(stored))
+        if says_pooling(stored):
+            raise ConfigError(f"{name} says itself how its vectors are pooled; leave out pooling {pooling!r}")
     model, params = from_pretrained(folder, pooling=pooling, execution=execution, vocab_size=architecture.vocab_size)
     preprocessing, reading = stored_preprocessing(stored), TableReading.of(stored_reading(stored))
     texts = {"text": preprocessing.text, "text_pair": preprocessing.text_pair} if preprocessing.text else {}

@@ -1,8 +1,8 @@
 """ELECTRA (Clark et al. 2020, arXiv:2003.10555): BERT's layers over embeddings that may be narrower.
 
-The generator is a masked language model, which decodes in the width of the embeddings. The discriminator is what is
-fine-tuned: its own head, which says of each token whether it was replaced, is left out as other heads of pre-training
-are. The classifier has a dense layer with GELU in the place of BERT's pooler.
+The generator is a masked language model, which decodes in the width of the embeddings. The discriminator says of each
+token whether it was replaced; it is what is fine-tuned, without that head. transformers' name of the head is
+`ForPreTraining`, as that of BERT's two. The classifier has a dense layer with GELU in the place of BERT's pooler.
 """
 
 from bertjax.members.bert import KEYS, encoder_rules
@@ -18,6 +18,8 @@ _WEIGHTS = WeightTable(
         *linear("generator_predictions.dense", "masked_lm/transform"),
         *layer_norm("generator_predictions.LayerNorm", "masked_lm/norm"),
         Rule("generator_lm_head.bias", "masked_lm", "b", Bijection.COPY),
+        *linear("discriminator_predictions.dense", "replaced_tokens/transform"),
+        *linear("discriminator_predictions.dense_prediction", "replaced_tokens/prediction"),
     ),
     prefix="electra.",
     prefixed=("embeddings.", "embeddings_project.", "encoder."),
@@ -56,6 +58,7 @@ ELECTRA = Member(
             HeadScheme(activation="gelu", dropout="choice_dropout_rate"), linear("sequence_summary.summary", "pooler")
         ),
         "ForMaskedLM": Head(HeadScheme(word_activation="gelu")),
+        "ForReplacedTokens": Head(suffix="ForPreTraining"),
     },
     tokenizer="BertTokenizer",
 )

@@ -61,10 +61,12 @@ class Head(NamedTuple):
     Attributes:
       scheme: how it reads the encoder.
       rules: its weights, in the place of the rows that the member's table has for the same modules.
+      suffix: what follows in the name of transformers' class, where that is the name of another head of BERT.
     """
 
     scheme: HeadScheme = HeadScheme()
     rules: tuple[Rule, ...] = ()
+    suffix: str | None = None
 
 
 class Member(NamedTuple):
@@ -76,7 +78,7 @@ class Member(NamedTuple):
       classes: what the names of transformers' classes start with.
       config: the rule of its `config.json`.
       weights: the table of its weights.
-      heads: what follows in the names of transformers' classes, `Model` or `For...` -> the head.
+      heads: what follows in the name of BERT's class, `Model` or `For...`, real or as BERT would have it -> the head.
       tokenizer: transformers' class of its tokenizer, where a folder names none; None leaves that to transformers.
     """
 
@@ -95,7 +97,19 @@ class Member(NamedTuple):
         >>> MEMBERS["roberta"].architecture("BertForMaskedLM")
         'RobertaForMaskedLM'
         """
-        return self.classes + suffix_of(of_bert)
+        suffix = suffix_of(of_bert)
+        return self.classes + (self.heads.get(suffix, Head()).suffix or suffix)
+
+    def of_bert(self, architecture: str) -> str:
+        """BERT's class for a task, of the name of transformers' class for it: the inverse of `architecture`.
+
+        >>> from bertjax.members import MEMBERS
+        >>> MEMBERS["electra"].of_bert("ElectraForPreTraining")
+        'BertForReplacedTokens'
+        """
+        suffix = architecture.removeprefix(self.classes)
+        renamed = {head.suffix: name for name, head in self.heads.items() if head.suffix}
+        return "Bert" + renamed.get(suffix, suffix)
 
     def has(self, of_bert: str) -> bool:
         """Whether there is such a class of this member; a class that is a user's own, every member has."""
@@ -110,10 +124,8 @@ class Member(NamedTuple):
         """
         suffix = suffix_of(of_bert)
         if not self.has(of_bert):
-            raise ConfigError(
-                f"transformers has no {self.classes}{suffix}, so a {self.title} cannot be one; it has "
-                f"{', '.join(self.classes + known for known in self.heads)}"
-            )
+            known = (self.architecture(name) + (f" ({name})" if self.heads[name].suffix else "") for name in self.heads)
+            raise ConfigError(f"transformers has no {self.title} with the head {suffix}; it has {', '.join(known)}")
         return self.heads.get(suffix, self.heads["Model"])
 
     def scheme_of(self, of_bert: str) -> HeadScheme:
@@ -129,7 +141,7 @@ class Member(NamedTuple):
 # Of all heads that bertjax's own tasks have.
 _SUFFIXES = (
     "Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
-    "ForNextSentencePrediction", "ForMaskedLM", "ForPreTraining",
+    "ForNextSentencePrediction", "ForMaskedLM", "ForPreTraining", "ForReplacedTokens",
 )  # fmt: skip
 
 

@@ -55,8 +55,8 @@ class BertOutput(NamedTuple):
 
     Attributes:
       logits: of a task head, None for a bare encoder. [B, E, L] for one answer an example, [B, T, L] for one a token,
-        [B, T, 2] (start, end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words; `Pretraining` has
-        two of them.
+        [B, T, 2] (start, end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words, [B, T] for replaced
+        tokens; `Pretraining` has two of them.
       pooled_output: [B, E, D] one vector for each example slot; None where the head reads tokens.
       hidden_states: [N + 1, B, T, D] the embeddings and each layer's output; None unless requested.
       attentions: [N, B, H, T, T] attention weights of each layer, before dropout; None unless requested.
@@ -220,6 +220,28 @@ def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) 
         next_sentence=linear(config, 2, "next_sentence")(pooled),
     )
     return _of_examples(encoded, pooled, logits)
+
+
+class ReplacedTokens(hk.Module):
+    """A score of each token, the larger the more likely it was replaced (ELECTRA, section 2).
+
+    The dense layer and the activation in front are in ELECTRA's code and not in the paper.
+    """
+
+    def __init__(self, config: BertConfig, name: str = "replaced_tokens"):
+        super().__init__(name)
+        self.config = config
+
+    def __call__(self, hidden_states: Float[Array, "B T D"]) -> Float[Array, "B T"]:
+        c = self.config
+        transformed = activation(c.hidden_act)(linear(c, c.hidden_size, "transform")(hidden_states))
+        return linear(c, 1, "prediction")(transformed)[..., 0]
+
+
+def replaced_tokens(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
+    """Whether each token was replaced by another (ELECTRA, section 2)."""
+    encoded, _ = Bert(head_config.config)(batch, options)
+    return _of_tokens(encoded, ReplacedTokens(head_config.config)(encoded.last_hidden_states))
 
 
 def _of_examples(encoded: Encoded, pooled: Float[Array, "B E D"], logits: Any) -> BertOutput:

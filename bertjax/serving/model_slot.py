@@ -19,7 +19,7 @@ from bertjax.pretrained.files import resolve_model
 from bertjax.serving.request_batcher import BatchLimits, RequestBatcher
 from bertjax.serving.service_metrics import ServiceMetrics
 from bertjax.settings import require_known
-from bertjax.tasks import find_task
+from bertjax.tasks import find_postprocess, find_task
 from bertjax.tracking.event_log import FILE, EventLog
 from bertjax.training.run.run_folder import MODEL, read_metrics
 
@@ -146,9 +146,11 @@ def read_model(address: str, execution: Execution | None = None, pooling: Poolin
     """Reads a model folder for a service.
 
     Raises:
-      UserError: there is no such model, or it does not fit.
+      UserError: there is no such model, it does not fit, or it gives neither answers nor vectors.
     """
     loaded = load_model(address, execution, pooling=pooling)
+    if find_task(loaded.model.task).pooling is None:
+        find_postprocess(loaded.model.task)
     return loaded._replace(max_length=min(loaded.max_length, loaded.model.config.max_length))
 
 

@@ -192,6 +192,18 @@ TASKS: dict[str, Task] = {
             label_arguments=("labels", "next_sentence_label"),
         ),
     ),
+    "replaced_tokens": Task(
+        head=heads.replaced_tokens,
+        loss=losses.replaced_cross_entropy,
+        metric=Metric("loss", greater_is_better=False),
+        architecture="BertForReplacedTokens",
+        pipeline_tag=None,
+        head_modules=("replaced_tokens/transform", "replaced_tokens/prediction"),
+        labels_of="tokens",
+        scores_of="tokens",
+        pooling=None,
+        torch=TorchTask(),
+    ),
     "sentence_embedding": Task(
         head=heads.sentence_embedding,
         loss=losses.cosine_error,

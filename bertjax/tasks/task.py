@@ -74,8 +74,8 @@ class Task(NamedTuple):
         where no teacher can be learned from.
       tempered: whether the soft loss has a temperature, as one of probabilities has.
       metric: says which of two models is better; None where there is nothing to train.
-      architecture: transformers' class, for `config.json`.
-      pipeline_tag: the hub's name for the use of such a model.
+      architecture: transformers' class, for `config.json`: BERT's, or the name that it would have if BERT had the head.
+      pipeline_tag: the hub's name for the use of such a model; None where it has none.
       head_modules: Haiku paths of the modules that a bare encoder's checkpoint lacks.
       labels_of: the axis of the batch that labels lie on; a pair for the two tasks of pre-training.
       scores_of: the axis that `scores` lie on; a span is labelled by example and scored by token.
@@ -101,7 +101,7 @@ class Task(NamedTuple):
     loss: Loss | None
     metric: Metric | None
     architecture: str
-    pipeline_tag: str
+    pipeline_tag: str | None
     head_modules: tuple[str, ...] = ()
     labels_of: LabelsOf | Pretraining = "examples"
     scores_of: LabelsOf | Pretraining = "examples"

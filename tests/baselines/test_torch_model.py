@@ -18,7 +18,7 @@ from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Imbalance, Lora
 from tests.support.members import their_model
-from tests.support.models import TINY
+from tests.support.models import TINY, of_a_member_with
 
 TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
 
@@ -27,7 +27,7 @@ TRAINED = [name for name, row in TASKS.items() if row.loss is not None]
 def pair(request):
     """Our model and transformers' with the same parameters, and one set of examples in both layouts."""
     labels = ("x",) if request.param == "regression" else ("a", "b", "c")
-    model = make_model(TINY, request.param, labels if TASKS[request.param].names else ())
+    model = make_model(of_a_member_with(request.param), request.param, labels if TASKS[request.param].names else ())
     params = jax.device_get(model.init(jax.random.PRNGKey(1)))
     examples = random_examples(model, count=5, longest=12, seed=2)
     layouts = {"padded": examples.batch, "packed": packed(model, [examples])[0].batch}

@@ -1,6 +1,7 @@
 """Every member from a hub's folder to answers: fine-tuned, loaded, exported, and read by transformers."""
 
 import json
+import shutil
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -10,9 +11,12 @@ import transformers
 
 from bertjax import FineTuneConfig, Predictor, Table, finetune
 from bertjax.cli import export
+from bertjax.cli.main import main
 from bertjax.config import BertConfig, read_config_json
+from bertjax.errors import ConfigError
 from bertjax.serving.app import build_app
 from bertjax.serving.limits import ServiceSettings
+from bertjax.serving.model_slot import read_model
 from bertjax.training.settings.options import Optimizer
 from tests.support.asgi_thread import running
 from tests.support.members import their_folder
@@ -43,6 +47,42 @@ def test_finetune_predict_export(name, reviews, tmp_path):
     with torch.no_grad():
         probabilities = theirs(**inputs).logits.softmax(-1).max(-1).values.numpy()
     assert np.abs(probabilities - [answer["probability"] for answer in ours]).max() <= 1e-5
+
+
+@pytest.fixture(scope="module")
+def discriminator(tmp_path_factory):
+    """A folder of ELECTRA as the hub has it, with the head that says whether a token was replaced."""
+    return their_folder("electra", tmp_path_factory.mktemp("electra"), "replaced_tokens")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("predict --data t.csv --out o.csv", "a model of task 'replaced_tokens' does not predict texts; those of "),
+        ("predict --data t.csv --out o.csv --embeddings", "'replaced_tokens' reads tokens, and makes no vector of a"),
+        ("predict --data t.csv --out o.csv --embeddings --pooling mean", "reads tokens, and makes no vector of a text"),
+        ("evaluate --data t.csv --out o", "task 'replaced_tokens' cannot be fine-tuned or judged; bertjax has class"),
+        ("explain --text good", "a model of task 'replaced_tokens' does not predict texts; those of classification"),
+        ("finetune --task replaced_tokens --train t.csv --out o", "task 'replaced_tokens' cannot be fine-tuned or"),
+        ("parity --task pretraining", "transformers has no ELECTRA with the head ForPreTraining; it has ElectraModel"),
+    ],
+)
+def test_a_head_that_answers_nothing_in_words_is_refused_in_one_line(
+    command, message, discriminator, tmp_path, reviews, capsys, monkeypatch
+):
+    """Where a model answers, is judged or is trained."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(reviews, "t.csv")
+    name, *flags = command.split()
+    assert main([name, "--model", str(discriminator), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
+
+
+def test_a_head_that_answers_nothing_in_words_is_not_served(discriminator):
+    with pytest.raises(ConfigError, match="a model of task 'replaced_tokens' does not predict texts; those of"):
+        read_model(str(discriminator))
 
 
 @pytest.mark.parametrize("name", ["roberta", "modernbert"])

@@ -112,21 +112,39 @@ def test_a_checkpoint_of_pretraining_takes_a_new_classifier(name, tmp_path):
     assert np.array_equal(params["bert/embeddings/word"]["embeddings"], words)
 
 
-def test_the_discriminator_of_electra_is_a_bare_encoder(tmp_path):
-    module = transformers.ElectraForPreTraining(their_config("electra"))
+def test_the_discriminator_of_electra_is_fine_tuned_without_its_own_head(tmp_path):
+    """A folder as the hub has it, whose class has the name of another head of BERT."""
+    module = their_model("electra", "replaced_tokens", sigma=0.1)
     module.save_pretrained(tmp_path)
-    assert stored_task(json.loads((tmp_path / "config.json").read_text())) == "encoder"
+    assert stored_task(json.loads((tmp_path / "config.json").read_text())) == "replaced_tokens"
     model, params = from_pretrained(tmp_path)
-    assert (model.task, model.pooling) == ("encoder", "cls")
-    assert set(params) == {name for name in params if name.startswith("bert/")}
+    head = {"replaced_tokens/transform", "replaced_tokens/prediction"}
+    assert {name for name in params if not name.startswith("bert/")} == head
+    assert model.labels == ()
+    _, encoder = from_pretrained(tmp_path, "encoder")
     _, learned = from_pretrained(tmp_path, "classification", num_labels=2)
-    assert set(learned) - set(params) == {"pooler", "classifier"}
-    assert all(np.array_equal(learned[name][leaf], params[name][leaf]) for name in params for leaf in params[name])
+    assert set(params) - set(encoder) == head
+    assert set(learned) - set(encoder) == {"pooler", "classifier"}
+    for other in (learned, params):
+        assert all(np.array_equal(other[name][leaf], encoder[name][leaf]) for name in encoder for leaf in encoder[name])
 
     spoilt = module.state_dict() | {"discriminator.bias": torch.zeros(3)}
     module.save_pretrained(tmp_path, state_dict=spoilt)
-    with pytest.raises(CheckpointError, match="discriminator.bias is not expected"):
-        from_pretrained(tmp_path, "classification", num_labels=2)
+    for task in ("classification", "replaced_tokens"):
+        with pytest.raises(CheckpointError, match="discriminator.bias is not expected"):
+            from_pretrained(tmp_path, task, new_head=True)
+
+
+def test_a_discriminator_without_its_head_is_refused(tmp_path):
+    """The generator, and a head that has lost its last layer."""
+    their_model("electra", "masked_lm", sigma=0.1).save_pretrained(tmp_path / "generator")
+    with pytest.raises(CheckpointError, match=r"dense_prediction.bias is missing.*s.dense.weight is missing"):
+        from_pretrained(tmp_path / "generator", "replaced_tokens")
+    module = their_model("electra", "replaced_tokens", sigma=0.1)
+    kept = {name: tensor for name, tensor in module.state_dict().items() if "dense_prediction.weight" not in name}
+    module.save_pretrained(tmp_path / "lost", state_dict=kept)
+    with pytest.raises(CheckpointError, match="discriminator_predictions.dense_prediction.weight is missing"):
+        from_pretrained(tmp_path / "lost")
 
 
 @pytest.mark.parametrize(
@@ -175,8 +193,10 @@ def test_layers_that_differ_cannot_be_stacked():
 @pytest.mark.parametrize(
     ("name", "task", "pooling", "message"),
     [
-        ("roberta", "next_sentence", None, "transformers has no RobertaForNextSentencePrediction, so a RoBERTa cannot"),
-        ("electra", "pretraining", None, "transformers has no ElectraForPreTraining, so a ELECTRA cannot"),
+        ("roberta", "next_sentence", None, "transformers has no RoBERTa with the head ForNextSentencePrediction; it "),
+        ("roberta", "replaced_tokens", None, "no RoBERTa with the head ForReplacedTokens; it has RobertaModel, Rob"),
+        ("bert", "replaced_tokens", None, "no BERT with the head ForReplacedTokens; .*, BertForPreTraining$"),
+        ("electra", "pretraining", None, r"no ELECTRA .* ForPreTraining; .*, ElectraForPreTraining \(ForReplacedTok"),
         ("distilbert", "encoder", "pooler", "this encoder does not have; choose cls or mean"),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 from bertjax.config import BertConfig
-from bertjax.tasks import make_model
+from bertjax.members import MEMBERS
+from bertjax.tasks import TASKS, make_model
 
 TINY = BertConfig(
     vocab_size=64, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_position_embeddings=48
@@ -18,6 +19,14 @@ WORDS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "book", "a", "the", "what", "was", "not",
     "very", "plot", "song", "it", "and", "so", "dull", "great", "who", "how", "when", "where", "##s", ".", ",", "?",
 ]  # fmt: skip
+
+
+def of_a_member_with(task: str, config: BertConfig = TINY) -> BertConfig:
+    """A BERT's configuration as it is, or, for a task that BERT lacks, as one of the member that has it."""
+    member = next(member for member in MEMBERS.values() if member.has(TASKS[task].architecture))
+    if member.model_type == config.model_type:
+        return config
+    return replace(config, model_type=member.model_type, embedding_size=config.hidden_size // 2)
 
 
 def network(config: BertConfig = TINY) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from bertjax.data.task_formats import TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
+from bertjax.members import MEMBERS, suffix_of
 from bertjax.metrics.regression_report import regression_report
 from bertjax.model import heads
 from bertjax.model.layers import linear
@@ -114,8 +115,13 @@ def test_an_unknown_task_is_one_line_with_the_nearest_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_entry_is_complete(name):
-    """What is trained has a metric, what reads tables has all that follows, and labels fit the parts that read them."""
+    """Members know its head, what is trained has a metric, what reads tables has all that follows, and labels fit the
+    parts that read them."""
     task = find_task(name)
+    head = suffix_of(task.architecture)
+    assert [member.has(task.architecture) for member in MEMBERS.values()] == [
+        head in member.heads for member in MEMBERS.values()
+    ]
     assert (task.loss is None) == (task.metric is None)
     assert (task.format is None) == (task.evaluator is None)
     if task.format is None:

@@ -23,7 +23,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step
-from tests.support.models import TINY
+from tests.support.models import of_a_member_with
 
 LABELS = ("a", "b", "c")
 # What a user can write, and whether a path is frozen by it.
@@ -42,7 +42,7 @@ SOME = [("embeddings", "layers:1", "pooler/*"), ("backbone",), ("bert/layer_*/at
 
 
 def network(task="classification", **changes):
-    return make_model(replace(TINY, **changes), task, LABELS if TASKS[task].names else ())
+    return make_model(replace(of_a_member_with(task), **changes), task, LABELS if TASKS[task].names else ())
 
 
 def by_path(tree):
@@ -70,6 +70,7 @@ def test_the_first_layers_are_told_from_those_with_two_digits():
         ("question_answering", {"qa_outputs"}),
         ("masked_lm", {"masked_lm", "masked_lm/transform", "masked_lm/norm"}),
         ("pretraining", {"masked_lm", "masked_lm/transform", "masked_lm/norm", "next_sentence"}),
+        ("replaced_tokens", {"replaced_tokens/transform", "replaced_tokens/prediction"}),
     ],
 )
 def test_the_backbone_is_all_but_the_head_of_the_task(task, head):

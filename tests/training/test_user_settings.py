@@ -32,7 +32,7 @@ from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.optimizer_defaults import OPTIMIZERS, SCHEDULES
 from bertjax.training.settings.options import Optimizer, Regularization
 from bertjax.training.step.train_step import make_train_step, seed_key
-from tests.support.models import TINY
+from tests.support.models import TINY, of_a_member_with
 from tests.support.processes import ROOT, complaint, run_python, user_environment
 from tests.support.tracking import stop_after
 
@@ -70,7 +70,7 @@ def under(monkeypatch):
 
 def variant(task="classification", precision="float32", optimizer=None, r_drop=0.0, mixout=0.0, accumulate=1, **run):
     """A network, its step, and a state and a batch for it, as shapes."""
-    config = replace(TINY, execution=Execution(precision=precision, **run))
+    config = replace(of_a_member_with(task), execution=Execution(precision=precision, **run))
     model = make_model(config, task, ("a", "b", "c") if TASKS[task].names else ())
     step = make_train_step(
         model,

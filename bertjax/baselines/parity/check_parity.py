@@ -208,9 +208,8 @@ def vanishing_gradients(model: Model, names: Sequence[str]) -> dict[str, str]:
 def _names_of_bert(model: Model) -> dict[str, str]:
     """Hugging Face's name of each parameter -> the name that BERT has for the same one."""
     shapes = parameter_shapes(model)
-    bert = BERT.weights_of(find_task(model.task).architecture)
-    shared = {module: leaves for module, leaves in shapes.items() if bert.has(module)}
-    theirs = {(rule.module, rule.parameter): rule.hugging_face for rule in rules_of(shared, bert)}
+    shared = {module: leaves for module, leaves in shapes.items() if BERT.weights.has(module)}
+    theirs = {(rule.module, rule.parameter): rule.hugging_face for rule in rules_of(shared, BERT.weights)}
     return {
         rule.hugging_face: theirs.get((rule.module, rule.parameter), rule.hugging_face)
         for rule in rules_of(shapes, weight_table(model))
@@ -263,7 +262,7 @@ def _decisions(model: Model, texts: Texts, parts: Sequence[np.ndarray]) -> list[
     if task.scores_of != task.labels_of:  # spans
         return [side for logits, is_real in zip(parts[0], real, strict=True) for side in logits[is_real].T]
     return [
-        answer
+        np.atleast_1d(answer)  # a replaced token has one score
         for scores_of, logits in zip(parts_of(task.scores_of), parts, strict=True)
         for answer in (logits[real] if scores_of == "tokens" else logits)
     ]

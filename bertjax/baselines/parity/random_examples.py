@@ -70,11 +70,18 @@ def _labels(model: Model, rng: np.random.Generator, mask: np.ndarray) -> np.ndar
     if task.labels_of == "examples":
         num_texts = find_torch_task(model.task).num_texts
         return rng.integers(0, num_texts if num_texts > 1 else len(model.labels) or 2, count)
+    tokens = _token_labels(model, rng, mask)
+    return tokens if task.labels_of == "tokens" else Pretraining(tokens, rng.integers(0, 2, count))
+
+
+def _token_labels(model: Model, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """[N, T] labels of some tokens, the first of each text among them."""
+    if find_task(model.task).loss is losses.replaced_cross_entropy:  # of all: transformers' own leaves none out
+        return np.where(mask == 1, rng.integers(0, 2, mask.shape), UNLABELLED)
     labelled = (rng.random(mask.shape) < _LABELLED_TOKENS) & (mask == 1)
     labelled[:, 0] = True
     classes = rng.integers(0, len(model.labels) or model.config.vocab_size, mask.shape)
-    tokens = np.where(labelled, classes, UNLABELLED)
-    return tokens if task.labels_of == "tokens" else Pretraining(tokens, rng.integers(0, 2, count))
+    return np.where(labelled, classes, UNLABELLED)
 
 
 def packed(model: Model, sets: list[Examples]) -> list[Examples]:

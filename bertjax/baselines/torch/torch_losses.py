@@ -55,6 +55,10 @@ def _binary_cross_entropy(logits: torch.Tensor, targets: Targets) -> torch.Tenso
     return functional.binary_cross_entropy_with_logits(logits, targets.labels.float(), reduction="none").mean(-1)
 
 
+def _replaced_cross_entropy(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, targets.labels.float(), reduction="none")
+
+
 def _squared_error(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
     return (logits - targets.labels.reshape(logits.shape)).square().mean(-1)
 
@@ -87,6 +91,7 @@ TorchScores = Callable[[Any, Any], Any]
 _LOSSES: Mapping[Any, tuple[TorchLoss, ...]] = {
     losses.cross_entropy: (cross_entropy,),
     losses.binary_cross_entropy: (_binary_cross_entropy,),
+    losses.replaced_cross_entropy: (_replaced_cross_entropy,),
     losses.squared_error: (_squared_error,),
     losses.span_cross_entropy: (_span_cross_entropy,),
     losses.pretraining_cross_entropy: (cross_entropy, cross_entropy),

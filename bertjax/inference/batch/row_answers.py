@@ -66,7 +66,8 @@ def check_request(request: Request, loaded: LoadedModel) -> None:
         if request != Request(embeddings=True, prefix=request.prefix):
             raise ConfigError(f"--embeddings of a model of task {task!r} writes vectors alone; leave out other answers")
         return
-    if find_task(task).postprocess is None:
+    entry = find_task(task)
+    if entry.postprocess is None and entry.pooling is not None:
         raise ConfigError(f"a model of task {task!r} says nothing of a text in words; --embeddings writes its vectors")
     postprocess = find_postprocess(task)
     postprocess.check(request.options, task)
