@@ -150,7 +150,7 @@ def read_model(address: str, execution: Execution | None = None, pooling: Poolin
     """
     loaded = load_model(address, execution, pooling=pooling)
     if find_task(loaded.model.task).pooling is None:
-        find_postprocess(loaded.model.task)
+        find_postprocess(loaded.model.task)  # raises where it has none
     return loaded._replace(max_length=min(loaded.max_length, loaded.model.config.max_length))
 
 

@@ -75,8 +75,8 @@ def _labels(model: Model, rng: np.random.Generator, mask: np.ndarray) -> np.ndar
 
 
 def _token_labels(model: Model, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """[N, T] labels of some tokens, the first of each text among them."""
-    if find_task(model.task).loss is losses.replaced_cross_entropy:  # of all: transformers' own leaves none out
+    """[N, T] labels of some tokens, the first of each text among them; of all, where transformers' loss takes all."""
+    if find_task(model.task).loss is losses.replaced_cross_entropy:
         return np.where(mask == 1, rng.integers(0, 2, mask.shape), UNLABELLED)
     labelled = (rng.random(mask.shape) < _LABELLED_TOKENS) & (mask == 1)
     labelled[:, 0] = True
