@@ -156,8 +156,8 @@ def _check_cleaning(parsed: Arguments) -> None:
 def _look(parsed: Arguments, out: Path) -> int:
     check_replaceable(out, parsed.overwrite, _WRITTEN)
     from bertjax.eda.clean import clean
-    from bertjax.eda.explore import headline
     from bertjax.eda.explore_table import explore_table
+    from bertjax.eda.findings import headline
     from bertjax.eda.write_table import check_cleaned_file, write_cleaned
     from bertjax.report_pages.text_table import print_table
     from bertjax.stage_progress import stages_for_stderr
@@ -210,7 +210,7 @@ def _write(
     parsed: Arguments, out: Path, explored: "Explored", cleaned: "Cleaned | None", tracker: "Tracker | None"
 ) -> None:
     """Writes the folder, and records it where there is a tracker."""
-    from bertjax.eda.explore import plain
+    from bertjax.eda.findings import plain
     from bertjax.eda.table_page import charts_for_files
     from bertjax.report_pages.png_charts import write_charts
     from bertjax.storage.atomic_write import replaced_folder, write_json

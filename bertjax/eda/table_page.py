@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bertjax.eda.explore import Findings
 from bertjax.eda.facts.typical_words import ClassWords
+from bertjax.eda.findings import Findings
 from bertjax.report_pages.cell_text import percent, shortened
 from bertjax.report_pages.charts import Bars, Chart, Columns, Stacked
 from bertjax.report_pages.html_page import render_page

@@ -11,7 +11,7 @@ import pytest
 
 import bertjax
 from bertjax.cli.main import main
-from bertjax.eda.explore import plain
+from bertjax.eda.findings import plain
 from bertjax.errors import ConfigError
 from tests.support import processes
 from tests.support.tables import TABLES
