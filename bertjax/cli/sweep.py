@@ -72,13 +72,17 @@ def main(arguments: Sequence[str]) -> int:
     if not sources or (len(sources) > 1 and "show" in sources):
         raise ConfigError("give --config FILE to start a sweep, --resume DIR to continue one, or --show DIR")
     from bertjax.stage_progress import stages_for_stderr
+    from bertjax.storage.folder_lock import is_in_use
     from bertjax.sweeps.driver import SweepStopped, run_sweep
     from bertjax.sweeps.ledger import Ledger
     from bertjax.sweeps.results.sweep_results import read_results
     from bertjax.training.run.run_folder import new_folder
 
     if parsed.show is not None:
-        _show(read_results(parsed.show.absolute()))
+        results = read_results(parsed.show.absolute())
+        _show(results)
+        if any(result.trial.status == "running" for result in results.trials) and not is_in_use(results.folder):
+            say(f"the sweep was stopped and nothing runs; --resume {parsed.show} continues it")
         return 0
     if parsed.resume is not None and parsed.out not in (None, parsed.resume):
         raise ConfigError("--resume names the folder; leave --out out")

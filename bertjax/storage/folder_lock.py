@@ -25,7 +25,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from bertjax.errors import FolderInUse, RunFolderError, writing
+from bertjax.errors import DiskError, FolderInUse, RunFolderError, writing
 from bertjax.storage.atomic_write import write_json
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,17 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
         with suppress(OSError):  # not empty: the work has begun
             for path in missing:
                 path.rmdir()
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder, or whether that cannot be asked."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked_folder(folder):
+            return False
+    except (FolderInUse, DiskError):
+        return True
 
 
 def _acquired(folder: Path, lock: BaseFileLock, wait: bool) -> BaseFileLock:
