@@ -23,7 +23,7 @@ from unittest.mock import patch
 import jax
 import numpy as np
 from benchmark_finetune import DATA, job_on
-from measuring.bertjax_side import BertjaxSide, one_device, plain_step
+from measuring.bertjax_side import BertjaxSide, first_state, one_device, plain_step
 
 from bertjax import FineTuneConfig
 from bertjax.cli.process.process_setup import restart_with_huge_pages
@@ -33,7 +33,6 @@ from bertjax.model import products
 from bertjax.tasks import make_model
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.step.mfu import matmul_peak, training_flops
-from bertjax.training.step.train_step import seed_key
 
 SIDES = {"derived": products.derived_gradients, "by hand": products.gradients_on_cpu}
 STEP = "whole step"  # gradient by hand and update
@@ -49,7 +48,7 @@ def compiled_gradients(prepared: Prepared, packed: PackedBatch) -> dict[str, Cal
             # A network of its own, or JAX would take what it has traced for the other side.
             model = make_model(architecture, prepared.model.task, prepared.model.labels, prepared.model.pooling)
             step = plain_step(model)
-            state = devices.place(step.init(prepared.params, seed_key(0)))
+            state = devices.place(first_state(step, prepared.params, prepared.train.examples))
             dealt = devices.deal(packed.batch)
             program = devices.map(step.gradient, summed=True).lower(state, dealt).compile()
         return lambda: jax.block_until_ready(program(state, dealt))
@@ -69,7 +68,7 @@ def measure(config: FineTuneConfig, rounds: int) -> dict[str, Any]:
     """Medians of all turns; the share of the peak counts real tokens alone."""
     prepared = prepare(config)
     packed = max(prepared.train.batches(), key=lambda made: made.batch.token_ids.size)
-    whole = BertjaxSide.on_one_batch(prepared.model, prepared.params, packed)
+    whole = BertjaxSide.on_one_batch(prepared.model, prepared.params, packed, prepared.train.examples)
     kinds: dict[str, Callable[[], Any]] = compiled_gradients(prepared, packed) | {STEP: partial(whole.run, 1)}
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for turn in range(WARM + rounds):

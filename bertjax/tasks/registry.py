@@ -28,6 +28,7 @@ _SHARED_BY_TOKENS = "adds one number to the scores of all tokens"
 
 _CLASSIFICATION = Task(
     head=heads.classification,
+    reads_words=False,
     loss=losses.cross_entropy,
     metric=Metric("f1_macro"),
     architecture="BertForSequenceClassification",
@@ -49,6 +50,7 @@ _CLASSIFICATION = Task(
 TASKS: dict[str, Task] = {
     "encoder": Task(
         head=heads.encoder,
+        reads_words=False,
         loss=None,
         metric=None,
         architecture="BertModel",
@@ -86,6 +88,7 @@ TASKS: dict[str, Task] = {
     ),
     "token_classification": Task(
         head=heads.token_classification,
+        reads_words=False,
         loss=losses.cross_entropy,
         metric=Metric("f1", otherwise="accuracy"),
         architecture="BertForTokenClassification",
@@ -105,6 +108,7 @@ TASKS: dict[str, Task] = {
     ),
     "question_answering": Task(
         head=heads.question_answering,
+        reads_words=False,
         loss=losses.span_cross_entropy,
         metric=Metric("f1"),
         architecture="BertForQuestionAnswering",
@@ -126,6 +130,7 @@ TASKS: dict[str, Task] = {
     ),
     "multiple_choice": Task(
         head=heads.multiple_choice,
+        reads_words=False,
         loss=losses.cross_entropy,
         metric=Metric("accuracy"),
         architecture="BertForMultipleChoice",
@@ -145,6 +150,7 @@ TASKS: dict[str, Task] = {
     ),
     "next_sentence": Task(
         head=heads.next_sentence,
+        reads_words=False,
         loss=losses.cross_entropy,
         metric=Metric("accuracy"),
         architecture="BertForNextSentencePrediction",
@@ -194,6 +200,7 @@ TASKS: dict[str, Task] = {
     ),
     "replaced_tokens": Task(
         head=heads.replaced_tokens,
+        reads_words=False,
         loss=losses.replaced_cross_entropy,
         metric=Metric("loss", greater_is_better=False),
         architecture="BertForReplacedTokens",
@@ -206,6 +213,7 @@ TASKS: dict[str, Task] = {
     ),
     "sentence_embedding": Task(
         head=heads.sentence_embedding,
+        reads_words=False,
         loss=losses.cosine_error,
         metric=Metric("spearman"),
         architecture="BertModel",

@@ -84,6 +84,8 @@ class Task(NamedTuple):
         linear then, so that their scale can be folded into it.
       pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
       float32_modules: Haiku paths of modules whose parameters stay float32 in mixed precision.
+      reads_words: whether the head may read the table of word embeddings, as a decoder does that is tied to it. Where
+        it does not, words that occur in no text have no gradient, and a run computes none for them.
       unit_vectors: whether the head scales the pooled vector to length 1.
       problem_type: transformers' name of the loss, where one class has several.
       scores: (output, batch) -> what evaluation and prediction read, [B, E, ...], [B, G, ...] or [B, T, ...].
@@ -109,6 +111,7 @@ class Task(NamedTuple):
     standardizes: bool = False
     pooling: Literal["chosen", "pooler", "mean"] | None = "pooler"
     float32_modules: tuple[str, ...] = ()
+    reads_words: bool = True
     unit_vectors: bool = False
     problem_type: str | None = None
     scores: Callable[[BertOutput, Batch], Any] = losses.logits

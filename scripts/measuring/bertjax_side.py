@@ -16,9 +16,11 @@ from bertjax import BertConfig, Execution, make_optimizer, make_train_step
 from bertjax.batch import Batch, padded_batch
 from bertjax.data.batching.collate import PackedBatch, StoredBatches
 from bertjax.data.batching.prefetch import prefetched
+from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.losses import cross_entropy
 from bertjax.prediction.devices import AXIS, Devices, all_devices
 from bertjax.tasks import Model, Params, make_model, parameter_shapes
+from bertjax.training.optim.trained_words import MODULE, NAME, places_of, with_trained_words
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep, PlacedBatch
 from bertjax.training.step.train_step import TrainStep, seed_key
@@ -62,10 +64,18 @@ class BertjaxSide:
       state: after the steps so far, on the devices.
     """
 
-    def __init__(self, model: Model, params: Params, batches: Iterator[PackedBatch], shapes: list[Batch]):
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        batches: Iterator[PackedBatch],
+        shapes: list[Batch],
+        texts: ExampleStore | None = None,
+    ):
+        """Begins to compile; for `texts` see `first_state`."""
         devices = one_device()
         step = plain_step(model)
-        self.state: TrainState = devices.place(step.init(params, seed_key(0)))
+        self.state: TrainState = devices.place(first_state(step, params, texts))
         self.step = CompiledTrainStep(devices, model, step, self.state, shapes)
         self._batches: Iterator[tuple[PackedBatch, PlacedBatch]] = prefetched(
             (made, self.step.place(made.batch)) for made in batches
@@ -77,9 +87,11 @@ class BertjaxSide:
         return cls.on_one_batch(model, params, full_rows(model.config, length, rows))
 
     @classmethod
-    def on_one_batch(cls, model: Model, params: Params, batch: PackedBatch) -> "BertjaxSide":
+    def on_one_batch(
+        cls, model: Model, params: Params, batch: PackedBatch, texts: ExampleStore | None = None
+    ) -> "BertjaxSide":
         """On one batch, again and again, that stays on the device."""
-        side = cls(model, params, iter(()), [batch.batch])
+        side = cls(model, params, iter(()), [batch.batch], texts)
         side._batches = repeat((batch, side.step.place(batch.batch)))
         return side
 
@@ -87,7 +99,7 @@ class BertjaxSide:
     def on_texts(cls, model: Model, params: Params, source: StoredBatches) -> "BertjaxSide":
         """On the batches of a plan, over and over."""
         endless = (batch for _ in repeat(None) for batch in source.batches())
-        return cls(model, params, endless, list(source.plan.empty_batches))
+        return cls(model, params, endless, list(source.plan.empty_batches), source.examples)
 
     def run(self, steps: int) -> Counts:
         """Does so many steps; the metrics of a step are read while the next one is computed."""
@@ -128,6 +140,15 @@ def one_device() -> Devices:
 def plain_step(model: Model) -> TrainStep:
     """A step of the default optimizer."""
     return make_train_step(model, make_optimizer(Optimizer(), TOTAL_STEPS, model), cross_entropy, axis_name=AXIS)
+
+
+def first_state(step: TrainStep, params: Params, texts: ExampleStore | None = None) -> TrainState:
+    """The state before the first step; of `texts` the words that occur are trained alone, as a run does on a CPU."""
+    state = step.init(params, seed_key(0))
+    if not isinstance(texts, Examples) or jax.default_backend() != "cpu":
+        return state
+    places = places_of(texts.token_ids, len(params[MODULE][NAME]))
+    return state if places is None else state._replace(opt_state=with_trained_words(state.opt_state, places))
 
 
 def measured_peak() -> float:

@@ -30,6 +30,7 @@ from orbax.checkpoint.options import MultiprocessingOptions
 from bertjax.errors import CheckpointError
 from bertjax.settings import differences
 from bertjax.storage.plain_path import plain_path
+from bertjax.training.optim.trained_words import as_saved, saved_words
 from bertjax.training.settings.finetune_config import of_this_version
 from bertjax.training.train_state import TrainState
 
@@ -126,7 +127,8 @@ class Checkpoints:
         """The newest complete checkpoint; newer ones that are damaged are logged and deleted.
 
         Args:
-          template: a state of the structure, shapes and dtypes to restore.
+          template: a state of the structure, shapes and dtypes to restore; moments of word embeddings are of those
+            that the checkpoint has them of.
 
         Raises:
           CheckpointError: there is none, it belongs to another model, or a newer bertjax wrote it.
@@ -163,6 +165,7 @@ class Checkpoints:
                 f"the checkpoint belongs to another run: {'; '.join(different)}; choose the --out of that run, or "
                 f"start again with --overwrite"
             )
+        template = as_saved(template, saved_words(run["arrays"]))
         _check_arrays(run["arrays"], _descriptions(template))
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), target)

@@ -10,6 +10,7 @@ from typing import Any
 from bertjax.errors import CheckpointError
 from bertjax.prediction.devices import from_first_process, is_first_process, text_from_first_process
 from bertjax.training.checkpoint.checkpoints import Checkpoints, Restored
+from bertjax.training.optim.trained_words import as_saved, trained_words
 from bertjax.training.train_state import TrainState
 
 
@@ -61,5 +62,6 @@ class SharedCheckpoints:
         problem = text_from_first_process(problem)
         if problem:
             raise CheckpointError(problem)
-        values = json.loads(text_from_first_process(json.dumps([restored.progress, restored.fingerprints])))
-        return Restored(from_first_process(restored.state), *values)
+        facts = [trained_words(restored.state.opt_state), restored.progress, restored.fingerprints]
+        words, *values = json.loads(text_from_first_process(json.dumps(facts)))
+        return Restored(from_first_process(as_saved(restored.state, words)), *values)

@@ -25,6 +25,7 @@ from bertjax.errors import ConfigError, Diverged, UserError
 from bertjax.made_once import made_once
 from bertjax.prediction.predict import Forward
 from bertjax.training.loop.fit import StepInfo
+from bertjax.training.optim.trained_words import with_whole_moments
 from bertjax.training.run.prepared_run import PreparedRun
 from bertjax.training.run.training_session import FineTuneResult, RunContext, training_session
 from bertjax.training.step.compiled_step import CompiledTrainStep
@@ -197,9 +198,10 @@ class Stack:
         self._kind = self._plans[0].kind
         self._num_devices, self._parts = first.devices.count, first.devices.count * first.config.accumulate
         self._devices = first.devices
-        states = [run.state for run in runs]
+        # The words that occur are others in each run.
+        states = [run.state._replace(opt_state=with_whole_moments(run.state.opt_state)) for run in runs]
         self._state: TrainState = self._devices.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-        for leaf in jax.tree.leaves([(state.params, state.opt_state) for state in states]):
+        for leaf in jax.tree.leaves([(run.state.params, run.state.opt_state) for run in runs]):
             leaf.delete()  # or each state would be in memory twice
         self.train_step = CompiledTrainStep(
             self._devices,

@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from bertjax.tasks import Params
 from bertjax.training.optim.optimizer_state import LearningRateState, find, replaced
+from bertjax.training.optim.trained_words import TrainedWords, spread
 from bertjax.training.settings.options import Optimizer
 
 
@@ -61,6 +62,7 @@ def fused_adamw(
     ) -> tuple[Params, Any]:
         del others
         assert params is not None, "AdamW decays them"
+        words = find(state, TrainedWords)
         adam, rate_state = find(state, optax.ScaleByAdamState), find(state, LearningRateState)
         assert adam is not None, "the chain has one"
         assert rate_state is not None, "the chain has one"
@@ -78,6 +80,8 @@ def fused_adamw(
 
         def move(leaf: LeafSettings, p: Array, m: Array, v: Array) -> Array:
             moved = (leaf.share * step_size) * m / (jnp.sqrt(v) * root + eps)
+            if words is not None and m.shape != p.shape:  # the word embeddings: those without moments only decay
+                moved = spread(moved, words.places)
             return -(moved + (leaf.share * leaf.decay * rate) * p if leaf.decay else moved)
 
         mu, nu = jax.tree.map(first, adam.mu, grads), jax.tree.map(second, adam.nu, grads)

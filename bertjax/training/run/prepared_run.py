@@ -15,6 +15,7 @@ from bertjax.batch import Batch
 from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
+from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.losses import Loss, distilled, hidden_state_error, imbalanced_cross_entropy
 from bertjax.model.lora import merged
@@ -26,6 +27,7 @@ from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.fresh_adapters import with_adapters
+from bertjax.training.optim.trained_words import MODULE, NAME, on_words_of, places_of, with_trained_words
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import computing_facts
 from bertjax.training.run.prepare import Prepared, prepare
@@ -119,7 +121,7 @@ def prepare_run(
     prepared = prepare(config, devices.count, progress, devices.platform)
     trained, params = with_adapters(prepared.model, prepared.params, config.lora, config.seed)
     step = step_of(config, trained, prepared.train.plan.total_steps)
-    state = step.init(params, seed_key(config.seed))
+    state = _first_state(config, prepared, devices, step, params)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     prepared = prepared._replace(params=shapes)
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
@@ -192,6 +194,24 @@ def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep
     return shared_step(model, config.optimizer, total_steps, settings)
 
 
+def _first_state(
+    config: FineTuneConfig, prepared: Prepared, devices: Devices, step: TrainStep, params: Params
+) -> TrainState:
+    """The state before the first step, with moments for the words that occur where those of all others stay zero.
+
+    On other devices than CPUs an update takes little of a step.
+    """
+    state = step.init(params, seed_key(config.seed))
+    examples, words = prepared.train.examples, step.trainable(params).get(MODULE)
+    if devices.platform != "cpu" or config.optimizer.name != "adamw" or words is None:
+        return state
+    if TASKS[config.task].reads_words or not isinstance(examples, Examples) or examples.masking is not None:
+        return state
+    special = [0, *prepared.tokenizer.all_special_ids]
+    places = places_of(examples.token_ids, len(words[NAME]), special)
+    return state if places is None else state._replace(opt_state=with_trained_words(state.opt_state, places))
+
+
 def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:
     """The folder to write; the process that writes has checked that it may."""
     folder = Path(out) if out is not None else run_folder.default_folder(config)
@@ -215,4 +235,5 @@ def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
     check_changes(run.folder, changes, if_exists == "resume_changed")
     plan, validates = run.prepared.train.plan, run.prepared.validation is not None
     state, metrics = continue_from(restored, changes, run.config, plan, run.state, validates)
+    state = state._replace(opt_state=on_words_of(state.opt_state, run.state.opt_state))
     return replace(run, state=state, train_metrics=metrics)

@@ -20,6 +20,7 @@ from bertjax.tasks import Model
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.mfu import matmul_peak, training_flops
 from bertjax.training.step.train_step import TrainStep
+from bertjax.training.step.word_gradient import gradient_shaped
 from bertjax.training.train_state import Metrics, TrainState
 
 
@@ -146,7 +147,7 @@ class CompiledTrainStep:
 
 def _update_program(devices: Devices, step: TrainStep, state: TrainState) -> Compiled:
     """The update; it donates the state. The loss of stacked runs has their leading axis, as the state has."""
-    grads, runs = step.trainable(state.params), state.step.shape
+    grads, runs = gradient_shaped(step.trainable(state.params), state.opt_state), state.step.shape
     shapes = (runs, (*runs, len(jax.tree.leaves(grads))))
     loss, squares = (jax.ShapeDtypeStruct(shape, np.float32, sharding=devices.everywhere) for shape in shapes)
     return replicated_program(devices, step.update, (state, grads, loss, squares))

@@ -21,22 +21,26 @@ from bertjax.training.optim.optimizer_state import AnchoredState, find
 
 def regularized_loss(
     apply: Callable[..., BertOutput], loss: Loss, r_drop: float, token_loss: Loss | None
-) -> Callable[[Params, Array, Batch], Losses]:
-    """(params, rng_key, batch) -> a loss for each of the batch's weights, and one for each token if wanted, dropout on.
+) -> Callable[[Params, Array, Batch, Any], Losses]:
+    """(params, rng_key, batch, word_embeddings) -> a loss for each of the batch's weights, and one for each token if
+    wanted, dropout on; the embeddings are those of `Model.apply`.
 
     With `r_drop` a it is the mean loss of two passes plus a / 2 times their divergence: half of the paper's sum, of
     the size that the loss of one pass has. With 0 it is one pass.
     """
 
-    def output(params: Params, rng_key: Array, batch: Batch) -> Any:
-        return apply(params, rng_key, batch, deterministic=False, return_hidden_states=token_loss is not None)
+    def output(params: Params, rng_key: Array, batch: Batch, word_embeddings: Any) -> Any:
+        hidden = token_loss is not None
+        return apply(
+            params, rng_key, batch, deterministic=False, return_hidden_states=hidden, word_embeddings=word_embeddings
+        )
 
-    def one_pass(params: Params, rng_key: Array, batch: Batch) -> Losses:
-        made = output(params, rng_key, batch)
+    def one_pass(params: Params, rng_key: Array, batch: Batch, word_embeddings: Any) -> Losses:
+        made = output(params, rng_key, batch, word_embeddings)
         return Losses(loss(made, batch), None if token_loss is None else token_loss(made, batch))
 
-    def two_passes(params: Params, rng_key: Array, batch: Batch) -> Losses:
-        first, second = (output(params, jax.random.fold_in(rng_key, i), batch) for i in range(2))
+    def two_passes(params: Params, rng_key: Array, batch: Batch, word_embeddings: Any) -> Losses:
+        first, second = (output(params, jax.random.fold_in(rng_key, i), batch, word_embeddings) for i in range(2))
         of_labels = (loss(first, batch) + loss(second, batch) + r_drop * divergence(first, second)) / 2
         return Losses(
             of_labels, None if token_loss is None else (token_loss(first, batch) + token_loss(second, batch)) / 2

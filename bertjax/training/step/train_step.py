@@ -31,6 +31,7 @@ from bertjax.training.optim.optimizer_state import LearningRateState, find
 from bertjax.training.optim.param_filters import frozen_paths
 from bertjax.training.settings.options import Regularization
 from bertjax.training.step.regularization import anchored, mixed, regularized_loss
+from bertjax.training.step.word_gradient import gradient_shaped, partly_trained, read_words
 from bertjax.training.train_state import Metrics, TrainState
 
 Gradient: TypeAlias = Callable[[TrainState, Batch], tuple[Params, Metrics]]
@@ -44,7 +45,8 @@ class TrainStep:
 
     Attributes:
       init: (params, rng_key) -> the state before the first step.
-      trainable: params -> the parameters that are not frozen; gradients and optimizer state have their structure.
+      trainable: params -> the parameters that are not frozen; gradients and optimizer state have their structure, with
+        fewer word embeddings where the optimizer's state has `TrainedWords`.
       gradient: (state, batch) -> (grads, metrics). The metrics are the `loss`, and `squares`, [parameters] the sum of
         the squares of each leaf of the gradient, taken where it is made, so that the update reads it once.
       update: (state, grads, loss, squares) -> (state, metrics); without `squares` it computes them. The metrics are
@@ -121,14 +123,17 @@ def make_gradient(
     def gradient(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
         rng_key = jax.random.fold_in(_typed(state.rng_key), state.step)
         moving, fixed = _split(frozen, state.params)
+        moving, words = gradient_shaped(moving, state.opt_state), partly_trained(state)
         totals = _sum_over(axis_name, jax.tree.map(jnp.sum, weights_of(batch)))
 
         def share_of_mean_loss(moving: Params, rng_key: Array, part: Batch) -> Array:
             if mixout:
                 rng_key, mixout_key = jax.random.split(rng_key)
                 moving = mixed(moving, state.opt_state, mixout_key, mixout)
+            moving, word_embeddings = read_words(moving, words, part.token_ids)
             params = hk.data_structures.merge(moving, fixed)
-            means = jax.tree.map(_weighted_mean, losses(params, rng_key, part), weights_of(part), totals)
+            each = losses(params, rng_key, part, word_embeddings)
+            means = jax.tree.map(_weighted_mean, each, weights_of(part), totals)
             return sum(jax.tree.leaves(means), start=jnp.zeros(()))
 
         share_and_grads = jax.value_and_grad(share_of_mean_loss)
