@@ -102,6 +102,18 @@ def test_command_restarts_itself_with_huge_pages(environment):
     assert done.stdout.strip() == "glibc.malloc.check=0"
 
 
+def test_imports_are_hardly_searched_for_garbage(environment):
+    """Each full collection goes through all that was imported."""
+    code = (
+        "import gc; from bertjax.cli.process.process_setup import prepare_process; prepare_process();"
+        "before = gc.get_stats()[2]['collections'];"
+        "import bertjax.training.run.finetuning; print(gc.get_stats()[2]['collections'] - before)"
+    )
+    variables = {**environment, "GLIBC_TUNABLES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
 def test_a_folder_that_jax_would_take_for_a_pattern_is_not_used(monkeypatch, tmp_path, capsys):
     """JAX finds nothing to remove from such a folder, which would grow without a bound."""
     monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "cache [1]"))
