@@ -25,6 +25,7 @@ from bertjax.tasks.registry import find_task
 
 Params = Mapping[str, Mapping[str, Any]]
 Head = Callable[[HeadConfig, Batch, ForwardOptions], BertOutput]
+_Keys = tuple[Array, tuple[Array, ...]]  # a `hk.PRNGSequence`: the key that it goes on from, and those it gives before
 
 
 class Model(NamedTuple):
@@ -89,7 +90,7 @@ def _initialised(head: Head, head_config: HeadConfig) -> Callable[[Array], Param
     network = _transformed(head, head_config)
 
     @in_32_bits()
-    def init(rng_key: Array) -> Params:
+    def init(rng_key: Array | _Keys) -> Params:
         return network.init(
             rng_key, padded_batch(attention_mask=np.ones((1, 1)), token_ids=np.zeros((1, 1))), ForwardOptions()
         )
@@ -155,13 +156,21 @@ def weight_table(model: Model) -> WeightTable:
 
 @made_once
 def initialised(
-    init: Callable[[Array], Params], parameters: tuple[tuple[str, str], ...]
+    init: Callable[[Any], Params], parameters: tuple[tuple[str, str], ...]
 ) -> Callable[[Array], list[Array]]:
     """rng_key -> some parameters, by module and name, as `Model.init` initialises them; compiled."""
+    leaves, _ = _initial_shapes(init)
 
     @jax.jit  # only these leave the function, so XLA drops the initialisation of all others
-    def initial(rng_key: Array) -> list[Array]:
-        params = init(rng_key)
+    def initial(keys: _Keys) -> list[Array]:
+        params = init(keys)
         return [params[module][parameter] for module, parameter in parameters]
 
-    return initial
+    def of_key(rng_key: Array) -> list[Array]:
+        # A key for each parameter at most. XLA would spend a second on the splits that lead to those of a head.
+        keys = hk.PRNGSequence(rng_key)
+        drawn = tuple(next(keys) for _ in leaves)
+        rest, _ = keys.internal_state
+        return initial((rest, drawn))
+
+    return of_key

@@ -9,7 +9,7 @@ import pytest
 from bertjax.batch import Batch, padded_batch
 from bertjax.losses import cross_entropy
 from bertjax.model.layers import gelu, look_up
-from bertjax.tasks import make_model, parameter_shapes
+from bertjax.tasks import initialised, make_model, parameter_shapes
 from tests.support.models import TINY
 
 LABELS = ("a", "b", "c")
@@ -73,6 +73,19 @@ def packed(examples, length=24, slots=5) -> Batch:
         start = end
     numbers = np.arange(slots, dtype=np.int32)[None]
     return Batch(ids, np.zeros_like(ids), positions, segments, starts, numbers, np.zeros_like(starts), weights)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_fresh_parameters_are_those_of_a_network_that_is_all_fresh(seed):
+    """The same bits, though the others are not drawn."""
+    model, rng_key = network()[0], jax.random.key(seed)
+    whole = jax.jit(model.init)(rng_key)
+    fresh = tuple(
+        (module, name) for module in ("classifier", "pooler", "bert/layer_0/output") for name in whole[module]
+    )
+    chex.assert_trees_all_equal(
+        initialised(model.init, fresh)(rng_key), [whole[module][name] for module, name in fresh]
+    )
 
 
 def test_parameter_tree_is_the_golden_one():
