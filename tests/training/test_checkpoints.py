@@ -52,6 +52,22 @@ def test_the_newest_comes_back_to_the_bit(tmp_path):
     assert_is_step(restore(tmp_path), 2)
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_state_is_copied_where_a_step_takes_its_buffers(tmp_path, stays):
+    state, written = state_of(1), []
+
+    class Observed(Checkpoints):
+        def _write(self, state, progress):
+            written.append(state)
+            super()._write(state, progress)
+
+    with Observed(tmp_path, OWNER) as checkpoints:
+        checkpoints.save(state, {"examples": 1}, stays=stays)
+    (saved,) = written
+    assert np.shares_memory(saved.params["layer"]["w"], state.params["layer"]["w"]) == stays
+    assert_is_step(restore(tmp_path), 1)
+
+
 @pytest.mark.parametrize("empty", [(), {}, None, ((), None, {})])
 def test_an_optimizer_without_state(tmp_path, empty):
     state = state_of(1)._replace(opt_state=empty)

@@ -94,8 +94,10 @@ class Saves:
 
     def __init__(self):
         self.saved = []
+        self.stays = []
 
-    def save(self, state, progress, best_step=None):
+    def save(self, state, progress, best_step=None, *, stays=False):
+        self.stays.append(stays)
         self.saved.append((int(state.step), best_step, progress["epoch_examples"]))
 
     def wait(self):
@@ -155,6 +157,7 @@ def test_checkpoints_are_saved_when_due_and_when_the_best():
     run = callbacks_of(accuracies=[0.5, 0.4])
     assert int(train(run).step) == 8
     assert [(step, best) for step, best, _ in run.saves.saved] == [(4, 4), (8, 4)]
+    assert run.saves.stays == [False, True]  # no step comes after the last one
     assert run.metrics.best_so_far.evaluations_since == 1
 
 
@@ -163,6 +166,7 @@ def test_early_stopping_saves_and_ends_the_batches():
     assert int(train(run).step) == 4
     assert run.metrics.stopped_early
     assert [step for step, *_ in run.saves.saved] == [2, 4]
+    assert run.saves.stays == [False, True]
 
 
 def test_a_stop_request_is_asked_once_a_step_saves_and_interrupts():
@@ -178,6 +182,7 @@ def test_a_stop_request_is_asked_once_a_step_saves_and_interrupts():
     assert (len(asked), stop.value.saved_step) == (3, 3)
     # The checkpoint counts the examples of step 3 too.
     assert run.saves.saved == [(3, None, 24)]
+    assert run.saves.stays == [True]
 
 
 def test_a_stop_request_at_the_last_step_changes_nothing():

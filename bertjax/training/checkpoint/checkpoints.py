@@ -53,8 +53,8 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The states of a run in a folder: the newest few, and the best.
 
-    A save copies the state and returns; a background thread writes it. A save that fails, on a full disk for example,
-    is a warning: training continues, and the earlier checkpoints stay.
+    A save copies the state, unless it stays as it is, and returns; a background thread writes it. A save that fails, on
+    a full disk for example, is a warning: training continues, and the earlier checkpoints stay.
     """
 
     def __init__(
@@ -115,11 +115,20 @@ class Checkpoints:
         if self._writing is not None:
             self._writing.result()
 
-    def save(self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None) -> None:
-        """Saves the state after `state.step` updates with JSON values; `best_step` is kept besides the newest."""
+    def save(
+        self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None, *, stays: bool = False
+    ) -> None:
+        """Saves a state behind what the caller does next.
+
+        Args:
+          state: after `state.step` updates.
+          progress: JSON values to save with it.
+          best_step: kept besides the newest.
+          stays: whether no later step is given its buffers, which are written where they are then.
+        """
         self.wait()
-        # A copy, because the next step donates these buffers while they are being written.
-        on_host = jax.tree.map(np.array, state)
+        # A step would take the buffers while they are being written.
+        on_host = jax.tree.map(np.asarray if stays else np.array, state)
         self._policy.best_step = best_step
         self._writing = self._writer.submit(self._write, on_host, dict(progress))
 

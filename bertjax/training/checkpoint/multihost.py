@@ -38,10 +38,12 @@ class SharedCheckpoints:
         if self._own is not None:
             self._own.wait()
 
-    def save(self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None) -> None:
+    def save(
+        self, state: TrainState, progress: Mapping[str, Any], best_step: int | None = None, *, stays: bool = False
+    ) -> None:
         """See `Checkpoints.save`."""
         if self._own is not None:
-            self._own.save(state, progress, best_step)
+            self._own.save(state, progress, best_step, stays=stays)
 
     def restore(self, template: TrainState) -> Restored:
         """See `Checkpoints.restore`."""

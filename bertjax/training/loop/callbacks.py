@@ -201,7 +201,8 @@ class SaveCheckpoint:
         step, train_metrics = info.step, self.train_metrics
         best_step, stopped_early = train_metrics.best_so_far.best_step, train_metrics.stopped_early
         if self.schedule.saves(step) or self._stops or stopped_early or best_step == step:
-            self.checkpoints.save(info.state(), train_metrics.to_json(), best_step or None)
+            is_last = self._stops or stopped_early or step == self.schedule.total_steps
+            self.checkpoints.save(info.state(), train_metrics.to_json(), best_step or None, stays=is_last)
         if self._stops and not stopped_early and step < self.schedule.total_steps:
             self.checkpoints.wait()
             raise Interrupted(step, self.schedule.total_steps, self.checkpoints.latest_step)
