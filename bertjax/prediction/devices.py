@@ -66,21 +66,26 @@ class Devices:
 
         return jax.tree.map(dealt, batch)
 
-    def map(self, function: Callable[[Any, Any], Any], summed: bool, donate: bool = False) -> Any:
+    def map(self, function: Callable[..., Any], summed: bool, donate: bool = False, overwrites: bool = False) -> Any:
         """`function` of (replicated values, a device's rows), compiled for (replicated values, dealt rows).
 
         Args:
           function: may use collectives over `AXIS`.
           summed: whether its result is the same on all devices; otherwise it has rows to `collect`.
           donate: whether the result takes the buffers of the replicated values.
+          overwrites: whether there are other replicated values behind the rows, whose buffers it takes.
         """
-        donated = (0,) if donate else ()
+        donated = (*((0,) if donate else ()), *((2,) if overwrites else ()))
         if self.engine == "pmap":
-            axes: dict[str, Any] = {"in_axes": (None, 0), "out_axes": None if summed else 0}
+            axes: dict[str, Any] = {
+                "in_axes": (None, 0, None) if overwrites else (None, 0),
+                "out_axes": None if summed else 0,
+            }
             return jax.pmap(function, AXIS, **axes, devices=list(self.mesh.devices), donate_argnums=donated)
-        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        whole, rows = PartitionSpec(), PartitionSpec(AXIS)
+        in_specs = (whole, rows, whole) if overwrites else (whole, rows)
         mapped = jax.shard_map(
-            function, mesh=self.mesh, in_specs=specs, out_specs=specs[0] if summed else specs[1], check_vma=False
+            function, mesh=self.mesh, in_specs=in_specs, out_specs=whole if summed else rows, check_vma=False
         )
         return jax.jit(mapped, donate_argnums=donated)
 

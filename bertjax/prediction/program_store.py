@@ -28,13 +28,18 @@ Compiled = Callable[..., Any]
 
 
 class ProgramStore:
-    """Programs by key, of which the least recently used are let go; several threads may ask for one."""
+    """Programs by key, of which the least recently used are let go; several threads may ask for one.
+
+    Attributes:
+      compiled: number of the programs that it was the first to ask for, and that are ready.
+    """
 
     def __init__(self, most: int):
         """Empty, for so many programs at most."""
         self._most = most
         self._programs: OrderedDict[Hashable, Future[Compiled]] = OrderedDict()
         self._lock = Lock()
+        self.compiled = 0
 
     def get(self, key: Hashable, compiled: Callable[[], Compiled]) -> Compiled:
         """The program of a key, compiled by the first that asks; others wait for it.
@@ -53,6 +58,8 @@ class ProgramStore:
         if is_new:
             try:
                 future.set_result(compiled())
+                with self._lock:
+                    self.compiled += 1
             except BaseException as error:
                 with self._lock:
                     if self._programs.get(key) is future:
@@ -74,10 +81,11 @@ PROGRAMS = ProgramStore(_MOST)
 
 def mapped_program(
     devices: Devices,
-    function: Callable[[Any, Any], Any],
-    arguments: tuple[Any, Any],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
     summed: bool,
     donate: bool = False,
+    overwrites: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     made: Callable[[], None] = lambda: None,
 ) -> Compiled:
@@ -86,18 +94,18 @@ def mapped_program(
     Args:
       devices: where it runs.
       function: pure.
-      arguments: placed values and dealt rows; only their types matter.
-      summed, donate: of `Devices.map`.
+      arguments: placed values, dealt rows, and the values that it overwrites, if any; only their types matter.
+      summed, donate, overwrites: of `Devices.map`.
       options: of XLA; left out where its version has none of such a name.
       made: called where it is compiled, and was not there.
     """
 
     def compiled() -> Compiled:
         made()
-        mapped = devices.map(_wrapped(function), summed=summed, donate=donate)
+        mapped = devices.map(_wrapped(function), summed=summed, donate=donate, overwrites=overwrites)
         return _compiled(mapped.lower(*arguments), options)
 
-    way = (devices, summed, donate, tuple(options.items()))
+    way = (devices, summed, donate, overwrites, tuple(options.items()))
     return PROGRAMS.get((function, way, _types(arguments), _settings()), compiled)
 
 

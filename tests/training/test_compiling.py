@@ -2,9 +2,17 @@
 
 import threading
 
+import jax
+import optax
 import pytest
 
+from bertjax.batch import empty_batch
+from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.tasks import make_model
 from bertjax.training.step.aot_compile import Compilations
+from bertjax.training.step.compiled_step import CompiledTrainStep
+from bertjax.training.step.train_step import make_train_step, seed_key
+from tests.support.models import TINY
 
 
 class Program:
@@ -76,3 +84,18 @@ def test_closing_gives_up_what_has_not_begun(compilations):
     assert waiting.cancelled()
     compilations.check()
     allowed.set()
+
+
+def test_a_step_that_cannot_be_traced_says_so():
+    """Nobody waits for ever for its program."""
+
+    def loss(output, batch):
+        raise MemoryError("no such loss")
+
+    devices, model = all_devices(), make_model(TINY, "classification", ("a", "b"))
+    step = make_train_step(model, optax.sgd(0.1), loss, AXIS)
+    state = devices.place(step.init(model.init(jax.random.key(0)), seed_key(0)))
+    train_step = CompiledTrainStep(devices, model, step, state, [empty_batch(2, 8, 1)])
+    with pytest.raises(MemoryError, match="no such loss"):
+        train_step.wait()
+    train_step.close()

@@ -2,24 +2,30 @@
 
 Gradients are summed over the devices. The update does not depend on the batch, so it is a jitted function of the
 replicated state, compiled once. A run of one batch shape may have both in one program, which is launched once a step.
+
+On a CPU the gradients of all steps have the same buffers. Buffers that are allocated anew lie elsewhere each time, and
+leave holes in the heap.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import lax
 
 from bertjax.batch import Batch
+from bertjax.made_once import made_once
 from bertjax.model.inputs import check_batch
 from bertjax.prediction.devices import Devices
-from bertjax.prediction.program_store import Compiled, mapped_program, replicated_program
-from bertjax.tasks import Model
+from bertjax.prediction.program_store import PROGRAMS, Compiled, mapped_program, replicated_program
+from bertjax.tasks import Model, Params
 from bertjax.training.step.aot_compile import Compilations
+from bertjax.training.step.freed_memory import return_freed_memory
 from bertjax.training.step.mfu import matmul_peak, training_flops
-from bertjax.training.step.train_step import TrainStep
+from bertjax.training.step.train_step import Gradient, TrainStep
 from bertjax.training.step.word_gradient import gradient_shaped
 from bertjax.training.train_state import Metrics, TrainState
 
@@ -69,13 +75,20 @@ class CompiledTrainStep:
         self._compiled: list[tuple[int, ...]] = []
         if one_program is None:
             one_program = len(batches) == 1 and devices.platform != "cpu"
-        whole = step if one_program else step.gradient
-        first, *others = batches
+        self._compiled_before = -1  # programs of the process, when freed memory went back
+        self._spent: tuple[Params, ...] = ()  # the gradients of the step before, where the next one overwrites them
+        whole: Callable[..., Any] = step if one_program else step.gradient
+        if devices.platform == "cpu" and not one_program:
+            self._spent, whole = (_zero_gradients(devices, step, state),), _overwriting(step.gradient)
+        spent, (first, *others) = self._spent, batches
         submit = self._compilations.submit
 
         def program(batch: Batch) -> Compiled:
-            made, rows = partial(self._compiled.append, batch.token_ids.shape), taught(devices.deal(batch))
-            return mapped_program(devices, whole, (state, rows), summed=True, donate=one_program, made=made)
+            arguments = (state, taught(devices.deal(batch)), *spent)
+            made = partial(self._compiled.append, batch.token_ids.shape)
+            return mapped_program(
+                devices, whole, arguments, summed=True, donate=one_program, overwrites=bool(spent), made=made
+            )
 
         self._programs = {first.token_ids.shape: submit(partial(program, first))}
         self._update = None if one_program else submit(partial(_update_program, devices, step, state))
@@ -98,8 +111,10 @@ class CompiledTrainStep:
         if self._update is None:
             state, metrics = program(state, placed.rows)
         else:
-            grads, loss_metrics = program(state, placed.rows)
             update = self._update.result()
+            self._return_freed_memory(state)
+            grads, loss_metrics = program(state, placed.rows, *self._spent)
+            self._spent = (grads,) if self._spent else ()
             state, update_metrics = update(state, grads, loss_metrics["loss"], loss_metrics["squares"])
             metrics = loss_metrics | update_metrics
         if self.first_step_done is None:
@@ -125,6 +140,12 @@ class CompiledTrainStep:
             jax.block_until_ready(state)
             self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution)
 
+    def _return_freed_memory(self, state: TrainState) -> None:
+        """That of the compiler, where the process has compiled anything since the last step."""
+        if self._spent and self._compiled_before != PROGRAMS.compiled:
+            self._compiled_before = PROGRAMS.compiled
+            return_freed_memory((state, self._spent))
+
     def wait(self) -> None:
         """Until every shape is compiled; only a benchmark needs to."""
         self._compilations.wait()
@@ -143,6 +164,26 @@ class CompiledTrainStep:
     def close(self) -> None:
         """Cancels the compilations that have not begun."""
         self._compilations.close()
+
+
+def _zero_gradients(devices: Devices, step: TrainStep, state: TrainState) -> Params:
+    """The buffers of the gradients; they are placed before anything compiles, and so lie side by side."""
+    shapes = gradient_shaped(step.trainable(state.params), state.opt_state)
+    return jax.tree.map(lambda leaf: devices.place(np.zeros(leaf.shape, leaf.dtype)), shapes)
+
+
+@made_once
+def _overwriting(gradient: Gradient) -> Callable[[TrainState, Batch, Params], tuple[Params, Metrics]]:
+    """The gradient with the buffers to write it to as an argument.
+
+    JAX drops an argument that is not read, with its buffers. The choice reads it; XLA sees that it never falls on it.
+    """
+
+    def overwriting(state: TrainState, batch: Batch, spent: Params) -> tuple[Params, Metrics]:
+        grads, metrics = gradient(state, batch)
+        return jax.tree.map(partial(lax.select_n, np.False_), grads, spent), metrics
+
+    return overwriting
 
 
 def _update_program(devices: Devices, step: TrainStep, state: TrainState) -> Compiled:

@@ -167,13 +167,14 @@ def make_update(
       anchors: whether the state keeps the pretrained weights, for mixout.
     """
     optimizer = optax.with_extra_args_support(anchored(optimizer) if anchors else optimizer)
+    begun = jax.jit(optimizer.init)  # one program, not one for each kind of leaf
 
     def trainable(params: Params) -> Params:
         return _split(frozen, params)[0]
 
     @under_standard_rules()
     def init(params: Params, rng_key: Array) -> TrainState:
-        return TrainState(params, optimizer.init(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
+        return TrainState(params, begun(trainable(params)), jnp.zeros((), jnp.int32), rng_key)
 
     @under_standard_rules()
     def update(
