@@ -57,9 +57,10 @@ class ProgramStore:
                 self._programs.popitem(last=False)
         if is_new:
             try:
-                future.set_result(compiled())
+                program = compiled()
                 with self._lock:
-                    self.compiled += 1
+                    self.compiled += 1  # before anyone can have it
+                future.set_result(program)
             except BaseException as error:
                 with self._lock:
                     if self._programs.get(key) is future:

@@ -30,7 +30,8 @@ def return_freed_memory(used: Any) -> bool:
     """Gives freed memory back to the system in some 30 ms, for which other threads wait to allocate.
 
     Args:
-      used: a pytree of the arrays on CPUs that the steps to come read or write; an array of another kind is left out.
+      used: a pytree of the arrays on CPUs that the steps to come read or write. An array of another kind is left out,
+        and so is one on the devices of several processes: where `pmap`'s result lies there cannot be asked.
 
     Returns:
       Whether it did; it does nothing where no huge page can be put together, or the libc is not glibc.
@@ -46,7 +47,8 @@ def return_freed_memory(used: Any) -> bool:
 
 def _huge_pages_of(arrays: Any) -> list[int]:
     """The addresses of the huge pages that arrays lie in, in part at least; small arrays are left out."""
-    ranges = (each for leaf in jax.tree.leaves(arrays) if isinstance(leaf, jax.Array) for each in _ranges(leaf))
+    own = (leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, jax.Array) and leaf.is_fully_addressable)
+    ranges = (each for leaf in own for each in _ranges(leaf))
     pages = {page for start, end in ranges for page in range(start - start % HUGE_PAGE, end, HUGE_PAGE)}
     return sorted(pages)
 
