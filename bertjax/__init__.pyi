@@ -18,6 +18,7 @@ from bertjax.cli.experiment import run_seeds as run_seeds
 from bertjax.cli.experiment import tables_folder as tables_folder
 from bertjax.config import BertConfig as BertConfig
 from bertjax.config import Execution as Execution
+from bertjax.cross_validation.training_issues import find_training_issues as find_training_issues
 from bertjax.data.batching.packing import pack_batch as pack_batch
 from bertjax.data.read.sources import read_table as read_table
 from bertjax.data.table import Masking as Masking
@@ -43,12 +44,11 @@ from bertjax.inference.decision_rule import load_rule as load_rule
 from bertjax.inference.explanations.explain_options import ExplainOptions as ExplainOptions
 from bertjax.inference.explanations.explanation import Explanation as Explanation
 from bertjax.inference.predictor import Predictor as Predictor
-from bertjax.label_folds.training_issues import find_training_issues as find_training_issues
 from bertjax.labeling.weak_labels import WeakLabels as WeakLabels
 from bertjax.labeling.weak_labels import weak_labels as weak_labels
 from bertjax.model.heads import BertOutput as BertOutput
-from bertjax.model_folder import from_pretrained as from_pretrained
-from bertjax.model_folder import save_pretrained as save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained as from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained as save_pretrained
 from bertjax.serving.limits import ServiceSettings as ServiceSettings
 from bertjax.serving.local_server import serve_local as serve_local
 from bertjax.serving.ray_server import RayOptions as RayOptions

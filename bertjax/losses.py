@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from bertjax.batch import Batch, Pretraining
-from bertjax.made_once import made_once
+from bertjax.devices.made_once import made_once
 from bertjax.model.heads import BertOutput
 
 Loss = Callable[[BertOutput, Batch], Any]

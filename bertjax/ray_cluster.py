@@ -1,11 +1,14 @@
 """The Ray cluster of a job: the one at an address, the one of `RAY_ADDRESS`, or Ray on this machine."""
 
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bertjax.errors import ConfigError
-from bertjax.signal_handlers import keeping_sigterm
 
 # Environment variables that the workers of a job need too, on any machine.
 _CARRIED = ("BERTJAX_", "GLIBC_TUNABLES", "HF_", "JAX_", "MLFLOW_", "TOKENIZERS_", "XLA_")
@@ -45,6 +48,23 @@ def join(address: str | None, **settings: Any) -> bool:
 def carried_variables() -> dict[str, str]:
     """The environment variables that belong to the job and not to the machine."""
     return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Restores the handler of SIGTERM after a block that starts Ray, on the main thread; others cannot set handlers.
+
+    Ray installs a handler of its own, which prints a C++ stack trace and aborts the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Set even if Python reports no change: Ray's handler is installed in C++, where Python does not see it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _init(address: str, **settings: Any) -> None:

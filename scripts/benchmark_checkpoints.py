@@ -17,7 +17,7 @@ import jax
 
 from bertjax import FineTuneConfig, make_optimizer, make_train_step
 from bertjax.cli.process.process_setup import prepare_process
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.run.prepare import prepare
 from bertjax.training.run.prepared_run import loss_of

@@ -79,7 +79,7 @@ def speed(rounds: int, steps: int) -> dict[str, float]:
     """Tokenize and pack against training, taking turns; and how long a run waits for its batches."""
     import jax
 
-    from bertjax.prediction.devices import AXIS, all_devices
+    from bertjax.devices.data_parallel import AXIS, all_devices
     from bertjax.tasks import TASKS
     from bertjax.training.optim.optimizer import make_optimizer
     from bertjax.training.run.prepare import prepare

@@ -25,7 +25,7 @@ def losses(steps: int, engine: str) -> list[float]:
     import jax
 
     from bertjax import FineTuneConfig, make_optimizer, make_train_step
-    from bertjax.prediction.devices import AXIS, all_devices
+    from bertjax.devices.data_parallel import AXIS, all_devices
     from bertjax.training.run.prepare import prepare
     from bertjax.training.run.prepared_run import loss_of
     from bertjax.training.step.compiled_step import CompiledTrainStep

@@ -116,7 +116,7 @@ def untrained(folder: Path) -> str:
     """MiniLM-L6 with a new head of six classes."""
     from bertjax import catalog, save_pretrained
     from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-    from bertjax.model_folder import from_pretrained
+    from bertjax.model_folder.load_checkpoint import from_pretrained
 
     source = catalog.fetch("minilm-l6")
     names = tuple(f"class {i}" for i in range(CLASSES))
@@ -128,7 +128,7 @@ def untrained(folder: Path) -> str:
 def write_rows(path: Path, rows: int, words: int, model: str) -> None:
     """Random texts with the model's labels."""
     from bertjax.config import read_config_json
-    from bertjax.model_folder import stored_labels
+    from bertjax.model_folder.stored_settings import stored_labels
 
     rng, labels = random.Random(0), stored_labels(read_config_json(Path(model)))
     known = [

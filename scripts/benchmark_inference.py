@@ -104,7 +104,7 @@ def bertjax_answer(folder: str, on_gpu: bool) -> Answer:
 
 def onnxruntime_answer(folder: str, tokenizer: Any, labels: Sequence[str], batch_size: int) -> Answer:
     from bertjax.baselines.runners.run_onnx import make_session
-    from bertjax.model_folder import from_pretrained
+    from bertjax.model_folder.load_checkpoint import from_pretrained
 
     session = make_session(*from_pretrained(folder))
 
@@ -151,7 +151,7 @@ def pipeline_answer(folder: str, tokenizer: Any, batch_size: int) -> Answer:
 def make_contestants(names: Sequence[str], folder: str, batch_size: int, on_gpu: bool) -> dict[str, Answer]:
     from transformers import AutoTokenizer
 
-    from bertjax.model_folder import from_pretrained
+    from bertjax.model_folder.load_checkpoint import from_pretrained
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     labels = from_pretrained(folder)[0].labels

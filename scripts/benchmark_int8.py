@@ -20,8 +20,8 @@ from scipy.stats import binomtest
 
 from bertjax import Execution, Predictor, padded_batch
 from bertjax.evaluation.evaluate_table import evaluate
-from bertjax.model_folder import from_pretrained
-from bertjax.prediction.predict import xla_options
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.prediction.forward import xla_options
 
 EXECUTIONS = {"float32": Execution(), "int8": Execution(weights="int8")}
 WORDS = ("what", "is", "the", "name", "of", "a", "film", "that", "was", "made", "in", "first", "half", "year", "?")

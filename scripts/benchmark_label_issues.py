@@ -20,10 +20,10 @@ from rich.table import Table as TextTable
 
 from bertjax import FineTuneConfig
 from bertjax.cli.process.process_setup import prepare_process
+from bertjax.cross_validation.clean_table import suspects, write_without_suspects
+from bertjax.cross_validation.training_issues import find_training_issues
 from bertjax.data.split.read_splits import read_splits
 from bertjax.data.table import Table
-from bertjax.label_folds.clean_table import suspects, write_without_suspects
-from bertjax.label_folds.training_issues import find_training_issues
 from bertjax.tasks import find_format
 from bertjax.tracking.tracker import NullTracker
 from bertjax.training.run.finetuning import finetune

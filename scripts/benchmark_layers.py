@@ -33,8 +33,8 @@ from bertjax import (
 from bertjax.batch import empty_batch
 from bertjax.cli.process.process_setup import restart_with_huge_pages
 from bertjax.data.batching.packing import Layout
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.step.compiled_step import CompiledTrainStep
 
 Layers = Literal["unrolled", "stacked"]

@@ -41,7 +41,7 @@ from bertjax.batch import CLASS_INDEX
 from bertjax.cli.process.process_setup import keep_compiled_programs, restart_with_huge_pages
 from bertjax.data.encode.examples import Examples
 from bertjax.prediction.batcher import bucket_layouts, bucketed_batches
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from bertjax.storage.atomic_write import write_json
 from bertjax.tasks import Model, Params
 

@@ -21,7 +21,7 @@ os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
 
 from jaxtyping import install_import_hook
 
-CHECKED = ["model", "tasks", "losses", "batch", "prediction", "training.step"]
+CHECKED = ["model", "tasks", "losses", "batch", "devices", "prediction", "training.step"]
 install_import_hook([f"bertjax.{name}" for name in CHECKED], "beartype.beartype")
 
 import pickle
@@ -39,8 +39,8 @@ from filelock import FileLock
 from bertjax import catalog
 from bertjax.data.streaming.ray_blocks import ray_session as streaming_session
 from bertjax.data.table import Table
-from bertjax.model_folder import save_pretrained
-from bertjax.prediction.program_store import PROGRAMS
+from bertjax.devices.program_store import PROGRAMS
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tracking.mlflow_store import MlflowStore
 from bertjax.tracking.tracker import MemoryTracker
@@ -88,7 +88,7 @@ SLOW = (
     "tests/data/test_pack_batch.py",
     "tests/training/test_reused_seeds.py",
     "tests/test_package.py",
-    "tests/label_folds/test_label_folds.py",
+    "tests/cross_validation/test_training_issues.py",
     "tests/inference/batch/test_predict_command.py",
     "tests/serving/test_ray_server.py",
     "tests/training/test_updates.py",
@@ -124,6 +124,7 @@ OPTIMIZED = (
     "tests/model/test_quantized.py",
     "tests/model/attention/test_relative.py",
     "tests/parity/",
+    "tests/devices/test_program_store.py",
     "tests/prediction/",
     "tests/pretrained/test_foreign_checkpoints.py",
     "tests/test_losses.py",

@@ -23,15 +23,15 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.metrics.aggregate import flat, spread
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.evaluators import evaluate_choices, evaluate_cosines, evaluate_masked_words
 from bertjax.metrics.regression_report import regression_report
 from bertjax.metrics.tag_report import tag_report
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
-from bertjax.prediction.predict import predict
+from bertjax.prediction.forward import predict
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker

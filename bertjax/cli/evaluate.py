@@ -212,7 +212,7 @@ def _looks(parsed: Arguments) -> "Looks":
 def _check_task(looks: "Looks", model: str) -> None:
     """Checks, before the model computes anything, that it can be looked at so."""
     from bertjax.config import read_config_json
-    from bertjax.model_folder import stored_task
+    from bertjax.model_folder.stored_settings import stored_task
     from bertjax.pretrained.files import resolve_model
 
     looks.check(stored_task(read_config_json(resolve_model(model))))
@@ -266,7 +266,7 @@ def _saved_into(name: str) -> Path:
 def _tell_temperature(evaluation: "EvaluationResult", folder: Path | None) -> None:
     """Prints the fitted temperature, and writes it into a folder where one is given."""
     from bertjax.evaluation.calibration import temperature_advice
-    from bertjax.model_folder import save_temperature
+    from bertjax.model_folder.stored_settings import save_temperature
 
     temperature = evaluation.fitted_temperature
     say(temperature_advice(evaluation.judged, temperature))

@@ -63,11 +63,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _export(parsed: Arguments) -> int:
     from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_tokenizer, num_entries
-    from bertjax.model_card import auto_class, model_card
-    from bertjax.model_folder import (
-        departure_from_transformers,
-        from_pretrained,
-        save_pretrained,
+    from bertjax.model_folder.load_checkpoint import from_pretrained
+    from bertjax.model_folder.model_card import auto_class, model_card
+    from bertjax.model_folder.save_pretrained import departure_from_transformers, save_pretrained
+    from bertjax.model_folder.stored_settings import (
         stored_max_length,
         stored_preprocessing,
         stored_reading,

@@ -55,9 +55,9 @@ def main(arguments: Sequence[str]) -> int:
     config, flags = parse_job(LabelIssuesFlags, arguments, "bertjax label-issues", _CHANGES)
     if flags.drop_share is not None and flags.write_clean is None:
         raise ConfigError("--drop-share needs --write-clean, the file to write the other rows to")
+    from bertjax.cross_validation.clean_table import write_without_suspects
+    from bertjax.cross_validation.training_issues import find_training_issues
     from bertjax.eda.write_table import check_cleaned_file
-    from bertjax.label_folds.clean_table import write_without_suspects
-    from bertjax.label_folds.training_issues import find_training_issues
     from bertjax.report_pages.section_text import print_section
     from bertjax.training.loop.progress import progress_for_stderr
     from bertjax.training.run.run_folder import new_folder

@@ -21,7 +21,7 @@ def smoke_model(name: str) -> Path:
     import jax
 
     from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-    from bertjax.model_folder import save_pretrained
+    from bertjax.model_folder.save_pretrained import save_pretrained
     from bertjax.pretrained.files import resolve_model
     from bertjax.tasks import make_model
 

@@ -20,14 +20,14 @@ from bertjax.data.split.labelled_table import parse_labelled_tables, read_labell
 from bertjax.data.split.read_splits import with_losses
 from bertjax.data.table import Side, Table
 from bertjax.data.validate.data_report import DataReport
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import ConfigError
 from bertjax.evaluation.judged_rows import JudgedRows
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.metrics import reliability
 from bertjax.metrics.fallback import Threshold, fit_threshold, report_fallback
 from bertjax.metrics.reports import Report
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from bertjax.tasks import find_format, find_postprocess, find_task
 from bertjax.tasks.postprocess import AnswerOptions, Prediction, fallback_of
 

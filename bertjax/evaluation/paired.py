@@ -17,7 +17,7 @@ from bertjax.evaluation.intervals import IntervalSettings
 from bertjax.evaluation.judged_rows import Finding, JudgedRows
 from bertjax.metrics.bootstrap import UNDEFINED, Interval, bootstrap_weights, intervals_of, verdict_of
 from bertjax.metrics.reports import WeightedMetrics, better_when
-from bertjax.model_folder import stored_labels, stored_task
+from bertjax.model_folder.stored_settings import stored_labels, stored_task
 from bertjax.pretrained.files import resolve_model
 from bertjax.report_pages.blocks import Block, DataTable, Paragraph, Ranged, Section
 from bertjax.tasks import find_task

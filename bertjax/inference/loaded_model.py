@@ -20,8 +20,8 @@ from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.errors import ConfigError
 from bertjax.metrics.reliability import calibrated
 from bertjax.metrics.reports import Report
-from bertjax.model_folder import (
-    from_pretrained,
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.stored_settings import (
     says_pooling,
     stored_max_length,
     stored_preprocessing,

@@ -14,6 +14,7 @@ from bertjax.config import Execution, Pooling
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import ConfigError
 from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.explainer import Explainer
@@ -21,7 +22,6 @@ from bertjax.inference.explanations.explanation import Explanation
 from bertjax.inference.loaded_model import LoadedModel, load_model
 from bertjax.inference.readout_network import ReadoutNetwork
 from bertjax.inference.text_reader import Text
-from bertjax.prediction.devices import all_devices
 from bertjax.tasks import find_postprocess, find_readout, find_task, find_vectors
 from bertjax.tasks.postprocess import AnswerOptions, Prediction
 

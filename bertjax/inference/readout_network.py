@@ -9,11 +9,11 @@ import numpy as np
 
 from bertjax.data.encode.examples import Examples
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.devices.data_parallel import Devices
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.text_reader import TextReader
 from bertjax.prediction.batcher import bucket_layouts, bucketed_batches
-from bertjax.prediction.devices import Devices
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from bertjax.tasks import Params, with_head
 from bertjax.tasks.readout import Readout
 

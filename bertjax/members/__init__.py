@@ -4,12 +4,12 @@ import re
 from collections.abc import Collection, Mapping
 
 from bertjax.errors import ConfigError
-from bertjax.members.bert import BERT
 from bertjax.members.distilbert import DISTILBERT
 from bertjax.members.electra import ELECTRA
 from bertjax.members.member import HeadScheme, Member, suffix_of
 from bertjax.members.modernbert import MODERNBERT
 from bertjax.members.mpnet import MPNET
+from bertjax.members.original_bert import BERT
 from bertjax.members.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["MEMBERS", "HeadScheme", "Member", "find_member", "likely_member", "suffix_of", "supported"]

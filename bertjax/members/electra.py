@@ -5,8 +5,8 @@ token whether it was replaced; it is what is fine-tuned, without that head. tran
 `ForPreTraining`, as that of BERT's two. The classifier has a dense layer with GELU in the place of BERT's pooler.
 """
 
-from bertjax.members.bert import KEYS, encoder_rules
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
+from bertjax.members.original_bert import KEYS, encoder_rules
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, layer_norm, linear
 
 _WEIGHTS = WeightTable(

@@ -3,8 +3,8 @@
 No token types, and positions as RoBERTa has them: a text's start behind the index of padding, which is fixed here.
 """
 
-from bertjax.members.bert import KEYS
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
+from bertjax.members.original_bert import KEYS
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, embedding, layer_norm, linear
 
 _PAD = 1  # transformers' network has it, whatever the configuration says

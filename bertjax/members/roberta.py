@@ -7,8 +7,8 @@ has a dense layer of its own in the place of the pooler, and the masked language
 from collections.abc import Mapping
 from typing import Any
 
-from bertjax.members.bert import KEYS, encoder_rules
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
+from bertjax.members.original_bert import KEYS, encoder_rules
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, layer_norm, linear
 
 _PAD = 1  # transformers' default

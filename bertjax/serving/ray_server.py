@@ -20,12 +20,12 @@ from typing import Any
 
 from bertjax.config import Execution
 from bertjax.errors import ConfigError, first_line
+from bertjax.ray_cluster import keeping_sigterm
 from bertjax.serving.app import build_app
 from bertjax.serving.limits import ServiceSettings
 from bertjax.serving.local_server import listening
 from bertjax.serving.model_slot import read_model
 from bertjax.serving.service import Rule
-from bertjax.signal_handlers import keeping_sigterm
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import BertConfig, Execution, Pooling
+from bertjax.devices.made_once import made_once
 from bertjax.errors import ConfigError, check_interpreter
-from bertjax.made_once import made_once
 from bertjax.members import HeadScheme, find_member
 from bertjax.members.weight_table import WeightTable
 from bertjax.model.bert import ForwardOptions

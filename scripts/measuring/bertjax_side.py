@@ -17,8 +17,8 @@ from bertjax.batch import Batch, padded_batch
 from bertjax.data.batching.collate import PackedBatch, StoredBatches
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples, ExampleStore
+from bertjax.devices.data_parallel import AXIS, Devices, all_devices
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, Devices, all_devices
 from bertjax.tasks import Model, Params, make_model, parameter_shapes
 from bertjax.training.optim.trained_words import MODULE, NAME, places_of, with_trained_words
 from bertjax.training.settings.options import Optimizer

@@ -15,7 +15,8 @@ from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.errors import RunFolderError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.training.run.run_folder import stored_settings
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from tests.support.processes import complaint

@@ -18,8 +18,9 @@ from bertjax.baselines.torch.torch_model import answer_with
 from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.metrics.classification_report import classification_report
-from bertjax.model_folder import from_pretrained, save_pretrained
-from bertjax.prediction.predict import predict
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.prediction.forward import predict
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.run.prepare import prepare
 from bertjax.training.settings.finetune_config import FineTuneConfig

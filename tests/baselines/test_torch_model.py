@@ -12,7 +12,7 @@ from bertjax.baselines.runners.frameworks import check_head, check_job
 from bertjax.baselines.torch.padded_texts import texts_of
 from bertjax.baselines.torch.torch_model import answer_with, make_module, mean_loss, params_of, predict
 from bertjax.errors import ConfigError
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.settings.finetune_config import FineTuneConfig

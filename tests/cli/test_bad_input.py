@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from tests.support import processes
 
 SQUAD = json.dumps(

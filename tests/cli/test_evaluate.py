@@ -15,7 +15,8 @@ from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.data.table_reading import TableReading
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import save_pretrained, stored_reading
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.model_folder.stored_settings import stored_reading
 from bertjax.tasks import make_model
 from tests.support.models import TINY, WORDS
 from tests.support.pages import table_rows

@@ -14,7 +14,7 @@ from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.metrics.bootstrap import Interval, bootstrap_intervals, bootstrap_weights, verdict_of
 from bertjax.metrics.classification_report import classification_report
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 

@@ -13,7 +13,7 @@ from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.evaluation.evaluate_table import evaluate as evaluate_table
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import AnswerOptions
 from tests.support.models import TINY

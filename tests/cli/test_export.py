@@ -8,10 +8,11 @@ import jax
 import pytest
 import transformers
 
-from bertjax.adapter_folder import save_adapter
 from bertjax.cli.main import main
 from bertjax.model.lora import merged
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.adapter_folder import save_adapter
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.training.settings.options import Lora
 from tests.support.adapters import with_learned

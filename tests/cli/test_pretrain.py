@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.cli.main import main
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bertjax.cli.process.process_setup import keep_compiled_programs
 keep_compiled_programs()
 import jax
 from bertjax.batch import empty_batch
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import TrainStep
 from bertjax.training.train_state import TrainState

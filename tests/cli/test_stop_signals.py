@@ -12,7 +12,7 @@ import pytest
 from bertjax.cli.finetune import StopSignal
 from bertjax.cli.main import run
 from bertjax.cli.process.stop_signals import sigterm_as_ctrl_c
-from bertjax.signal_handlers import keeping_sigterm
+from bertjax.ray_cluster import keeping_sigterm
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_a_job_that_stops_after_its_step_leaves_the_handlers_of_its_program():
 
 BEHIND_PYTHON = """
 import ctypes, os, signal
-from bertjax.signal_handlers import keeping_sigterm
+from bertjax.ray_cluster import keeping_sigterm
 
 received = []
 signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bertjax.baselines.parity.random_examples import packed, random_examples
 from bertjax.batch import padded_batch
 from bertjax.data.batching.packing import Layout, pack_batch
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.tasks import TASKS, make_model
 from bertjax.training.step.train_step import make_train_step
 from tests.support.models import TINY, of_a_member_with

@@ -12,7 +12,7 @@ from bertjax.data.encode.pretrained_tokenizer import check_tokenizer, load_token
 from bertjax.data.encode.token_checks import check_segments, unknown_share, warn_of_unknown
 from bertjax.data.encode.tokenize import tokenize
 from bertjax.errors import CheckpointError
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from tests.support.models import WORDS
 
 TEXT = "good film [NEW] was [X] great"

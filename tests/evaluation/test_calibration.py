@@ -20,7 +20,8 @@ from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.loaded_model import load_model
 from bertjax.inference.predictor import Predictor
 from bertjax.metrics.reliability import calibration_error, fit_temperature
-from bertjax.model_folder import save_pretrained, save_temperature, stored_temperature
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.model_folder.stored_settings import save_temperature, stored_temperature
 from bertjax.report_pages.blocks import DataTable, Figure
 from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import logistic, softmax

@@ -12,7 +12,7 @@ from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.explanation_blocks import facts
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 

@@ -18,7 +18,8 @@ from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.placed_text import NO_WORD, place
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 

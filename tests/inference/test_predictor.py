@@ -22,7 +22,9 @@ from bertjax.errors import ConfigError, DataError
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
 from bertjax.metrics.classification_report import classification_report
-from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.model_folder.stored_settings import stored_preprocessing
 from bertjax.prediction.batcher import bucketed_batches, one_shape_batches
 from bertjax.tasks import TASKS, find_postprocess, make_model
 from tests.support.models import TINY

@@ -15,7 +15,7 @@ from bertjax.inference.loaded_model import LoadedModel
 from bertjax.inference.predictor import Predictor
 from bertjax.metrics.answer_report import LONGEST_ANSWER, best_spans, ranked_spans
 from bertjax.metrics.entities import find_entities
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import AnswerOptions
 from tests.support.models import TINY

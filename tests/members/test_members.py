@@ -14,7 +14,9 @@ from bertjax.data.encode.pretrained_tokenizer import UnsupportedTokenizer, check
 from bertjax.errors import CheckpointError, ConfigError
 from bertjax.members import MEMBERS
 from bertjax.model.attention.self_attention import chosen_attention
-from bertjax.model_folder import from_pretrained, save_pretrained, stored_task
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.model_folder.stored_settings import stored_task
 from bertjax.tasks import TASKS, make_model
 from bertjax.tasks.masked_words import MaskedText
 from tests.support.members import save_tokenizer, their_config, their_model

@@ -20,7 +20,7 @@ from bertjax.evaluation.run_report import RunReport, console_table
 from bertjax.metrics.aggregate import Aggregate, aggregate_table
 from bertjax.metrics.classification_report import classification_report, multi_label_report
 from bertjax.metrics.regression_report import regression_report
-from bertjax.model_card import model_card
+from bertjax.model_folder.model_card import model_card
 from bertjax.report_pages.literal_text import figure_text, literal
 from bertjax.report_pages.text_table import print_table
 from bertjax.sweeps.ledger import Trial

@@ -15,10 +15,10 @@ import bertjax.tasks
 from bertjax.batch import UNLABELLED, Batch, padded_batch
 from bertjax.config import Execution
 from bertjax.data.batching.packing import Layout, pack_batch
+from bertjax.devices.data_parallel import split_rows
 from bertjax.errors import ConfigError
 from bertjax.model.precision import matmul_precision, policy_of, product, to_compute
-from bertjax.model_folder import from_pretrained
-from bertjax.prediction.devices import split_rows
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from tests.support.models import TINY
 

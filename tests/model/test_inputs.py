@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from bertjax.batch import Batch, empty_batch, padded_batch
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.errors import BatchError, UserError
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.tasks import make_model
 from bertjax.training.step.compiled_step import CompiledTrainStep
 from bertjax.training.step.train_step import make_train_step

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bertjax.adapter_folder import weight_updates
 from bertjax.batch import padded_batch
 from bertjax.config import Execution
 from bertjax.data.batching.packing import Layout, pack_batch
 from bertjax.losses import cross_entropy
 from bertjax.members import MEMBERS
 from bertjax.model.lora import is_adapter, merged
+from bertjax.model_folder.adapter_folder import weight_updates
 from bertjax.tasks import make_model, weight_table
 from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.optim.param_filters import frozen_paths

@@ -13,14 +13,15 @@ from bertjax.baselines.torch.torch_model import parts_of
 from bertjax.batch import padded_batch
 from bertjax.cli.main import main
 from bertjax.config import BertConfig, Execution
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import ConfigError
 from bertjax.inference.loaded_model import load_model
 from bertjax.losses import cross_entropy
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.model.quantized import QuantizedWeight, quantized, with_int8_weights
-from bertjax.model_folder import from_pretrained, save_pretrained
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.prediction.forward import Forward
 from bertjax.tasks import TASKS, find_task, make_model
 from bertjax.training import make_train_step
 from bertjax.training.optim.optimizer import make_optimizer

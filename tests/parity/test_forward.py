@@ -10,8 +10,8 @@ from transformers import BertModel
 
 from bertjax.batch import padded_batch
 from bertjax.config import BertConfig
-from bertjax.members.bert import BERT
-from bertjax.model_folder import from_pretrained
+from bertjax.members.original_bert import BERT
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes
 from tests.support.models import SMALL

@@ -9,8 +9,9 @@ import transformers
 from bertjax.baselines.parity.check_parity import check_parity, vanishing_gradients
 from bertjax.baselines.parity.checkpoint_parity import load_pair
 from bertjax.errors import CheckpointError
-from bertjax.model_card import auto_class
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.model_card import auto_class
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import TASKS, make_model
 from tests.support.models import SMALL
 from tests.support.parity import beyond_absolute_bounds

@@ -13,7 +13,7 @@ from bertjax.baselines.parity.check_parity import check_parity
 from bertjax.baselines.parity.checkpoint_parity import load_pair
 from bertjax.batch import UNLABELLED, padded_batch
 from bertjax.losses import replaced_cross_entropy
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import make_model
 from tests.support.members import their_model
 from tests.support.parity import beyond_absolute_bounds

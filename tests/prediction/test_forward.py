@@ -10,10 +10,10 @@ import pytest
 from bertjax.batch import CLASS_INDEX, LabelKind
 from bertjax.data.batching.packing import layout_of
 from bertjax.data.encode.examples import Examples
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import BatchError
 from bertjax.prediction.batcher import bucket_layouts, bucketed_batches
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from tests.support.models import network
 
 pytestmark = pytest.mark.usefixtures("no_programs")

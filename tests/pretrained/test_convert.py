@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import BertConfig
 from bertjax.errors import CheckpointError
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.pretrained.convert import Exceptions, to_haiku, to_hugging_face
 from bertjax.tasks import make_model, parameter_shapes
 from tests.support.models import TINY

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from bertjax.batch import padded_batch
 from bertjax.errors import UserError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bertjax.members.bert import BERT
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.members.original_bert import BERT
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.pretrained.grow import with_vocabulary
 from bertjax.tasks import make_model

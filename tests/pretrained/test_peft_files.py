@@ -9,10 +9,10 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 
-from bertjax.adapter_folder import save_adapter
 from bertjax.errors import AssetError, CheckpointError
 from bertjax.model.lora import merged
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.adapter_folder import save_adapter
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.pretrained.files import resolve_model
 from bertjax.training.settings.options import Lora
 from tests.support.adapters import EVERY_LAYER, with_learned

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bertjax.errors import CheckpointError
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.pretrained.prefixes import without_prefix
 from bertjax.tasks import make_model

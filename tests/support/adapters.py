@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-from bertjax.adapter_folder import save_adapter
 from bertjax.model.lora import is_adapter
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.adapter_folder import save_adapter
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import Model, Params
 from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.settings.options import Lora

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax._src import compiler
 
-from bertjax.prediction.program_store import PROGRAMS
+from bertjax.devices.program_store import PROGRAMS
 
 _PLAIN: dict[str, Any] = {
     "xla_backend_optimization_level": 0,

@@ -13,7 +13,8 @@ from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.errors import RunFolderError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.sweeps import driver, same_inputs, trial
 from bertjax.sweeps.driver import run_sweep
 from bertjax.sweeps.ledger import Ledger

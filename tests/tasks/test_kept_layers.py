@@ -6,7 +6,8 @@ import torch
 
 from bertjax.batch import padded_batch
 from bertjax.errors import ConfigError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import keep_layers
 from tests.support.members import their_folder, their_model
 

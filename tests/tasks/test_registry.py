@@ -18,7 +18,8 @@ from bertjax.members import MEMBERS, suffix_of
 from bertjax.metrics.regression_report import regression_report
 from bertjax.model import heads
 from bertjax.model.layers import linear
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import TASKS, Metric, Task, find_format, find_task, register_task
 from bertjax.tasks.postprocess import Postprocess, each_example
 from bertjax.tracking.tracker import MemoryTracker

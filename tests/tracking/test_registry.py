@@ -18,7 +18,7 @@ from bertjax import Predictor, from_pretrained
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.errors import AssetError
 from bertjax.evaluation.evaluate_table import evaluate
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tasks import TASKS, make_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.files import read_tensors, resolve_model
 from bertjax.tracking.mlflow_tracker import MlflowTracker
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from bertjax.batch import empty_batch
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.tasks import make_model
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.compiled_step import CompiledTrainStep

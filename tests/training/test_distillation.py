@@ -22,7 +22,8 @@ from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Interrupted, RunFolderError
 from bertjax.losses import Loss, SoftLoss
 from bertjax.model.heads import BertOutput
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import TASKS, parameter_shapes, weight_table
 from bertjax.tracking.tracker import MemoryTracker

@@ -11,7 +11,7 @@ import pytest
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, all_devices
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step import compiled_step

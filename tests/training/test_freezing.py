@@ -10,10 +10,10 @@ from bertjax.data.batching.batch_plan import plan_training
 from bertjax.data.batching.collate import StoredBatches
 from bertjax.data.encode.examples import Examples
 from bertjax.data.table import Table
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.errors import ConfigError
 from bertjax.losses import cross_entropy
-from bertjax.model_folder import from_pretrained
-from bertjax.prediction.devices import AXIS, all_devices
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.optim.optimizer import make_optimizer

@@ -13,7 +13,7 @@ from bertjax import Predictor, override
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Interrupted, RunFolderError
 from bertjax.model.lora import is_adapter
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.multi_seed import finetune_seeds
 from bertjax.training.optim.fresh_adapters import with_adapters

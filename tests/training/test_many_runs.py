@@ -13,7 +13,7 @@ import jax
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.settings.finetune_config import FineTuneConfig

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from bertjax.devices.data_parallel import AXIS, Devices, all_devices
 from bertjax.errors import BatchError
 from bertjax.losses import cross_entropy
-from bertjax.prediction.devices import AXIS, Devices, all_devices
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep

@@ -12,7 +12,7 @@ from bertjax.config import read_config_json
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.table import Table
 from bertjax.errors import CheckpointError, DataError
-from bertjax.model_folder import stored_preprocessing
+from bertjax.model_folder.stored_settings import stored_preprocessing
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepare import prepare

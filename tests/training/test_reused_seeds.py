@@ -13,7 +13,8 @@ import pytest
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
 from bertjax.data.table import Table
 from bertjax.errors import RunFolderError
-from bertjax.model_folder import from_pretrained, save_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.training.loop.progress import NoProgress
 from bertjax.training.multi.multi_seed import finetune_seeds, read_scores
 from bertjax.training.multi.seed_plan import plan_seeds

@@ -10,7 +10,7 @@ import pytest
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Diverged, Interrupted, RunFolderError
 from bertjax.metrics.aggregate import Aggregate, aggregates
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.settings import flatten
 from bertjax.storage.atomic_write import write_json
 from bertjax.tracking.tracker import MemoryTracker

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bertjax.batch import empty_batch
+from bertjax.devices.data_parallel import AXIS, all_devices
 from bertjax.losses import imbalanced_cross_entropy
-from bertjax.prediction.devices import AXIS, all_devices
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.settings import flatten, override
 from bertjax.tasks import TASKS, make_model, network, parameter_shapes
 from bertjax.training.multi.stacked_seeds import stacked_step

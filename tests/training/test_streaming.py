@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertjax.data.table import Table
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepare import prepare

@@ -18,8 +18,8 @@ from bertjax.config import Execution
 from bertjax.data.table import Table
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import from_pretrained
-from bertjax.prediction.predict import predict
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.prediction.forward import predict
 from bertjax.settings import override
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.run.finetuning import finetune

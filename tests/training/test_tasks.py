@@ -12,7 +12,7 @@ import pytest
 from bertjax.data.table import Masking, Table
 from bertjax.errors import ConfigError
 from bertjax.evaluation.evaluate_table import evaluate
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.prediction.batcher import one_shape_batches
 from bertjax.tasks import TASKS
 from bertjax.tracking.tracker import MemoryTracker

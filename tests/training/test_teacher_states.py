@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 from bertjax import override
 from bertjax.baselines.torch.torch_model import make_module
 from bertjax.data.table import Table
+from bertjax.devices.data_parallel import AXIS, Devices, all_devices
 from bertjax.errors import ConfigError, Interrupted, RunFolderError
-from bertjax.model_folder import save_pretrained
-from bertjax.prediction.devices import AXIS, Devices, all_devices
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.convert import to_haiku
 from bertjax.tasks import make_model, parameter_shapes, weight_table
 from bertjax.tracking.tracker import MemoryTracker

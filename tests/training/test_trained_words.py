@@ -15,7 +15,7 @@ from bertjax.batch import padded_batch
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, Interrupted
 from bertjax.losses import cross_entropy
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.settings import override
 from bertjax.tasks import TASKS, make_model, parameter_shapes
 from bertjax.tracking.tracker import MemoryTracker

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
+from bertjax.devices.data_parallel import AXIS, split_rows
 from bertjax.losses import cross_entropy
 from bertjax.model.precision import under_standard_rules
-from bertjax.prediction.devices import AXIS, split_rows
 from bertjax.tasks import make_model
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.optimizer import make_optimizer, optax_chain

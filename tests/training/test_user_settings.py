@@ -17,7 +17,7 @@ from bertjax.errors import ConfigError, Interrupted
 from bertjax.evaluation.evaluate_table import evaluate
 from bertjax.inference.predictor import Predictor
 from bertjax.losses import cross_entropy
-from bertjax.prediction.predict import _forward
+from bertjax.prediction.forward import _forward
 from bertjax.tasks import TASKS, find_task, make_model
 from bertjax.tasks.postprocess import softmax
 from bertjax.tracking.tracker import MemoryTracker

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, RunFolderError, UserError, WorkerError
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tracking.tracker import MemoryTracker
 from bertjax.training.multi.ray_workers import check_room, finetune_on_workers
 from bertjax.training.run.finetuning import finetune

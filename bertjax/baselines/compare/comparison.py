@@ -27,8 +27,8 @@ from bertjax.baselines.compare.earlier_runs import Run, read_kept
 from bertjax.baselines.compare.summary import Failure, Summary, summarise
 from bertjax.baselines.runners.frameworks import FRAMEWORKS, check_frameworks, check_job
 from bertjax.baselines.runners.runner_result import LOG, RunResult, read_error, read_result, run_folder, write_error
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import ConfigError, RunFolderError
-from bertjax.prediction.devices import all_devices
 from bertjax.settings import flatten, require
 from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.storage.atomic_write import write_json, write_text

@@ -26,7 +26,7 @@ from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_model import parts_of
 from bertjax.batch import Batch
 from bertjax.config import BertConfig, Pooling
-from bertjax.members.bert import BERT
+from bertjax.members.original_bert import BERT
 from bertjax.model.heads import BertOutput
 from bertjax.pretrained.convert import rules_of, to_hugging_face
 from bertjax.tasks import Model, Params, find_task, find_torch_task, make_model, parameter_shapes, weight_table

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bertjax.config import BertConfig, Execution, read_config_json
 from bertjax.errors import ConfigError
 from bertjax.members import find_member
-from bertjax.model_folder import POOLER_MODULES, from_pretrained, stored_task
+from bertjax.model_folder.load_checkpoint import POOLER_MODULES, from_pretrained
+from bertjax.model_folder.stored_settings import stored_task
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import Model, Params, find_task, find_torch_task
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from bertjax.adapter_folder import peft_names
 from bertjax.errors import ConfigError
 from bertjax.members import find_member
+from bertjax.model_folder.adapter_folder import peft_names
 from bertjax.tasks import Model, find_task, find_torch_task
 from bertjax.training.settings.finetune_config import FineTuneConfig
 from bertjax.training.settings.options import Optimizer, Regularization

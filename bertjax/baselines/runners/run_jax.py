@@ -8,9 +8,9 @@ import jax
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput, StepTimer
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
+from bertjax.devices.data_parallel import all_devices
 from bertjax.model.lora import merged
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.training.optim.ema import evaluation_params
 from bertjax.training.optim.fresh_adapters import with_adapters
 from bertjax.training.run.prepared_run import step_of

@@ -17,7 +17,7 @@ from bertjax.baselines.runners.runner_result import MODEL, run_folder
 from bertjax.baselines.torch.torch_model import Inputs, answers_of, make_module, predict
 from bertjax.batch import Pretraining
 from bertjax.errors import ConfigError
-from bertjax.model_folder import from_pretrained
+from bertjax.model_folder.load_checkpoint import from_pretrained
 from bertjax.tasks import Model, Params, find_torch_task
 
 

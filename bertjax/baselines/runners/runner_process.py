@@ -19,10 +19,10 @@ from bertjax.baselines.runners.frameworks import FRAMEWORKS
 from bertjax.baselines.runners.peak_memory import PeakMemory
 from bertjax.baselines.runners.runner import RunnerInput, RunnerOutput
 from bertjax.baselines.runners.runner_result import MODEL, RunResult, run_folder, write_error, write_result
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import UserError
-from bertjax.model_folder import save_pretrained
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import predict
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.prediction.forward import predict
 from bertjax.settings import override
 from bertjax.storage.folder_lock import locked_folder
 from bertjax.tasks import find_evaluator

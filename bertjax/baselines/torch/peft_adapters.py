@@ -4,7 +4,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 
-from bertjax.adapter_folder import peft_names
+from bertjax.model_folder.adapter_folder import peft_names
 from bertjax.pretrained.convert import to_hugging_face
 from bertjax.tasks import Model, Params, weight_table
 

@@ -15,13 +15,13 @@ import transformers
 from torch.nn import functional
 
 from bertjax import losses
-from bertjax.adapter_folder import peft_names
 from bertjax.baselines.parity.random_examples import Examples
 from bertjax.baselines.torch.padded_texts import Texts
 from bertjax.baselines.torch.torch_losses import cosine
 from bertjax.baselines.torch.torch_model import Inputs, inputs_of, label_arguments, logits_of, mean_pooled
 from bertjax.members import find_member
 from bertjax.model.lora import is_adapter
+from bertjax.model_folder.adapter_folder import peft_names
 from bertjax.pretrained.convert import rules_of, to_hugging_face
 from bertjax.tasks import Model, Params, find_task, weight_table
 from bertjax.training.optim.optimizer import decay_mask

@@ -22,7 +22,7 @@ from bertjax.data.read.notes import Note
 from bertjax.data.read.sources import File, read_frames
 from bertjax.data.streaming.encode_block import EncodedBlock, Recipe, encode_block
 from bertjax.errors import DataError, UserError
-from bertjax.signal_handlers import keeping_sigterm
+from bertjax.ray_cluster import keeping_sigterm
 
 BLOCK_ROWS = 2**13
 _BLOCK_BYTES = 2**20  # Ray joins smaller values; these rows have about as many bytes, so that a task has one value

@@ -9,7 +9,7 @@ from bertjax.config import read_config_json
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.evaluation.simple_models.linear_model import linear_scores
 from bertjax.evaluation.simple_models.simple_model import Problem
-from bertjax.model_folder import says_pooling, stored_task
+from bertjax.model_folder.stored_settings import says_pooling, stored_task
 from bertjax.pretrained.files import resolve_model
 from bertjax.tasks import find_vectors
 

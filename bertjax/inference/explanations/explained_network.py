@@ -19,11 +19,11 @@ from jaxtyping import Array, Float
 
 from bertjax.batch import Batch, padded_batch
 from bertjax.config import Execution
+from bertjax.devices.data_parallel import Devices
 from bertjax.model.heads import BertOutput
 from bertjax.model.layers import look_up
 from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import row_length_of
-from bertjax.prediction.devices import Devices
 from bertjax.tasks import Model, Params, make_model
 from bertjax.tasks.readout import Readout
 

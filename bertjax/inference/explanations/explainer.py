@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.data.rows.labelled_rows import Rows
+from bertjax.devices.data_parallel import Devices, all_devices
 from bertjax.errors import ConfigError
 from bertjax.inference.explanations.explain_options import ExplainOptions
 from bertjax.inference.explanations.explained_network import ExplainedNetwork, Question
@@ -19,7 +20,6 @@ from bertjax.inference.explanations.occlusion import occlude
 from bertjax.inference.explanations.placed_text import PlacedText
 from bertjax.inference.explanations.targets import Candidate, Target, kind_of
 from bertjax.inference.loaded_model import LoadedModel
-from bertjax.prediction.devices import Devices, all_devices
 from bertjax.tasks import TASKS, Params, find_postprocess, find_readout
 from bertjax.tasks.postprocess import Prediction
 

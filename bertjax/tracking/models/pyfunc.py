@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertjax.config import read_config_json
-from bertjax.model_folder import stored_preprocessing, stored_reading, stored_task
+from bertjax.model_folder.stored_settings import stored_preprocessing, stored_reading, stored_task
 from bertjax.storage.plain_path import is_plain
 from bertjax.tasks import find_postprocess, find_readout, find_task
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bertjax.devices.data_parallel import from_first_process, is_first_process, text_from_first_process
 from bertjax.errors import CheckpointError
-from bertjax.prediction.devices import from_first_process, is_first_process, text_from_first_process
 from bertjax.training.checkpoint.checkpoints import Checkpoints, Restored
 from bertjax.training.optim.trained_words import as_saved, trained_words
 from bertjax.training.train_state import TrainState

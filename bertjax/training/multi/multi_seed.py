@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bertjax.devices.data_parallel import several_processes
 from bertjax.errors import ConfigError, Diverged, RunFolderError
 from bertjax.metrics.aggregate import aggregates, flat
-from bertjax.prediction.devices import several_processes
 from bertjax.settings import flatten, require
 from bertjax.storage.atomic_write import write_json, write_text
 from bertjax.tracking.choose_tracker import tracker_of

@@ -21,9 +21,9 @@ from bertjax.batch import Batch, empty_batch
 from bertjax.data.batching.batch_plan import Plan
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout, layout_of, widened
+from bertjax.devices.made_once import made_once
 from bertjax.errors import ConfigError, Diverged, UserError
-from bertjax.made_once import made_once
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.training.loop.fit import StepInfo
 from bertjax.training.optim.trained_words import with_whole_moments
 from bertjax.training.run.prepared_run import PreparedRun

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 
+from bertjax.devices.data_parallel import is_first_process
 from bertjax.errors import ConfigError
-from bertjax.prediction.devices import is_first_process
-from bertjax.prediction.predict import Forward
+from bertjax.prediction.forward import Forward
 from bertjax.tracking.choose_tracker import tracker_of
 from bertjax.tracking.tracker import Tracker
 from bertjax.training.loop.fit import fit

@@ -24,6 +24,7 @@ from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
 from bertjax.data.task_formats import Encoding, TaskFormat
 from bertjax.data.validate.data_report import DataReport
+from bertjax.devices.data_parallel import Devices
 from bertjax.errors import ConfigError, DataError
 from bertjax.evaluation.judgement import Looks
 from bertjax.evaluation.look_settings import ExplainedMistakes, IntervalSettings
@@ -31,8 +32,7 @@ from bertjax.evaluation.simple_models.beside_report import check_simple_models, 
 from bertjax.evaluation.simple_models.simple_model import Labelled
 from bertjax.evaluation.slices.slice_settings import SliceSettings
 from bertjax.losses import cross_entropy
-from bertjax.model_folder import load_checkpoint
-from bertjax.prediction.devices import Devices
+from bertjax.model_folder.load_checkpoint import load_checkpoint
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.settings import LONGEST
 from bertjax.stage_progress import UNSHOWN, StageProgress

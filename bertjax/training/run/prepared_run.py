@@ -17,9 +17,9 @@ from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
+from bertjax.devices.data_parallel import Devices, all_devices, is_first_process, several_processes
 from bertjax.losses import Loss, distilled, hidden_state_error, imbalanced_cross_entropy
 from bertjax.model.lora import merged
-from bertjax.prediction.devices import Devices, all_devices, is_first_process, several_processes
 from bertjax.settings import flatten
 from bertjax.stage_progress import UNSHOWN, StageProgress
 from bertjax.tasks import TASKS, Model, Params

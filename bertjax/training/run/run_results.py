@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bertjax.adapter_folder import save_adapter
 from bertjax.data.table_reading import TableReading
 from bertjax.evaluation.judged_rows import JudgedRows, ScoredRows
 from bertjax.evaluation.judgement import Judgement, judge
@@ -14,7 +13,8 @@ from bertjax.evaluation.simple_models.beside_report import beside_simple_models
 from bertjax.evaluation.simple_models.simple_model import Labelled
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.adapter_folder import save_adapter
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.pretrained.files import local_folder
 from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT
 from bertjax.report_pages.png_charts import charts_of

@@ -22,10 +22,10 @@ from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.labelled_table import preprocessing_of
 from bertjax.data.split.read_splits import Splits
 from bertjax.data.task_formats.token_format import NO_WORD
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import CheckpointError, ConfigError
 from bertjax.inference.loaded_model import LoadedModel, load_model
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from bertjax.pretrained.files import resolve_model, weights_digest
 from bertjax.stage_progress import StageProgress
 from bertjax.tasks import TASKS

@@ -20,12 +20,12 @@ from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.data.encode.token_checks import check_segments
 from bertjax.data.split.read_splits import Split
+from bertjax.devices.data_parallel import Devices
+from bertjax.devices.made_once import made_once
 from bertjax.errors import ConfigError
-from bertjax.made_once import made_once
 from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.heads import BertOutput, HeadConfig
-from bertjax.prediction.devices import Devices
-from bertjax.prediction.predict import Forward, Scores
+from bertjax.prediction.forward import Forward, Scores
 from bertjax.tasks import Model, Params, with_head
 from bertjax.training.run.teacher import Teacher
 from bertjax.training.settings.finetune_config import FineTuneConfig

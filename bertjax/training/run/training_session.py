@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.data.encode.examples import Examples
+from bertjax.devices.data_parallel import is_first_process, several_processes
 from bertjax.errors import CheckpointError
 from bertjax.evaluation.judged_rows import Finding
 from bertjax.metrics.reliability import calibrated
 from bertjax.metrics.reports import Report
-from bertjax.prediction.devices import is_first_process, several_processes
-from bertjax.prediction.predict import Forward, predict
+from bertjax.prediction.forward import Forward, predict
 from bertjax.settings import flatten
 from bertjax.tasks import Model, Params, find_evaluator
 from bertjax.tracking.choose_tracker import tracker_of

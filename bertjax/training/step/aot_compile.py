@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from bertjax.prediction.program_store import Compiled
+from bertjax.devices.program_store import Compiled
 
 
 class Compilations:

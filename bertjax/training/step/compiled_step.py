@@ -17,10 +17,10 @@ import numpy as np
 from jax import lax
 
 from bertjax.batch import Batch
-from bertjax.made_once import made_once
+from bertjax.devices.data_parallel import Devices
+from bertjax.devices.made_once import made_once
+from bertjax.devices.program_store import PROGRAMS, Compiled, mapped_program, replicated_program
 from bertjax.model.inputs import check_batch
-from bertjax.prediction.devices import Devices
-from bertjax.prediction.program_store import PROGRAMS, Compiled, mapped_program, replicated_program
 from bertjax.tasks import Model, Params
 from bertjax.training.step.aot_compile import Compilations
 from bertjax.training.step.freed_memory import return_freed_memory

@@ -7,9 +7,9 @@ takes most of the time to compile, and runs of other networks share nothing.
 
 from typing import NamedTuple
 
+from bertjax.devices.data_parallel import AXIS
+from bertjax.devices.made_once import made_once
 from bertjax.losses import Loss
-from bertjax.made_once import made_once
-from bertjax.prediction.devices import AXIS
 from bertjax.tasks import TASKS, Model
 from bertjax.training.optim.optimizer import make_optimizer
 from bertjax.training.optim.param_filters import frozen_paths

@@ -12,7 +12,7 @@ from bertjax.errors import ConfigError, DataError
 from bertjax.inference.batch.row_answers import Request
 from bertjax.inference.decision_rule import DecisionRule
 from bertjax.inference.predictor import Predictor
-from bertjax.model_folder import save_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
 from bertjax.tasks import make_model
 from bertjax.tasks.postprocess import AnswerOptions
 from tests.support.models import TINY

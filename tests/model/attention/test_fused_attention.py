@@ -19,10 +19,10 @@ import bertjax.tasks.network
 from bertjax.batch import padded_batch
 from bertjax.config import Execution
 from bertjax.data.batching.packing import Layout, pack_batch
+from bertjax.devices.data_parallel import all_devices
 from bertjax.errors import ConfigError
 from bertjax.model.attention.fused_attention import fused_attention
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
-from bertjax.prediction.devices import all_devices
 from bertjax.tasks import make_model
 from tests.support.models import TINY
 

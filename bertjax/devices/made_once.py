@@ -1,6 +1,6 @@
 """`made_once`: functions that make functions, which make the same one for the same settings.
 
-JAX, and `prediction.program_store`, know a function by its identity: the network of equal settings must be the same
+JAX, and `devices.program_store`, know a function by its identity: the network of equal settings must be the same
 object, or every run would compile it again.
 """
 

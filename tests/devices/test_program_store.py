@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertjax.prediction.devices import all_devices
-from bertjax.prediction.program_store import ProgramStore, mapped_program, replicated_program
+from bertjax.devices.data_parallel import all_devices
+from bertjax.devices.program_store import ProgramStore, mapped_program, replicated_program
 
 pytestmark = pytest.mark.usefixtures("no_programs")
 
@@ -106,7 +106,7 @@ def test_programs_compute_what_their_functions_do():
 
 
 def test_programs_that_are_let_go_leave_no_memory_maps(monkeypatch):
-    monkeypatch.setattr("bertjax.prediction.program_store.PROGRAMS", ProgramStore(most=4))
+    monkeypatch.setattr("bertjax.devices.program_store.PROGRAMS", ProgramStore(most=4))
     devices, after = all_devices(), []
     for turn in range(3):
         for number in range(20):

@@ -13,7 +13,9 @@ from bertjax.batch import padded_batch
 from bertjax.config import read_config_json
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.errors import CheckpointError, ConfigError, DiskError
-from bertjax.model_folder import from_pretrained, save_pretrained, stored_preprocessing, stored_task
+from bertjax.model_folder.load_checkpoint import from_pretrained
+from bertjax.model_folder.save_pretrained import save_pretrained
+from bertjax.model_folder.stored_settings import stored_preprocessing, stored_task
 from bertjax.pretrained.files import read_tensors
 from bertjax.tasks import TASKS, make_model
 from tests.support.models import TINY, WORDS

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bertjax.made_once import made_once
+from bertjax.devices.made_once import made_once
 
 
 @dataclass(frozen=True)

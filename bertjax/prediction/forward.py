@@ -15,13 +15,13 @@ from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.packing import Layout
 from bertjax.data.batching.prefetch import prefetched
 from bertjax.data.encode.examples import Examples
-from bertjax.made_once import made_once
+from bertjax.devices.data_parallel import Devices
+from bertjax.devices.made_once import made_once
+from bertjax.devices.program_store import Compiled, mapped_program
 from bertjax.model.heads import BertOutput
 from bertjax.model.inputs import check_batch
 from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
-from bertjax.prediction.devices import Devices
-from bertjax.prediction.program_store import Compiled, mapped_program
 from bertjax.tasks import Model, Params, find_task
 
 # Without XLA's library of fused operations, whose matrix products are slower: 6 to 13% less processor time

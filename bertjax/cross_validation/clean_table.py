@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.cross_validation.training_issues import TrainingIssues
 from bertjax.eda.write_table import write_cleaned
 from bertjax.evaluation.label_issues.doubtful_rows import doubtful_labels
 from bertjax.evaluation.label_issues.find_issues import LabelIssues
-from bertjax.label_folds.training_issues import TrainingIssues
 
 
 def suspects(issues: LabelIssues, share: float | None) -> np.ndarray:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bertjax.cross_validation.deal_folds import Folds, deal_folds
+from bertjax.cross_validation.fold_run import TABLES, FoldRows, FoldScores, run_fold
 from bertjax.data.rows.labelled_rows import Rows
 from bertjax.data.split.labelled_table import count_of, read_labelled_tables
 from bertjax.data.split.read_splits import check_settings
@@ -32,8 +34,6 @@ from bertjax.evaluation.label_issues.flags import LABEL_ISSUES
 from bertjax.evaluation.label_issues.labelled_items import check_has_items
 from bertjax.evaluation.report_sections import data_section, settings_section
 from bertjax.evaluation.run_report import write_page
-from bertjax.label_folds.deal_folds import Folds, deal_folds
-from bertjax.label_folds.fold_run import TABLES, FoldRows, FoldScores, run_fold
 from bertjax.report_pages.blocks import CHARTS, MARKDOWN, REPORT, Page
 from bertjax.report_pages.png_charts import charts_of
 from bertjax.settings import flatten

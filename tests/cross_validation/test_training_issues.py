@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from bertjax.cli.main import main
+from bertjax.cross_validation import fold_run
+from bertjax.cross_validation.deal_folds import ALWAYS_TRAINED, deal_folds
+from bertjax.cross_validation.training_issues import find_training_issues
 from bertjax.data.table import Table
 from bertjax.errors import ConfigError, DataError, Interrupted
-from bertjax.label_folds import fold_run
-from bertjax.label_folds.deal_folds import ALWAYS_TRAINED, deal_folds
-from bertjax.label_folds.training_issues import find_training_issues
 from bertjax.settings import override
 from bertjax.tasks import find_format
 from bertjax.tracking.tracker import MemoryTracker

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from bertjax.prediction.devices import Devices
+from bertjax.devices.data_parallel import Devices
 
 _MOST = 32  # a run has 3 to 8
 

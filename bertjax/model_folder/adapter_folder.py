@@ -10,7 +10,7 @@ from bertjax.errors import ConfigError
 from bertjax.members import suffix_of
 from bertjax.members.weight_table import Part, WeightTable
 from bertjax.model.lora import adapter_of, is_adapter
-from bertjax.model_folder import departure_from_transformers
+from bertjax.model_folder.save_pretrained import departure_from_transformers
 from bertjax.pretrained.convert import rules_of, to_hugging_face
 from bertjax.pretrained.peft_files import Update, write_adapter
 from bertjax.tasks import Model, Params, find_task, weight_table
