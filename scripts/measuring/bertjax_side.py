@@ -16,11 +16,11 @@ from bertjax import BertConfig, Execution, make_optimizer, make_train_step
 from bertjax.batch import Batch, padded_batch
 from bertjax.data.batching.collate import PackedBatch, StoredBatches
 from bertjax.data.batching.prefetch import prefetched
-from bertjax.data.encode.examples import Examples, ExampleStore
+from bertjax.data.encode.examples import ExampleStore
 from bertjax.devices.data_parallel import AXIS, Devices, all_devices
 from bertjax.losses import cross_entropy
 from bertjax.tasks import Model, Params, make_model, parameter_shapes
-from bertjax.training.optim.trained_words import MODULE, NAME, places_of, with_trained_words
+from bertjax.training.optim.trained_words import with_occurring_words
 from bertjax.training.settings.options import Optimizer
 from bertjax.training.step.compiled_step import CompiledTrainStep, PlacedBatch
 from bertjax.training.step.train_step import TrainStep, seed_key
@@ -143,12 +143,9 @@ def plain_step(model: Model) -> TrainStep:
 
 
 def first_state(step: TrainStep, params: Params, texts: ExampleStore | None = None) -> TrainState:
-    """The state before the first step; of `texts` the words that occur are trained alone, as a run does on a CPU."""
+    """The state before the first step, with moments for the words of `texts`, as a run on a CPU has them."""
     state = step.init(params, seed_key(0))
-    if not isinstance(texts, Examples) or jax.default_backend() != "cpu":
-        return state
-    places = places_of(texts.token_ids, len(params[MODULE][NAME]))
-    return state if places is None else state._replace(opt_state=with_trained_words(state.opt_state, places))
+    return state if texts is None else with_occurring_words(state, texts, (0,), jax.default_backend())
 
 
 def measured_peak() -> float:

@@ -34,7 +34,6 @@ from bertjax.training.optim.trained_words import (
     with_trained_words,
     with_whole_moments,
 )
-from bertjax.training.run import prepared_run
 from bertjax.training.run.finetuning import finetune
 from bertjax.training.run.prepared_run import prepare_run
 from bertjax.training.settings.finetune_config import FineTuneConfig
@@ -161,7 +160,7 @@ def config(tiny_model, reviews) -> FineTuneConfig:
 @pytest.fixture
 def all_words(monkeypatch):
     """() -> from here on, runs train all words."""
-    return lambda: monkeypatch.setattr(prepared_run, "places_of", lambda *arguments: None)
+    return lambda: monkeypatch.setattr(trained_words, "places_of", lambda *arguments: None)
 
 
 def run(config, folder, stop=None, **how):
@@ -199,7 +198,7 @@ def test_a_run_trains_the_words_that_occur_and_resumes_to_the_bit(config, tmp_pa
 def test_a_checkpoint_of_all_words_goes_on_with_all_of_them(config, tmp_path, monkeypatch, all_words):
     """As earlier versions wrote them."""
     with monkeypatch.context() as earlier:
-        earlier.setattr(prepared_run, "places_of", lambda *arguments: None)
+        earlier.setattr(trained_words, "places_of", lambda *arguments: None)
         expected, params = run(config, tmp_path / "undisturbed")
         begun, _ = run(config, tmp_path / "run", stop=7)
     resumed, ended = run(config, tmp_path / "run", if_exists="resume")

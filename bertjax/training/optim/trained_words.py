@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from bertjax.data.encode.examples import Examples, ExampleStore
 from bertjax.tasks import Params
 from bertjax.training.optim.optimizer_state import find, replaced
 from bertjax.training.train_state import TrainState
@@ -56,6 +57,27 @@ def places_of(token_ids: np.ndarray, vocab_size: int, special: Sequence[int] = (
         return None
     occurs[np.flatnonzero(~occurs)[:missing]] = True
     return np.where(occurs, np.cumsum(occurs) - 1, count).astype(np.int32)
+
+
+def with_occurring_words(
+    state: TrainState, examples: ExampleStore, special: Sequence[int], platform: str
+) -> TrainState:
+    """The first state of AdamW with moments for the words that occur in the training texts, where that saves time.
+
+    It does on a CPU; on other devices an update takes little of a step. All words keep their moments where the word
+    embeddings are frozen, where rows are streamed, and where words are masked, since any word may replace them.
+
+    Args:
+      state: before the first step.
+      examples: the training texts.
+      special: see `places_of`.
+      platform: of the devices, such as "cpu".
+    """
+    size = trained_words(state.opt_state)
+    if platform != "cpu" or size is None or not isinstance(examples, Examples) or examples.masking is not None:
+        return state
+    places = places_of(examples.token_ids, size, special)
+    return state if places is None else state._replace(opt_state=with_trained_words(state.opt_state, places))
 
 
 def with_trained_words(opt_state: Any, places: np.ndarray) -> Any:

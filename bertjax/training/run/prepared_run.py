@@ -15,7 +15,6 @@ from bertjax.batch import Batch
 from bertjax.data.batching.batch_plan import Position
 from bertjax.data.batching.collate import PackedBatch
 from bertjax.data.batching.prefetch import prefetched
-from bertjax.data.encode.examples import Examples
 from bertjax.data.encode.pretrained_tokenizer import tokenizer_digest
 from bertjax.devices.data_parallel import Devices, all_devices, is_first_process, several_processes
 from bertjax.losses import Loss, distilled, hidden_state_error, imbalanced_cross_entropy
@@ -27,7 +26,7 @@ from bertjax.training.checkpoint.checkpoints import Checkpoints
 from bertjax.training.checkpoint.multihost import SharedCheckpoints
 from bertjax.training.loop.train_metrics import TrainMetrics
 from bertjax.training.optim.fresh_adapters import with_adapters
-from bertjax.training.optim.trained_words import MODULE, NAME, on_words_of, places_of, with_trained_words
+from bertjax.training.optim.trained_words import on_words_of, with_occurring_words
 from bertjax.training.run import run_folder
 from bertjax.training.run.environment import computing_facts
 from bertjax.training.run.prepare import Prepared, prepare
@@ -197,19 +196,12 @@ def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep
 def _first_state(
     config: FineTuneConfig, prepared: Prepared, devices: Devices, step: TrainStep, params: Params
 ) -> TrainState:
-    """The state before the first step, with moments for the words that occur where those of all others stay zero.
-
-    On other devices than CPUs an update takes little of a step.
-    """
+    """The state before the first step, with moments for the words that occur (`trained_words`)."""
     state = step.init(params, seed_key(config.seed))
-    examples, words = prepared.train.examples, step.trainable(params).get(MODULE)
-    if devices.platform != "cpu" or config.optimizer.name != "adamw" or words is None:
-        return state
-    if TASKS[config.task].reads_words or not isinstance(examples, Examples) or examples.masking is not None:
+    if config.optimizer.name != "adamw" or TASKS[config.task].reads_words:
         return state
     special = [0, *prepared.tokenizer.all_special_ids]
-    places = places_of(examples.token_ids, len(words[NAME]), special)
-    return state if places is None else state._replace(opt_state=with_trained_words(state.opt_state, places))
+    return with_occurring_words(state, prepared.train.examples, special, devices.platform)
 
 
 def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:
