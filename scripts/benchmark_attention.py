@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertjax.config import BertConfig, Execution
-from bertjax.model.attention.self_attention import Pairs, SelfAttention, attention_mask, on_gpu
+from bertjax.model.attention.self_attention import AttentionContext, SelfAttention, attention_mask, on_gpu
 from bertjax.model.dropout import TokenPlaces
 from bertjax.model.precision import matmul_precision, policy_of, to_compute
 
@@ -115,7 +115,8 @@ def compiled(
     def attention_of(config: BertConfig) -> hk.Transformed:
         def attend(x: jax.Array) -> jax.Array:
             mask = attention_mask(segments, segments)
-            return SelfAttention(config)(x, x, Pairs(mask), segments, places, places, deterministic=rate == 0)[0]
+            context = AttentionContext(mask, places, places, segment_ids=segments)
+            return SelfAttention(config)(x, x, context, deterministic=rate == 0)[0]
 
         return hk.transform(attend)
 

@@ -118,7 +118,7 @@ OPTIMIZED = (
     "tests/inference/test_explanations.py",
     "tests/model/attention/test_fused_attention.py",
     "tests/model/test_lora.py",
-    "tests/model/attention/test_near_attention.py",
+    "tests/model/attention/test_local_attention.py",
     "tests/model/test_network.py",
     "tests/model/test_products.py",
     "tests/model/test_quantized.py",

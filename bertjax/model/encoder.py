@@ -23,10 +23,10 @@ from jaxtyping import Array, Float, Int
 
 from bertjax.config import ANY_LAYER, BertConfig, LayerRotary
 from bertjax.model.attention.relative import distance_bias
-from bertjax.model.attention.rotary import near
-from bertjax.model.attention.self_attention import Pairs, SelfAttention, attention_mask
+from bertjax.model.attention.rotary import in_window
+from bertjax.model.attention.self_attention import AttentionContext, SelfAttention, attention_mask
 from bertjax.model.dropout import TokenPlaces, drop_features
-from bertjax.model.layers import activation, added, layer_norm, read_positions
+from bertjax.model.layers import activation, add_residual, gather_positions, layer_norm
 from bertjax.model.lora import adapted_linear
 from bertjax.model.pre_norm import PreNormLayer
 
@@ -66,25 +66,20 @@ class EncoderLayer(hk.Module):
         self,
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
-        pairs: Pairs,
-        segment_ids: Int[Array, "B T"] | None,
-        queries: TokenPlaces,
-        keys: TokenPlaces,
+        context: AttentionContext,
         deterministic: bool,
         return_attentions: bool,
     ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
-        c = self.config
-        attended, weights = SelfAttention(c)(
-            queries_from, keys_from, pairs, segment_ids, queries, keys, deterministic, return_attentions
-        )
+        c, queries = self.config, context.queries
+        attended, weights = SelfAttention(c)(queries_from, keys_from, context, deterministic, return_attentions)
         attended = drop_features(c.hidden_dropout_rate, attended, queries, deterministic)
-        attended = layer_norm(c, "attention_norm")(added(queries_from, attended))
+        attended = layer_norm(c, "attention_norm")(add_residual(queries_from, attended))
 
         intermediate = adapted_linear(c, c.intermediate_size, "intermediate")(attended, queries, deterministic)
         activated = activation(c.hidden_act)(intermediate)  # [B, R, F]
         output = adapted_linear(c, c.hidden_size, "output")(activated, queries, deterministic)  # [B, R, D]
         output = drop_features(c.hidden_dropout_rate, output, queries, deterministic)
-        return layer_norm(c, "output_norm")(added(attended, output)), weights
+        return layer_norm(c, "output_norm")(add_residual(attended, output)), weights
 
 
 def encode(
@@ -113,37 +108,33 @@ def encode(
       distances: the bias of attention's scores for each bucket of distances, or None.
     """
     bias = None if distances is None else distance_bias(distances, segment_ids.shape[1])
-    of_examples = Pairs(attention_mask(segment_ids, segment_ids), bias)
+    every_position = AttentionContext(attention_mask(segment_ids, segment_ids), places, places, bias, segment_ids)
     last = config.num_layers - 1
 
     def run_layer(
-        name: str, queries_from: Array, keys_from: Array, pairs: Pairs, queries: TokenPlaces
+        name: str, queries_from: Array, keys_from: Array, context: AttentionContext
     ) -> tuple[Array, Array | None]:
         layer = _layer(config, name)
-        every_position = segment_ids if queries is places else None
 
-        def run(queries_from: Array, keys_from: Array, pairs: Pairs) -> tuple[Array, Array | None]:
-            return layer(
-                queries_from, keys_from, pairs, every_position, queries, places, deterministic, return_attentions
-            )
+        def run(queries_from: Array, keys_from: Array, context: AttentionContext) -> tuple[Array, Array | None]:
+            return layer(queries_from, keys_from, context, deterministic, return_attentions)
 
-        return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, pairs)
+        context = _in_window_of(config, name, context)
+        return (hk.remat(run) if config.execution.remat else run)(queries_from, keys_from, context)
 
     def step(name: str, hidden_states: Array) -> tuple[Array, LayerOutputs]:
-        """A layer at every position: its output, and the requested part of it."""
-        pairs = _pairs(config, name, of_examples, places, places)
-        output, weights = run_layer(name, hidden_states, hidden_states, pairs, places)
+        """A layer at every position: its output, and what is requested of it."""
+        output, weights = run_layer(name, hidden_states, hidden_states, every_position)
         return output, LayerOutputs(output if return_hidden_states else None, weights)
 
     run_all = _stacked if config.execution.layers == "stacked" else _unrolled
     hidden_states, kept = run_all(step, last, embedded)
 
-    queries_from, queries, last_pairs = hidden_states, places.at(output_positions), of_examples
+    queries_from, context = hidden_states, every_position
     if output_positions is not None:
-        queries_from = read_positions(hidden_states, output_positions)  # [B, R, D]
-        last_pairs = _pairs_at(of_examples, output_positions)
-    last_pairs = _pairs(config, f"layer_{last}", last_pairs, queries, places)
-    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, last_pairs, queries)
+        queries_from = gather_positions(hidden_states, output_positions)  # [B, R, D]
+        context = _at_positions(every_position, output_positions)
+    output, weights = run_layer(f"layer_{last}", queries_from, hidden_states, context)
     if config.norm_position == "before":
         output = layer_norm(config, "final_norm")(output)
 
@@ -166,19 +157,19 @@ def _rotary(config: BertConfig, name: str) -> LayerRotary | None:
     return None if config.rotary is None else config.rotary.of_layer(int(name.removeprefix("layer_")))
 
 
-def _pairs_at(pairs: Pairs, positions: Int[Array, "B R"]) -> Pairs:
-    """The pairs of some query positions of each row with all of its keys."""
-    mask = jnp.take_along_axis(pairs.mask, positions[:, :, None], axis=1)  # [B, R, T]
-    bias = None if pairs.bias is None else pairs.bias[0][:, positions].swapaxes(0, 1)  # [B, H, R, T]
-    return Pairs(mask, bias)
+def _at_positions(context: AttentionContext, positions: Int[Array, "B R"]) -> AttentionContext:
+    """The context in which only some positions of each row are queries; every position is a key."""
+    mask = jnp.take_along_axis(context.mask, positions[:, :, None], axis=1)  # [B, R, T]
+    bias = None if context.bias is None else context.bias[0][:, positions].swapaxes(0, 1)  # [B, H, R, T]
+    return AttentionContext(mask, context.queries.at(positions), context.keys, bias)
 
 
-def _pairs(config: BertConfig, name: str, of_examples: Pairs, queries: TokenPlaces, keys: TokenPlaces) -> Pairs:
-    """Those of a layer, which may look at its own example, or at what is near in it."""
+def _in_window_of(config: BertConfig, name: str, context: AttentionContext) -> AttentionContext:
+    """The context of a layer: masked to its window, if it has local attention."""
     rotary = _rotary(config, name)
     if rotary is None or rotary.window is None:
-        return of_examples
-    return of_examples._replace(mask=of_examples.mask & near(rotary.window, queries, keys))
+        return context
+    return context._replace(mask=context.mask & in_window(rotary.window, context.queries, context.keys))
 
 
 def _unrolled(step: Step, count: int, hidden_states: Array) -> tuple[Array, LayerOutputs]:

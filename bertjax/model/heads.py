@@ -24,7 +24,7 @@ from bertjax.members import HeadScheme
 from bertjax.model.bert import Bert, ForwardOptions
 from bertjax.model.dropout import drop_features, drop_pooled, token_places
 from bertjax.model.encoder import Encoded
-from bertjax.model.layers import activation, layer_norm, linear, read_positions
+from bertjax.model.layers import activation, gather_positions, layer_norm, linear
 from bertjax.model.quantized import QuantizedWeight, int8_scores
 
 _SMALLEST_NORM = 1e-12  # as torch's normalize has it
@@ -83,7 +83,7 @@ def _pooled(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> t
     if of_mean:
         vectors = mean_of_examples(vectors, batch.segment_ids, starts.shape[1])
     elif everywhere:
-        vectors = read_positions(vectors, starts)
+        vectors = gather_positions(vectors, starts)
     if pools and head_config.scheme.drops_before:
         vectors = drop_pooled(head_config.dropout_rate, vectors, batch.example_numbers, options.deterministic)
     return encoded, pooler(head_config, vectors) if pools else vectors
@@ -214,7 +214,7 @@ def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) 
     """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
     config = head_config.config
     encoded, words = Bert(config)(batch, options)
-    pooled = pooler(head_config, read_positions(encoded.last_hidden_states, batch.example_starts))
+    pooled = pooler(head_config, gather_positions(encoded.last_hidden_states, batch.example_starts))
     logits = Pretraining(
         masked_lm=MaskedLanguageModel(head_config)(encoded.last_hidden_states, words),
         next_sentence=linear(config, 2, "next_sentence")(pooled),

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from bertjax.config import BertConfig
 from bertjax.model.precision import policy_of
-from bertjax.model.products import weighted
+from bertjax.model.products import matmul
 from bertjax.model.quantized import QuantizedWeight, int8_product, int8_rows
 
 _SQRT_HALF = 0.5**0.5
@@ -118,7 +118,7 @@ def _look_up_few_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[
 _look_up_few.defvjp(_look_up_few_forward, _look_up_few_backward)
 
 
-def read_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) -> Float[Array, "B R D"]:
+def gather_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) -> Float[Array, "B R D"]:
     """Some positions of each row; NaN for one that the row does not have, where JAX would count from its end."""
     outside = values.shape[1]
     positions = jnp.where(positions < 0, outside, positions)
@@ -137,7 +137,7 @@ class _Linear(hk.Module):
         if isinstance(weight, QuantizedWeight):
             mapped = int8_product(x, weight)
         else:
-            mapped = weighted(self.config.execution, x, weight)
+            mapped = matmul(self.config.execution, x, weight)
         if not self.bias:
             return mapped
         bias = hk.get_parameter("b", (self.output_size,), x.dtype, init=jnp.zeros)
@@ -167,7 +167,7 @@ def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape 
     return lambda x: module(x.astype(jnp.float32))
 
 
-def added(residual: Float32[Array, "*shape"], x: Float[Array, "*shape"]) -> Float32[Array, "*shape"]:
+def add_residual(residual: Float32[Array, "*shape"], x: Float[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """The residual stream and what a sublayer adds to it.
 
     The stream stays float32 from the embeddings to the heads, as under torch's autocast: rounded to bfloat16 after

@@ -11,12 +11,12 @@ Where there is no gate, the block is BERT's.
 
 import haiku as hk
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from bertjax.config import BertConfig, LayerRotary
-from bertjax.model.attention.self_attention import Pairs, SelfAttention
-from bertjax.model.dropout import TokenPlaces, drop_features
-from bertjax.model.layers import activation, added, layer_norm
+from bertjax.model.attention.self_attention import AttentionContext, SelfAttention
+from bertjax.model.dropout import drop_features
+from bertjax.model.layers import activation, add_residual, layer_norm
 from bertjax.model.lora import adapted_linear
 
 
@@ -31,32 +31,29 @@ class PreNormLayer(hk.Module):
         self,
         queries_from: Float[Array, "B R D"],
         keys_from: Float[Array, "B T D"],
-        pairs: Pairs,
-        segment_ids: Int[Array, "B T"] | None,
-        queries: TokenPlaces,
-        keys: TokenPlaces,
+        context: AttentionContext,
         deterministic: bool,
         return_attentions: bool,
     ) -> tuple[Float[Array, "B R D"], Float[Array, "B H R T"] | None]:
-        c = self.config
+        c, queries = self.config, context.queries
         normed_queries, normed_keys = queries_from, keys_from
         if not self.is_first:
             norm = layer_norm(c, "attention_norm")
             normed_queries = norm(queries_from)
             normed_keys = normed_queries if keys_from is queries_from else norm(keys_from)
         attended, weights = SelfAttention(c, self.rotary)(
-            normed_queries, normed_keys, pairs, segment_ids, queries, keys, deterministic, return_attentions
+            normed_queries, normed_keys, context, deterministic, return_attentions
         )
         # As ModernBERT has it: its rate for attention weights is also that of attention's output.
         attended = drop_features(c.attention_dropout_rate, attended, queries, deterministic)
-        attended = added(queries_from, attended)
+        attended = add_residual(queries_from, attended)
 
         widened = adapted_linear(c, (1 + c.gated) * c.intermediate_size, "intermediate")
         wide = widened(layer_norm(c, "output_norm")(attended), queries, deterministic)  # [B, R, W]
         inner = self._activated(wide)  # [B, R, F]
         inner = drop_features(c.hidden_dropout_rate, inner, queries, deterministic)
         output = adapted_linear(c, c.hidden_size, "output")(inner, queries, deterministic)
-        return added(attended, output), weights
+        return add_residual(attended, output), weights
 
     def _activated(self, wide: Float[Array, "B R W"]) -> Float[Array, "B R F"]:
         activated = activation(self.config.hidden_act)

@@ -15,24 +15,22 @@ from bertjax.model.precision import matmul_precision
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def weighted(
-    execution: Execution, x: Float[Array, "*shape D"], weight: Float[Array, "D F"]
-) -> Float[Array, "*shape F"]:
+def matmul(execution: Execution, x: Float[Array, "*shape D"], weight: Float[Array, "D F"]) -> Float[Array, "*shape F"]:
     """`x @ weight`, whose gradient is `derived_gradients`, or on a CPU `gradients_on_cpu`."""
     return jnp.dot(x, weight)
 
 
-def _weighted_forward(execution: Execution, x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
-    return weighted(execution, x, weight), (x, weight)
+def _matmul_forward(execution: Execution, x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return matmul(execution, x, weight), (x, weight)
 
 
-def _weighted_backward(execution: Execution, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _matmul_backward(execution: Execution, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     with matmul_precision(execution):  # traced outside of the caller's
         of_x, of_weight = lax.platform_dependent(*saved, gradient, cpu=gradients_on_cpu, default=derived_gradients)
     return of_x, of_weight
 
 
-weighted.defvjp(_weighted_forward, _weighted_backward)
+matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def derived_gradients(

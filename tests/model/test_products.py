@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertjax.config import Execution
-from bertjax.model.products import derived_gradients, gradients_on_cpu, weighted
+from bertjax.model.products import derived_gradients, gradients_on_cpu, matmul
 
 SHAPES = {
     "wider output": ((3, 5, 4), 6),
@@ -60,7 +60,7 @@ def test_gradients_in_bfloat16_are_rounded_once(case):
 @pytest.mark.parametrize(("platform", "by_hand"), [("cpu", True), ("cuda", False), ("tpu", False)])
 def test_each_platform_has_its_gradient(platform, by_hand):
     x, weight, _ = arrays(*SHAPES["wider input"], dtype=np.float32)
-    gradient = jax.jit(jax.grad(lambda x, weight: weighted(Execution(), x, weight).sum(), argnums=(0, 1)))
+    gradient = jax.jit(jax.grad(lambda x, weight: matmul(Execution(), x, weight).sum(), argnums=(0, 1)))
     program = gradient.trace(x, weight).lower(lowering_platforms=(platform,)).as_text()
     assert ("optimization_barrier" in program) == by_hand
 
@@ -70,7 +70,7 @@ def test_each_platform_has_its_gradient(platform, by_hand):
 def test_precision_of_a_gradient_is_that_of_the_execution(precision, name, platform):
     """The backward pass is traced outside of the context that the forward pass is traced in."""
     x, weight, _ = arrays(*SHAPES["wider output"], dtype=np.float32)
-    gradient = jax.jit(jax.grad(lambda x, weight: weighted(Execution(precision=precision), x, weight).sum(), (0, 1)))
+    gradient = jax.jit(jax.grad(lambda x, weight: matmul(Execution(precision=precision), x, weight).sum(), (0, 1)))
     program = gradient.trace(x, weight).lower(lowering_platforms=(platform,)).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line]
     assert len(products) == 2

@@ -36,6 +36,6 @@ def _frequencies(base: float, count: int) -> np.ndarray:
     return np.float32(1) / np.power(np.float32(base), exponents)
 
 
-def near(window: int, queries: TokenPlaces, keys: TokenPlaces) -> Bool[Array, "B T S"]:
+def in_window(window: int, queries: TokenPlaces, keys: TokenPlaces) -> Bool[Array, "B T S"]:
     """True where a key is within `window` tokens of a query, for two tokens of one example."""
     return jnp.abs(queries.positions[:, :, None] - keys.positions[:, None, :]) <= window

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from bertjax.config import BertConfig, LayerRotary
 from bertjax.errors import ConfigError
 from bertjax.model.attention.fused_attention import HEAD_SIZES, fused_attention
-from bertjax.model.attention.near_attention import attend_in_blocks, pays_in_blocks
-from bertjax.model.attention.rotary import near, rotated
+from bertjax.model.attention.local_attention import attend_in_blocks, blocks_save_work
+from bertjax.model.attention.rotary import in_window, rotated
 from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.lora import adapted_linear
 from bertjax.model.precision import product
@@ -58,20 +58,26 @@ def chosen_attention(config: BertConfig) -> str:
     return name
 
 
-class Pairs(NamedTuple):
-    """What attention knows of a query and a key beside their vectors.
+class AttentionContext(NamedTuple):
+    """What attention knows of queries and keys besides their vectors.
 
     Attributes:
-      mask: true where the query may look at the key.
-      bias: added to the scores, of each row or of all; None for none.
+      mask: True where the query may attend to the key.
+      queries: the tokens of the queries, for dropout and rotary positions.
+      keys: the tokens of the keys.
+      bias: added to the scores, of each row or of all rows alike; None without relative positions.
+      segment_ids: the example of each position, where every position is a query; None where only some are.
     """
 
     mask: Bool[Array, "B T S"]
+    queries: TokenPlaces
+    keys: TokenPlaces
     bias: Float[Array, "_ H T S"] | None = None
+    segment_ids: Int[Array, "B S"] | None = None
 
 
 class SelfAttention(hk.Module):
-    """Each query position's weighted sum of the values of its example; the weights, before dropout, if requested."""
+    """Multi-head attention of each query to the keys of its example; returns the weights too, if requested."""
 
     def __init__(self, config: BertConfig, rotary: LayerRotary | None = None, name: str = "attention"):
         super().__init__(name)
@@ -81,73 +87,75 @@ class SelfAttention(hk.Module):
         self,
         queries_from: Float[Array, "B T D"],
         keys_from: Float[Array, "B S D"],
-        pairs: Pairs,
-        segment_ids: Int[Array, "B T"] | None,
-        queries: TokenPlaces,
-        keys: TokenPlaces,
+        context: AttentionContext,
         deterministic: bool,
         return_weights: bool = False,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B H T S"] | None]:
-        c = self.config
+        c, queries, keys = self.config, context.queries, context.keys
         query = adapted_linear(c, c.hidden_size, "query")(queries_from, queries, deterministic)  # [B, T, D]
         key = adapted_linear(c, c.hidden_size, "key")(keys_from, keys, deterministic)  # [B, S, D]
         value = adapted_linear(c, c.hidden_size, "value")(keys_from, keys, deterministic)  # [B, S, D]
         query, key, value = (
             split_heads(c, projected) for projected in (query, key, value)
         )  # [B, H, T, K], [B, H, S, K]
-        window = None
         if self.rotary is not None:
-            window = self.rotary.window
             query = rotated(self.rotary.base, query, queries.positions)
             key = rotated(self.rotary.base, key, keys.positions)
-
-        # The kernels keep no weights, and save nothing where few positions of a long row are read.
-        implementation = chosen_attention(c)
-        if implementation == "pallas" and not return_weights and segment_ids is not None:
-            dropout = weight_dropout(c.attention_dropout_rate, c.num_heads, queries, keys, deterministic)
-            context, weights = fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu()), None
-        elif implementation == "cudnn" and not return_weights and queries_from.shape == keys_from.shape:
-            context, weights = _fused(c, query, key, value, pairs.mask, deterministic), None
-        elif (
-            window is not None
-            and not return_weights
-            and segment_ids is not None
-            and pays_in_blocks(window, segment_ids.shape[1])
-        ):
-            attend = partial(_near_in_steps, c, window, deterministic)
-            context, weights = attend_in_blocks(attend, window, query, key, value, segment_ids, queries), None
+        if return_weights:
+            mixed, weights = _dot_product_attention(c, query, key, value, context, deterministic)
         else:
-            context, weights = _in_steps(c, query, key, value, pairs, queries, keys, deterministic)
-        mixed = merge_heads(context)  # [B, T, D]
-        output = adapted_linear(c, c.hidden_size, "output")(mixed, queries, deterministic)
-        return output, weights if return_weights else None
+            mixed, weights = self._mixed(query, key, value, context, deterministic), None
+        output = adapted_linear(c, c.hidden_size, "output")(merge_heads(mixed), queries, deterministic)
+        return output, weights
+
+    def _mixed(
+        self,
+        query: Float[Array, "B H T K"],
+        key: Float[Array, "B H S K"],
+        value: Float[Array, "B H S K"],
+        context: AttentionContext,
+        deterministic: bool,
+    ) -> Float[Array, "B H T K"]:
+        """The weighted sums of the values, by the implementation that suits; a kernel saves nothing for few queries."""
+        c, segment_ids = self.config, context.segment_ids
+        window = None if self.rotary is None else self.rotary.window
+        implementation = chosen_attention(c)
+        if implementation == "pallas" and segment_ids is not None:
+            dropout = weight_dropout(
+                c.attention_dropout_rate, c.num_heads, context.queries, context.keys, deterministic
+            )
+            return fused_attention(query, key, value, segment_ids, dropout, interpret=not on_gpu())
+        if implementation == "cudnn" and query.shape == key.shape:
+            return _cudnn_attention(c, query, key, value, context.mask, deterministic)
+        if window is not None and segment_ids is not None and blocks_save_work(window, segment_ids.shape[1]):
+            attend = partial(_windowed_attention, c, window, deterministic)
+            return attend_in_blocks(attend, window, query, key, value, segment_ids, context.queries)
+        return _dot_product_attention(c, query, key, value, context, deterministic)[0]
 
 
-def _in_steps(
+def _dot_product_attention(
     config: BertConfig,
     query: Float[Array, "B H T K"],
     key: Float[Array, "B H S K"],
     value: Float[Array, "B H S K"],
-    pairs: Pairs,
-    queries: TokenPlaces,
-    keys: TokenPlaces,
+    context: AttentionContext,
     deterministic: bool,
 ) -> tuple[Float[Array, "B H T K"], Float[Array, "B H T S"]]:
-    """The weighted sum and its weights, compiled by XLA."""
+    """The formula as it is, compiled by XLA: the weighted sums, and the weights before dropout."""
     scores = product(config.execution, "BHTK,BHSK->BHTS", query * config.head_size**-0.5, key)
-    if pairs.bias is not None:
-        scores = scores + pairs.bias.astype(scores.dtype)
-    # A finite floor keeps a query without any key (padding) finite too: it averages over the row, unread.
-    scores = jnp.where(pairs.mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    if context.bias is not None:
+        scores = scores + context.bias.astype(scores.dtype)
+    # A finite floor keeps a query without any key (padding) finite too: it averages over the row, and is never read.
+    scores = jnp.where(context.mask[:, None], scores, jnp.finfo(scores.dtype).min)
     # The shift cancels in the quotient, so no gradient flows through it.
     exponentials = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = exponentials.sum(axis=-1, keepdims=True)  # [B, H, T, 1]
-    kept = drop_weights(config.attention_dropout_rate, exponentials, queries, keys, deterministic).astype(value.dtype)
-    mixed = product(config.execution, "BHTS,BHSK->BHTK", kept, value)
+    kept = drop_weights(config.attention_dropout_rate, exponentials, context.queries, context.keys, deterministic)
+    mixed = product(config.execution, "BHTS,BHSK->BHTK", kept.astype(value.dtype), value)
     return (mixed / total).astype(value.dtype), exponentials / total
 
 
-def _near_in_steps(
+def _windowed_attention(
     config: BertConfig,
     window: int,
     deterministic: bool,
@@ -159,12 +167,12 @@ def _near_in_steps(
     queries: TokenPlaces,
     keys: TokenPlaces,
 ) -> Float[Array, "B H T K"]:
-    """The weighted sum of the values of near tokens."""
-    pairs = Pairs(attention_mask(query_segments, key_segments) & near(window, queries, keys))
-    return _in_steps(config, query, key, value, pairs, queries, keys, deterministic)[0]
+    """The weighted sums of the values of tokens within the window."""
+    mask = attention_mask(query_segments, key_segments) & in_window(window, queries, keys)
+    return _dot_product_attention(config, query, key, value, AttentionContext(mask, queries, keys), deterministic)[0]
 
 
-def _fused(
+def _cudnn_attention(
     config: BertConfig,
     query: Float[Array, "B H T K"],
     key: Float[Array, "B H T K"],
@@ -172,7 +180,7 @@ def _fused(
     mask: Bool[Array, "B T T"],
     deterministic: bool,
 ) -> Float[Array, "B H T K"]:
-    """The weighted sum by cuDNN's kernel, which has no dropout here.
+    """The weighted sums, by cuDNN's kernel without dropout.
 
     Raises:
       ConfigError: attention weights would be dropped.

@@ -8,7 +8,7 @@ import pytest
 
 from bertjax.config import BertConfig
 from bertjax.losses import cross_entropy
-from bertjax.model.attention.near_attention import pays_in_blocks
+from bertjax.model.attention.local_attention import blocks_save_work
 from bertjax.tasks import make_model
 from tests.support.batches import batches_of, make_examples
 
@@ -22,7 +22,7 @@ CONFIG = replace(CONFIG, initializer_range=0.1, attention_dropout_rate=0.2)
 
 
 def whole_rows(monkeypatch):
-    monkeypatch.setattr("bertjax.model.attention.self_attention.pays_in_blocks", lambda window, length: False)
+    monkeypatch.setattr("bertjax.model.attention.self_attention.blocks_save_work", lambda window, length: False)
 
 
 def run(batch, deterministic):
@@ -45,7 +45,7 @@ def test_blocks_change_nothing(longest, packed, deterministic, monkeypatch):
     """Neither logits, nor loss, nor gradients, nor which weights are dropped; rows need not be whole blocks."""
     batch = batches_of(make_examples(8, lengths=(3, longest)), packed)[1][0]
     rows, length = batch.token_ids.shape
-    assert pays_in_blocks(WINDOW, length)
+    assert blocks_save_work(WINDOW, length)
     ((loss, logits), grads), program = run(batch, deterministic)
     whole_rows(monkeypatch)
     ((whole_loss, whole_logits), whole_grads), whole_program = run(batch, deterministic)
@@ -77,4 +77,4 @@ def test_attention_weights_and_every_token_are_those_of_whole_rows(monkeypatch):
     ("window", "length", "pays"), [(64, 192, False), (64, 193, True), (4, 12, False), (0, 9, False)]
 )
 def test_short_rows_have_no_blocks(window, length, pays):
-    assert pays_in_blocks(window, length) == pays
+    assert blocks_save_work(window, length) == pays

@@ -18,7 +18,7 @@ Attend = Callable[..., Float[Array, "B H T K"]]
 """(query, key, value, segments of queries, of keys, places of queries, of keys) -> the weighted sums."""
 
 
-def pays_in_blocks(window: int, length: int) -> bool:
+def blocks_save_work(window: int, length: int) -> bool:
     """Whether rows of a length have more pairs of tokens than their blocks have."""
     return 0 < 3 * window < length
 
