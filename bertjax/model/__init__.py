@@ -1,1 +1,1 @@
-"""The network, one room a part of the paper: `embeddings`, `attention`, `encoder`, `bert`, `heads`."""
+"""The network, one module per part of the paper: `embeddings`, `attention`, `encoder`, `bert`, `heads`."""

@@ -1,4 +1,4 @@
-"""BERT: embeddings and encoder under one name.
+"""BERT without a head: the embeddings and the encoder as one module.
 
     B rows   T tokens in a row   D hidden size   H heads   R positions read   N layers   V vocabulary
     W width of the embeddings
@@ -23,10 +23,10 @@ class ForwardOptions(NamedTuple):
     """Options of a forward pass.
 
     Attributes:
-      deterministic: without dropout.
+      deterministic: whether dropout is off.
       hidden_states: whether to return the embeddings and every layer's output.
       attentions: whether to return every layer's attention weights.
-      word_embeddings: what is read in the place of the word embeddings of the batch's tokens; None for these.
+      word_embeddings: used instead of looking up the batch's token ids, such as to differentiate with respect to them.
     """
 
     deterministic: bool = True
@@ -55,7 +55,7 @@ class Bert(hk.Module):
         Args:
           batch: the input.
           options: of this forward pass.
-          output_positions: the positions at which the last layer is needed, or None for all.
+          output_positions: positions at which the last layer is computed, or None for all.
         """
         embedded = Embeddings(self.config)(batch, options.deterministic, options.word_embeddings)
         encoded = encode(

@@ -1,13 +1,14 @@
-"""Dropout (Srivastava et al. 2014) with masks from a counter-based generator that fuses into its surroundings.
+"""Dropout (Srivastava et al. 2014) with masks from a counter-based hash, which XLA fuses with the operations around it.
 
-JAX's own generator, Threefry, is a cryptographic cipher: masks drawn with it add a third to a training step on a CPU.
-A mask needs no cipher. Here the bits of an element are an avalanche hash of its place and of the 64-bit key, the
-finaliser `triple32` of Wellons' hash prospector: integer arithmetic only, so a mask is the same on every backend,
-nothing is kept in memory between forward and backward pass, and the cost is a few percent. Keys still come from
-Threefry (`split`, `fold_in`), so two layers or steps never share a mask.
+Threefry, JAX's generator, is a cryptographic cipher; drawing masks with it adds a third to a training step on a CPU.
+A mask needs no cipher. Here the bits of an element are a hash of its coordinates and of a 64-bit key: `triple32`, the
+finaliser of Wellons' hash prospector. It is integer arithmetic only, so masks are the same on every backend, nothing
+is stored between the forward and the backward pass, and the cost is a few percent. Keys still come from Threefry
+(`split`, `fold_in`), so two layers or steps never share a mask.
 
-The place of an element is that in its example: the example's number in the update, the token's position in it, the
-feature. So neither packing, nor the number of devices, nor the parts of an accumulated batch change a mask.
+The coordinates of an element do not depend on the layout of the batch: the number of its example in the update, the
+token's position in the example, the feature. So packing, the number of devices and gradient accumulation change no
+mask.
 
     B rows   T tokens in a row   E example slots in a row   R positions read   H heads   D hidden size
 """
@@ -23,26 +24,26 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from bertjax.batch import Batch
 
-# The place (.., k, j, i) counts i + j m + k m^2 + .., modulo 2**32. A multiplier that passes the spectral test (Knuth,
-# volume 2, section 3.3.4: nearest points 68,725, 1,708 and 260 apart in 2 to 4 dimensions) keeps the counts of a tensor
-# apart.
+# The coordinates (.., k, j, i) count as i + j m + k m^2 + .., modulo 2**32. A multiplier m that passes the spectral
+# test (Knuth, volume 2, section 3.3.4: nearest points 68,725, 1,708 and 260 apart in 2 to 4 dimensions) keeps the
+# counts of a tensor apart.
 _MULTIPLIER = 0xADB4A92D
 _GOLDEN = np.uint32(0x9E3779B9)  # 2**32 / golden ratio: consecutive counters land far apart
 
 
 class TokenPlaces(NamedTuple):
-    """Where tokens are: the numbers of their examples, and their positions in these."""
+    """Tokens by their example's number in the update and their position in the example, whatever the layout."""
 
     examples: Int[Array, "B R"]
     positions: Int[Array, "B R"]
 
     def at(self, positions: Int[Array, "B R"] | None) -> "TokenPlaces":
-        """The places of the tokens at some positions of their rows, or at all."""
+        """The places of the tokens at these positions of their rows; None for all."""
         return self if positions is None else TokenPlaces(*(jnp.take_along_axis(of, positions, axis=1) for of in self))
 
 
 def token_places(batch: Batch) -> TokenPlaces:
-    """The place of each token, [B, T]; that of padding means nothing."""
+    """The place of each token, [B, T]; meaningless for padding."""
     slots = jnp.maximum(jnp.asarray(batch.segment_ids) - 1, 0)
     return TokenPlaces(
         jnp.take_along_axis(jnp.asarray(batch.example_numbers), slots, axis=1), jnp.asarray(batch.position_ids)
@@ -67,13 +68,13 @@ def drop_pooled(
 def drop_weights(
     rate: float, x: Float[Array, "B H R T"], queries: TokenPlaces, keys: TokenPlaces, deterministic: bool
 ) -> Float[Array, "B H R T"]:
-    """Dropout of attention weights, from queries to keys of the same example."""
+    """Dropout of attention weights [B, H, R, T], for queries and keys of the same example."""
     examples, positions = (of[:, None, :, None] for of in queries)
     return _maybe_dropout(rate, x, deterministic, examples, _axis(x, 1), positions, keys.positions[:, None, None, :])
 
 
 class WeightDropout(NamedTuple):
-    """`drop_weights` for a kernel: a weight's place is counted by the sum of its query's, key's and head's counts."""
+    """The masks of `drop_weights` for a kernel: a weight's count is the sum of its query's, key's and head's counts."""
 
     rate: float
     query_counts: UInt32[Array, "B T"]
@@ -85,7 +86,7 @@ class WeightDropout(NamedTuple):
 def weight_dropout(
     rate: float, heads: int, queries: TokenPlaces, keys: TokenPlaces, deterministic: bool
 ) -> WeightDropout | None:
-    """The dropout that `drop_weights` would apply, with the same key of the Haiku transform; None for none."""
+    """The dropout that `drop_weights` would apply, with the same key of the Haiku transform; None without dropout."""
     if deterministic or rate == 0:
         return None
     return WeightDropout(
@@ -98,7 +99,7 @@ def weight_dropout(
 
 
 def _axis(x: Array, axis: int) -> Array:
-    """The places of an array along an axis, broadcast against the others."""
+    """Indices along an axis of an array, in a shape that broadcasts against the other coordinates."""
     return lax.broadcasted_iota(jnp.int32, tuple(x.shape[i] if i == axis else 1 for i in range(x.ndim)), axis)
 
 
@@ -108,7 +109,7 @@ def _maybe_dropout(rate: float, x: Array, deterministic: bool, *places: Array) -
 
 
 def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"], *places: Array) -> Float[Array, "*shape"]:
-    """Zeroes a share of `x` and scales the rest by 1 / (1 - rate), so that the expectation stays.
+    """Zeroes a share of `x` and scales the rest by 1 / (1 - rate), which preserves the expectation.
 
     Args:
       rng_key: a key of `jax.random`, consumed.
@@ -121,30 +122,31 @@ def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"], *places: Arr
 
 
 def random_bits(rng_key: Array, *places: Array) -> UInt32[Array, "..."]:
-    """32 uniform bits for each place, a pure function of the key and the place.
+    """32 uniform bits per element, a pure function of the key and the element's coordinates.
 
     Args:
       rng_key: a key of `jax.random`.
-      places: its coordinates, integers that broadcast against each other.
+      places: the coordinates, integers that broadcast against each other.
     """
     start, halfway = _words(rng_key)
     return mixed_bits(_count(*places), start, halfway)
 
 
 def mixed_bits(counts: UInt32[Array, "..."], start: Array, halfway: Array) -> UInt32[Array, "..."]:
-    """The bits of counted places, under the two words of a key."""
+    """The bits of the elements with these counts (`_count`), for a key expanded by `_words`."""
     return _avalanche(counts * _GOLDEN + start, halfway)
 
 
 def _words(rng_key: Array) -> tuple[Array, Array]:
-    """Two scalars that differ everywhere between neighbouring keys: where the counter starts, what joins it halfway."""
+    """A key as two scalars, which differ in about half of their bits between neighbouring keys: the counter's start,
+    and what is added halfway through the hash."""
     words = jax.random.key_data(rng_key) if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else rng_key
     start = _avalanche(words[0] + _avalanche(words[1] + _GOLDEN))
     return start, _avalanche(words[1] + start)
 
 
 def _count(*places: Array | int) -> Array:
-    """The number of a place, modulo 2**32: a sum over its coordinates."""
+    """Coordinates as one integer, modulo 2**32."""
     counter = jnp.uint32(0)
     for power, place in enumerate(reversed(places)):
         counter += jnp.asarray(place).astype(jnp.uint32) * jnp.uint32(pow(_MULTIPLIER, power, 2**32))
@@ -152,11 +154,11 @@ def _count(*places: Array | int) -> Array:
 
 
 def _avalanche(bits: Array, halfway: Array | int = 0) -> Array:
-    """`triple32`: every bit of the argument flips every bit of the result with probability one half, all but exactly.
+    """The hash `triple32`: each input bit flips each output bit with a probability very close to one half.
 
     `halfway` is added between its rounds. Without it, the masks of two keys would be windows of one long sequence.
-    Its lesser, `lowbias32`, has a multiplication less and saves no time: on an H200, where many seeds are cheap, models
-    trained with it scored a little below PyTorch's, and with other masks did not.
+    The cheaper `lowbias32` (one multiplication less) saves no measurable time, and models trained with it scored
+    slightly below PyTorch's over many seeds on an H200, which did not happen with other generators.
     """
     bits = (bits ^ (bits >> 17)) * jnp.uint32(0xED5AD4BB)
     bits = (bits ^ (bits >> 11)) + jnp.uint32(halfway)

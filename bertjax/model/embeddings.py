@@ -1,6 +1,6 @@
-"""Embeddings: the sum of word, position and segment embeddings, normalised (BERT, section 3, figure 2).
+"""Embeddings: the sum of word, position and token type embeddings, normalised (BERT, section 3, figure 2).
 
-A network may have no segments, positions elsewhere (`rotary`), and embeddings of another width than its layers.
+Other encoders have no token types, rotary positions in attention instead, or narrower embeddings and a projection.
 
 B rows   T tokens in a row   D hidden size   W width of the embeddings   V vocabulary   H heads
 """
@@ -18,12 +18,12 @@ from bertjax.model.quantized import QuantizedWeight
 
 
 class Embedded(NamedTuple):
-    """The embeddings of a batch, and tables that are read again.
+    """The embedded batch, and the tables that later modules read too.
 
     Attributes:
       hidden_states: the first layer's input.
-      words: the table of word embeddings, to which a decoder may be tied.
-      distances: a bias of attention's scores for each bucket of distances and each head; None where there is none.
+      words: the table of word embeddings, to which a masked-LM decoder is tied.
+      distances: relative position biases of the attention scores, by bucket and head; None without them.
     """
 
     hidden_states: Float[Array, "B T D"]
@@ -32,7 +32,7 @@ class Embedded(NamedTuple):
 
 
 class Embeddings(hk.Module):
-    """Token, position and token-type indices to the first layer's input."""
+    """Maps token, position and token type ids to the first layer's input."""
 
     def __init__(self, config: BertConfig, name: str = "embeddings"):
         super().__init__(name)
@@ -59,6 +59,6 @@ class Embeddings(hk.Module):
         distances = None
         if c.distance_buckets:
             biases = embedding(c, c.distance_buckets, "distance", c.num_heads)
-            assert not isinstance(biases, QuantizedWeight), "the word embeddings are the only table of integers"
+            assert not isinstance(biases, QuantizedWeight), "the word embeddings are the only quantised table"
             distances = biases
         return Embedded(embedded, table, distances)

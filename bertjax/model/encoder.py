@@ -1,14 +1,14 @@
-"""The encoder: a stack of self-attention and feed-forward layers, normalised after each (BERT, section 3).
+"""The encoder: a stack of self-attention and feed-forward layers with post-norm residuals (BERT, section 3).
 
-In the place of these layers there may be those of `pre_norm`, of which some look at near tokens alone.
+Encoders such as ModernBERT have the layers of `pre_norm` instead, some of them with local attention.
 
     B rows   T tokens in a row   D hidden size   F feed-forward size   H heads   R positions to read   N layers
 
-The last layer can be computed only at the positions that a head reads: nothing else looks at the rest, so the
-result is the same and its queries and its feed-forward cost next to nothing.
+The last layer can be computed only at the positions that a head reads. The result is the same, since nothing reads the
+others, and its queries and feed-forward block cost next to nothing.
 
-All layers but the last run one after the other, or as one scan over their stacked parameters, which compiles one layer
-whatever their number. Parameters are the same either way: `layer_0` .. `layer_{N-1}`.
+All layers but the last are unrolled, or run as one scan over their stacked parameters, which compiles a single layer.
+Parameters have the same paths either way: `layer_0` .. `layer_{N-1}`.
 """
 
 import re
@@ -32,7 +32,7 @@ from bertjax.model.pre_norm import PreNormLayer
 
 
 class LayerOutputs(NamedTuple):
-    """The requested outputs of a layer, or of several along a leading axis; None for the others."""
+    """The outputs of a layer that are requested, or of several layers along a leading axis; None for the others."""
 
     hidden_states: Array | None = None
     attention_weights: Array | None = None
@@ -56,7 +56,7 @@ class Encoded(NamedTuple):
 
 
 class EncoderLayer(hk.Module):
-    """Self-attention, then a position-wise feed-forward block; each adds to its input and normalises the sum."""
+    """Self-attention, then a position-wise feed-forward block, each with a residual connection and a norm after it."""
 
     def __init__(self, config: BertConfig, name: str):
         super().__init__(name)
@@ -93,19 +93,19 @@ def encode(
     return_attentions: bool = False,
     distances: Float[Array, "buckets H"] | None = None,
 ) -> Encoded:
-    """Runs the layers `layer_0` .. `layer_{N-1}`, made in the calling module.
+    """Runs the layers `layer_0` .. `layer_{N-1}` as submodules of the calling module.
 
     Args:
       config: the architecture, and how to run it.
       embedded: the embeddings.
-      segment_ids: which example each token belongs to; 0 is padding.
-      places: of the tokens, for dropout.
-      output_positions: positions at which the result is needed, or None for all of them (R = T). Only
-        without the two below.
-      deterministic: without dropout.
-      return_hidden_states: keep every layer's output.
-      return_attentions: keep every layer's attention weights.
-      distances: the bias of attention's scores for each bucket of distances, or None.
+      segment_ids: the example that each token belongs to; 0 is padding.
+      places: of the tokens, for dropout and rotary positions.
+      output_positions: positions at which the last layer is computed, or None for all (R = T), as
+        `return_hidden_states` and `return_attentions` require.
+      deterministic: whether dropout is off.
+      return_hidden_states: whether to return every layer's output.
+      return_attentions: whether to return every layer's attention weights.
+      distances: relative position biases of the attention scores, or None.
     """
     bias = None if distances is None else distance_bias(distances, segment_ids.shape[1])
     every_position = AttentionContext(attention_mask(segment_ids, segment_ids), places, places, bias, segment_ids)
@@ -147,7 +147,7 @@ def encode(
 
 
 def _layer(config: BertConfig, name: str) -> EncoderLayer | PreNormLayer:
-    """The layer of a name, as the architecture builds it."""
+    """A layer of the kind that the architecture has."""
     if config.norm_position == "after":
         return EncoderLayer(config, name)
     return PreNormLayer(config, _rotary(config, name), name)
@@ -191,7 +191,7 @@ def _stacked(step: Step, count: int, hidden_states: Array) -> tuple[Array, Layer
 
 @dataclass(frozen=True)
 class _LayerNames:
-    """Between the scanned layer's one name and the names of the layers in it."""
+    """Maps the one module name of the scanned layer to the names of the single layers, and back."""
 
     count: int
 
@@ -206,5 +206,5 @@ class _LayerNames:
 
 
 def _joined(*stacks: Array | None) -> Array:
-    """Stacks of layers as one; None is a stack of no layers."""
+    """Concatenates stacks of layers; None is an empty stack."""
     return jnp.concatenate([stack for stack in stacks if stack is not None])

@@ -1,14 +1,14 @@
-"""Pooling of an example to one vector, and the heads, which compute logits from the encoder's hidden states.
+"""Pooling, and the task heads, which compute logits from the encoder's hidden states.
 
     B rows   T tokens in a row   D hidden size   E example slots in a row   L labels   V vocabulary
     G groups in a row (a multiple choice's candidates, a pair of sentences)   C candidates in a group, E = G C
 
-Three poolings: `pooler` (dense and tanh over `[CLS]`, as transformers' BertForSequenceClassification; it is in BERT's
-code and not in the paper), `cls` (the hidden state of `[CLS]` as it is), `mean` (over the example's tokens, as
-sentence encoders have it). Other members have another activation there, or a norm behind it, or the layer over each
-token: a `HeadScheme` says so.
+An example becomes one vector by one of three poolings: `pooler` (dense and tanh over `[CLS]`, as in transformers'
+BertForSequenceClassification; in BERT's code, not in the paper), `cls` (the hidden state of `[CLS]`) or `mean` (over
+the example's tokens, as in sentence encoders). Other encoders have another activation in the pooler, a norm after it,
+or apply it to every token; a `HeadScheme` describes that.
 
-A head is a function (head_config, batch, options) -> BertOutput, called inside of a Haiku transform.
+A head is a function (head_config, batch, options) -> BertOutput, called inside a Haiku transform.
 """
 
 from typing import Any, NamedTuple
@@ -34,9 +34,9 @@ class HeadConfig(NamedTuple):
     """The configuration of a head.
 
     Attributes:
-      num_labels: L, where the head has as many outputs as there are labels.
+      num_labels: L, where the head has one output per label.
       pooling: how an example becomes one vector, where the head reads one.
-      scheme: how the member that the network is of reads the encoder in this head.
+      scheme: what differs in this head between kinds of encoders.
     """
 
     config: BertConfig
@@ -46,7 +46,7 @@ class HeadConfig(NamedTuple):
 
     @property
     def dropout_rate(self) -> float:
-        """Of the input of the last linear layer."""
+        """Dropout rate of the last linear layer's input."""
         return 0.0 if self.scheme.dropout is None else self.config.rate(self.scheme.dropout)
 
 
@@ -54,10 +54,10 @@ class BertOutput(NamedTuple):
     """The output of the network for a batch.
 
     Attributes:
-      logits: of a task head, None for a bare encoder. [B, E, L] for one answer an example, [B, T, L] for one a token,
-        [B, T, 2] (start, end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words, [B, T] for replaced
-        tokens; `Pretraining` has two of them.
-      pooled_output: [B, E, D] one vector for each example slot; None where the head reads tokens.
+      logits: of a task head; None for a bare encoder. [B, E, L] per example, [B, T, L] per token, [B, T, 2] (start,
+        end) for spans, [B, G, C] for multiple choice, [B, T, V] for masked words, [B, T] for replaced tokens; a
+        `Pretraining` of two of them for BERT's pre-training.
+      pooled_output: [B, E, D] one vector per example slot; None where the head reads tokens.
       hidden_states: [N + 1, B, T, D] the embeddings and each layer's output; None unless requested.
       attentions: [N, B, H, T, T] attention weights of each layer, before dropout; None unless requested.
     """
@@ -69,12 +69,12 @@ class BertOutput(NamedTuple):
 
 
 def encoder(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """The bare encoder: one vector an example."""
+    """The bare encoder: one vector per example."""
     return _of_examples(*_pooled(head_config, batch, options), logits=None)
 
 
 def _pooled(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> tuple[Encoded, Float[Array, "B E D"]]:
-    """One vector an example slot. Unless more is requested or needed, the last layer runs at `[CLS]` alone."""
+    """One vector per example slot. The last layer runs at `[CLS]` alone, unless more is requested or needed."""
     config, starts, pools = head_config.config, batch.example_starts, head_config.pooling == "pooler"
     of_mean = head_config.pooling == "mean" or (pools and config.mean_pooler)
     everywhere = of_mean or options.every_position
@@ -90,18 +90,18 @@ def _pooled(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> t
 
 
 def pooler(head_config: HeadConfig, vectors: Float[Array, "B E D"]) -> Float[Array, "B E D"]:
-    """Dense and tanh over the hidden state of `[CLS]`, or as the head's scheme has it."""
+    """The pooler: dense and tanh over the hidden state of `[CLS]`, or what the head's scheme has instead."""
     config, scheme = head_config.config, head_config.scheme
     pooled = activation(scheme.activation)(linear(config, config.hidden_size, "pooler")(vectors))
     return layer_norm(config, "pooler_norm")(pooled) if scheme.normalizes else pooled
 
 
 def sentence_embedding(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """Pooled and scaled to length 1, so that a dot product is a cosine (Reimers and Gurevych 2019)."""
+    """Pooled vectors of unit length, whose dot product is their cosine (Reimers and Gurevych 2019)."""
     encoded, pooled = _pooled(head_config, batch, options)
     pooled = pooled.astype(jnp.float32)
     squared = jnp.square(pooled).sum(axis=-1, keepdims=True)
-    # The floor lies under the root: the norm of an empty slot's zeros has a gradient too.
+    # The floor is inside the root, since the gradient of the norm at an empty slot's zeros would be NaN.
     unit = pooled / jnp.sqrt(jnp.maximum(squared, _SMALLEST_NORM**2))
     return _of_examples(encoded, unit, logits=None)
 
@@ -112,7 +112,7 @@ def classification(head_config: HeadConfig, batch: Batch, options: ForwardOption
 
 
 def regression(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """`classification` whose linear layer is in float32: bfloat16 has no number between 250,000 and 251,000."""
+    """`classification` with a float32 output layer: bfloat16 has no number between 250,000 and 251,000."""
     encoded, pooled, features = _classifier_input(head_config, batch, options)
     logits = _last(head_config, head_config.num_labels, "classifier", dtype=jnp.float32)(features)
     return _of_examples(encoded, pooled, logits)
@@ -126,17 +126,16 @@ def _classified(head_config: HeadConfig, num_outputs: int, batch: Batch, options
 def _classifier_input(
     head_config: HeadConfig, batch: Batch, options: ForwardOptions
 ) -> tuple[Encoded, Float[Array, "B E D"], Float[Array, "B E D"]]:
-    """The encoder's output, the pooled one, and that after dropout."""
+    """The encoder's output, the pooled vectors, and these after dropout."""
     encoded, pooled = _pooled(head_config, batch, options)
     features = drop_pooled(head_config.dropout_rate, pooled, batch.example_numbers, options.deterministic)
     return encoded, pooled, features
 
 
 def multiple_choice(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """One score a candidate, and a softmax over the candidates of a group (BERT, section 4.4).
+    """One score per candidate; the softmax is over the candidates of a group (BERT, section 4.4).
 
-    The candidates of a group are consecutive slots of one row; their number follows from the batch, which has one
-    label for each group.
+    The candidates of a group are consecutive slots of one row. Their number follows from the labels, one per group.
     """
     output = _classified(head_config, 1, batch, options)
     rows, groups = batch.labels.shape
@@ -150,13 +149,13 @@ def next_sentence(head_config: HeadConfig, batch: Batch, options: ForwardOptions
 
 
 def token_classification(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """One label a token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
+    """One label per token: dropout and one linear layer named `classifier` (BERT, section 5.3)."""
     encoded, features = _token_features(head_config, batch, options)
     return _of_tokens(encoded, _last(head_config, head_config.num_labels, "classifier")(features))
 
 
 def question_answering(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """Where the answer starts and ends: two scores a token, layer `qa_outputs` (BERT, section 4.2)."""
+    """Start and end of the answer: two scores per token, layer `qa_outputs` (BERT, section 4.2)."""
     encoded, features = _token_features(head_config, batch, options)
     return _of_tokens(encoded, _last(head_config, 2, "qa_outputs")(features))
 
@@ -164,7 +163,7 @@ def question_answering(head_config: HeadConfig, batch: Batch, options: ForwardOp
 def _token_features(
     head_config: HeadConfig, batch: Batch, options: ForwardOptions
 ) -> tuple[Encoded, Float[Array, "B T D"]]:
-    """The encoder's output, and what a linear layer over tokens reads of it, after dropout."""
+    """The encoder's output, and the input of a linear layer over tokens, after dropout."""
     encoded, _ = Bert(head_config.config)(batch, options)
     features = encoded.last_hidden_states
     if head_config.scheme.over_tokens:
@@ -173,13 +172,12 @@ def _token_features(
 
 
 def _last(head_config: HeadConfig, size: int, name: str, dtype: Any = None) -> Any:
-    """The last linear layer of a head, which has a bias in every member."""
+    """The output layer of a head, which has a bias in every encoder."""
     return linear(head_config.config, size, name, dtype, bias=True)
 
 
 class MaskedLanguageModel(hk.Module):
-    """Scores of every word of the vocabulary for each token: a transform of the token, then a decoder that is the word
-    embeddings transposed (BERT, section 3.1, task 1).
+    """Vocabulary logits per token: a transform, then a decoder tied to the word embeddings (BERT, section 3.1, task 1).
 
     The transform (dense, activation, layer norm) is in BERT's code and not in the paper.
     """
@@ -205,13 +203,13 @@ class MaskedLanguageModel(hk.Module):
 
 
 def masked_lm(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """The word behind each token (BERT, section 3.1, task 1)."""
+    """The masked language model (BERT, section 3.1, task 1)."""
     encoded, words = Bert(head_config.config)(batch, options)
     return _of_tokens(encoded, MaskedLanguageModel(head_config)(encoded.last_hidden_states, words))
 
 
 def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) -> BertOutput:
-    """Both tasks of BERT's pre-training over one encoder (BERT, section 3.1)."""
+    """Masked language model and next sentence prediction over one encoder (BERT, section 3.1)."""
     config = head_config.config
     encoded, words = Bert(config)(batch, options)
     pooled = pooler(head_config, gather_positions(encoded.last_hidden_states, batch.example_starts))
@@ -223,9 +221,9 @@ def pretraining(head_config: HeadConfig, batch: Batch, options: ForwardOptions) 
 
 
 class ReplacedTokens(hk.Module):
-    """A score of each token, the larger the more likely it was replaced (ELECTRA, section 2).
+    """One logit per token, that it was replaced (ELECTRA, section 2).
 
-    The dense layer and the activation in front are in ELECTRA's code and not in the paper.
+    The dense layer and the activation before it are in ELECTRA's code and not in the paper.
     """
 
     def __init__(self, config: BertConfig, name: str = "replaced_tokens"):
@@ -255,7 +253,7 @@ def _of_tokens(encoded: Encoded, logits: Any) -> BertOutput:
 def mean_of_examples(
     hidden_states: Float[Array, "B T D"], segment_ids: Int[Array, "B T"], num_slots: int
 ) -> Float[Array, "B E D"]:
-    """The mean of each example's tokens; 0 in an empty slot."""
+    """The mean hidden state of each example; 0 in an empty slot."""
     membership = jax.nn.one_hot(segment_ids - 1, num_slots, axis=1)  # [B, E, T], float32
     total = jnp.einsum("BET,BTD->BED", membership, hidden_states.astype(membership.dtype))
     return (total / jnp.maximum(membership.sum(axis=-1, keepdims=True), 1)).astype(hidden_states.dtype)

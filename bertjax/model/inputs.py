@@ -1,7 +1,7 @@
-"""Checks of a batch: indices in range, rows that are not empty.
+"""Checks of a batch: shapes agree, indices are in range, rows are not empty.
 
-JAX takes the nearest row of a table where an index is out of range. Here a batch on the host is checked before it is
-used. A compiled function has no values to check; `layers.look_up` gives NaN for such an index.
+JAX silently clamps an index that is out of range, so batches are checked on the host before they are used. Inside a
+compiled function there are no values to check; there `layers.look_up` returns NaN for such an index.
 """
 
 import jax
@@ -13,10 +13,10 @@ from bertjax.errors import BatchError
 
 
 def check_batch(config: BertConfig, batch: Batch) -> None:
-    """Checks shapes always, and indices where they are known.
+    """Checks shapes and dtypes, and the range of indices unless they are traced.
 
     Raises:
-      BatchError: no rows, tokens or slots, leaves of different shapes or no integers, or an index out of range.
+      BatchError: an empty batch, leaves whose shapes disagree, ids that are not integers, or an index out of range.
     """
     shape, starts = batch.token_ids.shape, batch.example_starts.shape
     if len(shape) != 2 or 0 in shape:

@@ -1,7 +1,6 @@
-"""The three layers that every part of BERT uses, with BERT's own initialisation and epsilon.
+"""Linear, embedding and layer norm with BERT's initialisation and epsilon, and the activations.
 
 Haiku's defaults differ from BERT's: `hk.Linear` scales its weights by fan-in, `hk.LayerNorm` has epsilon 1e-5.
-Both are set here, once.
 """
 
 import math
@@ -21,16 +20,16 @@ from bertjax.model.quantized import QuantizedWeight, int8_product, int8_rows
 
 _SQRT_HALF = 0.5**0.5
 _NORMAL_PEAK = (2 * math.pi) ** -0.5
-_FEW_ROWS = 4  # of a table, whose gradient is read once for each of them: token types, not positions
+_FEW_ROWS = 4  # up to here the gradient of a table is a masked sum per row: token types, not positions
 
 
 @jax.custom_jvp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x times the normal distribution function, exactly (Hendrycks and Gimpel 2016); Hugging Face's "gelu".
+    """The exact GELU, x times the normal distribution function (Hendrycks and Gimpel 2016); Hugging Face's "gelu".
 
-    Its derivative is written by hand so that the forward pass keeps it: derived automatically, the backward pass
-    computes the error function, the costly part, a second time. Both are computed in float32 and rounded once: in
-    bfloat16 each operation rounds, and the error of the last hidden state grows by a quarter.
+    The derivative is written by hand so that the forward pass can store it: automatic differentiation would compute the
+    error function, the costly part, again in the backward pass. Both are computed in float32 and rounded once; in
+    bfloat16 each operation would round, and the error of the last hidden state would grow by a quarter.
     """
     wide = x.astype(jnp.float32)
     return (wide * _normal_cdf(wide)).astype(x.dtype)
@@ -54,7 +53,7 @@ def _tanh_gelu(x: Array) -> Array:
 
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    # Hugging Face's "gelu" is the exact one; JAX's default is the tanh approximation, which they call "gelu_new".
+    # Hugging Face's "gelu" is exact; JAX's default is the tanh approximation, Hugging Face's "gelu_new".
     "gelu": gelu,
     "gelu_python": gelu,
     **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), _tanh_gelu),
@@ -79,12 +78,12 @@ def initializer(config: BertConfig) -> hk.initializers.Initializer:
 def embedding(
     config: BertConfig, size: int, name: str, width: int | None = None
 ) -> Float[Array, "N D"] | QuantizedWeight:
-    """The table of a module `name`: `size` vectors, of the embeddings' width unless another is given."""
+    """The embedding table of the module `name`: `size` vectors, of the config's embedding width by default."""
     return hk.Embed(size, width or config.embedding_width, w_init=initializer(config), name=name).embeddings
 
 
 def look_up(table: Float32[Array, "N D"] | QuantizedWeight, indices: Int[Array, "B T"]) -> Float32[Array, "B T D"]:
-    """Rows of a table. An index outside of it gives NaN, where JAX would silently take the nearest row."""
+    """Rows of an embedding table. An index out of range gives NaN, where JAX would silently clamp it."""
     if isinstance(table, QuantizedWeight):
         return int8_rows(table, indices)
     return (_look_up_few if len(table) <= _FEW_ROWS else _rows_of)(table, indices)
@@ -96,10 +95,10 @@ def _rows_of(table: Array, indices: Array) -> Array:
 
 @jax.custom_vjp
 def _look_up_few(table: Array, indices: Array) -> Array:
-    """`_rows_of` a table of few rows, whose gradient sums what belongs to each row.
+    """`_rows_of` with a gradient that is a masked sum per row instead of a scatter-add.
 
-    Derived automatically, the gradient adds each token to its row, one after the other where a GPU's atomics meet in
-    one place: with the two rows of token types that took 78% of a training step on an H200.
+    On a GPU a scatter-add into few rows serialises on atomics: for the two rows of token types it took 78% of a
+    training step on an H200.
     """
     return _rows_of(table, indices)
 
@@ -119,14 +118,14 @@ _look_up_few.defvjp(_look_up_few_forward, _look_up_few_backward)
 
 
 def gather_positions(values: Float[Array, "B T D"], positions: Int[Array, "B R"]) -> Float[Array, "B R D"]:
-    """Some positions of each row; NaN for one that the row does not have, where JAX would count from its end."""
+    """The values at some positions of each row. A position out of range gives NaN; JAX would wrap a negative one."""
     outside = values.shape[1]
     positions = jnp.where(positions < 0, outside, positions)
     return jnp.take_along_axis(values, positions[:, :, None], axis=1, mode="fill", fill_value=jnp.nan)
 
 
 class _Linear(hk.Module):
-    """`hk.Linear` of BERT's initialisation, whose product has a gradient of its own."""
+    """`hk.Linear` with BERT's initialisation, the matrix product of `products`, and weights that may be int8."""
 
     def __init__(self, config: BertConfig, output_size: int, bias: bool, name: str):
         super().__init__(name)
@@ -147,14 +146,14 @@ class _Linear(hk.Module):
 def linear(
     config: BertConfig, output_size: int, name: str, dtype: DTypeLike | None = None, bias: bool | None = None
 ) -> Callable[[Float[Array, "*shape D"]], Float[Array, "*shape F"]]:
-    """An affine map of the last axis; its bias starts at 0.
+    """A linear layer over the last axis; its bias starts at 0.
 
     Args:
       config: of the network.
       output_size: F.
       name: of the module.
-      dtype: of its parameters, which its input is rounded to; None is the network's compute dtype.
-      bias: whether it has one; None is as in the layers of the encoder.
+      dtype: of the parameters, to which the input is cast; None for the network's compute dtype.
+      bias: whether it has one; None for what the layers of the encoder have.
     """
     module = _Linear(config, output_size, config.biases if bias is None else bias, name)
     computed = policy_of(config.execution).compute_dtype if dtype is None else dtype
@@ -162,15 +161,15 @@ def linear(
 
 
 def layer_norm(config: BertConfig, name: str) -> Callable[[Float[Array, "*shape D"]], Float32[Array, "*shape D"]]:
-    """Layer normalisation over the last axis, with the checkpoint's epsilon, in float32 whatever comes in."""
+    """Layer normalisation over the last axis, with the checkpoint's epsilon, in float32."""
     module = hk.LayerNorm(axis=-1, create_scale=True, create_offset=config.biases, eps=config.layer_norm_eps, name=name)
     return lambda x: module(x.astype(jnp.float32))
 
 
 def add_residual(residual: Float32[Array, "*shape"], x: Float[Array, "*shape"]) -> Float32[Array, "*shape"]:
-    """The residual stream and what a sublayer adds to it.
+    """Adds the output of a sublayer to the residual stream.
 
-    The stream stays float32 from the embeddings to the heads, as under torch's autocast: rounded to bfloat16 after
-    every norm, it adds a sixth to the error of the last hidden state.
+    The stream stays float32 from the embeddings to the heads, as under torch's autocast: rounding it to bfloat16 after
+    every norm adds a sixth to the error of the last hidden state.
     """
     return residual + x.astype(residual.dtype)

@@ -1,12 +1,12 @@
-"""Low-rank adapters beside the linear layers of the encoder (LoRA; Hu et al. 2021, arXiv:2106.09685, section 4.1).
+"""LoRA: low-rank adapters of the encoder's linear layers (Hu et al. 2021, arXiv:2106.09685, section 4.1).
 
     B rows   R positions   D input width   F output width   r rank
 
-A layer x W + b becomes x W + b + s drop(x) A B with s = alpha / r. W and b stay as they are; A [D, r] and B [r, F] are
-learned. B starts at 0, so that training starts from the pretrained network. Afterwards the product is added to W once
-and for all (`merged`): the network is a plain one again.
+A layer x W + b becomes x W + b + s drop(x) A B with s = alpha / r. W and b are frozen; A [D, r] and B [r, F] are
+trained. B starts at 0, so training starts from the pretrained network. `merged` adds s A B to W after training, which
+gives a plain network again.
 
-A starts as peft has it, uniform within 1 / sqrt(D), where the paper has a normal distribution.
+A starts uniform within 1 / sqrt(D), as in peft; the paper has a normal distribution.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ from bertjax.model.precision import in_32_bits, policy_of
 
 Params = Mapping[str, Mapping[str, Any]]
 
-_SUFFIX = "_lora"  # of the module of an adapter, after the name of its layer
+_SUFFIX = "_lora"  # the module of an adapter is named after its layer, with this suffix
 
 
 class Adapter(hk.Module):
-    """s drop(x) A B; A is the parameter `down`, B is `up`."""
+    """s drop(x) A B, with the parameters `down` (A) and `up` (B)."""
 
     def __init__(self, config: BertConfig, adapters: Adapters, output_size: int, name: str):
         super().__init__(name)
@@ -47,13 +47,13 @@ class Adapter(hk.Module):
 def adapted_linear(
     config: BertConfig, output_size: int, name: str
 ) -> Callable[[Float[Array, "B R D"], TokenPlaces, bool], Float[Array, "B R F"]]:
-    """`linear` with its adapter, where the config has one for this layer.
+    """`linear`, with an adapter where the config has one for this layer.
 
     Returns:
-      (x, the places of its tokens, deterministic) -> the layer's output.
+      (x, places of its tokens, deterministic) -> the layer's output.
     """
     layer, adapters = linear(config, output_size, name), config.adapters
-    # Layers that are scanned over are alike, and there they go without the encoder's name.
+    # Scanned layers all have the same adapters, and their module name lacks the encoder's.
     path = f"{hk.experimental.current_name()}/{name}".replace(ANY_LAYER, "bert/layer_0")
     if adapters is None or path not in adapters.modules:
         return lambda x, places, deterministic: layer(x)
@@ -77,8 +77,7 @@ def is_adapter(module: str) -> bool:
 
 @in_32_bits()
 def merged(adapters: Adapters | None, params: Params) -> Params:
-    """The parameters of the plain network that computes the same: W + s A B in the place of W; without adapters they
-    are those already."""
+    """The parameters of the equivalent network without adapters: W + s A B instead of W."""
     if adapters is None:
         return params
     plain = {module: leaves for module, leaves in params.items() if not is_adapter(module)}

@@ -1,12 +1,12 @@
-"""A layer with its norms in front (Xiong et al. 2020, arXiv:2002.04745) and a gated feed-forward block.
+"""The pre-norm layer (Xiong et al. 2020, arXiv:2002.04745) with a gated feed-forward block, as in ModernBERT.
 
     B rows   T tokens in a row   R positions to read   D hidden size   F feed-forward size   H heads
 
-The residual stream itself is never normalised between layers; `encode` does so once, at the end. The first layer reads
-embeddings, which are normalised already, and has no norm in front of its attention.
+The residual stream is normalised only once, by `encode` after the last layer. The first layer reads embeddings, which
+are normalised already, and has no norm before its attention.
 
 The gate is GEGLU (Shazeer 2020, arXiv:2002.05202): the activation of one half of a layer of width 2F times the other.
-Where there is no gate, the block is BERT's.
+Without a gate, the block is BERT's.
 """
 
 import haiku as hk
@@ -21,7 +21,7 @@ from bertjax.model.lora import adapted_linear
 
 
 class PreNormLayer(hk.Module):
-    """Self-attention, then a position-wise feed-forward block; each normalises what it reads and adds to its input."""
+    """Self-attention, then a position-wise feed-forward block, each with a norm before it and a residual connection."""
 
     def __init__(self, config: BertConfig, rotary: LayerRotary | None, name: str):
         super().__init__(name)
@@ -44,7 +44,7 @@ class PreNormLayer(hk.Module):
         attended, weights = SelfAttention(c, self.rotary)(
             normed_queries, normed_keys, context, deterministic, return_attentions
         )
-        # As ModernBERT has it: its rate for attention weights is also that of attention's output.
+        # ModernBERT has one dropout rate for the attention weights and for attention's output.
         attended = drop_features(c.attention_dropout_rate, attended, queries, deterministic)
         attended = add_residual(queries_from, attended)
 

@@ -1,14 +1,13 @@
-"""Mixed precision: which dtype each part of the network is computed in, as policies of jmp.
+"""Mixed precision: the dtype that each part of the network is computed in, as policies of jmp.
 
-Parameters and outputs are float32. Matrix products and what a sublayer does between them are in the compute dtype.
-Embeddings, layer norms, the residual stream between them, the softmax and GELU are in float32 (`layers`, `attention`),
-so the parameters of the first two are never rounded.
+Parameters and outputs are float32. Matrix products, and what is between them in a sublayer, are in the compute dtype.
+Embeddings, layer norms, the residual stream, the softmax and GELU are in float32 (`layers`, `attention`), so the
+parameters of embeddings and norms are never rounded.
 
-The precision of a float32 matrix product is a separate setting: by default, JAX lets an NVIDIA GPU round them to
-10 bits (TF32) and a TPU to 7 (bfloat16) on their way in.
+The precision of a float32 matrix product is a separate setting: by default, JAX lets an NVIDIA GPU round its inputs to
+10 bits of mantissa (TF32), and a TPU to 7 (bfloat16).
 
-JAX's own process-wide settings, which belong to the user, change none of this: what bertjax computes is traced under
-the contexts of this file.
+Process-wide settings of JAX belong to the user and change none of this: bertjax traces under the contexts below.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -32,23 +31,23 @@ Params = Mapping[str, Mapping[str, Any]]
 
 
 def policy_of(execution: Execution) -> jmp.Policy:
-    """float32 parameters and outputs around the execution's precision."""
+    """The policy of an execution: float32 parameters and outputs, and its compute dtype."""
     return jmp.Policy(jnp.float32, _COMPUTE[execution.precision], jnp.float32)
 
 
 def matmul_precision(execution: Execution) -> AbstractContextManager[None]:
     """A context in which matrix products and their gradients have the precision of the execution."""
-    # bfloat16 has nothing left to round; the default is named, or it would be the user's own.
+    # In bfloat16 there is nothing left to round. "default" is set explicitly, to override the user's setting.
     return jax.default_matmul_precision("default" if execution.precision == "bfloat16" else execution.precision)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def product(execution: Execution, formula: str, left: Array, right: Array) -> Float32[Array, "..."]:
-    """`jnp.einsum` of two arrays of one dtype, summed and given in float32, for a softmax or a division to go on with.
+    """`jnp.einsum` of two arrays of one dtype, accumulated and returned in float32, for a softmax or division after it.
 
-    Its gradient is rounded to the dtype of the arrays first. Derived automatically, the two products of the backward
-    pass would multiply a float32 gradient: in bfloat16 the matrix units of a GPU would stand idle for them. In float32
-    the bits are those of `einsum`.
+    The incoming gradient is rounded to the dtype of the arrays. Automatic differentiation would multiply a float32
+    gradient in the backward pass, which cannot use a GPU's bfloat16 matrix units. In float32 the bits are those of
+    `einsum`.
     """
     return jnp.einsum(formula, left, right, preferred_element_type=jnp.float32)
 
@@ -68,10 +67,10 @@ product.defvjp(_product_forward, _product_backward)
 
 @contextmanager
 def in_32_bits() -> Iterator[None]:
-    """A context, or a decorator, in which numbers have 32 bits at most: the same bits with `JAX_ENABLE_X64` as without.
+    """A context, or decorator, that disables 64-bit types: the same bits with the user's `JAX_ENABLE_X64` as without.
 
-    A dtype beside each array would not do: Optax, Haiku and JAX's own functions make numbers of their own, such as the
-    power of a decay, or the uniform numbers behind a mask, and with 64 bits they are others.
+    Explicit dtypes alone would not do, because Optax, Haiku and JAX create numbers of their own, such as powers of a
+    decay or random numbers, which differ in 64 bits.
     """
     with jax.enable_x64(False):
         yield
@@ -79,19 +78,19 @@ def in_32_bits() -> Iterator[None]:
 
 @contextmanager
 def under_standard_rules() -> Iterator[None]:
-    """`in_32_bits` with JAX's standard promotion, for Optax: it mixes integers with floats and ranks with each other,
-    which a user's `JAX_NUMPY_DTYPE_PROMOTION` or `JAX_NUMPY_RANK_PROMOTION` may forbid. Our own functions mix none."""
+    """`in_32_bits` with JAX's standard promotion rules, for Optax, which mixes dtypes and ranks; the user's
+    `JAX_NUMPY_DTYPE_PROMOTION` or `JAX_NUMPY_RANK_PROMOTION` may forbid that. bertjax's own functions do not."""
     with in_32_bits(), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
 def to_compute(policy: jmp.Policy, params: Params, kept: Collection[str] = ()) -> Params:
-    """Parameters in the compute dtype; arrays of the host become JAX's.
+    """Casts parameters to the compute dtype; host arrays become JAX arrays.
 
     Args:
       policy: of `policy_of`.
-      params: float32; a quantised weight stays as it is, its layer converts it.
-      kept: modules whose parameters stay float32, as those of layer norms and embeddings do.
+      params: float32. Quantised weights are not cast; their layer converts them.
+      kept: further modules whose parameters stay float32, as those of layer norms and embeddings do.
     """
 
     def cast(module: str, name: str, value: Any) -> Array | QuantizedWeight:

@@ -1,4 +1,4 @@
-"""The product of features and a weight matrix, with a gradient that each platform computes fast.
+"""`x @ weight` with a gradient that is fast on each platform.
 
 N tokens   D features of the input   F features of the output
 """
@@ -36,7 +36,7 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 def derived_gradients(
     x: Float[Array, "*shape D"], weight: Float[Array, "D F"], gradient: Float[Array, "*shape F"]
 ) -> tuple[Float[Array, "*shape D"], Float[Array, "D F"]]:
-    """The gradients of `x` and `weight`, derived automatically."""
+    """The gradients of `x` and `weight` by automatic differentiation."""
     of_x, of_weight = jax.vjp(jnp.dot, x, weight)[1](gradient)
     return of_x, of_weight
 
@@ -44,12 +44,12 @@ def derived_gradients(
 def gradients_on_cpu(
     x: Float[Array, "*shape D"], weight: Float[Array, "D F"], gradient: Float[Array, "*shape F"]
 ) -> tuple[Float[Array, "*shape D"], Float[Array, "D F"]]:
-    """The same, where XLA's fast products on a CPU compute both.
+    """The same gradients in a form for which XLA uses its fast matrix products on a CPU.
 
-    The gradient of a weight sums over tokens, the first axis of both factors, and those products read the left factor
-    along its last axis. Derived automatically, XLA copies the transpose of the right factor and falls back to slower
-    products. Here it copies the transpose of the factor with fewer features. The gradient of MiniLM's step on 9 x 49
-    tokens takes 0.949 of the time on two idle cores; in rows of 1376 tokens, where attention takes most of it, 1.03.
+    The gradient of a weight contracts the token axis, the first of both factors, but the fast products need the left
+    factor's last axis. By automatic differentiation, XLA transposes the right factor and falls back to slower products.
+    Here the factor with fewer features is transposed instead. That takes 0.949 of the time for the gradient of MiniLM's
+    step on 9 x 49 tokens (two idle cores), and 1.03 in rows of 1376 tokens, where attention dominates.
     """
     (of_x,) = jax.vjp(lambda x: jnp.dot(x, weight), x)[1](gradient)
     features, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])  # [N, D], [N, F]

@@ -1,13 +1,13 @@
-"""Weights of the encoder as 8-bit integers with a scale for each vector: a quarter of the memory, for answers alone.
+"""Int8 weights of the encoder with one scale per vector: a quarter of the memory, for inference only.
 
     N rows   M columns   D features of the input   F features of the output   V vocabulary   W width of the embeddings
 
-A weight w becomes round(w / s), s = max |w| / 127 over the vector that it belongs to: a column of a matrix, one output
-feature, or a row of a table (symmetric quantisation, LLM.int8() section 2.1; Dettmers et al. 2022, arXiv:2208.07339).
-So it moves by s / 2 at most. Activations are not quantised: XLA has no fast product of two int8 matrices on a CPU.
+A weight w becomes round(w / s), with s = max |w| / 127 over its vector: a column of a matrix (one output feature) or a
+row of a table (symmetric quantisation, LLM.int8() section 2.1; Dettmers et al. 2022, arXiv:2208.07339). So it changes
+by s / 2 at most. Activations are not quantised: XLA has no fast product of two int8 matrices on a CPU.
 
-The scale of an output feature is a factor of its sum, and is applied to the product. The integers, which every compute
-dtype has exactly, are converted where a layer multiplies with them, and given up again behind it.
+Each layer converts its integers to the compute dtype, which represents them exactly, only while it multiplies with
+them, and applies the scales to the product.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ _WORDS = "bert/embeddings/word"
 
 
 class QuantizedWeight(NamedTuple):
-    """A matrix or a table, in the place of its float32 array among the parameters.
+    """A quantised matrix or table, which replaces its float32 array among the parameters.
 
-    Attributes (arrays of the host, or of JAX):
+    Attributes (NumPy or JAX arrays):
       values: from -127 to 127.
-      scale: [1, M] of a matrix, [N, 1] of a table.
+      scale: [1, M] for a matrix, [N, 1] for a table.
     """
 
     values: Int8[Array, "N M"]
@@ -36,7 +36,7 @@ class QuantizedWeight(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the weight; Haiku compares it with the layer's."""
+        """The shape of the weight, which Haiku compares with the layer's."""
         return self.values.shape
 
 
@@ -46,7 +46,7 @@ def has_int8_weights(params: Params) -> bool:
 
 
 def with_int8_weights(params: Params) -> Params:
-    """Parameters whose word embeddings and matrices of the encoder are quantised; all others are few, and the same.
+    """Quantises the word embeddings and the encoder's matrices; the other parameters are few, and stay float32.
 
     Args:
       params: float32 arrays of the host.

@@ -1,1 +1,1 @@
-"""Attention of a token to the tokens of its example, and how positions enter it: `self_attention` is the layer."""
+"""Self-attention within an example (`self_attention`), its kernels, and the position encodings that enter it."""

@@ -1,13 +1,13 @@
-"""Attention of whole rows as one kernel: FlashAttention-2 (Dao 2023) over packed rows, with dropout inside.
+"""A fused attention kernel: FlashAttention-2 (Dao 2023) over packed rows, with dropout.
 
     B rows   H heads   T positions   K head size   N blocks of a row
 
-Nothing of T x T elements is in memory: a block of queries visits blocks of keys and corrects its sums as their maximum
-grows (section 3.1); output and log-sum-exp are saved, and the backward pass computes the weights again. Packed rows
-are block-diagonal, so only blocks that may share an example are visited. A query of padding gets zeros.
+No T x T matrix is materialised: a block of queries visits blocks of keys with an online softmax (section 3.1), the
+output and its log-sum-exp are saved, and the backward pass recomputes the weights. Packed rows are block-diagonal, so
+only blocks that may share an example are visited. The output at padding is zero.
 
-Written for NVIDIA GPUs (Pallas, lowered through Triton, which JAX 0.11 deprecates); elsewhere it runs interpreted, for
-tests.
+Written for NVIDIA GPUs, in Pallas lowered through Triton (deprecated in JAX 0.11). Elsewhere it runs in Pallas'
+interpreter, for tests.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ _FLOOR = -1e30  # below every score, and finite: the difference of two floors is
 
 
 class _Settings(NamedTuple):
-    """What is fixed when a kernel is compiled."""
+    """Compile-time settings of a kernel."""
 
     block: int
     rate: float
@@ -37,7 +37,7 @@ class _Settings(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """What a kernel knows of a row besides its vectors."""
+    """What a kernel gets besides queries, keys and values."""
 
     segments: Any  # [B, T]
     first: Any  # [B, N] of each block, the first block that may share an example with it
@@ -56,15 +56,15 @@ def fused_attention(
     dropout: WeightDropout | None,
     interpret: bool,
 ) -> Float[Array, "B H T K"]:
-    """The weighted sum of the values of each query's example; zeros where the query is padding.
+    """Scaled dot-product attention within examples; zeros where the query is padding.
 
     Args:
-      query: its products with keys are scaled by K^-0.5 here.
+      query: unscaled; scores are scaled by K^-0.5 here.
       key: of the same positions.
       value: of the same positions.
       segment_ids: the example of each position; 0 is padding.
       dropout: of the weights, or None.
-      interpret: run without a GPU, slowly.
+      interpret: whether to run in Pallas' interpreter, slowly, without a GPU.
     """
     rows, heads, length, _ = query.shape
     block = min(_LARGEST_BLOCK, max(16, pl.next_power_of_2(length)))
@@ -85,7 +85,7 @@ def fused_attention(
 
 
 def _shared_blocks(segments: Int[Array, "B T"], block: int) -> tuple[Int[Array, "B N"], Int[Array, "B N"]]:
-    """Of each block, the range of blocks whose segments overlap its own; empty for one of padding alone."""
+    """For each block, the range of blocks whose segments overlap its own; empty if it is all padding."""
     blocks = segments.reshape(segments.shape[0], -1, block)
     count = blocks.shape[1]
     lowest = jnp.where(blocks == 0, jnp.iinfo(jnp.int32).max, blocks).min(axis=-1)
@@ -192,7 +192,7 @@ def _forward_kernel(settings: _Settings, about: _Rows, query: Any, key: Any, val
 def _query_gradient_kernel(
     settings: _Settings, about: _Rows, query: Any, key: Any, value: Any, gradient: Any, lse: Any, delta: Any, out: Any
 ) -> None:
-    """Algorithm 2 of the paper, its dQ, for one block of queries; nothing is added atomically, so bits are kept."""
+    """dQ of the paper's algorithm 2, for one block of queries; without atomics, so it is deterministic."""
     i = pl.program_id(2)
     here = pl.ds(i * settings.block, settings.block)
     queries, gradients, normaliser, shift = query[here, :], gradient[here, :], lse[here], delta[here]
@@ -221,7 +221,7 @@ def _key_gradient_kernel(
     key_out: Any,
     value_out: Any,
 ) -> None:
-    """Algorithm 2 of the paper, its dK and dV, for one block of keys. Sharing a block is mutual: the same range."""
+    """dK and dV of the paper's algorithm 2, for one block of keys. The ranges are symmetric in queries and keys."""
     j = pl.program_id(2)
     there = pl.ds(j * settings.block, settings.block)
     keys, values = key[there, :], value[there, :]
@@ -243,7 +243,7 @@ def _key_gradient_kernel(
 
 
 def _product(settings: _Settings, left: Array, right: Array) -> Array:
-    """In the type of the arguments, accumulated in float32."""
+    """A product in the dtype of its arguments, accumulated in float32."""
     return jnp.dot(left, right, precision=settings.precision, preferred_element_type=jnp.float32)
 
 
@@ -260,7 +260,7 @@ def _mask(about: _Rows, here: Any, there: Any) -> Bool[Array, "Q S"]:
 def _weights(
     settings: _Settings, about: _Rows, here: Any, there: Any, queries: Array, keys: Array, normaliser: Array
 ) -> Array:
-    """The softmax's weights, again, before dropout."""
+    """Recomputes the softmax's weights, before dropout."""
     # Masked before the exponential: a score of another example may lie far above this one's normaliser.
     scores = jnp.where(_mask(about, here, there), _scores(settings, queries, keys) - normaliser[:, None], _FLOOR)
     return jnp.exp(scores)

@@ -1,10 +1,9 @@
-"""Attention to near tokens, a block of a row at a time: the sums of whole rows without the scores of pairs far apart,
-which are masked anyway.
+"""Local (sliding window) attention in blocks, which skips the scores of distant pairs; they are masked anyway.
 
-    B rows   H heads   T positions   K head size   W window, and tokens of a block   N blocks of a row
+    B rows   H heads   T positions   K head size   W window, and block size   N blocks of a row
 
-A block of W queries sees the 3 W keys of itself and of the two blocks beside it, and no key of another block is within
-W tokens of any of them. For tokens of one example lie side by side in their row, in the order of their positions.
+A block of W queries attends to the 3 W keys of its own and the two neighbouring blocks. No other key is within W tokens
+of any of its queries, since the tokens of an example are contiguous in their row.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ Attend = Callable[..., Float[Array, "B H T K"]]
 
 
 def blocks_save_work(window: int, length: int) -> bool:
-    """Whether rows of a length have more pairs of tokens than their blocks have."""
+    """Whether whole rows of this length have more scores than their blocks have."""
     return 0 < 3 * window < length
 
 
@@ -32,10 +31,10 @@ def attend_in_blocks(
     segment_ids: Int[Array, "B T"],
     places: TokenPlaces,
 ) -> Float[Array, "B H T K"]:
-    """The weighted sums of whole rows.
+    """Runs attention on blocks, and returns the weighted sums of whole rows.
 
     Args:
-      attend: attention that masks what is not near; it gets blocks as rows.
+      attend: attention that applies the window's mask; it gets blocks as rows.
       window: W.
       query: of every position.
       key: of the same positions.

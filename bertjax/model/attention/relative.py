@@ -1,9 +1,9 @@
-"""Relative positions as T5 has them (Raffel et al. 2020, arXiv:1910.10683, section 2.1): a number that is added to the
-score of a query and a key, for each head and each bucket of their distance; all layers share it.
+"""Relative position biases of T5 (Raffel et al. 2020, arXiv:1910.10683, section 2.1), shared by all layers.
 
     H heads   T positions
 
-Half of the buckets are for keys ahead. Of each half, the first half is for one distance each, and the rest grow
+A learned number per head and distance bucket is added to the score of a query and a key. Half of the buckets are for
+keys after the query. In each half, the first half of the buckets is for a single distance each, and the rest grow
 logarithmically up to `_FARTHEST`.
 """
 
@@ -17,9 +17,10 @@ _FARTHEST = 128  # tokens; what is further shares the last bucket
 
 
 def distance_bias(table: Float[Array, "buckets H"], length: int) -> Float[Array, "1 H T T"]:
-    """What is added to the scores of a row's positions.
+    """The bias of the scores between all positions of a row.
 
-    Distances are those of places in the row: tokens of one example lie side by side, and others are masked.
+    Distances are taken between positions of the row. Within an example they are those of its tokens; other pairs are
+    masked.
 
     Args:
       table: a number for each bucket and head.

@@ -1,9 +1,9 @@
-"""Rotary positions (Su et al. 2021, arXiv:2104.09864): queries and keys are turned by an angle for each position.
+"""Rotary position embeddings (Su et al. 2021, arXiv:2104.09864): queries and keys are rotated by their position.
 
     B rows   H heads   T positions   K head size
 
-The numbers of a head are K / 2 pairs, (j, j + K / 2) as transformers pairs them; pair j turns by position times
-base^(-2j/K), so a score depends on the distance of two tokens alone. In float32 whatever the precision of the rest.
+The features of a head form K / 2 pairs, (j, j + K / 2) as in transformers. Pair j is rotated by the angle position *
+base^(-2j/K), so a score depends only on the distance of two tokens. Computed in float32 whatever the compute dtype.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from bertjax.model.dropout import TokenPlaces
 
 
 def rotated(base: float, heads: Float[Array, "B H T K"], positions: Int[Array, "B T"]) -> Float[Array, "B H T K"]:
-    """Queries or keys turned by the angles of their positions.
+    """Queries or keys, rotated by their positions.
 
     Args:
       base: of the angles.
@@ -31,7 +31,7 @@ def rotated(base: float, heads: Float[Array, "B H T K"], positions: Int[Array, "
 
 
 def _frequencies(base: float, count: int) -> np.ndarray:
-    """[K / 2] float32, rounded at each operation as in transformers: at position 8,000 a last bit is an angle."""
+    """[K / 2] float32, rounded at each operation as in transformers: at position 8,000 the last bit matters."""
     exponents = np.arange(0, 2 * count, 2, dtype=np.float32) / np.float32(2 * count)
     return np.float32(1) / np.power(np.float32(base), exponents)
 

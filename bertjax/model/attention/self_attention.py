@@ -1,10 +1,10 @@
-"""Multi-head self-attention (Vaswani et al. 2017, section 3.2), joined only within an example.
+"""Multi-head self-attention (Vaswani et al. 2017, section 3.2) within the examples of packed rows.
 
     B rows   T query positions   S key positions   D hidden size   H heads   K head size
 
-Departs from the formula in the order of operations, never in the result: the softmax's division is applied to the
-weighted sum, which has K numbers a query, and not to the weights, of which there are S. The softmax is computed in
-float32 whatever the precision of the rest.
+Departs from the formula only in the order of operations: the softmax's division is applied to the weighted sum (K
+numbers per query) instead of the weights (S numbers per query). The softmax is computed in float32 whatever the compute
+dtype.
 """
 
 from functools import partial
@@ -25,13 +25,13 @@ from bertjax.model.dropout import TokenPlaces, drop_weights, weight_dropout
 from bertjax.model.lora import adapted_linear
 from bertjax.model.precision import product
 
-# On a CPU and in every measurement on a GPU so far: this package's kernel has not run on one, and cuDNN's, without
-# dropout of weights, was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures all.
+# On CPUs, and on GPUs as far as measured: the Pallas kernel has never run on one, and cuDNN's, which has no dropout,
+# was not measured in training. `scripts/benchmark_gpu.py --parts rows attention` measures them all.
 _FASTEST_MEASURED = "xla"
 
 
 def attention_mask(query_segments: Int[Array, "B T"], key_segments: Int[Array, "B S"]) -> Bool[Array, "B T S"]:
-    """True where a query may look at a key: both belong to the same example, and that is not padding."""
+    """True where a query may attend to a key: both belong to the same example, and neither is padding."""
     same_example = query_segments[:, :, None] == key_segments[:, None, :]
     return same_example & (key_segments != 0)[:, None, :]
 
@@ -42,7 +42,7 @@ def on_gpu() -> bool:
 
 
 def chosen_attention(config: BertConfig) -> str:
-    """What computes attention at every position of a row: the setting, or what "auto" stands for here.
+    """The implementation of attention: that of the setting, or what "auto" stands for.
 
     Raises:
       ConfigError: the named kernel cannot compute heads of this size.
@@ -198,7 +198,7 @@ def _cudnn_attention(
 
 
 def split_heads(config: BertConfig, projected: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
-    """Cuts the last axis into heads; heads come first, so that each is one contiguous matrix product."""
+    """Splits the last axis into heads, which come first, so that each is one contiguous matrix product."""
     rows, length, _ = projected.shape
     return projected.reshape(rows, length, config.num_heads, config.head_size).transpose(0, 2, 1, 3)
 
