@@ -1,1 +1,1 @@
-"""Functions on all devices: data parallelism, ahead-of-time compiled programs, and functions made once per settings."""
+"""Running functions on all devices: data parallelism, the store of compiled programs, functions made once."""

@@ -1,9 +1,8 @@
-"""The devices: this file alone knows their number, and how a function runs on all of them.
+"""Data parallelism: parameters are replicated on all devices, and the rows of a batch are split between them.
 
-Data parallel: every device has the parameters, and each takes its share of a batch's rows. With several processes the
-devices are those of all of them; each runs the same program on the same batches, and feeds its devices' rows.
-
-Two engines map a function over devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the same numbers.
+With several processes, all of them run the same program on the same batches, and each feeds the rows of its own
+devices. Two engines map a function over the devices, `jax.pmap` and `jax.jit` of `jax.shard_map`; they compute the
+same numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +25,10 @@ EngineName = Literal["pmap", "shard_map"]
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices, and the engine that runs a function on all of them.
+    """The devices, and how a function is mapped over them.
 
     Attributes:
-      mesh: one axis, of all devices of all processes.
+      mesh: the devices of all processes along one axis, `AXIS`.
       engine: the JAX function that maps over it.
     """
 
@@ -38,7 +37,7 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """A batch's rows must be a multiple of it."""
+        """Number of devices; the rows of a batch must be a multiple of it."""
         return self.mesh.size
 
     @property
@@ -48,16 +47,15 @@ class Devices:
 
     @property
     def everywhere(self) -> NamedSharding:
-        """The sharding of a copy on each device."""
+        """The sharding of replicated values."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, tree: Any) -> Any:
-        """Copies a host pytree (a state, parameters) to every device; the same tree in every process."""
+        """Replicates a host pytree (a state, parameters) on every device; every process passes the same tree."""
         return jax.device_put(tree, self.everywhere)
 
     def deal(self, batch: T) -> T:
-        """The rows of a whole batch, or of any tree of rows, each on its device; a process copies only those of its
-        devices."""
+        """Splits the rows of a batch, or of any tree of rows, over the devices; a process copies those of its own."""
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
         def dealt(leaf: Any) -> jax.Array:
@@ -67,13 +65,13 @@ class Devices:
         return jax.tree.map(dealt, batch)
 
     def map(self, function: Callable[..., Any], summed: bool, donate: bool = False, overwrites: bool = False) -> Any:
-        """`function` of (replicated values, a device's rows), compiled for (replicated values, dealt rows).
+        """Maps `function` of (replicated values, a device's rows) over the devices, and jits it.
 
         Args:
           function: may use collectives over `AXIS`.
-          summed: whether its result is the same on all devices; otherwise it has rows to `collect`.
-          donate: whether the result takes the buffers of the replicated values.
-          overwrites: whether there are other replicated values behind the rows, whose buffers it takes.
+          summed: whether its result is replicated; otherwise the result has rows, to be joined by `collect`.
+          donate: whether the replicated values are donated.
+          overwrites: whether there is a third argument, replicated values whose buffers are donated too.
         """
         donated = (*((0,) if donate else ()), *((2,) if overwrites else ()))
         if self.engine == "pmap":
@@ -90,7 +88,7 @@ class Devices:
         return jax.jit(mapped, donate_argnums=donated)
 
     def collect(self, tree: Any) -> Any:
-        """The rows that a mapped function returned, all of them in every process."""
+        """Joins the rows that a mapped function returned; every process gets all of them."""
         if several_processes():
             tree = multihost_utils.process_allgather(tree, tiled=True)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree) if self.engine == "pmap" else tree
@@ -103,13 +101,13 @@ def all_devices(engine: EngineName = "pmap", devices: Sequence[jax.Device] | Non
       ConfigError: a setting of JAX forbids what bertjax does with them.
     """
     _check_jax()
-    # A process's devices side by side: it then has consecutive rows.
+    # The devices of a process are adjacent, so that its rows are consecutive.
     ordered = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
     return Devices(Mesh(np.array(ordered), (AXIS,)), engine)
 
 
 def _check_jax() -> None:
-    """Checks that the user's settings of JAX let it compile ahead of time, and place numbers on a device."""
+    """Checks that the user's settings of JAX allow ahead-of-time compilation and implicit transfers."""
     settings: Any = jax.config
     if settings.jax_disable_jit:
         raise ConfigError(
@@ -126,7 +124,7 @@ def _check_jax() -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process writes and records: the only one, or the first of several."""
+    """Whether this process writes files and tracks the run: the only one, or the first of several."""
     return jax.process_index() == 0
 
 
@@ -136,12 +134,12 @@ def several_processes() -> bool:
 
 
 def from_first_process(tree: Any) -> Any:
-    """The first process's tree of arrays, in every process; the others give one of the same shapes."""
+    """Broadcasts the first process's tree of arrays; the others pass one of the same shapes."""
     return multihost_utils.broadcast_one_to_all(tree) if several_processes() else tree
 
 
 def text_from_first_process(text: str) -> str:
-    """The first process's text, in every process."""
+    """Broadcasts the first process's text."""
     encoded = np.frombuffer(text.encode(), np.uint8)
     length = int(from_first_process(np.int32(len(encoded))))
     return bytes(from_first_process(np.resize(encoded, length))).decode()

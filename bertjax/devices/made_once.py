@@ -1,7 +1,7 @@
-"""`made_once`: functions that make functions, which make the same one for the same settings.
+"""`made_once`: factories that return the same function object for equal settings.
 
-JAX, and `devices.program_store`, know a function by its identity: the network of equal settings must be the same
-object, or every run would compile it again.
+The caches of JAX and of `program_store` know a function by its identity. Without this, every run of the same settings
+would compile the same network again.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from typing import ParamSpec, TypeVar, cast
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_KEPT = 128  # of each maker: closures over settings, which hold no array and no program
+_KEPT = 128  # per factory; closures over settings are small, since they hold no array and no program
 
 
 def made_once(make: Callable[P, T]) -> Callable[P, T]:
-    """`make`, whose result is kept for calls with equal arguments; the least recently used ones are let go.
+    """Caches the results of `make` by its arguments, dropping the least recently used.
 
-    The result must depend on the values of its arguments alone. Where one of them has no value, such as a user's own
-    function, its identity stands for it; where it cannot be hashed, nothing is kept.
+    The result must depend on the values of the arguments alone. A function among them, such as a user's own loss, is
+    known by its identity; with an argument that cannot be hashed, nothing is cached.
     """
     kept = cast(Callable[P, T], lru_cache(maxsize=_KEPT, typed=True)(make))
 

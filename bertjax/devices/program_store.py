@@ -1,13 +1,12 @@
-"""`PROGRAMS`: the compiled programs of this process, in one place, by what they depend on.
+"""`PROGRAMS`: the cache of the compiled programs of this process.
 
-A program depends on the function it computes, on the devices and how it runs on them, on the types of its arguments, on
-XLA's options, and on JAX's settings. All of it is in the key. The function stands for every setting that it was made
-from: `made_once` gives the same function for equal settings, and a function that is made anew has programs of its own.
-Nothing is shared by a name or by an address: the store holds what is in its keys.
+The key is all that a program depends on: the function, the devices and how it runs on them, the types of its arguments,
+XLA's options, and JAX's settings. The function object stands for the settings that it was made from (`made_once`). The
+store keeps its keys alive, so an identity in a key is never reused for another object.
 
-The programs of a run of MiniLM-L6 take about 520 of the 65,530 memory maps that Linux gives a process, and 75 MiB: only
-those that were used last are kept. JAX keeps a program while the function that it traced is alive, so what is compiled
-here is a wrapper that ends with it.
+The programs of a MiniLM-L6 run take about 75 MiB, and 520 of the 65,530 memory maps that Linux allows a process, so
+only the most recently used ones are kept. JAX keeps a program as long as the function that it traced; therefore a
+fresh wrapper is compiled, which is released with its program.
 """
 
 from collections import OrderedDict
@@ -28,21 +27,21 @@ Compiled = Callable[..., Any]
 
 
 class ProgramStore:
-    """Programs by key, of which the least recently used are let go; several threads may ask for one.
+    """A thread-safe cache of programs, which drops the least recently used.
 
     Attributes:
-      compiled: number of the programs that it was the first to ask for, and that are ready.
+      compiled: number of programs compiled so far.
     """
 
     def __init__(self, most: int):
-        """Empty, for so many programs at most."""
+        """An empty store of at most `most` programs."""
         self._most = most
         self._programs: OrderedDict[Hashable, Future[Compiled]] = OrderedDict()
         self._lock = Lock()
         self.compiled = 0
 
     def get(self, key: Hashable, compiled: Callable[[], Compiled]) -> Compiled:
-        """The program of a key, compiled by the first that asks; others wait for it.
+        """The program of a key; the first caller compiles it, and others wait for that.
 
         Raises:
           Whatever `compiled` raises; the next call tries again.
@@ -69,7 +68,7 @@ class ProgramStore:
         return future.result()
 
     def clear(self) -> None:
-        """Lets go of all programs; who uses one keeps it as long as that."""
+        """Drops all programs; one that is still referenced elsewhere stays usable there."""
         with self._lock:
             self._programs.clear()
 
@@ -90,15 +89,15 @@ def mapped_program(
     options: Mapping[str, str] = MappingProxyType({}),
     made: Callable[[], None] = lambda: None,
 ) -> Compiled:
-    """The program of a function that `Devices.map` runs on all devices.
+    """The compiled program of `Devices.map` for a function.
 
     Args:
       devices: where it runs.
       function: pure.
-      arguments: placed values, dealt rows, and the values that it overwrites, if any; only their types matter.
+      arguments: those that it will be called with, or others of their types and shardings.
       summed, donate, overwrites: of `Devices.map`.
-      options: of XLA; left out where its version has none of such a name.
-      made: called where it is compiled, and was not there.
+      options: of XLA; dropped where its version does not know one of them.
+      made: called when the program is compiled, and not when it is found in the store.
     """
 
     def compiled() -> Compiled:
@@ -111,8 +110,7 @@ def mapped_program(
 
 
 def replicated_program(devices: Devices, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Compiled:
-    """The program of a function of placed values, which every device computes; its result takes the buffers of the
-    first argument."""
+    """The compiled program of a function of replicated values, with a replicated result; donates its first argument."""
 
     def compiled() -> Compiled:
         jitted = jax.jit(_wrapped(function), donate_argnums=0, out_shardings=devices.everywhere)
@@ -122,7 +120,7 @@ def replicated_program(devices: Devices, function: Callable[..., Any], arguments
 
 
 def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function as a new one, with which JAX lets go of what it keeps of it."""
+    """A new function object that calls the function; JAX releases its caches with it."""
 
     @wraps(function)
     def wrapper(*arguments: Any) -> Any:
@@ -142,11 +140,11 @@ def _compiled(lowered: Any, options: Mapping[str, str]) -> Compiled:
 
 
 def _types(arguments: Any) -> Hashable:
-    """The structure of arrays, and the type and place of each: all that a program depends on."""
+    """The tree structure of arrays, and the type and sharding of each."""
     leaves, structure = jax.tree.flatten(arguments)
     return structure, tuple((jax.typeof(leaf), getattr(leaf, "sharding", None)) for leaf in leaves)
 
 
 def _settings() -> Hashable:
-    """JAX's settings, as the thread that compiles has them."""
+    """JAX's settings in this thread."""
     return tuple((name, getattr(jax.config, name, value)) for name, value in sorted(jax.config.values.items()))

@@ -1,1 +1,1 @@
-"""The forward pass on all devices: one way from examples to outputs, for evaluation and prediction alike."""
+"""The forward pass over any number of examples, packed and on all devices, for evaluation and inference alike."""

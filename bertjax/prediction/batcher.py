@@ -1,7 +1,7 @@
-"""The batches of prediction and evaluation: every example exactly once, packed, in few shapes.
+"""Batches for prediction and evaluation: every example exactly once, packed, in few shapes.
 
-The order of examples does not matter here, so rows are filled as full as they go. There are two policies of shapes: one
-shape for a whole set, which compiles once, and a few shapes for any set, so that a service soon compiles no more.
+The order of examples does not matter here, so packing is free to fill rows. There are two policies of shapes: a single
+shape chosen for a data set, which compiles once, or a few fixed shapes, after which a service never compiles again.
 """
 
 from bisect import bisect_left
@@ -24,7 +24,7 @@ _FEW_EXAMPLES = 8  # of a row of a full batch
 
 
 def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
-    """Batches of one shape, which suits the whole set."""
+    """Batches of one shape, chosen for these examples."""
     row_length = int(examples.lengths.max()) * 3 // 2  # room for a second example in most rows, and short attention
     chunks = [(indices, _packed(examples, indices, row_length)) for indices in _chunks(examples)]
     num_rows = min(max(len(rows) for _, rows in chunks), max(1, _TOKENS // row_length))
@@ -39,7 +39,7 @@ def one_shape_batches(examples: Examples, num_devices: int) -> Iterator[PackedBa
 
 
 def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBatch]:
-    """Batches in shapes that do not depend on the set: those of `bucket_layouts`."""
+    """Batches in shapes that do not depend on the examples: those of `bucket_layouts`."""
     texts = examples.kind.texts
     for indices in _chunks(examples):
         lengths = examples.lengths[indices].tolist()
@@ -49,11 +49,11 @@ def bucketed_batches(examples: Examples, num_devices: int) -> Iterator[PackedBat
 
 
 def bucket_layouts(longest: int, num_devices: int, texts: int = 1) -> list[Layout]:
-    """Every shape that `bucketed_batches` makes of examples up to a length.
+    """Every shape that `bucketed_batches` uses for examples up to a length.
 
-    Rows have few lengths, so that attention sees no more than it must. For each length there are few numbers of rows,
-    the largest for a full batch; its rows hold few examples, so that a last layer that is computed for these alone
-    costs little.
+    There are a few row lengths, so that attention over short texts stays cheap, and for each length a few numbers of
+    rows, the largest for a full batch. Rows of a full batch have few slots, so that a last layer that is computed only
+    at these is cheap.
 
     Args:
       longest: tokens of an example.
@@ -64,12 +64,12 @@ def bucket_layouts(longest: int, num_devices: int, texts: int = 1) -> list[Layou
 
 
 def row_length_of(longest: int) -> int:
-    """The row length of examples up to a length, one of a few."""
+    """The row length for examples up to a length, one of a few."""
     return _row_lengths(longest)[-1]
 
 
 def _row_lengths(longest: int) -> list[int]:
-    """The row lengths of examples up to a length, ascending; the last one holds the longest."""
+    """The row lengths for examples up to a length, ascending; the last one holds the longest."""
     *shorter, step = _ROW_LENGTHS
     lengths = [*shorter, *range(step, longest + step, step)]
     return lengths[: bisect_left(lengths, longest) + 1]
@@ -85,7 +85,7 @@ def _layouts(row_length: int, num_devices: int, texts: int) -> list[Layout]:
 
 
 def _shaped(rows: list[Row], layouts: list[Layout], texts: int) -> Iterator[tuple[list[Row], Layout]]:
-    """Rows in batches, each with its shape: the largest of which they fill three quarters, or the smallest."""
+    """Splits rows into batches, each in the largest shape that they fill by three quarters, else in the smallest."""
     most = layouts[-1].slots // texts
     roomy, crowded = ([row for row in rows if (len(row) > most) == is_crowded] for is_crowded in (False, True))
     for left, shapes in ((roomy, layouts), (crowded, layouts[:-1])):
@@ -97,7 +97,7 @@ def _shaped(rows: list[Row], layouts: list[Layout], texts: int) -> Iterator[tupl
 
 
 def _chunks(examples: Examples) -> list[np.ndarray]:
-    """Indices of the examples, those together that are packed together."""
+    """Indices of the examples, in the chunks that are packed together."""
     count = examples.num_examples
     return [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
 

@@ -1,4 +1,4 @@
-"""Examples to scores on all devices: every example packed, computed once, and put back in the order it came in."""
+"""The forward pass: examples are packed, computed on all devices, and their scores returned in the original order."""
 
 from collections import deque
 from collections.abc import Callable
@@ -24,28 +24,28 @@ from bertjax.model.precision import in_32_bits
 from bertjax.prediction.batcher import Batcher, one_shape_batches
 from bertjax.tasks import Model, Params, find_task
 
-# Without XLA's library of fused operations, whose matrix products are slower: 6 to 13% less processor time
-# for MiniLM-L6 on 2 busy cores.
+# Disables XLA's YNN fusions, whose matrix products are slower: 6 to 13% less processor time for MiniLM-L6 on 2 busy
+# cores.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
-# XLA's usual order of operations runs all conversions first, so that every int8 weight is a float at one time: 42.7 MB
-# of MiniLM-L6's, and a quarter of the speed for one text. This order has 3 MB.
+# XLA's default scheduler converts all int8 weights first, and holds them all as floats: 42.7 MB for MiniLM-L6, at a
+# quarter of the speed for one text. This scheduler needs 3 MB.
 _INT8_CPU_OPTIONS = {**_CPU_OPTIONS, "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
-_IN_FLIGHT = 3  # batches that are being computed, or wait for it
+_IN_FLIGHT = 3  # batches that are dispatched and not read yet
 
 Scores = Callable[[BertOutput, Batch], Any]
-"""(output, batch) -> what is read of it, such as logits [B, E, L]."""
+"""(output, batch) -> the part of the output that is needed, such as logits [B, E, L]."""
 
 
 class Forward:
-    """The forward pass of a model, without dropout, on all devices; several threads may call it.
+    """The forward pass of a model, without dropout, on all devices; thread-safe.
 
-    It compiles when it meets a new shape, once, whichever threads ask for it, unless a network of the same settings has
-    met that shape before (`program_store`).
+    Each new batch shape is compiled once, unless another network of the same settings has compiled it already
+    (`program_store`).
 
     Attributes:
-      computed_tokens: of all batches so far, with their padding.
+      computed_tokens: tokens of all batches so far, padding included.
     """
 
     def __init__(self, devices: Devices, model: Model, scores: Scores | None = None):
@@ -65,7 +65,7 @@ class Forward:
         self.computed_tokens = 0
 
     def __call__(self, params: Params, batch: Batch) -> Any:
-        """(placed parameters, batch) -> the scores of all rows, such as logits [B, E, L]."""
+        """(replicated parameters, batch) -> the scores of all rows, such as logits [B, E, L]."""
         check_batch(self._model.config, batch)  # compiled code cannot
         dealt = self.devices.deal(batch)
         with self._lock:
@@ -73,26 +73,26 @@ class Forward:
         return self.devices.collect(self.of_rows(params, dealt))
 
     def of_rows(self, params: Params, dealt: Batch) -> Any:
-        """(placed parameters, rows of a checked batch on their devices) -> the scores, each row's where it lies."""
+        """(replicated parameters, rows of a checked batch on their devices) -> the scores, on the same devices."""
         return self._program(params, dealt)(params, dealt)
 
     def compile(self, params: Params, layout: Layout, kind: LabelKind) -> None:
-        """Compiles for a shape of batches, unless it is compiled already.
+        """Compiles for a batch shape, unless it is compiled already.
 
         Args:
-          params: placed.
+          params: replicated on the devices.
           layout: the shape.
           kind: of the labels (`Examples.kind`).
         """
-        self(params, empty_batch(*layout, kind))  # which also compiles what collects its rows
+        self(params, empty_batch(*layout, kind))  # a call also compiles the collection of its rows
 
     @property
     def num_compiled(self) -> int:
-        """Shapes that it has programs for."""
+        """Number of batch shapes that it has programs for."""
         return len(self._programs)
 
     def _program(self, params: Params, dealt: Batch) -> Compiled:
-        """The compiled program of a dealt batch's shape, which is kept as long as this object is."""
+        """The program for the shape of a batch, kept as long as this object."""
         shape = tuple(leaf.shape for leaf in jax.tree.leaves(dealt))
         program = self._programs.get(shape)
         if program is None:
@@ -102,7 +102,7 @@ class Forward:
 
 
 def xla_options(execution: Execution, platform: str) -> dict[str, str]:
-    """The options of XLA that the forward pass is compiled with."""
+    """XLA options to compile the forward pass with."""
     if platform != "cpu":
         return {}
     return _INT8_CPU_OPTIONS if execution.weights == "int8" else _CPU_OPTIONS
@@ -128,12 +128,12 @@ def predict(
     """The scores of every example, in the order of `examples`.
 
     Args:
-      forward: a batch -> its scores, such as [B, E, L].
+      forward: batch -> scores, such as [B, E, L].
       num_devices: the rows of a batch are a multiple of it.
-      task: says what the scores are of; their shape does not, as a row may have as many slots as tokens.
+      task: whether there is a score per example or per token; shapes do not tell, since E and T may be equal.
       examples: one or more.
       batcher: makes batches of them.
-      scores_of: the axis that the scores lie on, where they are not those of the task.
+      scores_of: "examples" or "tokens", where this is not the task's.
 
     Returns:
       [N, ...] float32 where scores are of examples, [total tokens, ...] where they are of tokens.
@@ -150,7 +150,7 @@ def predict(
             scores = np.empty((total, *values.shape[2:]), np.float32)
         scores[ids[ids >= 0]] = values[ids >= 0]
 
-    # Batches are made while others are computed, and results are read late, so that a device never waits for the host.
+    # Batches are made in another thread, and results are read a few batches late: the devices never wait for the host.
     computing: deque[tuple[PackedBatch, Any]] = deque()
     with closing(prefetched(batcher(examples, num_devices))) as batches:
         for packed_batch in batches:

@@ -1,7 +1,7 @@
-"""Training, from the ground floor up: `settings`, `optim`, `step`, `checkpoint`, `loop`, `run`, `multi`.
+"""Training, bottom up: `settings`, `optim`, `step`, `checkpoint`, `loop`, `run`, `multi`.
 
-`make_train_step` and `make_optimizer` are for users with a loop of their own. They are imported on first use, so that
-reading a config does not start JAX.
+`make_train_step` and `make_optimizer` are for users with their own training loop. They are imported on first use, so
+that reading a config does not start JAX.
 """
 
 from typing import Any

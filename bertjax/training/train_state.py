@@ -1,4 +1,4 @@
-"""The state that a training step changes, and the metrics that it returns."""
+"""`TrainState`, the state of training, and the type of a step's metrics."""
 
 from typing import Any, NamedTuple
 
@@ -14,9 +14,9 @@ class TrainState(NamedTuple):
 
     Attributes:
       params: the parameters.
-      opt_state: the optimizer's state, of the parameters that are not frozen.
-      step: [] int32 number of batches seen, skipped ones included.
-      rng_key: the key of dropout, typed or as words; it never changes, since each step folds its number in.
+      opt_state: the optimizer's state, for the parameters that are not frozen.
+      step: [] int32 number of steps done, skipped ones included.
+      rng_key: the key of dropout, typed or as key data. It never changes: each step folds in its number.
     """
 
     params: Params

@@ -1,1 +1,1 @@
-"""The optimizer: Optax transforms, learning rate schedules, averaged weights, which parameters are trained."""
+"""The optimizer: Optax transforms, learning rate schedules, weight averaging, frozen parameters."""

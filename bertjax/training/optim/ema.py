@@ -24,12 +24,12 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
     After update t = 1, 2, ..: average = d * average + (1 - d) * params, with d = min(decay, t / (t + 9)).
 
     Args:
-      optimizer: updates the parameters; the average changes nothing about it.
-      decay: share of the average that is kept at each update, in (0, 1).
+      optimizer: updates the parameters; the average does not affect it.
+      decay: in (0, 1).
     """
 
     def init(params: Params) -> AveragedState:
-        # A copy, because a buffer can be donated to the next state only once.
+        # A copy, since the same buffer cannot be donated twice.
         return AveragedState(optimizer.init(params), jax.tree.map(jnp.array, params), jnp.zeros((), jnp.int32))
 
     inner_update = optax.with_extra_args_support(optimizer).update
@@ -47,10 +47,7 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
 @under_standard_rules()
 def evaluation_params(state: TrainState) -> Params:
-    """The parameters to evaluate and to save: the average where the optimizer keeps one, else the trained parameters.
-
-    Frozen parameters are the same in both.
-    """
+    """The parameters to evaluate and to save: the average if the optimizer keeps one, else the trained parameters."""
     if (ours := find(state.opt_state, AveragedState)) is not None:
         return hk.data_structures.merge(state.params, ours.average)
     if (free := find(state.opt_state, ScheduleFreeState)) is not None:

@@ -1,4 +1,4 @@
-"""Adapters by the settings of a run: a network and its parameters with those that are to be trained."""
+"""Adds freshly initialised LoRA adapters to a network, by the settings of a run."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ _WEIGHT = re.compile(r"(bert/layer_\d+/.+)/w")  # of a linear layer that may hav
 
 
 def with_adapters(model: Model, params: Params, settings: Lora, seed: int) -> tuple[Model, Params]:
-    """The network with fresh adapters, which computes what it did before; the same network for rank 0.
+    """The network with fresh adapters, which do not change its outputs yet; the same network for rank 0.
 
     Args:
       model: without adapters.
@@ -59,7 +59,7 @@ def _layers_of(target: str, model: Model) -> set[str]:
 
 
 def _check_scanned(adapters: Adapters, model: Model) -> None:
-    """Checks that layers which are compiled as one have adapters in the same places."""
+    """Checks that all layers have the same adapters where they run as one scan."""
     if model.config.execution.layers != "stacked":
         return
     places = {re.sub(r"layer_\d+", "layer_0", module) for module in adapters.modules}

@@ -1,11 +1,11 @@
-"""AdamW with clipping, weight decay and learning rates in as few passes over memory as XLA takes.
+"""AdamW with clipping, weight decay and per-parameter learning rates in a single pass over memory.
 
-An update of AdamW waits for memory, not for arithmetic. Optax's chain scales the gradients, corrects the moments, adds
-decay and scales again, and XLA on a CPU keeps intermediate trees of that in memory. Here all factors are scalars that
-are known before the first leaf is read, so that a leaf has one expression for each of its two moments and its update.
+AdamW is bound by memory, not by arithmetic. Optax's chain scales the gradients, corrects the moments, adds the decay
+and scales again, and on a CPU XLA materialises some of these intermediate trees. Here all factors are scalars that are
+known beforehand, so each leaf takes one expression for each moment and one for the update.
 
-Measured on 2 CPU cores with 22.7M parameters by `scripts/benchmark_update.py`: 20 ms, and 4 for the sums of squares,
-where Optax's chain takes 33.
+`scripts/benchmark_update.py`, 22.7M parameters on 2 CPU cores: 20 ms, plus 4 ms for the sums of squares, where Optax's
+chain takes 33 ms.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from bertjax.training.settings.options import Optimizer
 
 
 class LeafSettings(NamedTuple):
-    """What tells the update of one parameter from that of another: its share of the learning rate, and its decay."""
+    """Per-parameter settings of the update: a factor of the learning rate, and the weight decay."""
 
     share: float
     decay: float
@@ -36,13 +36,13 @@ def fused_adamw(
     rate_of: Callable[[LearningRateState], Array],
     leaf_settings: Callable[[Params], Any],
 ) -> optax.GradientTransformationExtraArgs:
-    """The update of a chain of clipping, Adam, decay and learning rate; its state is that of the chain.
+    """A drop-in replacement for a chain of clipping, Adam, decay and learning rate, with the same state.
 
-    `update` takes one more argument, `squares`, which a training step knows anyway: the norm that clips costs no
-    second read of the gradients.
+    `update` takes the sums of squares of the gradient's leaves as an extra argument `squares`, so that clipping need
+    not read the gradients again.
 
     Args:
-      chain: Optax's, for `init`.
+      chain: the Optax chain, for `init`.
       settings: of the optimizer, resolved.
       rate_of: state -> the learning rate of the next update.
       leaf_settings: parameters -> a `LeafSettings` for each.
@@ -68,19 +68,19 @@ def fused_adamw(
         assert rate_state is not None, "the chain has one"
         clip = _clip_factor(settings.clip_norm, squares_of(grads) if squares is None else squares)
         count, rate = optax.safe_increment(adam.count), rate_of(rate_state)
-        # sqrt(v / c2) is sqrt(v) / sqrt(c2): the corrections of the moments become scalars.
+        # sqrt(v / c2) is sqrt(v) / sqrt(c2), so the bias corrections become scalar factors.
         step_size, root = rate / (1 - b1**count), lax.rsqrt(1 - b2**count)
 
         def first(m: Array, g: Array) -> Array:
             return b1 * m + ((1 - b1) * clip) * g
 
         def second(v: Array, g: Array) -> Array:
-            # Not a factor times g * g: XLA would keep those of the norm, a tree of the gradient's size.
+            # In this order, since XLA would share g * g with the norm, and keep a tree of the gradient's size.
             return b2 * v + (((1 - b2) * clip * clip) * g) * g
 
         def move(leaf: LeafSettings, p: Array, m: Array, v: Array) -> Array:
             moved = (leaf.share * step_size) * m / (jnp.sqrt(v) * root + eps)
-            if words is not None and m.shape != p.shape:  # the word embeddings: those without moments only decay
+            if words is not None and m.shape != p.shape:  # word embeddings, of which those without moments only decay
                 moved = spread(moved, words.places)
             return -(moved + (leaf.share * leaf.decay * rate) * p if leaf.decay else moved)
 
@@ -96,7 +96,7 @@ def fused_adamw(
 
 
 def squares_of(grads: Params) -> Array:
-    """[parameters] sums of the squares of each leaf: not finite where the leaf is not."""
+    """[number of leaves] the sum of squares of each leaf; not finite where the leaf is not."""
     return jnp.stack([optax.tree.norm(leaf, squared=True) for leaf in jax.tree.leaves(grads)])
 
 

@@ -1,6 +1,6 @@
-"""The optimizer of a config, out of Optax: clipping, direction, weight decay, and each parameter's learning rate.
+"""The optimizer of a config, built from Optax: clipping, direction, weight decay, per-parameter learning rates.
 
-AdamW alone has an update of our own, `fused_adamw`, because it is what nearly every run has.
+Only AdamW has its own update, `fused_adamw`, since nearly every run uses it.
 """
 
 import re
@@ -26,7 +26,7 @@ _MUON_SIZE = 0.2  # root mean square of an update, that of AdamW's; Liu et al. 2
 
 
 def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of a run; its update takes what that of `fused_adamw` does, and needs none of it.
+    """The optimizer of a run. Its update accepts the extra argument of `fused_adamw`, whether it uses it or not.
 
     Args:
       config: the settings of the optimizer.
@@ -50,7 +50,7 @@ def make_optimizer(config: Optimizer, total_steps: int, model: Model) -> optax.G
 
 
 def optax_chain(settings: Optimizer, schedule: optax.Schedule, model: Model) -> Transform:
-    """The optimizer of resolved settings as Optax computes it, without an average of the parameters."""
+    """The optimizer of resolved settings as a chain of Optax, without weight averaging."""
     decay = optax.add_decayed_weights(settings.weight_decay, decay_mask(model, settings.no_decay))
     step = optax.chain(
         _DIRECTIONS[settings.name](settings, decay, model),
@@ -77,7 +77,7 @@ def decay_mask(model: Model, no_decay: Sequence[str] = Optimizer.no_decay) -> Ca
 
 
 def learning_rate_shares(config: Optimizer, model: Model) -> Mapping[str, float]:
-    """Path of a parameter -> the factor of its learning rate.
+    """Path of a parameter -> a factor of its learning rate (layer-wise learning rate decay).
 
     With `layer_decay` d and N layers, layer i has d^(N - i) and embeddings have d^(N + 1); the modules above the layers
     have 1 (Clark et al. 2020, section 3.3; Bao et al. 2022). The head has a rate of its own with `head_learning_rate`.
@@ -164,7 +164,7 @@ def _muon(settings: Optimizer, decay: Transform, model: Model) -> Transform:
     return optax.chain(optax.partition(directions, lambda params: jax.tree.map_with_path(kind, params)), decay)
 
 
-# (settings, weight decay, model) -> the uphill direction of an update, decay included.
+# (settings, weight decay, model) -> the direction of an update, decay included; `descend` negates and scales it.
 _DIRECTIONS: Mapping[str, Callable[[Optimizer, Transform, Model], Transform]] = {
     "adamw": lambda settings, decay, _: optax.chain(_adam(settings), decay),
     "lamb": lambda settings, decay, _: optax.chain(_adam(settings), decay, optax.scale_by_trust_ratio()),

@@ -1,4 +1,4 @@
-"""The states of the parts of an optimizer, found inside its state by their type."""
+"""The states of bertjax's own transforms, and finding and replacing a part of an optimizer state by its type."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +25,7 @@ class LearningRateState(NamedTuple):
 
 
 class AveragedState(NamedTuple):
-    """The state of an optimizer and the average of the parameters after each of its [] int32 `updates`."""
+    """The state of an optimizer, and the moving average of the parameters after [] int32 `updates`."""
 
     inner: Any
     average: Params
@@ -33,7 +33,7 @@ class AveragedState(NamedTuple):
 
 
 class AnchoredState(NamedTuple):
-    """The state of an optimizer and the pretrained weights that mixout puts back, which never change."""
+    """The state of an optimizer, and the pretrained weights that mixout mixes in, which never change."""
 
     inner: Any
     anchor: Params

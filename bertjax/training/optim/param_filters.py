@@ -1,4 +1,4 @@
-"""Filters of parameters as a user writes them: a part of the network by its name, or a pattern of paths."""
+"""Selects parameters by what a user writes: a part of the network (`head`, `layers:3`), or a pattern of paths."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase

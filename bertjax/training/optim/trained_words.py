@@ -1,8 +1,8 @@
-"""Word embeddings of which only those that occur in the training texts have a gradient and moments.
+"""AdamW with moments only for the word embeddings that occur in the training texts.
 
-A fine-tuning meets a quarter of the vocabulary, and the table of word embeddings is half of a small BERT. The gradient
-of a word that never occurs is zero, and so are its moments: AdamW moves its embedding by the weight decay alone. So the
-table's gradient and moments have rows for the words that occur, and the parameters stay whole.
+The word embeddings are half of a small BERT's parameters, and fine-tuning sees about a quarter of the vocabulary. A
+word that never occurs has zero gradient and zero moments, so AdamW changes its embedding by weight decay alone.
+Therefore the gradient and the moments of the table have rows only for the words that occur; the parameters stay whole.
 
     n words trained   V vocabulary   W width of the embeddings
 """
@@ -22,17 +22,17 @@ from bertjax.training.optim.optimizer_state import find, replaced
 from bertjax.training.train_state import TrainState
 
 MODULE, NAME = "bert/embeddings/word", "embeddings"
-_MULTIPLE = 1024  # of words, so that other splits of a data set have programs of the same shapes
+_MULTIPLE = 1024  # n is rounded up to it, so that other splits of a data set reuse the compiled programs
 _BLOCK = 1 << 20
-_LARGEST_SHARE = 0.75  # of the vocabulary; above it there is little to save
+_LARGEST_SHARE = 0.75  # of the vocabulary; above it too little is saved
 
 
 class TrainedWords(NamedTuple):
-    """The state of Adam where some of the word embeddings have moments.
+    """The state of Adam with moments for some of the word embeddings.
 
     Attributes:
-      adam: its state; the moments of the word embeddings are [n, W].
-      places: [V] int32 the place of each word among those with moments; n for a word that has none.
+      adam: Adam's state; the moments of the word embeddings are [n, W].
+      places: [V] int32 the row of each word in these; n for a word without moments.
     """
 
     adam: optax.ScaleByAdamState
@@ -40,16 +40,17 @@ class TrainedWords(NamedTuple):
 
 
 def places_of(token_ids: np.ndarray, vocab_size: int, special: Sequence[int] = (0,)) -> np.ndarray | None:
-    """`TrainedWords.places` of the words that occur, and of some more up to a round number; None for too many words.
+    """`TrainedWords.places` for the words that occur, and some more up to a multiple of `_MULTIPLE`; None if they are
+    too many to save anything.
 
     Args:
-      token_ids: [total tokens] those of all texts.
+      token_ids: [total tokens] of all texts.
       vocab_size: V.
-      special: other tokens that can be in a batch; padding is 0.
+      special: further token ids that batches may have; padding is 0.
     """
     occurs = np.zeros(vocab_size, bool)
     occurs[list(special)] = True
-    for start in range(0, len(token_ids), _BLOCK):  # numpy makes 64-bit integers of what it indexes with
+    for start in range(0, len(token_ids), _BLOCK):  # in blocks, since NumPy copies indices to 64 bits
         occurs[token_ids[start : start + _BLOCK]] = True
     missing = -int(occurs.sum()) % _MULTIPLE
     count = int(occurs.sum()) + missing
@@ -81,12 +82,12 @@ def with_occurring_words(
 
 
 def with_trained_words(opt_state: Any, places: np.ndarray) -> Any:
-    """The state of AdamW before its first update, for the words that have a place."""
+    """The state of AdamW before its first update, with moments only for the words that have a place."""
     return _with_moments(opt_state, lambda whole: jnp.zeros_like(whole, shape=(places.max(), whole.shape[1])), places)
 
 
 def with_whole_moments(opt_state: Any) -> Any:
-    """The state of an optimizer with moments of all word embeddings: zeros for those that had none."""
+    """The optimizer state with moments for all word embeddings: zeros for those that had none."""
     words = find(opt_state, TrainedWords)
     if words is None:
         return opt_state
@@ -95,26 +96,26 @@ def with_whole_moments(opt_state: Any) -> Any:
 
 
 def spread(rows: Float[Array, "n W"], places: Int[Array, " V"]) -> Float[Array, "V W"]:
-    """Rows of the words that have a place, and zeros for the others."""
+    """Scatters rows to the words that have a place; zeros for the others."""
     return rows.at[places].get(mode="fill", fill_value=0)
 
 
 def on_words_of(opt_state: Any, fresh: Any) -> Any:
-    """The state of a checkpoint for a run whose first state is `fresh`: moments of all words, unless both have them of
-    the same ones. A word that is new to the run has moments then."""
+    """The optimizer state of a checkpoint, for a run that would start with `fresh`: unchanged if both have moments for
+    the same words, else with moments for all words, since others may occur now."""
     before, now = (find(state, TrainedWords) for state in (opt_state, fresh))
     same = before is not None and now is not None and np.array_equal(before.places, now.places)
     return opt_state if same else with_whole_moments(opt_state)
 
 
 def trained_words(opt_state: Any) -> int | None:
-    """n; V where all word embeddings have moments; None where the optimizer keeps none of them."""
+    """The number of word embeddings with moments; None if the optimizer has no moments of them."""
     adam = find(opt_state, optax.ScaleByAdamState)
     return None if adam is None or MODULE not in adam.mu else len(adam.mu[MODULE][NAME])
 
 
 def as_saved(state: TrainState, count: int | None) -> TrainState:
-    """A state of the structure and shapes that it has with moments of `count` words; what is in it is not kept."""
+    """A state of the structure and shapes of a checkpoint with moments for `count` words; its values do not matter."""
     if count is None or trained_words(state.opt_state) in (None, count):
         return state
     size = len(state.params[MODULE][NAME])
@@ -127,14 +128,14 @@ def as_saved(state: TrainState, count: int | None) -> TrainState:
 
 
 def saved_words(arrays: Mapping[str, str]) -> int | None:
-    """`trained_words` of a checkpoint, by its arrays: path -> dtype and shape."""
+    """`trained_words` of a checkpoint, from its record of arrays: path -> dtype and shape."""
     described = next((text for path, text in arrays.items() if path.endswith(f"/mu/{MODULE}/{NAME}")), "")
     shape = re.search(r"\[(\d+),\d+\]", described)
     return int(shape.group(1)) if shape else None
 
 
 def _with_moments(opt_state: Any, moments: Callable[[Any], Any], places: Any) -> Any:
-    """The state with other moments of the word embeddings; of all of them where `places` is None."""
+    """Replaces the moments of the word embeddings; they are for all words if `places` is None."""
     adam = find(opt_state, optax.ScaleByAdamState)
     assert adam is not None, "it is a state of AdamW"
 

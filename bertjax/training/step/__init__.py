@@ -1,1 +1,1 @@
-"""One training step: pure, differentiated, regularized, and compiled for every device."""
+"""The training step: a pure function of state and batch, compiled for all devices."""

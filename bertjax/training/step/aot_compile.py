@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation in background threads: the programs of the first step first, the others during training."""
+"""Ahead-of-time compilation in background threads: the first step's programs first, the others during training."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from bertjax.devices.program_store import Compiled
 
 
 class Compilations:
-    """Programs that compile in background threads; a caller waits only for the program that it needs.
+    """A pool of threads that compile programs; a caller waits only for the program that it needs.
 
-    XLA compiles without the GIL. There are two threads, one for each half of the first step, so that nothing else takes
-    processor time from these two.
+    XLA releases the GIL while it compiles. There are two threads, one for each half of the first step, so that no other
+    compilation competes with these.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Compilations:
         self._started = self._finished = time.perf_counter()
 
     def submit(self, compiled: Callable[[], Compiled], after: tuple[Future[Compiled], ...] = ()) -> Future[Compiled]:
-        """The program that `compiled` returns, after the programs of `after`."""
+        """Schedules `compiled()`, which returns a program, to run after the compilations `after`."""
         future = self._pool.submit(self._compile, compiled, after)
         self._futures.append(future)
         return future
@@ -48,7 +48,7 @@ class Compilations:
         return self._finished - self._started
 
     def close(self) -> None:
-        """Cancels what has not begun."""
+        """Cancels the compilations that have not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _compile(self, compiled: Callable[[], Compiled], after: tuple[Future[Compiled], ...]) -> Compiled:

@@ -1,7 +1,7 @@
-"""Model FLOPs utilization (MFU): the share of the devices' matrix throughput that training uses.
+"""Model FLOPs utilization (MFU): the share of the devices' peak matrix throughput that training achieves.
 
-Source: Chowdhery et al. 2022 (arXiv:2204.02311), appendix B. Counted are the matrix products of the encoder for real
-tokens, forward and backward; padding, recomputation, embeddings, head and optimizer are not.
+Source: Chowdhery et al. 2022 (arXiv:2204.02311), appendix B. It counts the matrix products of the encoder for real
+tokens, forward and backward, and neither padding, recomputation, embeddings, head nor optimizer. The peak is measured.
 """
 
 import time
@@ -38,7 +38,7 @@ def training_flops(config: BertConfig, tokens: int, pairs: int) -> float:
 
 
 def _pairs_of_layers(config: BertConfig, tokens: int, pairs: int) -> int:
-    """Pairs in all layers; where one looks at near tokens alone, as many as these have away from the ends of a text."""
+    """Token pairs summed over the layers. With local attention these are at most window pairs per token."""
     if config.rotary is None:
         return config.num_layers * pairs
     windows = (config.rotary.of_layer(i).window for i in range(config.num_layers))
@@ -47,9 +47,9 @@ def _pairs_of_layers(config: BertConfig, tokens: int, pairs: int) -> int:
 
 @cache
 def matmul_peak(devices: tuple[jax.Device, ...], execution: Execution) -> float:
-    """Operations a second of large matrix products on all devices at once, in the network's precision.
+    """FLOP/s of large matrix products on all devices at once, in the network's precision.
 
-    The best of a few rounds, measured once in a process on its own devices; they should have nothing else to do.
+    The best of a few rounds, measured once per process on its own devices, which should be idle.
     """
     own = [device for device in devices if device.process_index == jax.process_index()]
     size = _SIZE_ON_CPU if own[0].platform == "cpu" else _SIZE

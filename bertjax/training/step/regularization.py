@@ -1,7 +1,7 @@
-"""Regularization of the forward pass in training: R-Drop and mixout, both off by default.
+"""R-Drop and mixout: regularization of the training forward pass, off by default.
 
 R-Drop (Liang et al. 2021, equation 4) penalises the divergence of two forward passes with different dropout masks.
-Mixout (Lee et al. 2020, equation 6) replaces some weights by their pretrained values, where dropout would use zeros.
+Mixout (Lee et al. 2020, equation 6) replaces random weights by their pretrained values, where dropout has zeros.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +22,10 @@ from bertjax.training.optim.optimizer_state import AnchoredState, find
 def regularized_loss(
     apply: Callable[..., BertOutput], loss: Loss, r_drop: float, token_loss: Loss | None
 ) -> Callable[[Params, Array, Batch, Any], Losses]:
-    """(params, rng_key, batch, word_embeddings) -> a loss for each of the batch's weights, and one for each token if
-    wanted, dropout on; the embeddings are those of `Model.apply`.
+    """The losses of the training forward pass: (params, rng_key, batch, word_embeddings) -> `Losses`, with dropout.
 
-    With `r_drop` a it is the mean loss of two passes plus a / 2 times their divergence: half of the paper's sum, of
-    the size that the loss of one pass has. With 0 it is one pass.
+    With `r_drop` a > 0, the mean loss of two passes plus a / 2 times their divergence, which is half of the paper's sum
+    and so has the scale of a single pass's loss.
     """
 
     def output(params: Params, rng_key: Array, batch: Batch, word_embeddings: Any) -> Any:
@@ -53,7 +52,7 @@ def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransform
     """An optimizer whose state keeps the pretrained weight matrices of the layers, for `mixed`."""
 
     def init(params: Params) -> AnchoredState:
-        # A copy, because a buffer can be donated to the next state only once.
+        # A copy, since the same buffer cannot be donated twice.
         return AnchoredState(optimizer.init(params), jax.tree.map(jnp.array, _matrices(params)))
 
     inner_update = optax.with_extra_args_support(optimizer).update
@@ -68,8 +67,8 @@ def anchored(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 def mixed(params: Params, opt_state: Any, rng_key: Array, rate: float) -> Params:
     """The parameters of a forward pass with mixout.
 
-    With probability p, each weight w of the layers' matrices is replaced by its pretrained value w0. The mix is
-    shifted and scaled, (mix - p w0) / (1 - p), so that its mean is w.
+    With probability p, each weight w of the layers' matrices is replaced by its pretrained value w0. The result is
+    shifted and scaled, (mix - p w0) / (1 - p), so that its expectation is w.
 
     Args:
       params: the trained parameters.

@@ -1,8 +1,8 @@
-"""`shared_step`: the training step of a run's settings, the same functions for every run of equal settings.
+"""`shared_step`: the training step of a run's settings, which runs of equal settings share with its compiled programs.
 
-`make_train_step` makes new functions each time, as a user's own optimizer and loss are; a program is compiled for each.
-Here each half of a step is made once for what it depends on: runs with other learning rates share the gradient, which
-takes most of the time to compile, and runs of other networks share nothing.
+`make_train_step` creates new functions on each call, and each is compiled. Here the two halves of a step are each made
+once per settings that they depend on. So runs that differ in the learning rate share the gradient, which takes most of
+the compile time.
 """
 
 from typing import NamedTuple
@@ -28,10 +28,10 @@ class StepSettings(NamedTuple):
 
 
 def shared_step(model: Model, optimizer: Optimizer, total_steps: int, settings: StepSettings) -> TrainStep:
-    """The step of a run, over the axis of the devices.
+    """The step of a run, mapped over the axis of the devices.
 
     Args:
-      model: the network; of its labels, only their number matters.
+      model: the network; the names of its labels do not matter.
       optimizer: the settings of the optimizer.
       total_steps: of the run, for the learning rate.
       settings: the others.
@@ -39,7 +39,7 @@ def shared_step(model: Model, optimizer: Optimizer, total_steps: int, settings: 
     Raises:
       ConfigError: as `make_optimizer` and `make_train_step`.
     """
-    nameless = model._replace(labels=())  # its functions know how many there are
+    nameless = model._replace(labels=())  # its functions already have the number of labels
     heads = TASKS[model.task].head_modules
     frozen = frozen_paths(model, settings.freeze)
     gradient = _gradient(

@@ -1,10 +1,10 @@
-"""One training step, pure: (state, batch) -> (state, metrics).
+"""The training step, a pure function: (state, batch) -> (state, metrics).
 
-It comes in two halves, `gradient` and `update`, because the second does not depend on the batch: compiled apart, each
-new batch shape compiles only the first half, and the optimizer compiles once.
+It has two halves, `gradient` and `update`, which can be compiled separately. The update does not depend on the batch,
+so a new batch shape compiles only the gradient, and the optimizer compiles once.
 
-A step whose loss or gradient is not finite changes nothing but the step count and sets the metric `skipped`; the caller
-decides how often that may happen.
+A step whose loss or gradient is not finite is skipped: it changes nothing but the step count, and sets the metric
+`skipped`. The caller decides how many may be skipped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,18 +41,18 @@ _PLAIN = Regularization()
 
 @dataclass(frozen=True)
 class TrainStep:
-    """A step in two halves; calling it runs both, and `jax.jit` takes it whole.
+    """A training step as two functions; calling it runs both, and it can be passed to `jax.jit`.
 
     Attributes:
       init: (params, rng_key) -> the state before the first step.
-      trainable: params -> the parameters that are not frozen; gradients and optimizer state have their structure, with
-        fewer word embeddings where the optimizer's state has `TrainedWords`.
-      gradient: (state, batch) -> (grads, metrics). The metrics are the `loss`, and `squares`, [parameters] the sum of
-        the squares of each leaf of the gradient, taken where it is made, so that the update reads it once.
-      update: (state, grads, loss, squares) -> (state, metrics); without `squares` it computes them. The metrics are
-        `grad_norm`, the gradient's global norm before clipping; `learning_rate` of this update, where the optimizer's
-        state has it; `skipped`, 1 where the loss or the gradient was not finite, so that parameters and optimizer state
-        are the same bits as before; and `squares`, read by `not_finite_parameters`. All but the last are scalars.
+      trainable: params -> the parameters that are not frozen, whose structure gradients and optimizer state have (with
+        fewer word embeddings where the optimizer's state has `TrainedWords`).
+      gradient: (state, batch) -> (grads, metrics). The metrics are `loss`, and `squares`: [number of leaves] the sum of
+        squares of each leaf of the gradient, computed with the gradient so that the update need not read it twice.
+      update: (state, grads, loss, squares) -> (state, metrics); computes `squares` if they are not given. The metrics
+        are `grad_norm`, the global norm before clipping; `learning_rate`, if the optimizer's state has it; `skipped`,
+        1 if the loss or the gradient was not finite, and parameters and optimizer state keep their bits; and `squares`,
+        for `not_finite_parameters`. All but the last are scalars.
     """
 
     init: Callable[[Params, Array], TrainState]
@@ -76,24 +76,24 @@ def make_train_step(
     regularization: Regularization = _PLAIN,
     token_loss: Loss | None = None,
 ) -> TrainStep:
-    """The step of a model, an optimizer and a loss.
+    """The training step for a model, an optimizer and a loss.
 
-    The loss is the mean over what is labelled in the whole batch, on all devices; empty slots weigh nothing, so packing
-    and padding never change it, and neither does `accumulate`. That of tokens is the mean over all real ones.
+    The loss is the weighted mean over the whole batch on all devices. Empty slots have weight 0, so neither packing nor
+    padding nor gradient accumulation changes it. The token loss is the mean over all real tokens.
 
     Args:
       model: the network.
       optimizer: the Optax transform.
-      loss: (output, batch) -> a loss for each of the batch's weights.
-      axis_name: the mapped axis over devices that the step runs under, or None on one device.
+      loss: (output, batch) -> losses of the shape of the batch's weights.
+      axis_name: the mapped device axis that the step runs under, or None on one device.
       freeze: the parameters to freeze, see `selected`; they have no gradient and no optimizer state.
-      accumulate: parts that a device computes its rows in, one after the other, so that activations take the memory of
-        one part; a device's rows must be a multiple of it.
-      regularization: additions to the forward pass.
-      token_loss: (output with hidden states, batch) -> a loss for each token [B, T], whose mean is added.
+      accumulate: number of gradient accumulation steps, which divide a device's rows, so that activations take the
+        memory of one part.
+      regularization: R-Drop and mixout.
+      token_loss: (output with hidden states, batch) -> losses per token [B, T], whose mean is added.
 
     Raises:
-      ConfigError: a pattern of `freeze` that matches nothing, nothing left to train, or a network of integers.
+      ConfigError: a pattern of `freeze` that matches nothing, nothing left to train, or a quantised network.
     """
     model.config.execution.check_trainable()
     frozen = frozen_paths(model, freeze)
@@ -111,7 +111,7 @@ def make_gradient(
     regularization: Regularization,
     token_loss: Loss | None,
 ) -> Gradient:
-    """`TrainStep.gradient`; `frozen` are the paths of frozen parameters, the others are of `make_train_step`."""
+    """`TrainStep.gradient`; `frozen` are the paths of frozen parameters, for the others see `make_train_step`."""
     losses = regularized_loss(apply, loss, regularization.r_drop, token_loss)
     mixout = regularization.mixout
 
@@ -148,7 +148,7 @@ def make_gradient(
 
 
 class Update(NamedTuple):
-    """The functions of a `TrainStep` that do not compute the network."""
+    """The functions of a `TrainStep` that do not run the network."""
 
     init: Callable[[Params, Array], TrainState]
     trainable: Callable[[Params], Params]
@@ -158,16 +158,16 @@ class Update(NamedTuple):
 def make_update(
     optimizer: optax.GradientTransformation, frozen: frozenset[str], execution: Execution, anchors: bool
 ) -> Update:
-    """What an optimizer does in a `TrainStep`.
+    """The optimizer's half of a `TrainStep`.
 
     Args:
       optimizer: the Optax transform.
       frozen: the paths of the frozen parameters.
-      execution: the precision of the optimizer's own products.
+      execution: sets the precision of the optimizer's matrix products.
       anchors: whether the state keeps the pretrained weights, for mixout.
     """
     optimizer = optax.with_extra_args_support(anchored(optimizer) if anchors else optimizer)
-    begun = jax.jit(optimizer.init)  # one program, not one for each kind of leaf
+    begun = jax.jit(optimizer.init)  # one program instead of one for each shape of leaf
 
     def trainable(params: Params) -> Params:
         return _split(frozen, params)[0]
@@ -200,38 +200,37 @@ def make_update(
 
 
 def _split(frozen: frozenset[str], params: Params) -> tuple[Params, Params]:
-    """The parameters that are trained, and those that are frozen."""
+    """Splits parameters into those that are trained and those that are frozen."""
     return hk.data_structures.partition(lambda module, name, _: f"{module}/{name}" not in frozen, params)
 
 
 def chosen(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
-    """The moved state, or the same bits where `skipped`: a choice in each leaf, for which no device waits.
+    """The updated state, or the old one if `skipped`, by a select in each leaf; nothing waits for the condition.
 
-    XLA may hold both states for it: a leaf that is read after it was written is copied first.
+    XLA may have to hold both states.
     """
     return jax.tree.map(partial(jnp.where, skipped), state, moved(*state))
 
 
 def looped(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
-    """The same by a loop of one turn or none: XLA updates what a loop carries in place, and the host of a GPU waits
-    for its condition."""
+    """The same by a loop of one or zero iterations. XLA updates its carry in place, but the host of a GPU waits for the
+    condition."""
     start = (skipped, state)
     return lax.while_loop(lambda turn: ~turn[0], lambda turn: (jnp.ones((), bool), moved(*turn[1])), start)[1]
 
 
 def unless(skipped: Array, moved: Callable[..., Any], *state: Any) -> Any:
-    """`moved` of the state, or the state where `skipped`, by what the platform is good at."""
+    """`moved` of the state, or the state if `skipped`, in the form that suits the platform."""
     return lax.platform_dependent(*state, cpu=partial(looped, skipped, moved), default=partial(chosen, skipped, moved))
 
 
 def seed_key(seed: int) -> Array:
-    """The key of a run, as the words that a checkpoint can hold."""
+    """The key of a run as raw key data, which a checkpoint can store."""
     return jax.random.key_data(jax.random.key(seed))
 
 
 def _typed(rng_key: Array) -> Array:
-    """A key of either kind as JAX's typed one; its settings `JAX_ENABLE_CUSTOM_PRNG` and `JAX_LEGACY_PRNG_KEY` may
-    forbid that words are one."""
+    """A typed key, from one or from raw key data, which the user's `JAX_LEGACY_PRNG_KEY` may forbid as a key."""
     return rng_key if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(rng_key)
 
 
@@ -242,7 +241,7 @@ def not_finite_parameters(trainable: Params, metrics: Mapping[str, Any]) -> list
 
 
 def _accumulated(function: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
-    """The sum of part -> pytree over the parts of a batch, in the memory of one part."""
+    """Gradient accumulation: sums part -> pytree over equal parts of a batch's rows, one after the other."""
     split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
 
     def add(sums: Any, part: Batch) -> tuple[Any, None]:
@@ -254,12 +253,12 @@ def _accumulated(function: Callable[[Batch], Any], batch: Batch, parts: int) -> 
 
 
 def _weighted_mean(losses: Array, weights: Array | np.ndarray, total: Array) -> Array:
-    """The mean over the whole batch, of which `losses` may be one device's share; 0 where nothing is labelled."""
+    """The part of the whole batch's mean that these losses, perhaps of one device, contribute; 0 without labels."""
     return (losses * weights).sum() / jnp.where(total > 0, total, 1)
 
 
 def _sum_over(axis_name: str | None, tree: Any) -> Any:
-    """The sum over devices. On one device it is left out, since XLA would copy every gradient for it."""
+    """The sum over devices, omitted on a single one, where XLA would copy every gradient for it."""
     if axis_name is None or lax.axis_size(axis_name) == 1:
         return tree
     return lax.psum(tree, axis_name)

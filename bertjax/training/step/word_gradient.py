@@ -1,4 +1,4 @@
-"""The gradient of word embeddings of which some are trained: a row for each of these, and none for the others.
+"""The gradient of the word embeddings with rows for the trained vocabulary entries only (see `trained_words`).
 
 n words trained   V vocabulary   W width of the embeddings   B rows   T tokens in a row
 """
@@ -19,21 +19,21 @@ from bertjax.training.train_state import TrainState
 
 
 class WordTable(NamedTuple):
-    """The table of word embeddings, and the place of each word among those that are trained; n for the others."""
+    """The word embeddings, and the index of each word among those that are trained; n for the others."""
 
     values: Float32[Array, "V W"]
     places: Int[Array, " V"]
 
 
 def partly_trained(state: TrainState) -> WordTable | None:
-    """The table of a state that trains some of its words; None where it trains all of them, or none."""
+    """The word embeddings of a state that trains only some of them; None if it trains all of them, or none."""
     words = find(state.opt_state, TrainedWords)
     return None if words is None else WordTable(state.params[MODULE][NAME], words.places)
 
 
 def gradient_shaped(moving: Params, opt_state: Any) -> Params:
-    """The trained parameters; in the place of a table of which some words are trained is an array [n, W], of which only
-    the shape matters: the moments."""
+    """The trained parameters, in the shapes of their gradients: the word embeddings are replaced by an array [n, W] if
+    only some are trained. Its values, those of the moments, do not matter."""
     words = find(opt_state, TrainedWords)
     return moving if words is None else {**moving, MODULE: words.adam.mu[MODULE]}
 
@@ -41,11 +41,11 @@ def gradient_shaped(moving: Params, opt_state: Any) -> Params:
 def read_words(
     moving: Params, table: WordTable | None, token_ids: Array | np.ndarray
 ) -> tuple[Params, Float32[Array, "B T W"] | None]:
-    """The trained parameters with the table in its place, and the embeddings of the tokens; None where the network
-    looks them up itself.
+    """The trained parameters with all word embeddings, and the embeddings of the tokens; None if the network is to look
+    them up itself.
 
     Args:
-      moving: of `gradient_shaped`, which takes the gradient of the embeddings.
+      moving: of `gradient_shaped`; its word embeddings receive the gradient.
       table: of `partly_trained`.
       token_ids: [B, T].
     """
@@ -57,7 +57,7 @@ def read_words(
 
 @jax.custom_vjp
 def _embeddings(rows: Float32[Array, "n W"], table: WordTable, token_ids: Int[Array, "B T"]) -> Float32[Array, "B T W"]:
-    """The embeddings of tokens, whose gradient is that of `rows`; NaN for a word that is not trained."""
+    """Embeddings of tokens, whose gradient goes to `rows`; NaN for a word that is not trained."""
     is_trained = table.places[token_ids] < len(rows)
     return jnp.where(is_trained[:, :, None], look_up(table.values, token_ids), jnp.nan)
 
@@ -78,7 +78,7 @@ _embeddings.defvjp(_embeddings_forward, _embeddings_backward)
 
 @jax.custom_vjp
 def _constant(rows: Float32[Array, "n W"], table: Float32[Array, "V W"]) -> Float32[Array, "V W"]:
-    """The table, from which no gradient may come."""
+    """The table, which must not receive a gradient."""
     return table
 
 
