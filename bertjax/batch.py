@@ -1,9 +1,9 @@
-"""The one batch: the value that the data side passes to the network.
+"""`Batch`: the pytree that the data pipeline passes to the network.
 
     B rows   T tokens in a row   E example slots in a row
 
-A packed row holds several examples one after the other; a padded row is a packed row that holds one. Everything
-that reads a batch (attention, heads, losses) works on this shape alone, so packing never changes the maths.
+A packed row holds several examples one after the other; a padded row is a packed row with a single example. Everything
+that reads a batch (attention, heads, losses) works on this one layout, so packing never changes the maths.
 """
 
 from typing import Any, Literal, NamedTuple

@@ -1,8 +1,8 @@
-"""`BertConfig`, the architecture of a checkpoint, and its way from and to Hugging Face's `config.json`.
+"""`BertConfig`, the architecture of a checkpoint, converted from and to Hugging Face's `config.json`.
 
-Source: the fields of `transformers.BertConfig`; the shapes of Devlin et al. 2018 (arXiv:1810.04805), section 3. What
-other encoders have otherwise are plain settings too; how their `config.json` says it is data (`members`).
-Only what changes the numbers is kept. A value that this network would compute differently is an error, never ignored.
+Source: the fields of `transformers.BertConfig`, and Devlin et al. 2018 (arXiv:1810.04805), section 3. Other encoders
+are described by further settings; `members` maps the keys of their `config.json` to these. Only settings that affect
+the numbers are kept, and a value that this network would compute differently is an error.
 """
 
 from collections.abc import Mapping

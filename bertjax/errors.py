@@ -1,7 +1,7 @@
-"""What a user got wrong, said in one line that also mends it.
+"""Errors that a user can cause; each message says in one line what is wrong and how to fix it.
 
-Every error a user can cause derives from `UserError`. The command line prints its message on stderr and exits with
-status 2; from Python it is an ordinary exception. A message names what was found, then what would work.
+All derive from `UserError`. The command line prints the message on stderr and exits with status 2; from Python it is an
+ordinary exception. A message names what was found, then what would work.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,9 @@
-"""Losses, one number for each label, by its right answer and by a teacher's; and scores, the part of an output that
-evaluation and prediction read.
+"""Losses, unreduced: one number per label, against the true labels or a teacher's scores.
 
     B rows   T tokens in a row   E example slots in a row   G groups of slots in a row   L labels
 
-A loss has the shape of the batch's weights; the training step weighs and averages it. Where the weight
-is 0 the number means nothing, and is finite.
+A loss has the shape of the batch's weights, and the training step takes the weighted mean. Where the weight is 0, its
+value is arbitrary but finite. `cosine` and `masked_words` are scores, which evaluation and prediction read instead.
 """
 
 from collections.abc import Callable
@@ -25,25 +24,24 @@ SoftLoss = Callable[[BertOutput, Batch, float], Any]
 
 
 class Losses(NamedTuple):
-    """The losses of a batch, or their weights: a training step averages each part over its own weights, and adds the
-    means up.
+    """The losses of a batch, or their weights. The training step adds up the weighted means of both parts.
 
     Attributes:
       of_labels: of the shape of the batch's weights.
-      of_tokens: [B, T] by a teacher's hidden states; None where none are learned from.
+      of_tokens: [B, T] against a teacher's hidden states; None without them.
     """
 
     of_labels: Any
     of_tokens: Any = None
 
 
-_SMALLEST_DOUBT = 1e-7  # 1 - p of an answer that is certain in float32
+_LEAST_ERROR = 1e-7  # 1 - p of a label that is certain in float32
 
 
 def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
-    """Softmax cross-entropy over the last axis of the logits: of each slot, each token or each group.
+    """Softmax cross-entropy over the last axis of the logits, per slot, token or group.
 
-    A label is the index of a class, or the probability of each class [B, N, L]; the loss of a certain one is the same.
+    A label is the index of a class, or a probability for each class [B, N, L].
     """
     if _are_probabilities(output, batch):
         return optax.softmax_cross_entropy(output.logits, batch.labels)
@@ -51,18 +49,18 @@ def cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
 
 
 def _are_probabilities(output: BertOutput, batch: Batch) -> bool:
-    """Whether labels are probabilities of the classes; which of both is known when the step is traced."""
+    """Whether labels are class probabilities and not class indices; known when the step is traced."""
     return batch.labels.ndim == output.logits.ndim
 
 
 @made_once
 def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> Loss:
-    """Softmax cross-entropy against smoothed labels, with less weight where the answer is already right.
+    """Softmax cross-entropy with label smoothing, or the focal loss, which gives easy examples less weight.
 
     Args:
       label_smoothing: share of a label that is spread evenly over all classes (Szegedy et al. 2016), in [0, 1).
-      focal_gamma: an answer of probability p weighs (1 - p)**gamma (Lin et al. 2017). Labels must be classes then:
-        where they are probabilities, no answer is the right one.
+      focal_gamma: the loss of a label with probability p is weighted by (1 - p)**gamma (Lin et al. 2017). Labels must
+        be class indices then.
     """
 
     def loss(output: BertOutput, batch: Batch) -> Float[Array, "B N"]:
@@ -74,45 +72,50 @@ def imbalanced_cross_entropy(label_smoothing: float = 0.0, focal_gamma: float = 
         softened = (1 - label_smoothing) * of_label + label_smoothing * log_shares.mean(axis=-1)
         if not focal_gamma:
             return -softened
-        # From the logarithm, which keeps the digits of a probability near 1; a power below 1 has no slope at 0.
-        return -softened * jnp.maximum(-jnp.expm1(of_label), _SMALLEST_DOUBT) ** focal_gamma
+        # expm1 keeps the digits of 1 - p for p near 1. The floor is for gamma < 1, whose power has no gradient at 0.
+        return -softened * jnp.maximum(-jnp.expm1(of_label), _LEAST_ERROR) ** focal_gamma
 
     return loss
 
 
 def divergence(first: BertOutput, second: BertOutput) -> Float[Array, "B N"]:
-    """The distance of two outputs for the same batch: the mean of both Kullback-Leibler divergences of their softmax
-    over the last axis (Liang et al. 2021, equation 2)."""
+    """The symmetric Kullback-Leibler divergence of two outputs for the same batch, over the softmax of the last axis
+    (Liang et al. 2021, equation 2)."""
     p, q = jax.nn.log_softmax(first.logits), jax.nn.log_softmax(second.logits)
     return ((jnp.exp(p) - jnp.exp(q)) * (p - q)).sum(axis=-1) / 2
 
 
 def binary_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
     """Sigmoid cross-entropy of independent labels [B, E, L], their mean."""
-    return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype)).mean(axis=-1)
+    return _sigmoid_cross_entropy(output, batch).mean(axis=-1)
 
 
 def replaced_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B T"]:
-    """Sigmoid cross-entropy of each token, label 1 where it was replaced and 0 where not (ELECTRA, section 2)."""
+    """Sigmoid cross-entropy per token, with label 1 if it was replaced, else 0 (ELECTRA, section 2)."""
+    return _sigmoid_cross_entropy(output, batch)
+
+
+def _sigmoid_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "..."]:
     return optax.sigmoid_binary_cross_entropy(output.logits, batch.labels.astype(output.logits.dtype))
 
 
 def squared_error(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
-    """Squared error of real-valued labels [B, E, L], their mean."""
+    """Squared error of numbers [B, E, L], their mean."""
     return jnp.square(output.logits - batch.labels.reshape(output.logits.shape)).mean(axis=-1)
 
 
 def pretraining_cross_entropy(output: BertOutput, batch: Batch) -> Pretraining:
-    """Both losses of pre-training; the step averages each over its own weights and adds them up (BERT, section A.2)."""
+    """Both losses of BERT's pre-training; the step adds up their means (BERT, section A.2)."""
     return Pretraining(
         *map(optax.softmax_cross_entropy_with_integer_labels, output.logits, batch.labels),
     )
 
 
 def span_cross_entropy(output: BertOutput, batch: Batch) -> Float[Array, "B E"]:
-    """Mean of the cross-entropies of an answer's first and last token, labels [B, E, 2], over its example's tokens.
+    """Mean of the cross-entropies of an answer's first and last token, labels [B, E, 2].
 
-    Departs from transformers, whose softmax runs over padding too, so that its loss depends on how long a batch is.
+    The softmax is over the example's tokens. In transformers it includes padding, so the loss there depends on the
+    length of the batch.
     """
     logits = output.logits.astype(jnp.float32)  # [B, T, 2]
     slots = jnp.arange(1, batch.example_starts.shape[1] + 1)
@@ -136,14 +139,14 @@ def cosine(output: BertOutput, batch: Batch) -> Float[Array, "B G"]:
 
 
 def masked_words(output: BertOutput, batch: Batch) -> Float[Array, "B T 2"]:
-    """Of each token its cross-entropy, and 1 where the most likely token is the right one."""
+    """Per token, the cross-entropy, and 1 if the most likely token is the right one."""
     is_right = output.logits.argmax(axis=-1) == batch.labels
     return jnp.stack([cross_entropy(output, batch), is_right.astype(jnp.float32)], axis=-1)
 
 
 @made_once
 def distilled(hard: Loss, soft: SoftLoss, weight: float, temperature: float) -> Loss:
-    """(1 - weight) of a loss by the right answers and `weight` of one by a teacher's (Hinton et al. 2015)."""
+    """(1 - weight) * hard loss + weight * soft loss: distillation (Hinton et al. 2015)."""
 
     def loss(output: BertOutput, batch: Batch) -> Any:
         return (1 - weight) * hard(output, batch) + weight * soft(output, batch, temperature)
@@ -152,15 +155,15 @@ def distilled(hard: Loss, soft: SoftLoss, weight: float, temperature: float) -> 
 
 
 def soft_cross_entropy(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B N"]:
-    """T^2 times the Kullback-Leibler divergence of a teacher's softmax at temperature T from the output's, over the
-    last axis; T^2 keeps the size of its gradient, which the temperature divides (Hinton et al. 2015, section 2.1)."""
+    """T^2 KL(teacher || output), of the softmax over the last axis at temperature T; the factor T^2 keeps the scale of
+    the gradient (Hinton et al. 2015, section 2.1)."""
     teacher = jax.nn.log_softmax(batch.teacher_scores / temperature)
     student = jax.nn.log_softmax(output.logits / temperature)
     return temperature**2 * (jnp.exp(teacher) * (teacher - student)).sum(axis=-1)
 
 
 def soft_binary_cross_entropy(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B E"]:
-    """The same of independent labels [B, E, L], each of which is or is not: the mean of their divergences."""
+    """`soft_cross_entropy` for independent labels [B, E, L] with a sigmoid each, their mean."""
     teacher, student = batch.teacher_scores / temperature, output.logits / temperature
     of_yes = jnp.exp(jax.nn.log_sigmoid(teacher)) * (jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(student))
     of_no = jnp.exp(jax.nn.log_sigmoid(-teacher)) * (jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-student))
@@ -168,12 +171,12 @@ def soft_binary_cross_entropy(output: BertOutput, batch: Batch, temperature: flo
 
 
 def soft_squared_error(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B E"]:
-    """Squared error of a teacher's numbers [B, E, L], their mean; numbers have no temperature."""
+    """Squared error against a teacher's numbers [B, E, L], their mean; the temperature does not apply."""
     return jnp.square(output.logits - batch.teacher_scores).mean(axis=-1)
 
 
 def soft_cosine_error(output: BertOutput, batch: Batch, temperature: float) -> Float[Array, "B G"]:
-    """Squared error of a teacher's cosine of two texts in consecutive slots; cosines have no temperature."""
+    """Squared error against a teacher's cosine of two texts in consecutive slots; the temperature does not apply."""
     return jnp.square(cosine(output, batch) - batch.teacher_scores)
 
 

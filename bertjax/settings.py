@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses as dotted keys and plain values, and back."""
+"""Settings: frozen dataclasses as flat dicts of dotted keys and plain values, and back."""
 
 import dataclasses
 import difflib

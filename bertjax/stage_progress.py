@@ -1,6 +1,6 @@
-"""How far the stages of a long job are: a bar on a terminal, plain lines in a log, or nothing.
+"""Progress of the stages of a long job: a bar on a terminal, plain lines in a log, or nothing.
 
-A job takes a `StageProgress` as a value and opens a stage for each piece of work that may take long:
+A job gets a `StageProgress` as an argument and opens a stage for each piece of work that may take long:
 
     with progress.stage("tokenizing", "texts", len(texts)) as advance:
         for part in parts:

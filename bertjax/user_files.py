@@ -1,4 +1,4 @@
-"""A user's Python file: read, run once as a module of its own, and its errors told in one line with their place."""
+"""Loads a user's Python file as a module of its own; its errors are reported in one line with file and line number."""
 
 import ast
 import hashlib

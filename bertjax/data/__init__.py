@@ -7,7 +7,7 @@
     encode/        texts to ragged examples of token ids
     split/         train, validation and test rows
     streaming/     the same splits for tables that do not fit in memory
-    batching/      examples to packed batches of few shapes
+    batching/      examples to packed batches in a few shapes
 
 `Table` has the settings of all stages.
 """

@@ -1,1 +1,1 @@
-"""Finished models: `predictor` answers texts, `batch` answers files of any size."""
+"""Inference with a trained model: `predictor` answers texts, `batch` files of any size, `explanations` says why."""

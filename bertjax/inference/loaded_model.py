@@ -1,4 +1,4 @@
-"""`LoadedModel`: a model folder in memory, with all that is needed to read texts as its training rows were read."""
+"""`LoadedModel`: a model folder in memory: network, weights, tokenizer, and how its training rows were read."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`Predictor`: a model folder as a function from texts, or rows of a table, to answers in words."""
+"""`Predictor`: a trained model as a function from texts, or rows of a table, to labels and probabilities."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -35,9 +35,9 @@ class Prepared(NamedTuple):
     """Texts that are ready for the network.
 
     Attributes:
-      rows: the texts, preprocessed, each with a placeholder in the place of its label.
-      examples: made of them; a long text may be several.
-      vectors: whether they wait for their vectors, not for an answer.
+      rows: the texts, preprocessed, with placeholders for their labels.
+      examples: tokenized; a long text may be several.
+      vectors: whether they are to be embedded instead of answered.
     """
 
     rows: Rows
@@ -51,11 +51,11 @@ class Prepared(NamedTuple):
 
 
 class Predictor:
-    """A model that answers in words. It does to a text what was done to the training rows, except that it drops no row:
-    each gets its answer, even one in which the preprocessing leaves no text.
+    """A trained model with its tokenizer and preprocessing. Texts are treated as the training rows were, but none is
+    dropped, not even one that the preprocessing leaves empty.
 
-    It computes on all devices. Batches are packed and come in a few shapes; each compiles when it is first met, or
-    before, in `warm_up`. Several threads may use one predictor.
+    It runs on all devices, on packed batches of a few shapes; each is compiled on its first use, or in `warm_up`.
+    Thread-safe.
 
     Attributes:
       model: the network, with its task and label names.
@@ -85,11 +85,10 @@ class Predictor:
 
         Args:
           name: a folder, a hub id, a name of the catalog, or `models:/NAME@ALIAS` of MLflow's registry.
-          max_length: longest text in tokens, what is longer is cut; default: as in training, else what the network
-            takes.
+          max_length: longer texts are truncated to so many tokens; default: as in training, else all the network takes.
           execution: how to run the network, such as `Execution(precision="bfloat16")`.
-          pooling: how a text becomes one vector, for a bare encoder that was saved without saying so; most sentence
-            encoders take the mean.
+          pooling: how a text becomes one vector, for a bare encoder whose folder does not say so; most sentence
+            encoders use the mean.
 
         Raises:
           UserError: there is no such model, or it does not fit.
@@ -100,7 +99,7 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the rows that the model was trained on; none where it was saved without them."""
+        """The text columns of the training rows; empty if the folder does not name them."""
         network = self._answers or self._vectors
         return () if network is None else network.reader.columns
 
@@ -111,7 +110,7 @@ class Predictor:
 
     @property
     def has_vectors(self) -> bool:
-        """Whether `embed` gives vectors."""
+        """Whether `embed` works for this model."""
         return self._vectors is not None and self._loaded.pooling_known
 
     @property
@@ -146,13 +145,13 @@ class Predictor:
         return [answer for prepared, scores in computed for answer in self.answer(prepared, scores, options)]
 
     def stream(self, texts: Iterable[Text], options: AnswerOptions = _EVERY_ANSWER) -> Iterator[Prediction]:
-        """The answers to any number of texts, in their order; few of them are in memory at a time.
+        """The answers to any number of texts, in order, with few of them in memory at a time.
 
-        Reading and tokenizing, computing, and the code that takes the answers run side by side.
+        Reading and tokenizing, the forward pass, and the consumer of the answers run concurrently.
 
         Args:
-          texts: iterated in a thread.
-          options: what is asked of the answers.
+          texts: iterated in another thread.
+          options: of the answers.
 
         Raises:
           DataError, ConfigError: as from a call, after the answers to the texts before.
@@ -234,15 +233,15 @@ class Predictor:
         return self._explainer.explain(rows, answers, options)
 
     def warm_up(self, longest: int | None = None, most_texts: int | None = None, vectors: bool = False) -> int:
-        """Compiles programs ahead, so that texts up to a length wait for none.
+        """Compiles in advance, so that texts up to a length need not wait for it.
 
         Args:
           longest: tokens of the longest text; default: `max_length`.
-          most_texts: texts of a call, at most; default: any number.
-          vectors: also for `embed`, where the model gives vectors.
+          most_texts: texts per call, at most; default: any number.
+          vectors: also for `embed`, if the model supports it.
 
         Returns:
-          Programs that are compiled now.
+          The number of compiled programs.
 
         Raises:
           ConfigError: a length that is not from 1 to `max_length`.
@@ -279,8 +278,7 @@ class Predictor:
         return self._encoded(self._network(vectors).reader.rows(texts), vectors)
 
     def compute(self, prepared: Sequence[Prepared]) -> list[np.ndarray]:
-        """The scores (`Task.scores`) or vectors of texts that were prepared one by one, in joint batches: the second
-        step.
+        """The scores (`Task.scores`) or vectors of several prepared sets of texts, in joint batches: the second step.
 
         Args:
           prepared: one or more.
@@ -301,7 +299,7 @@ class Predictor:
     def answer(
         self, prepared: Prepared, scores: np.ndarray, options: AnswerOptions = _EVERY_ANSWER
     ) -> list[Prediction]:
-        """The answers that scores say: the last step.
+        """Postprocesses scores to answers: the last step.
 
         Args:
           prepared: the texts.

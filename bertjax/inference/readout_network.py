@@ -1,4 +1,4 @@
-"""`ReadoutNetwork`: a network under one readout, on all devices, which computes in a few shapes."""
+"""`ReadoutNetwork`: a network with one readout, on all devices, in a few batch shapes."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""`TextReader`: what a user gives a model to answer, as rows in the form of its task."""
+"""`TextReader`: converts a user's texts, pairs or records to preprocessed rows of the model's task."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT's layers under other names, without token types and pooler."""
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT's layers under other names; no token types, no pooler."""
 
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, embedding, layer_norm, linear

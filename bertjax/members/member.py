@@ -1,6 +1,6 @@
-"""`Member`: everything by which one kind of encoder differs from another, as data.
+"""`Member`: all that differs between kinds of encoders (BERT, RoBERTa, ModernBERT, ...), as data.
 
-Nothing below a member's own file asks for its `model_type`: the network reads plain settings (`BertConfig`,
+No code outside a member's own file branches on `model_type`: the network reads plain settings (`BertConfig`,
 `HeadScheme`), the loader a `WeightTable`.
 """
 

@@ -1,7 +1,7 @@
-"""ModernBERT (Warner et al. 2024, arXiv:2412.13663): rotary positions, gated feed-forward blocks, norms in front.
+"""ModernBERT (Warner et al. 2024, arXiv:2412.13663): rotary positions, gated feed-forward blocks, pre-norm.
 
-Two layers of three look at near tokens alone. There are no token types and no biases but those of the decoder and of
-the classifier. Query, key and value are one tensor of the checkpoint.
+Two of three layers have local attention. There are no token types, and biases only in the decoder and the classifier.
+Query, key and value are a single tensor of the checkpoint.
 """
 
 from collections.abc import Mapping

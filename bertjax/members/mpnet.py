@@ -1,6 +1,6 @@
-"""MPNet (Song et al. 2020, arXiv:2004.09297): BERT's layers, and a bias for the distance of two tokens in all of them.
+"""MPNet (Song et al. 2020, arXiv:2004.09297): BERT's layers with a relative position bias that all layers share.
 
-No token types, and positions as RoBERTa has them: a text's start behind the index of padding, which is fixed here.
+No token types. Positions start after the padding index, as in RoBERTa; that index is fixed here.
 """
 
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2018), and all of its architecture: MiniLM, SciBERT, BGE, E5, LaBSE."""
+"""BERT (Devlin et al. 2018), and models of the same architecture: MiniLM, SciBERT, BGE, E5, LaBSE."""
 
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, embedding, layer_norm, linear

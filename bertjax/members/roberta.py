@@ -1,7 +1,7 @@
 """RoBERTa (Liu et al. 2019, arXiv:1907.11692), XLM-R (arXiv:1911.02116) and CamemBERT (arXiv:1911.03894).
 
-One network under three names. Departs from BERT: a text's positions start behind the index of padding, the classifier
-has a dense layer of its own in the place of the pooler, and the masked language model's head has other names.
+One network under three names. Departs from BERT: positions start after the padding index, the classifier has a dense
+layer of its own instead of the pooler, and the masked-LM head has other names.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""More rows for the word embeddings, for the tokens that a user added to the tokenizer.
+"""Resizes the word embeddings for tokens that were added to the tokenizer.
 
 Source: `resize_token_embeddings` of transformers with its default `mean_resizing` (Hewitt 2021, "Initializing new word
 embeddings for pretrained language models"): a new row is the mean of the old ones, with noise of a thirty-thousandth of

@@ -1,4 +1,4 @@
-"""Adapters of peft on disk: read and merged into the tensors of their base, or written.
+"""LoRA adapters in peft's format: read and merged into the tensors of their base, or written.
 
     r rank   F, D output and input width of a linear layer, as torch keeps its weight: [F, D]
 

@@ -1,7 +1,7 @@
-"""PyTorch's own files of weights, read without PyTorch and without running what is in them.
+"""Reads PyTorch's weight files without PyTorch, and without executing the pickles in them.
 
-`torch.save` writes pickles, which may call anything when they are loaded. Here a pickle can only build inert records,
-by which NumPy then cuts the tensors out of the raw bytes. Both formats of `torch.save` are read:
+`torch.save` writes pickles, which can call anything when they are loaded. Here they can only build inert records, by
+which NumPy reads the tensors from the raw bytes. Both formats of `torch.save` are read:
 
 - the zip of torch 1.6 and later: `<root>/data.pkl`, one uncompressed `<root>/data/<key>` per storage;
 - the one before: pickles of a magic number, a version, the machine, the object and the storages' keys, then, for each

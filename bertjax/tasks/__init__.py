@@ -1,4 +1,4 @@
-"""The one place that knows a task: each is one entry of `TASKS`; `register_task` adds one."""
+"""Tasks: everything specific to a task is in its entry of `TASKS`; `register_task` adds one."""
 
 from bertjax.tasks.kept_layers import keep_layers
 from bertjax.tasks.network import Model, Params, initialised, make_model, parameter_shapes, weight_table, with_head

@@ -1,4 +1,4 @@
-"""`keep_layers`: a shallower network out of some layers of a checkpoint, such as a student of the whole."""
+"""`keep_layers`: a shallower network made of some layers of a checkpoint, such as a student to distil into."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Words for masks: how the network of a masked language model is read for a text with `[MASK]` in it."""
+"""Fill-mask: the most likely words for each `[MASK]` of a text, from a masked language model."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Postprocessing: the scores of a network as answers in words and plain values, one for each row."""
+"""Postprocessing: from a network's scores to one answer per row, in labels, words and plain values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`Readout`: a way to read a network, from rows to scores. Each task has one; vectors and masked words have others."""
+"""`Readout`: one use of a network, from rows to scores: a task's answers, text vectors, or words for masks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""`TASKS`: the table of all tasks, one entry each. Nothing else in bertjax asks for a task by its name."""
+"""`TASKS`: the table of all tasks. No other code branches on the name of a task."""
 
 from typing import TypeVar
 

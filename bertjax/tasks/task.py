@@ -1,4 +1,4 @@
-"""`Task`: everything that bertjax knows of a task, as one value."""
+"""`Task`: all that is specific to a task (head, loss, format, evaluator, ...), as one value."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""The plan of a run: the number and order of examples, and the few compiled shapes of their batches."""
+"""The batch plan of a run: the order of examples, and the few batch shapes to compile."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -11,22 +11,22 @@ from bertjax.data.batching.example_order import WINDOW_EXAMPLES, Order
 from bertjax.data.batching.packing import Layout, choose_sizes, pack
 from bertjax.stage_progress import UNSHOWN, StageProgress
 
-_TRAINING_SHAPES = 4  # compiled shapes of a run at most
-_SHAPE_PRICE = 20  # compiling a shape takes as long as this many steps: a second one must save more
-_REAL_SHARE = 0.95  # share of computed tokens that must be real, where four shapes reach it
+_TRAINING_SHAPES = 4  # compiled shapes of a run, at most
+_SHAPE_PRICE = 20  # steps; compiling a shape takes as long, so each further shape must save more
+_REAL_SHARE = 0.95  # share of computed tokens to be real, if it can be reached with so many shapes
 _PADDED_LENGTH_MULTIPLE = 8  # tokens; keeps the number of lengths to choose from small
 _SEARCH_BATCHES = 128  # batches in the sample that ranks row lengths
 _SEARCH_LENGTHS = 64  # row lengths that are ranked
 _ROW_MULTIPLES = {"gpu": 16, "tpu": 16}  # tokens; the rows of a tile of a TPU in bfloat16, 32 bytes of a GPU
-# Tokens, where no text is longer. A CPU's caches do not hold the attention of longer rows, most of which is of pairs of
-# different examples: 32 texts of 384 words took MiniLM 9.5 s a step in 9 rows of 1376 tokens, and 4.4 s in 26 rows of
-# 512, for all their padding. The kernels of other devices skip such pairs.
+# Tokens; rows are longer only if a text is. Longer rows do not pay on a CPU: most of their attention is between
+# different examples, and exceeds the caches. 32 texts of 384 words took MiniLM 9.5 s per step in 9 rows of 1376 tokens,
+# and 4.4 s in 26 rows of 512, in spite of more padding.
 _LONGEST_ROWS = {"cpu": 512}
-_TRIED_LENGTHS = 6  # best ranked row lengths that are tried with all batches, until one has that share
+_TRIED_LENGTHS = 6  # best ranked row lengths that are tried with all batches, until one reaches `_REAL_SHARE`
 
 
 class Position(NamedTuple):
-    """The position of a run in its batches: plain integers that a checkpoint saves, to resume with the next batch.
+    """The position of a run in its batches.
 
     Attributes:
       epoch: counted from 0.
@@ -109,9 +109,9 @@ def plan_training(
     progress: StageProgress = UNSHOWN,
     platform: str = "cpu",
 ) -> Plan:
-    """Chooses the shapes of a run from the lengths of all its batches, so that every batch fits.
+    """Chooses the shapes of a run from the lengths of all its examples, so that every batch fits.
 
-    The same arguments give the same shapes: a resumed run has those that it began with.
+    Deterministic: a resumed run gets the shapes that it began with.
 
     Args:
       lengths: [N] tokens of each example.
@@ -119,8 +119,8 @@ def plan_training(
       num_devices: the rows of a batch are a multiple of it.
       batch_size, epochs, seed, packed, kind, window_examples: as in `Plan`.
       progress: shows how many batches are packed.
-      platform: JAX's name of the kind of device. On a CPU packed rows are no longer than its caches hold the attention
-        of; on other devices their lengths are multiples of what the units for matrix products read at once.
+      platform: JAX's name of the kind of device. It limits the length of packed rows on a CPU; on other devices it
+        rounds their length to the tiles of the matrix units.
     """
     plan = Plan(len(lengths), batch_size, epochs, seed, (), packed, kind, window_examples)
     if not packed:
@@ -162,10 +162,10 @@ def _spread_of(longest: int, multiple: int, longest_row: int | None) -> range:
 def _row_lengths(
     batches: list[list[int]], spread: range, hidden_size: int, num_devices: int, shape_price: float
 ) -> list[int]:
-    """Row lengths ranked by a sample of batches: those with little padding first, each group from cheap to costly.
+    """Ranks row lengths on a sample of batches: first those with little padding, by cost, then the others, by cost.
 
-    Longer rows pack tighter, but attention grows with their square: a token costs 1 + T / 2D, which fits the training
-    step of MiniLM (D = 384) measured at T = 32, 64 and 128 within 3%.
+    Longer rows pack better, but attention is quadratic: a token costs 1 + T / 2D, which fits MiniLM's training step
+    (D = 384) at T = 32, 64 and 128 within 3%.
     """
     real = sum(map(sum, batches))
 
@@ -180,7 +180,7 @@ def _row_lengths(
 
 
 def _tight_sizes(needs: Sequence[int], full_rows: float, multiple: int, price: float) -> tuple[int, ...]:
-    """`choose_sizes` for batches that need this many rows: as few as leave little padding, and more where they pay.
+    """`choose_sizes` for batches that need these numbers of rows: as few as reach `_REAL_SHARE`, or as pay off.
 
     `full_rows` is the number of rows that all tokens would fill.
     """

@@ -1,6 +1,6 @@
-"""Batches: examples in the few fixed shapes of a plan.
+"""Collates examples into packed batches, in the shapes of a plan.
 
-Everything here is a pure function of the examples, the plan and the step, so a run can resume at any step.
+The batches are a pure function of examples, plan and step, so a run can resume at any step.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class PackedBatch(NamedTuple):
 
 
 class StoredBatches(NamedTuple):
-    """The training batches of a run: of the examples in a store, which are read one window at a time."""
+    """The training batches of a run; its examples are read one window at a time."""
 
     examples: ExampleStore
     plan: Plan
@@ -65,7 +65,7 @@ class StoredBatches(NamedTuple):
 
 
 def _fitting(layouts: tuple[Layout, ...], rows: list[Row], lengths: list[int]) -> Layout:
-    """The first layout that holds these rows; layouts grow in one direction only."""
+    """The smallest layout that holds these rows; they are ordered by size."""
     needed_length = max(sum(lengths[i] for i in row) for row in rows)
     return next(layout for layout in layouts if layout.rows >= len(rows) and layout.row_length >= needed_length)
 

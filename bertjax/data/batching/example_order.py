@@ -1,9 +1,8 @@
 """The order of examples: which of them share an update in each epoch.
 
-Examples are dealt in windows. Each window is shuffled and stratified by length on its own, so that only one window has
-to be in memory; a set that fits in one window is shuffled as a whole. A
-window of a larger set is drawn in short runs from all over the set, so that a file that is sorted by its labels still
-gives mixed batches. Everything is a pure function of the lengths, the batch size, the seed and the epoch.
+Examples are shuffled and stratified by length in windows, so that only one window need be in memory; a set that fits
+in one window is shuffled as a whole. The windows of a larger set are drawn in short runs from the whole set, so that a
+file sorted by label still gives mixed batches. The order is a pure function of lengths, batch size, seed and epoch.
 """
 
 from collections.abc import Iterator
@@ -69,11 +68,11 @@ class Order(NamedTuple):
 def batch_indices(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, window: int = 0) -> list[np.ndarray]:
     """The examples of each batch of a window, shuffled so that all batches have nearly the same number of tokens.
 
-    Stratified sampling by length: a fresh permutation is sorted by length into `batch_size` strata, and each full
-    batch takes one example of every stratum; the longest stratum is dealt last, its longest example to the batch with
-    the fewest tokens. Each example comes exactly once, and is as likely in one batch as in any other. Totals that
-    hardly vary are what lets every batch fit one compiled shape without padding; a plain shuffle wastes a tenth of
-    the computation on its longest batches.
+    Stratified sampling by length: a random permutation is sorted by length into `batch_size` strata, and each full
+    batch takes one example of every stratum. The longest stratum is dealt last, its longest example to the batch with
+    the fewest tokens. Each example occurs exactly once, and is equally likely in every batch. Batches of nearly equal
+    size fit one compiled shape with little padding; with a plain shuffle, the longest batches waste a tenth of the
+    computation.
 
     Args:
       lengths: [W] tokens of each example.

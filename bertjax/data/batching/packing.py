@@ -1,9 +1,9 @@
 """Packing: which examples share a row, and which few batch shapes a run needs.
 
-Rows are filled one after the other, each with the longest example left and the set of others that leaves least room
+Rows are filled one after the other, each with the longest example left and the subset of the others that fills it best
 (the minimum bin slack heuristic of Gupta and Ho 1999; packing for BERT: Krell et al. 2021, arXiv:2107.02027). Packing
-is always within one batch: which examples share an update is never changed, so packed and padded training see the
-same maths. 32 questions of TREC go into the least possible rows so; first-fit needs one more for half of the batches.
+never changes which examples share an update, so packed and padded training compute the same. Batches of 32 TREC
+questions take the fewest possible rows; first-fit needs one more for half of them.
 """
 
 from bisect import bisect_left
@@ -99,7 +99,7 @@ def _fullest(lengths: Sequence[int], room: int) -> list[int]:
     chosen: list[int] = []
     place, total = len(reached) - 1, sums.bit_length() - 1
     while total:
-        # The sum came to be with the last length without which it is not reached.
+        # Backtrack: the last length without which this total is not reached is part of it.
         while reached[place - 1] >> total & 1:
             place -= 1
         place -= 1

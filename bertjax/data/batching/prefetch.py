@@ -1,4 +1,4 @@
-"""Prefetching: the next batches are made in a background thread while the device computes the current one."""
+"""Prefetching: a background thread makes the next batches while the device computes the current one."""
 
 from collections import deque
 from collections.abc import Generator, Iterable

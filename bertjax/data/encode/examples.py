@@ -1,4 +1,4 @@
-"""`Examples`: tokenized, labelled and ragged, for every task; batches add the padding."""
+"""`Examples`: tokenized and labelled examples of any task, stored without padding, end to end."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -11,12 +11,12 @@ from bertjax.data.table import TagScheme
 
 
 class LostWords(NamedTuple):
-    """Labelled words of which the tokenizer makes no piece, so that no token has their label.
+    """Labelled words that the tokenizer drops, so that no token has their label.
 
     Attributes:
       rows: [n] the row of each, ascending.
-      before: [n] labelled tokens that stand before it in its row.
-      labels: [n] indices.
+      before: [n] number of labelled tokens before it in its row.
+      labels: [n] label indices.
     """
 
     rows: np.ndarray
@@ -25,12 +25,12 @@ class LostWords(NamedTuple):
 
 
 class WordLabels(NamedTuple):
-    """What tokens do not tell of the labels of words.
+    """What the labels of tokens do not tell about the labels of words.
 
     Attributes:
-      scheme: how the labels mark entities; None where it was not recognised.
-      lost: words with a label and without a token.
-      unlabelled: [k] the row of each word that is marked as having no label (-100), ascending.
+      scheme: the tag scheme; None if it was not recognised.
+      lost: labelled words without a token.
+      unlabelled: [k] the row of each word marked as unlabelled (-100), ascending.
     """
 
     scheme: TagScheme | None
@@ -87,26 +87,25 @@ class ExampleStore(Protocol):
 
 
 class Examples(NamedTuple):
-    """Tokenized examples, end to end.
+    """Tokenized examples, concatenated.
 
     Attributes:
       token_ids, token_type_ids: [total tokens] int32; example i is `offsets[i]:offsets[i + 1]`.
       offsets: [N + 1] int64.
-      labels: one an example, [N] or [N, L], indices in int32 and real numbers in float32, such as the probabilities of
-        L classes; or one a token, [total tokens] with -100 where a token has none.
-      truncated: examples that were cut to the longest length.
-      weights: [N] float32 weights in the loss; None means 1 each.
-      labels_of: the axis of a batch that the labels lie on.
-      text_lengths: [N, C] tokens of each text, where an example is a group of texts; None means one text each.
-      masking: masks other tokens in each epoch, whose ids are the labels then.
-      row_of: [N] the table row of each example, ascending; None where each row is one example.
-      reference: what the task's evaluator needs beside the labels, such as the answers' texts.
-      ids: [N] indices in the set that the examples were taken from; None where they are all of it.
-      unlearnable: rows whose label none of their examples has, such as an answer that is longer than a window.
-      words: of all examples, where words have labels; None where the examples were taken from others.
-      special_tokens: of an example, [CLS] and [SEP].
-      teacher_scores: what a teacher says of each label, [N, ...] or [total tokens, L] float32 as the labels lie; None
-        where there is no teacher.
+      labels: per example, [N] or [N, L], int32 indices or float32 numbers such as the probabilities of L classes; or
+        per token, [total tokens] with -100 for unlabelled tokens.
+      truncated: number of examples that were cut to the maximum length.
+      weights: [N] float32 weights in the loss; None for 1 each.
+      labels_of: whether the labels are per example or per token.
+      text_lengths: [N, C] tokens of each text, if an example is a group of texts; None for one text each.
+      masking: dynamic masking of a masked language model, which makes the labels.
+      row_of: [N] the table row of each example, ascending; None if each row is one example.
+      reference: what the task's evaluator needs besides the labels, such as the answers' texts.
+      ids: [N] indices in the set that the examples were taken from; None for all of a set.
+      unlearnable: number of rows whose label is in none of their examples, such as an answer longer than a window.
+      words: if words have labels and the examples are all of a set; else None.
+      special_tokens: number of special tokens of an example, such as [CLS] and [SEP].
+      teacher_scores: a teacher's scores, [N, ...] or [total tokens, L] float32 like the labels; None without a teacher.
     """
 
     token_ids: np.ndarray

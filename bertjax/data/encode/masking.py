@@ -1,4 +1,4 @@
-"""Masking: the masked tokens of a text in an epoch, a pure function of the seed, the epoch and the text's number.
+"""Dynamic masking for masked language models: a pure function of the seed, the epoch and the text's number.
 
 Of the tokens to predict, 80% become `[MASK]`, 10% a random word piece, and 10% stay (BERT, section 3.1, task 1).
 """

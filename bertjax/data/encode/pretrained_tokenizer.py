@@ -1,7 +1,7 @@
-"""The tokenizer of a model folder, built by transformers, and the checks that the folder and the network hold it to.
+"""The tokenizer of a model folder, loaded by transformers and checked against the folder and the network.
 
-What is checked is the tokenizer that was built: transformers assembles it from up to six files, and where these
-disagree it takes a side without a word.
+transformers assembles a tokenizer from up to six files, and silently picks one where they disagree. So the loaded
+tokenizer is checked, not the files.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What the tokens of a table say of a tokenizer that is not made for it, or of a network that cannot read them."""
+"""Checks of tokenized texts: too many unknown tokens, or segments that the network does not have."""
 
 import logging
 

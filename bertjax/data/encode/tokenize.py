@@ -1,4 +1,4 @@
-"""Text to word pieces, with the checkpoint's own fast tokenizer, kept ragged: batches add the padding."""
+"""Tokenizes texts with the checkpoint's own fast tokenizer, without padding."""
 
 from collections.abc import Sequence
 from functools import partial

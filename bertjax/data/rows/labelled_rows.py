@@ -1,4 +1,4 @@
-"""Rows: the text and label of each row of a table, parsed and preprocessed, before any of it becomes a number."""
+"""`Rows`: the texts and labels of a table's rows, parsed and preprocessed, before they are encoded."""
 
 import hashlib
 import json

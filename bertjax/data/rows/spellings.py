@@ -1,4 +1,4 @@
-"""Labels that look alike to a person and differ to a machine, and labels that read like a missing cell."""
+"""Finds labels that look alike but differ (case, white space, Unicode form), and labels that read like missing cells."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Classes of very different size: weights for the loss, or rows repeated."""
+"""Imbalanced classes: class weights in the loss, or oversampling."""
 
 from collections.abc import Mapping, Sequence
 

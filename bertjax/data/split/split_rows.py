@@ -1,4 +1,4 @@
-"""Which training rows a run trains on and which it holds out, from a few numbers a row, wherever the rows are kept."""
+"""Splits training rows into those to train on and those to hold out, from a few numbers per row."""
 
 import logging
 import unicodedata

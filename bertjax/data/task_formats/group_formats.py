@@ -1,4 +1,4 @@
-"""Several texts an example: a question with candidates for its answer, or two texts and how alike they are.
+"""Several texts per example: a question with candidate answers, or two texts with their similarity.
 
 The texts of an example stand in consecutive slots of one row.
 """

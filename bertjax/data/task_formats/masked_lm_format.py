@@ -1,4 +1,4 @@
-"""Plain text, which is its own label: some of its words are hidden, different ones in each epoch."""
+"""Masked language modelling: plain text, of which random words are masked in each epoch."""
 
 from itertools import chain
 

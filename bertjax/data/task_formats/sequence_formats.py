@@ -1,4 +1,4 @@
-"""One label a text, or a pair of texts: a class, several classes, or numbers."""
+"""One label per text or pair of texts: a class, several classes, or numbers."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial

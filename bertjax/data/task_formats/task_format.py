@@ -1,4 +1,4 @@
-"""`TaskFormat`: how a task reads its tables, from the cells of a row to labelled examples."""
+"""`TaskFormat`: how a task reads its tables, from the cells of a row to labelled, tokenized examples."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

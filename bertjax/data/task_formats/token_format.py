@@ -1,4 +1,4 @@
-"""One label a word: entities, parts of speech. A word's label is that of its first piece; the others have none."""
+"""One label per word: entities, parts of speech. The first piece of a word has its label, the others have none."""
 
 import logging
 import re

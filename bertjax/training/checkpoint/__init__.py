@@ -1,1 +1,1 @@
-"""Checkpoints: the training state saved with Orbax, sealed, and restored strictly."""
+"""Checkpoints of the training state, with Orbax: atomic, checksummed, and restored strictly."""

@@ -2,9 +2,8 @@
 
 A checkpoint has two items. `state` holds the arrays. `run` is a JSON object: the version of the format, the identity of
 the model (`belongs_to`), the fingerprints of the run (`made_from`), the shape of every array, and the metrics so far.
-Each item is sealed with the sizes and checksums of its files, once Orbax has found in them what it had saved. Orbax
-makes a checkpoint visible in one step, so a run that is killed while it saves still has the checkpoint before, and so
-has one whose save cannot be read.
+After saving, each item is read back, and the sizes and checksums of its files are recorded. Orbax makes a checkpoint
+visible in one step, so a run that is killed while saving, or whose save cannot be read back, keeps the previous one.
 """
 
 import errno

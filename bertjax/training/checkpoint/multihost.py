@@ -1,6 +1,6 @@
-"""Checkpoints of any number of processes: the first process writes and reads them, and broadcasts what it reads.
+"""Checkpoints with several processes: the first one writes and reads them, and broadcasts what it reads.
 
-Every process has the whole state, so nothing is gathered to save it, and only the first needs to see the folder.
+The state is replicated, so nothing is gathered for a save, and only the first process needs access to the folder.
 """
 
 import json

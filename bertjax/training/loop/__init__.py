@@ -1,1 +1,1 @@
-"""The training loop, and what follows a step: evaluation, checkpoints, early stopping, logging, progress."""
+"""The training loop and its callbacks: evaluation, checkpoints, early stopping, logging, progress."""

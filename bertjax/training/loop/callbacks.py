@@ -1,6 +1,6 @@
-"""What happens after a training step, one callback each.
+"""The callbacks of the training loop.
 
-A run has them in this order, since each reads what the ones before it leave in `TrainMetrics`.
+A run has them in the order of this file, since each reads what the ones before it write to `TrainMetrics`.
 """
 
 import logging
@@ -33,12 +33,13 @@ _NAMES_SHOWN = 3
 
 @dataclass
 class LogTrainMetrics:
-    """After every step: reads the metrics of the step before it, counts tokens and time, and logs both.
+    """After every step: counts tokens and time, and logs the metrics of the step before it.
 
-    Reading one step late keeps the devices busy. `flush` reads the last step too, before an evaluation or a save.
+    Reading metrics one step late keeps the devices busy. `flush` reads the last step too, before an evaluation or a
+    save.
 
     Attributes:
-      mfu: (real tokens, token pairs, seconds) -> the share of peak to show.
+      mfu: (real tokens, token pairs, seconds) -> model FLOPs utilization.
       check_divergence: called after a skipped step; may raise.
     """
 
@@ -99,7 +100,7 @@ class LogTrainMetrics:
 
 @dataclass(frozen=True)
 class _AtReports:
-    """Due whenever the history gets a row: at the end of an epoch, and where an evaluation is due."""
+    """Due at the end of an epoch, and when an evaluation is due: whenever the history gets a row."""
 
     train_metrics: TrainMetrics
     schedule: EvalSchedule
@@ -110,10 +111,10 @@ class _AtReports:
 
 @dataclass(frozen=True)
 class Evaluate(_AtReports):
-    """Adds a row to the history.
+    """Evaluates the validation rows, and adds a row to the history.
 
     Attributes:
-      validate: parameters -> metrics on the validation rows; None where there are none.
+      validate: parameters -> metrics on the validation rows; None without validation rows.
       flush: `LogTrainMetrics.flush`.
     """
 
@@ -139,13 +140,13 @@ class Evaluate(_AtReports):
 
 @dataclass(frozen=True)
 class StopEarly(_AtReports):
-    """After `Evaluate`: keeps the best evaluation so far, and stops the run that waited too long for a better one."""
+    """After `Evaluate`: keeps track of the best evaluation, and stops the run when its patience is exhausted."""
 
     best_metric: BestMetric
     log: Callable[..., None]
 
     def __call__(self, info: StepInfo) -> None:
-        """Compares the last row with the best; `TrainMetrics.stopped_early` ends the batches of the run."""
+        """Compares the last row with the best; setting `TrainMetrics.stopped_early` ends the run's batches."""
         row = self.train_metrics.history[-1]
         best = self.best_metric.update(self.train_metrics.best_so_far, info.step, row)
         self.train_metrics.best_so_far = best
@@ -159,7 +160,7 @@ class StopEarly(_AtReports):
 
 @dataclass(frozen=True)
 class ReduceOnPlateau(_AtReports):
-    """After `Evaluate`: lowers the learning rate of `reduce_on_plateau` when `best_metric` got no better."""
+    """After `Evaluate`: lowers the learning rate of `reduce_on_plateau` if `best_metric` has not improved."""
 
     best_metric: BestMetric
     optimizer: Optimizer
@@ -172,10 +173,10 @@ class ReduceOnPlateau(_AtReports):
 
 @dataclass
 class SaveCheckpoint:
-    """Saves the state where a save is due, where it is the best so far, and before the run stops.
+    """Saves the state when a save is due, when it is the best so far, and when the run is asked to stop.
 
     Attributes:
-      should_stop: the caller's, asked once a step; a run that is done anyway ends as usual.
+      should_stop: called once per step; ignored after the last one.
       flush: `LogTrainMetrics.flush`.
     """
 
@@ -187,15 +188,15 @@ class SaveCheckpoint:
     _stops: bool = field(default=False, init=False)
 
     def due(self, step: int) -> bool:
-        """Where a save is due, where the evaluation may be the best, and where the run is asked to stop."""
+        """When a save is due, after each evaluation, which may be the best, and when the run is asked to stop."""
         self._stops = self.should_stop()
         return self._stops or self.schedule.saves(step) or self.schedule.reports(step)
 
     def __call__(self, info: StepInfo) -> None:
-        """Saves, unless this is only an evaluation that was not the best.
+        """Saves the state, unless this follows an evaluation that was not the best.
 
         Raises:
-          Interrupted: the run was asked to stop before its end; the state is saved.
+          Interrupted: the run was asked to stop before its end; the state has been saved.
         """
         self.flush()
         step, train_metrics = info.step, self.train_metrics
@@ -210,7 +211,7 @@ class SaveCheckpoint:
 
 @dataclass(frozen=True)
 class DivergenceCheck:
-    """Ends a run that skips `max_skipped_steps` in a row; of the `trainable` parameters only the shapes matter."""
+    """Ends a run that skips `max_skipped_steps` in a row. `trainable` gives the names of the parameters."""
 
     max_skipped_steps: int
     trainable: Params
@@ -220,7 +221,7 @@ class DivergenceCheck:
         """Checks after a skipped step.
 
         Raises:
-          Diverged: it was one too many; the message names the parameters whose gradient is not finite.
+          Diverged: too many were skipped; the message names the parameters whose gradient is not finite.
         """
         if train_metrics.skipped_in_a_row < self.max_skipped_steps:
             return

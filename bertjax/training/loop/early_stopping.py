@@ -1,4 +1,4 @@
-"""Best-checkpoint metric and early stopping."""
+"""The metric that decides which checkpoint is best, and early stopping by it."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ class BestSoFar:
     """The best evaluation of a run so far.
 
     Attributes:
-      best_step: step of the evaluation; 0 before the first.
-      best_cost: its cost (see `BestMetric.cost`), the less the better.
-      evaluations_since: evaluations after it, none of which was better.
+      best_step: step of the best evaluation; 0 before the first.
+      best_cost: its cost (see `BestMetric.cost`); lower is better.
+      evaluations_since: number of evaluations after it.
     """
 
     best_step: int = 0
@@ -28,13 +28,13 @@ class BestSoFar:
 
 
 class BestMetric(NamedTuple):
-    """The metric by which one evaluation is better than another, and how long a run waits for a better one.
+    """The metric by which evaluations are compared, and how long a run waits for an improvement.
 
     Attributes:
-      metric: its name; None for the task's main metric on the validation rows, which comes first among them.
-      mode: whether more is better; `auto` knows it by the name.
-      min_improvement: an evaluation is better if it is by more than this.
-      patience: evaluations without an improvement after which the run stops; None: it does not.
+      metric: its name; None for the task's main metric on the validation rows, the first of them.
+      mode: whether it is to be maximised; `auto` decides by the name.
+      min_improvement: a smaller difference is no improvement.
+      patience: evaluations without improvement after which the run stops; None for never.
     """
 
     metric: str | None = None
@@ -78,7 +78,7 @@ TRAINING_LOSS = BestMetric("epoch/train_loss")
 
 
 def choose_best_metric(evaluation: Evaluation, early_stopping: EarlyStopping, validates: bool) -> BestMetric | None:
-    """The metric that the settings ask for, or None where nothing tells one evaluation from another.
+    """The metric that the settings ask for, or None if there is nothing to compare evaluations by.
 
     Raises:
       ConfigError: a setting needs validation rows, and there are none.

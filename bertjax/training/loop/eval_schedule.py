@@ -1,4 +1,4 @@
-"""After which steps a run evaluates and saves."""
+"""The steps after which a run evaluates and saves."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ class EvalSchedule(NamedTuple):
     """The steps after which something happens, counted from 1.
 
     Attributes:
-      steps_per_epoch: of the run, from where it was resumed on.
+      steps_per_epoch: of the current epochs; a run may be resumed with epochs of another length.
       total_steps: number of the last step.
-      evaluate_every, save_every: steps from one to the next; the last step of the run has both.
+      evaluate_every, save_every: intervals in steps; both also happen after the last step.
       step_offset: see `TrainMetrics`.
     """
 
@@ -55,7 +55,7 @@ class EvalSchedule(NamedTuple):
 def eval_schedule(
     evaluation: Evaluation, checkpointing: Checkpointing, steps_per_epoch: int, planned_steps: int, step_offset: int = 0
 ) -> EvalSchedule:
-    """The schedule that the settings of a run ask for; `planned_steps` are those of the run without an interruption."""
+    """The schedule for the settings of a run; `planned_steps` is the length of its plan."""
 
     def steps(every: int, unit: Unit) -> int:
         return every * steps_per_epoch if unit == "epochs" else every

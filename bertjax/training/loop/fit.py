@@ -1,7 +1,7 @@
-"""The training loop: an update for every batch, and after each the callbacks that are due.
+"""The training loop: one step per batch, and after each the callbacks that are due.
 
-An update is only started here: its metrics stay on the devices until a callback reads them, so that the devices compute
-one step while the host prepares the next.
+Steps are dispatched asynchronously. Their metrics stay on the devices until a callback reads them, so the devices
+compute one step while the host prepares the next.
 """
 
 import time
@@ -19,9 +19,9 @@ class StepInfo(NamedTuple):
     """A training step, as callbacks see it.
 
     Attributes:
-      step: number of updates done, this one included.
-      state: () -> the state after it. The next step donates its buffers: keep a copy, not a reference. Stacked seeds
-        copy the state of a run out of the stack, which is why it is a call.
+      step: number of steps done, this one included.
+      state: () -> the state after it. The next step donates its buffers: keep a copy, not a reference. It is a call
+        because stacked seeds copy the state of a run out of the stack.
       metrics: of the step, on the devices; reading a value waits until the step is computed.
       packed_batch: the examples of the step.
       started: `time.perf_counter()` when the loop began to wait for the batch.
@@ -37,14 +37,14 @@ class StepInfo(NamedTuple):
 
 
 class Callback(Protocol):
-    """What happens after a step, in a rhythm of its own."""
+    """Called after the steps at which it is due."""
 
     def due(self, step: int) -> bool:
-        """Whether to call it after this many updates; the loop asks once a step."""
+        """Whether to call it after this step; the loop asks once per step."""
         ...
 
     def __call__(self, info: StepInfo) -> TrainState | None:
-        """Runs after the step; returns the state to continue with, or None to keep the present one."""
+        """Runs after the step; returns the state to continue with, or None to keep the current one."""
         ...
 
 
@@ -58,9 +58,9 @@ def fit(
 
     Args:
       state: the state before the first batch; `train_step` may donate its buffers.
-      batches: the batches, in order, and each as `train_step` takes it; what ends them ends the training.
+      batches: pairs of a batch and the same as `train_step` takes it; training ends with them.
       train_step: (state, batch) -> (state, metrics).
-      callbacks: run after a step, in this order.
+      callbacks: run after each step, in this order.
 
     Returns:
       The state after the last batch.

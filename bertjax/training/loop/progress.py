@@ -110,7 +110,7 @@ class BarProgress(StageBars, NoProgress):
             "speed": progress.speed,
         }
         if self._task is None:
-            # Steps that an earlier start of this run has done count as done, not as fast.
+            # Steps before a resume count as completed, and not towards the speed.
             self._task = self._bar.add_task("", total=progress.total_steps, completed=progress.step - 1, **fields)
         self._bar.update(self._task, completed=progress.step, **fields)
 

@@ -15,23 +15,23 @@ _BEST_SO_FAR = "standing"  # its key in checkpoints, since format 1
 
 @dataclass
 class TrainMetrics:
-    """Counters and history of a run; the loop's callbacks bring them up to date in place.
+    """Counters and history of a run, updated in place by the callbacks.
 
     Attributes:
       examples, real_tokens, computed_tokens: trained on so far; computed tokens include padding.
       token_pairs: pairs of real tokens that attended to each other so far.
-      seconds: time of the training steps, without evaluations and saves.
-      wait_seconds: the part of it in which no batch was ready.
+      seconds: time spent in training steps, without evaluations and saves.
+      wait_seconds: the part of it spent waiting for batches.
       epoch_loss_sum, epoch_examples: sum of the losses of the current epoch's examples, and their number.
       history: a row of metrics for each finished epoch and each evaluation.
-      history_steps: the step after which each row was added.
-      skipped_steps: steps that changed nothing because their loss or gradient was not finite.
-      skipped_in_a_row: the number of them at the end.
+      history_steps: the step of each row.
+      skipped_steps: steps skipped because their loss or gradient was not finite.
+      skipped_in_a_row: consecutive skipped steps, up to the last step.
       best_so_far: the best evaluation.
-      stopped_early: whether the patience ran out.
+      stopped_early: whether the patience was exhausted.
       steps_per_epoch: of the run's plan; 0 in checkpoints of versions that did not record it.
-      step_offset: steps of the run beyond those of its plan: not 0 where a run was resumed with epochs of another
-        length, since its steps count the updates that were done, and its plan counts those of the present epochs.
+      step_offset: steps done minus steps of the plan. Not 0 if a run was resumed with epochs of another length: its
+        steps count the updates that were done, its plan those of the current epochs.
     """
 
     examples: int = 0
@@ -63,12 +63,12 @@ class TrainMetrics:
         return values | {_BEST_SO_FAR: values.pop("best_so_far")}
 
     def count(self, packed_batch: PackedBatch, seconds: float) -> None:
-        """Counts a step of so many seconds, waiting for its batch included."""
+        """Counts a step and its duration, including the wait for its batch."""
         self.examples += packed_batch.num_examples
         self.real_tokens += packed_batch.num_tokens
         self.computed_tokens += packed_batch.batch.token_ids.size
         batch = packed_batch.batch
-        # The first n odd numbers add up to n squared.
+        # An example of n tokens has n^2 pairs, the sum of the first n odd numbers.
         self.token_pairs += int((2 * batch.position_ids.astype(np.int64) + 1)[batch.segment_ids > 0].sum())
         self.seconds += seconds
 
@@ -79,19 +79,19 @@ class TrainMetrics:
         self.epoch_examples += num_examples
 
     def count_skipped(self) -> None:
-        """Counts a step that changed nothing; its loss is left out of the epoch's."""
+        """Counts a skipped step; its loss is left out of the epoch's."""
         self.skipped_in_a_row += 1
         self.skipped_steps += 1
 
     def end_epoch(self) -> float:
-        """The mean loss of the epoch's examples, NaN where each step was skipped; the next epoch begins."""
+        """Begins the next epoch, and returns the mean loss of this one's examples; NaN if every step was skipped."""
         mean = self.epoch_loss_sum / self.epoch_examples if self.epoch_examples else math.nan
         self.epoch_loss_sum, self.epoch_examples = 0.0, 0
         return mean
 
     @property
     def train_loss(self) -> float:
-        """The mean loss of the last finished epoch, or of what was done of the first."""
+        """The mean loss of the last finished epoch, or of the first one so far."""
         finished = [row["epoch/train_loss"] for row in self.history if "epoch/train_loss" in row]
         return finished[-1] if finished else self.epoch_loss_sum / max(self.epoch_examples, 1)
 

@@ -1,8 +1,8 @@
-"""Many machines: one run on the workers of a Ray cluster, restarted from its last checkpoint when a worker dies.
+"""Multi-host training: one run on the workers of a Ray cluster, restarted from its last checkpoint if a worker dies.
 
-Every worker is a process that reads the same data and makes the same batches; JAX joins their devices, and each worker
-feeds the rows of its own devices. Only the first worker writes the folder and tracks the run. Ray Train places the
-workers, restarts them, and gives up after `max_failures`.
+Every worker reads the same data and makes the same batches. `jax.distributed` joins their devices, and each worker
+feeds the rows of its own. Only the first one writes the folder and tracks the run. Ray Train places the workers,
+restarts them, and gives up after `max_failures`.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""What becomes of each of several seeds: a result of an earlier start is kept, a run goes on, or one begins.
+"""Decides for each of several seeds whether to keep its earlier result, to resume its run, or to start it.
 
-A mean is one of seeds that were made from the same: settings, rows, weights, and whatever else is a fingerprint of a
-run. What was made from something else is refused; where that is allowed, it becomes what its seed would be now.
+A mean is over runs with the same fingerprints: settings, rows, weights and the others. Earlier results with other
+fingerprints are refused, or made again where the caller allows that.
 """
 
 import logging

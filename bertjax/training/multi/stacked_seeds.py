@@ -1,8 +1,8 @@
 """Several seeds in one program: states stacked under `jax.vmap`, each with its own batch, keys and learning rate.
 
-The runs differ in their seed alone, so one step trains all of them. Each batch is padded to the shape that holds those
-of the others too: empty rows, slots and tokens change no result, and no dropout mask either, since masks depend on
-positions and not on shapes. On several devices each computes its share of every run.
+The runs differ only in their seed, so one step trains all of them. Their batches are padded to a common shape: empty
+rows, slots and tokens change no result, and no dropout mask either, since masks do not depend on the layout. With
+several devices, each computes its share of every run.
 """
 
 import time

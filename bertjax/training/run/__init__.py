@@ -1,1 +1,1 @@
-"""A whole run: its input, its folder, and what it leaves there."""
+"""A whole run: preparing its input, training, its folder, its results."""

@@ -1,4 +1,4 @@
-"""How a run begins in its folder: all that may refuse it is asked before anything of the run before it is lost.
+"""How a run takes over its folder: every check passes before anything of the previous run is lost.
 
     with held_folder(out):
         ...                                            read and check the input

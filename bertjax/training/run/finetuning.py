@@ -70,14 +70,14 @@ def finetune_in(folder: Path, config: FineTuneConfig, if_exists: IfExists, conte
 
 def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
     """Trains a prepared run, whose folder the caller holds; other arguments and errors are those of `finetune`."""
-    # It compiles while the tracker connects.
+    # Compilation starts in the background here, and runs while the tracker connects.
     shapes, taught = run.batch_shapes(), run.prepared.taught(run.devices)
     train_step = CompiledTrainStep(run.devices, run.trained, run.step, run.state, shapes, taught=taught)
     with (
         closing(train_step),
         training_session(run, context, train_step, Forward(run.devices, run.prepared.model)) as session,
     ):
-        # The next batches go to the devices while these compute: the thread that makes them also places them.
+        # The thread that makes the next batches also copies them to the devices, while these compute.
         with context.progress, run.batches(lambda made: (made, train_step.place(made.batch))) as batches:
             state = fit(run.state, batches, train_step, session.callbacks)
         return session.finish(state)

@@ -1,7 +1,7 @@
-"""What the results in a folder were made from: the fingerprints of their run, beside them in a small file.
+"""`made_from.json`: the fingerprints of the run that made the results in a folder.
 
-A result is kept where the run that would make it now has the same fingerprints, and for no other reason: neither its
-name nor its place say so. The checkpoints of a run have them, too, but may be gone when it has finished.
+A result is reused only if the run that would make it now has the same fingerprints. The checkpoints of a run have them
+too, but may be deleted when it has finished.
 """
 
 from collections.abc import Mapping

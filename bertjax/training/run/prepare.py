@@ -1,4 +1,4 @@
-"""The input of a run: rows split and tokenized, network and weights loaded, shapes chosen, all of it checked."""
+"""Prepares the input of a run: splits and tokenizes rows, loads the network, plans the batches, and checks it all."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -80,16 +80,16 @@ class Prepared(NamedTuple):
 def prepare(
     config: FineTuneConfig, num_devices: int = 1, progress: StageProgress = UNSHOWN, platform: str = "cpu"
 ) -> Prepared:
-    """Reads and checks everything that a run needs, and shows the stages of that; writes nothing.
+    """Reads and checks everything that a run needs; writes nothing.
 
     Args:
       config: of the run.
       num_devices: the rows of a batch are a multiple of it.
       progress: shows the stages.
-      platform: JAX's name of the kind of device ("cpu", "gpu", "tpu"), which the lengths of packed rows suit.
+      platform: JAX's name of the kind of device ("cpu", "gpu", "tpu"), which decides the length of packed rows.
 
     Raises:
-      UserError: the table, the model or the settings have a mistake.
+      UserError: a mistake in the table, the model or the settings.
     """
     task_format = find_format(config.task)
     _check_loss(config, task_format)

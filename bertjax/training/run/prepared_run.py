@@ -1,4 +1,4 @@
-"""A run that is ready to train: its input read and checked, its state on the devices, nothing written yet."""
+"""`PreparedRun`: a run that is ready to train, with its state on the devices and nothing written yet."""
 
 import logging
 import time
@@ -49,13 +49,13 @@ class PreparedRun:
 
     Attributes:
       config: the resolved settings.
-      resumes: whether the folder holds the beginning of the run.
-      prepared: the input; of the parameters only the shapes, since the values are in `state`.
-      trained: the network that is trained: the one of the input, or that with adapters.
-      fingerprints: flat settings, input hashes, and what computes.
-      state: the state to begin with, on the devices; the first step donates its buffers.
+      resumes: whether it continues the run in its folder.
+      prepared: the input; its parameters are shapes only, since the values are in `state`.
+      trained: the network that is trained: that of the input, with adapters if the run trains some.
+      fingerprints: settings, input hashes and the computing environment, as a flat dict.
+      state: the initial state, on the devices; the first step donates its buffers.
       train_metrics: counters and history up to this state.
-      started: `time.perf_counter()` when the run was asked for.
+      started: `time.perf_counter()` at the start of the run.
     """
 
     folder: Path
@@ -72,12 +72,12 @@ class PreparedRun:
 
     @property
     def trains_on(self) -> bool:
-        """Whether there is a step to do."""
+        """Whether there are steps left to do."""
         last = self.prepared.train.plan.total_steps + self.train_metrics.step_offset
         return int(self.state.step) < last and not self.train_metrics.stopped_early
 
     def merged(self, params: Params) -> Params:
-        """Parameters of `trained` as those of `prepared.model`, which is evaluated and saved."""
+        """Parameters of `trained` as parameters of `prepared.model`, with the adapters merged."""
         return merged(self.trained.config.adapters, params)
 
     def open_checkpoints(self) -> SharedCheckpoints:
@@ -88,12 +88,12 @@ class PreparedRun:
 
     @contextmanager
     def batches(self, made: Callable[[PackedBatch], T]) -> Iterator[Iterator[T]]:
-        """What is `made` of the batches from the state's step on, in a background thread, until the run stops early."""
+        """`made(batch)` for each batch from the current step on, prefetched, until the run stops early."""
         with closing(prefetched(map(made, self.prepared.train.batches(self._position())))) as batches:
             yield takewhile(lambda _: not self.train_metrics.stopped_early, batches)
 
     def batch_shapes(self) -> list[Batch]:
-        """An empty batch of each shape, that of the next step first, since it is compiled first."""
+        """An empty batch of each shape, with the next step's first, since that is compiled first."""
         source = self.prepared.train
         shapes = list(source.plan.empty_batches)
         if len(shapes) == 1:
@@ -126,15 +126,14 @@ def prepare_run(
     facts, resumes = fingerprints(config, prepared), if_exists in run_folder.RESUMES
     metrics = TrainMetrics(steps_per_epoch=prepared.train.plan.steps_per_epoch)
     run = PreparedRun(folder, config, resumes, devices, prepared, trained, facts, step, state, metrics, started)
-    del params, state  # or a resumed run would be in memory twice
+    del params, state  # otherwise a resumed run would hold two copies
     if resumes:
         run = _resumed(run, if_exists)
     return replace(run, state=devices.place(run.state))
 
 
 def fingerprints(config: FineTuneConfig, prepared: Prepared) -> dict[str, Any]:
-    """What determines the numbers of a run, as flat JSON values that can be compared: settings, input hashes, and what
-    computes."""
+    """All that determines a run's numbers, as flat JSON values: settings, input hashes, computing environment."""
     return flatten(config) | input_hashes(prepared) | computing_facts()
 
 
@@ -152,7 +151,7 @@ def input_hashes(prepared: Prepared) -> dict[str, str]:
 
 
 def model_identity(model: Model) -> Mapping[str, Any]:
-    """What a checkpoint's model must have in common with the one it is restored into, as JSON values."""
+    """What a checkpoint's model must share with the one that it is restored into, as JSON values."""
     return {
         "task": model.task,
         "labels": list(model.labels),
@@ -164,8 +163,8 @@ def model_identity(model: Model) -> Mapping[str, Any]:
 
 
 def loss_of(config: FineTuneConfig) -> Loss:
-    """The loss that a run minimises: the task's, changed by the settings for imbalanced classes, beside that by a
-    teacher's answers where there is one."""
+    """The loss of a run: the task's, or its variant for imbalanced classes, mixed with the distillation loss if there
+    is a teacher."""
     imbalance, distillation, task = config.imbalance, config.distillation, TASKS[config.task]
     loss = task.loss
     assert loss is not None, "every task that a config can name has a loss"
@@ -178,7 +177,7 @@ def loss_of(config: FineTuneConfig) -> Loss:
 
 
 def token_loss_of(config: FineTuneConfig) -> Loss | None:
-    """The loss by a teacher's hidden states that a run adds; None where it learns from none."""
+    """The loss on a teacher's hidden states that a run adds; None without one."""
     settings = config.distillation
     if not settings.teacher_layers:
         return None
@@ -186,7 +185,7 @@ def token_loss_of(config: FineTuneConfig) -> Loss | None:
 
 
 def step_of(config: FineTuneConfig, model: Model, total_steps: int) -> TrainStep:
-    """The training step of a run's settings; runs of equal settings have the same functions."""
+    """The training step for a run's settings; runs with equal settings share its functions."""
     settings = StepSettings(
         loss_of(config), config.freeze, config.accumulate, config.regularization, token_loss_of(config)
     )
@@ -205,7 +204,7 @@ def _first_state(
 
 
 def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: IfExists) -> Path:
-    """The folder to write; the process that writes has checked that it may."""
+    """The folder of the run; the process that writes has checked that it may."""
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     if is_first_process():
         run_folder.check_folder(folder, flatten(config), if_exists)
@@ -215,7 +214,7 @@ def _checked_folder(config: FineTuneConfig, out: str | Path | None, if_exists: I
 
 
 def _resumed(run: PreparedRun, if_exists: IfExists) -> PreparedRun:
-    """The run at its newest checkpoint; at its first step where it was killed before it had one."""
+    """The run at its newest checkpoint, or at its first step if it was killed before the first checkpoint."""
     with run.open_checkpoints() as checkpoints:
         if checkpoints.latest_step is None and not several_processes():
             trained = run_folder.trained_steps(run.folder)

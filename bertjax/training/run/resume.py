@@ -1,9 +1,9 @@
-"""A run continued from a checkpoint: where it is in its epochs, and what is decided again where something has changed.
+"""Continues a run from a checkpoint, also where its settings or rows have changed (`--allow-changed`).
 
-Progress is kept in epochs. Where an epoch has another number of steps than before, the run stays at its epoch: its
-steps go on counting updates, its schedule goes on from the same share of its length, and `TrainMetrics.step_offset`
-leads from one count to the other. Decisions that follow from the evaluations so far (the best of them, whether the
-patience is spent, the learning rate of `reduce_on_plateau`) are kept, unless what they derive from has changed.
+Progress is kept in epochs. If an epoch has another number of steps than before, the run stays at its epoch: its step
+count goes on counting updates, its schedule continues at the same fraction of its length, and
+`TrainMetrics.step_offset` converts between the two. What follows from the evaluations so far (the best of them, the
+patience, the learning rate of `reduce_on_plateau`) is kept, unless what it derives from has changed.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The results of a run: what is found on its test rows, the model, the metrics, and the report page."""
+"""Writes the results of a run: the evaluation of its test rows, the model, the metrics, the report."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Standardised targets: numbers are learned minus their mean, over their standard deviation.
+"""Standardised regression targets: the network learns (number - mean) / standard deviation.
 
-The network starts with outputs near 0 and a learning rate that suits outputs near 1, so targets such as prices would
-never be reached. The head's last layer is linear, so the scale is folded into its weights where the network is
-evaluated and saved: its outputs, and transformers' outputs from the saved folder, are in the units of the table.
+Outputs start near 0, and the learning rate suits outputs near 1, so targets such as prices would never be reached. The
+output layer is linear, so the scale is folded into its weights when the network is evaluated and saved: its outputs,
+and transformers' from the saved folder, are in the units of the table.
 
     D hidden size   L columns of numbers
 """

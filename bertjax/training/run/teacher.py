@@ -1,8 +1,8 @@
-"""A teacher: a model of the run's task, whose answers to the training rows are learned beside their labels.
+"""Distillation from the outputs of a teacher, a model of the same task (Hinton et al. 2015, arXiv:1503.02531).
 
-It answers each training example once, before the first step, and its scores travel with the examples as their labels do
-(Hinton et al. 2015, arXiv:1503.02531). A text is the same in each epoch and a teacher has no dropout, so it would give
-the same answer again; and it may have another tokenizer, another longest length and another kind of encoder.
+The teacher scores each training example once, before the first step, and its scores are stored with the examples. It
+has no dropout, so they are the same in every epoch. It may have another tokenizer, maximum length and encoder than the
+student.
 """
 
 import hashlib

@@ -1,10 +1,8 @@
-"""A teacher's hidden states: what some of its layers make of each token of a batch, as one more array of the batch.
+"""Distillation from a teacher's hidden states (Jiao et al. 2020, arXiv:1909.10351, section 3.1).
 
-They are computed on the devices that train, by a program of its own, when a batch has been placed there and before the
-step takes it: the step stays a function of its state and its batch. Unlike a teacher's answers they are not kept, as
-they take some thousand numbers a token; and they are of the student's own tokens, so that both have one tokenizer.
-
-Source: Jiao et al. 2020 (arXiv:1909.10351), section 3.1.
+A separate program computes them for each batch, after it is copied to the devices and before the step, and adds them to
+the batch as one more array. They are too large to be stored for all examples, some thousand numbers per token. Teacher
+and student read the same tokens, so they must have the same tokenizer.
 """
 
 from collections.abc import Callable

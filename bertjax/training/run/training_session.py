@@ -1,4 +1,4 @@
-"""A run while it trains: tracked, with its checkpoints open and its callbacks set up, until its results are written."""
+"""A run while it trains: tracker, checkpoints and callbacks, from the opening of its folder to its results."""
 
 import logging
 import time
@@ -61,15 +61,15 @@ logger = logging.getLogger(__name__)
 
 
 class RunContext(NamedTuple):
-    """Who records a run, shows it, and may stop it.
+    """What surrounds a run: who records it, shows its progress, and may stop it.
 
     Attributes:
       command: the command that repeats the run, for its records; None for the call of `bertjax.finetune`.
       tracker: None for MLflow.
       progress: shows the steps.
-      should_stop: asked after each step.
-      name: of the run in the log, where several train at a time.
-      begun: called when nothing can refuse the run any more, before its first step.
+      should_stop: called after each step.
+      name: the prefix of its log lines, where several runs train at a time.
+      begun: called before the first step, when all checks have passed.
     """
 
     command: str | None = None
@@ -86,14 +86,14 @@ class RunContext(NamedTuple):
 
 @dataclass(frozen=True)
 class FineTuneResult:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
       folder: the run's folder.
       metrics: flat metrics such as `test/accuracy`; the content of `metrics.json`.
       report: the report on the test rows.
       run_id: the tracker's id of the run.
-      findings: what else was found on the test rows.
+      findings: further analyses of the test rows that the settings ask for, such as slices.
     """
 
     folder: Path
@@ -153,7 +153,7 @@ class TrainingSession:
         return FineTuneResult(run.folder, metrics, report, self.run_id, judgement.findings)
 
     def _best(self, last: TrainState) -> TrainState:
-        """The state of the best evaluation, or the last one where the best was not saved or is damaged."""
+        """The state of the best evaluation, or the last one if that checkpoint is missing or damaged."""
         best_step = self.run.train_metrics.best_so_far.best_step
         if best_step == int(last.step):
             return last
@@ -172,9 +172,9 @@ def training_session(
     forward: Forward,
     first_state: Callable[[], TrainState] | None = None,
 ) -> Iterator[TrainingSession]:
-    """Connects the tracker, opens the run's folder and checkpoints, and closes them with the run's status.
+    """Opens the tracker, the run's folder and its checkpoints, and closes them with the run's status.
 
-    Where this fails, the folder is left as it was.
+    If opening fails, the folder is left as it was.
 
     Args:
       first_state: () -> the state before the first step; default: `run.state`.
@@ -211,7 +211,7 @@ def training_session(
 
 
 def score_examples(forward: Forward, params: Params, model: Model, examples: Examples) -> np.ndarray:
-    """The scores (`Task.scores`) of a model, its parameters placed on the devices."""
+    """The scores (`Task.scores`) of a model whose parameters are on the devices."""
     return predict(partial(forward, params), forward.devices.count, model.task, examples)
 
 
@@ -225,7 +225,7 @@ def _validate(forward: Forward, run: PreparedRun, params: Params) -> dict[str, f
 def _best_metric(
     run: PreparedRun, validate: Callable[[Params], dict[str, float]] | None, params: Params
 ) -> BestMetric | None:
-    """The best-checkpoint metric of the settings; where it is named, an evaluation shows that the run reports it."""
+    """The best-checkpoint metric of the settings. A named one is checked by evaluating once, before the first step."""
     best_metric = choose_best_metric(run.config.evaluation, run.config.early_stopping, validates=validate is not None)
     if best_metric is not None and best_metric.metric is not None:
         names = validate(params) if validate is not None else {}

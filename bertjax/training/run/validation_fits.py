@@ -1,5 +1,5 @@
-"""What a run learns from its validation rows when it has trained: the temperature of its probabilities, and the
-threshold of a fallback, which it reports and leaves to the user."""
+"""What is fitted on the validation rows after training: the temperature of the probabilities, and the threshold of a
+fallback, which is only reported."""
 
 import logging
 from collections.abc import Callable

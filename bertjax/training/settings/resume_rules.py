@@ -1,7 +1,7 @@
-"""What a change since the last checkpoint does to a run that is resumed: a rule for each setting and each other fact.
+"""Which changes since the last checkpoint a resumed run accepts: a rule for each setting and each other fingerprint.
 
-Any change is refused, unless `--allow-changed` asks for it. Then the run continues as one that had the present settings
-all the time would from there; what no run can do half-way is refused with the reason.
+Any change is refused without `--allow-changed`. With it, the run continues as if it had had the current settings from
+the start, and a change for which that is impossible is refused with the reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
