@@ -76,7 +76,8 @@ def main() -> int:
 
 def measured(name: str, smoke: bool) -> Iterator[dict[str, Any]]:
     """The rows of a part, measured in this process."""
-    from measuring.gpu_parts import FULL, PARTS, SMOKE
+    from measuring.gpu_parts import PARTS
+    from measuring.gpu_sizes import FULL, SMOKE
 
     for row in PARTS[name].measure(SMOKE if smoke else FULL):
         yield row._asdict()

@@ -65,19 +65,18 @@ def confusion_section(confusion: Confusion | None) -> Section | None:
     return Section("confusion", "Confusion", blocks)
 
 
-def training_section(history: History, best_step: str = "") -> Section | None:
+def training_section(history: History) -> Section | None:
     """The losses and scores of each epoch and evaluation as curves, and as a table; None without any.
 
     Args:
       history: metrics of each epoch and evaluation, whose keys may differ.
-      best_step: which of them the model is from, in words, where it was chosen.
     """
     if not history:
         return None
     columns = list(filter(is_of_whole, dict.fromkeys(key for row in history for key in row)))
     falling = [key for key in columns if better_when(key) == "min"]
     rising = [key for key in columns if better_when(key) == "max"]
-    blocks: list[Block] = [Paragraph(best_step)] if best_step else []
+    blocks: list[Block] = []
     for title, keys in (("Losses", falling), ("Scores", rising[:_MOST_CURVES])):
         if series := {_bare(key): _points(history, key) for key in keys}:
             blocks.append(

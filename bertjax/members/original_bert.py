@@ -4,19 +4,14 @@ from bertjax.members.member import ConfigRule, Head, HeadScheme, Member
 from bertjax.members.weight_table import Bijection, Rule, WeightTable, embedding, layer_norm, linear
 
 
-def encoder_rules(prefix: str, tokens: str = "embeddings") -> tuple[Rule, ...]:
-    """The rows of an encoder that names its parts as BERT does.
-
-    Args:
-      prefix: of all of its names.
-      tokens: of the names of its embeddings, after the prefix.
-    """
+def encoder_rules(prefix: str) -> tuple[Rule, ...]:
+    """The rules of an encoder whose tensors have BERT's names, after a prefix."""
     layer = f"{prefix}encoder.layer.{{i}}"
     return (
-        *embedding(f"{prefix}{tokens}.word_embeddings", "bert/embeddings/word"),
-        *embedding(f"{prefix}{tokens}.position_embeddings", "bert/embeddings/position"),
-        *embedding(f"{prefix}{tokens}.token_type_embeddings", "bert/embeddings/token_type"),
-        *layer_norm(f"{prefix}{tokens}.LayerNorm", "bert/embeddings/norm"),
+        *embedding(f"{prefix}embeddings.word_embeddings", "bert/embeddings/word"),
+        *embedding(f"{prefix}embeddings.position_embeddings", "bert/embeddings/position"),
+        *embedding(f"{prefix}embeddings.token_type_embeddings", "bert/embeddings/token_type"),
+        *layer_norm(f"{prefix}embeddings.LayerNorm", "bert/embeddings/norm"),
         *linear(f"{layer}.attention.self.query", "bert/layer_{i}/attention/query"),
         *linear(f"{layer}.attention.self.key", "bert/layer_{i}/attention/key"),
         *linear(f"{layer}.attention.self.value", "bert/layer_{i}/attention/value"),

@@ -79,17 +79,8 @@ def answer_report(scores: np.ndarray, examples: Examples, names: Sequence[str]) 
     )
 
 
-def predicted_answers(scores: np.ndarray, examples: Examples) -> list[str]:
-    """The answer to each question, empty where the model finds none; it always finds one where all questions have one.
-
-    Args:
-      scores, examples: as in `answer_report`.
-    """
-    contexts: Contexts = examples.reference
-    return _answers(best_spans(scores, examples.offsets, contexts), contexts)
-
-
 def _answers(spans: Sequence["Span"], contexts: Contexts) -> list[str]:
+    """The answer to each question; empty if the model finds none, which it may only if some question has no answer."""
     may_be_none = not all(question.answers for question in contexts.questions)
     return ["" if may_be_none and span.null_score > span.score else span.text for span in spans]
 

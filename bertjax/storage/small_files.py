@@ -50,10 +50,10 @@ def read_object(path: Path, remedy: str, error: type[UserError] = RunFolderError
     return values
 
 
-def read_numbers(path: Path, remedy: str, error: type[UserError] = RunFolderError) -> dict[str, float] | None:
+def read_numbers(path: Path, remedy: str) -> dict[str, float] | None:
     """The JSON object of numbers in a file; as `read_object`."""
-    values = read_object(path, remedy, error)
+    values = read_object(path, remedy)
     for key, value in (values or {}).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise error(f"{path}: {key} must be a number, got {value!r}; {remedy}")
+            raise RunFolderError(f"{path}: {key} must be a number, got {value!r}; {remedy}")
     return values

@@ -11,7 +11,7 @@ from bertjax.data.table import Table
 from bertjax.data.task_formats import Encoding
 from bertjax.data.task_formats.answer_format import NO_CHARACTER, Answer
 from bertjax.errors import ConfigError, DataError
-from bertjax.metrics.answer_report import answer_report, best_spans, normalised, predicted_answers
+from bertjax.metrics.answer_report import _answers, answer_report, best_spans, normalised
 from bertjax.tasks import find_format
 from tests.support.tables import CONTEXT, QUESTIONS, splits_of, squad
 
@@ -30,6 +30,10 @@ def encode(table, tiny_model, max_length=24, side="train"):
     splits = splits_of(table, "question_answering")
     encoding = Encoding(load_tokenizer(tiny_model), (), max_length, splits.table)
     return find_format("question_answering").encode(getattr(splits, side), "t", encoding)
+
+
+def predicted_answers(scores, examples):
+    return _answers(best_spans(scores, examples.offsets, examples.reference), examples.reference)
 
 
 def test_squad_json_and_tables_give_the_same_rows(write, tmp_path):

@@ -13,6 +13,7 @@ CONFIDENCE = 0.95
 FEWEST_SEEDS = 5  # with fewer, chance alone gives all differences one sign more often than in 5% of cases
 
 _RESAMPLES = 20_000
+_SEED = 0  # of the bootstrap
 
 
 class Paired(NamedTuple):
@@ -36,7 +37,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     return Paired(float(differences.mean()), interval, len(differences))
 
 
-def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
+def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> Interval:
     """The interval of the mean of two values or more: expanded percentile bootstrap, Hesterberg (2015, section 5.3).
 
     The plain bootstrap of few values is too narrow: its variance is divided by n, and its tails are normal. The
@@ -49,7 +50,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, confidence: float =
     count = len(sample)
     quantile = stats.t.ppf((1 + confidence) / 2, count - 1)
     tail = float(stats.norm.cdf(-math.sqrt(count / (count - 1)) * quantile))
-    means = np.random.default_rng(seed).choice(sample, (_RESAMPLES, count)).mean(axis=1)
+    means = np.random.default_rng(_SEED).choice(sample, (_RESAMPLES, count)).mean(axis=1)
     low, high = np.quantile(means, (tail, 1 - tail))
     return Interval(float(low), float(high))
 

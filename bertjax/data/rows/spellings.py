@@ -1,4 +1,4 @@
-"""Finds labels that look alike but differ (case, white space, Unicode form), and labels that read like missing cells."""
+"""Finds labels that look alike but differ (case, white space, Unicode), and labels that read like missing cells."""
 
 import logging
 import re

@@ -16,7 +16,6 @@ _PRIOR_WORDS, _PRIOR_SHARE = 500.0, 0.1  # words that the prior counts for: a sh
 _LISTED = 20
 _MOST_CLASSES = 30
 _LONGEST_TERM = 100  # characters that are kept of a word, which may be as long as a text
-SIGNIFICANT = 1.96
 
 
 class TypicalWord(NamedTuple):

@@ -21,15 +21,15 @@ from bertjax.tracking.metric_names import DistinctNames
 _LONGEST_NAME = 210
 _SHOWN = 10
 _DRAWS = 1000
+_SEED = 0  # of the bootstrap
 
 
-def find_slices(judged: JudgedRows, settings: SliceSettings, seed: int = 0) -> Finding | None:
+def find_slices(judged: JudgedRows, settings: SliceSettings) -> Finding | None:
     """Judges the slices.
 
     Args:
       judged: the rows.
       settings: which slices.
-      seed: of the bootstrap.
 
     Returns:
       The section, `slice/NAME/f1_weighted` and the like, and a file with the rows of each slice; None where there is no
@@ -51,7 +51,7 @@ def find_slices(judged: JudgedRows, settings: SliceSettings, seed: int = 0) -> F
     if not slices:
         return None
     _check_distinct(slices)
-    table = slice_scores(slices, alike_rows(judged, predictions), settings.slice_min_rows, _DRAWS, seed)
+    table = slice_scores(slices, alike_rows(judged, predictions), settings.slice_min_rows, _DRAWS, _SEED)
     return Finding(
         section=_section(table, notes, len(judged.rows.texts), settings.slice_min_rows),
         metrics=_metrics(table),

@@ -114,11 +114,11 @@ def upwards(scale: Scale, unit: Unit, title: str = "") -> list[str]:
     return parts
 
 
-def mark(name: str, x: float, foot: float = FOOT, height: int = 12) -> list[str]:
+def mark(name: str, x: float, height: int = 12) -> list[str]:
     """A line across at a place, with its name beside its head."""
     anchor: Anchor = "end" if x > WIDTH / 2 else "start"
     return [
-        line("mark", x, height - 8, x, foot, dashes="3 2"),
+        line("mark", x, height - 8, x, FOOT, dashes="3 2"),
         text(short(name, 26), x + (4 if anchor == "start" else -4), height, anchor, "mark-text"),
     ]
 
