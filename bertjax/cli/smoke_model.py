@@ -1,4 +1,4 @@
-"""`smoke_model`: a model that computes in no time and knows nothing, with the tokenizer of another one."""
+"""`smoke_model`: a tiny random model with the tokenizer of a given one, for `--smoke`."""
 
 from dataclasses import replace
 from pathlib import Path

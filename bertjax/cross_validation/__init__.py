@@ -1,1 +1,1 @@
-"""Label issues of training rows: each is judged by a model that did not see it, one of k."""
+"""Label issues of training rows by k-fold cross-validation: a row is judged by a model that was not trained on it."""

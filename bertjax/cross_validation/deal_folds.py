@@ -1,4 +1,4 @@
-"""Which fold each training row is held out in."""
+"""Assigns training rows to folds."""
 
 import warnings
 from collections import Counter

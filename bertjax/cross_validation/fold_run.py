@@ -1,4 +1,4 @@
-"""The run of a fold: a model is trained on the other rows, and judges those of the fold.
+"""The run of a fold: trains a model on the other rows, and predicts those of the fold.
 
 OUT/tables/fold-0-train.jsonl, fold-0-test.jsonl  its rows
 OUT/fold-0/       its run, a run folder like any other; the model and checkpoints go when the fold has ended

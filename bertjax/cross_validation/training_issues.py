@@ -1,5 +1,4 @@
-"""The label issues of a training table, by out-of-sample probabilities: k models, each asked about the rows that it was
-not trained on.
+"""The label issues of a training table, from the out-of-sample probabilities of k models, one per fold.
 
 OUT/folds.json           what the folds are made from: settings and rows, written first
 OUT/fold-0.npz ...       see `fold_run`

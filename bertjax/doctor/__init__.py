@@ -1,1 +1,1 @@
-"""What this machine has for bertjax, and what to mend: each check is a value."""
+"""Checks of this machine, and how to fix what fails; each check returns a value."""

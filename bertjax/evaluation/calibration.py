@@ -1,5 +1,5 @@
-"""Calibration of a model on judged rows: whether its probabilities can be trusted, what a temperature does to them, and
-what becomes of the labels under each threshold of a fallback."""
+"""Calibration of a model on evaluated rows: reliability of its probabilities, temperature scaling, and the effect of
+each threshold of a fallback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

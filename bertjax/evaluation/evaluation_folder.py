@@ -1,4 +1,4 @@
-"""The folder of an evaluation: its files, and what MLflow is told of it."""
+"""The output folder of an evaluation, and its record in MLflow."""
 
 import json
 import re

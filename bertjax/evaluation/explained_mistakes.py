@@ -1,4 +1,4 @@
-"""Examples of each kind of answer, explained: right and wrong, those the model is most and least sure of."""
+"""Explained example predictions: right and wrong ones, most and least confident ones."""
 
 import json
 from collections import defaultdict

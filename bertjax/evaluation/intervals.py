@@ -1,4 +1,4 @@
-"""Confidence intervals of every metric: what other rows of the same kind could have said."""
+"""Bootstrap confidence intervals of every metric."""
 
 import math
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
-"""`JudgedRows`: a model's scores of labelled rows. All that is said about a model's quality is computed from it, and of
-rows whose texts are gone, from `ScoredRows`."""
+"""`JudgedRows`: labelled rows with a model's scores, from which all of evaluation is computed; `ScoredRows` without the
+texts, as of a stream."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

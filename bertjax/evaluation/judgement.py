@@ -1,4 +1,4 @@
-"""All that is found about judged rows, for `bertjax evaluate` and for a run's own test rows."""
+"""The analyses of evaluated rows that the settings ask for, for `bertjax evaluate` and a run's own test rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,7 @@
-"""Two models on the same rows: the difference of each metric, whether it is more than noise, and where they disagree.
+"""Compares two models on the same rows: paired differences of the metrics with intervals, and disagreements.
 
-Two intervals that overlap say little; the draws of a paired bootstrap have both models judge the same sample each time,
-so that what is hard about a sample is hard for both and drops out of the difference.
+Overlapping intervals of two models say little. A paired bootstrap evaluates both on the same resample each time, so
+that the difficulty of the resample cancels in the difference.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Applies labelling functions to texts. One that raises, or returns no label, abstains there, and the others go on."""
+"""Applies labelling functions to texts. A function that raises, or returns no label, abstains on that text."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence

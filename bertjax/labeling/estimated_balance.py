@@ -1,4 +1,4 @@
-"""The share of each class among all rows, which the label model takes as known: uniform, given or estimated.
+"""The class balance, which the label model takes as known: uniform, given or estimated.
 
 The estimate is that of a latent class model (Dawid and Skene 1979, whose observers may abstain here): given a row's
 class, functions vote and abstain independently. Expectation maximisation begins with the shares of the votes.

@@ -1,5 +1,4 @@
-"""The table of labelling functions: how much each covers, how far it overlaps and conflicts with the others, and how
-often it is right where labels are known."""
+"""Statistics of labelling functions: coverage, overlaps, conflicts, and accuracy where labels are known."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Weak labels of a table: its texts read, labelling functions applied, their votes made one probability a class."""
+"""Weak labels of a table: reads its texts, applies labelling functions, and combines their votes to probabilities."""
 
 import logging
 from collections.abc import Callable, Sequence

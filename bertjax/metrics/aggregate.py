@@ -1,4 +1,4 @@
-"""Scores over several seeds: their mean and standard deviation, as numbers and as a table."""
+"""Mean and standard deviation of scores over seeds, as numbers and as a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,5 +1,5 @@
-"""The percentile bootstrap over rows (Efron and Tibshirani 1993, section 13.3): how far metrics would move on other
-rows of the same kind. What is drawn are weights: how often each row is in a sample of as many rows."""
+"""The percentile bootstrap over rows (Efron and Tibshirani 1993, section 13.3). A resample is drawn as weights: how
+often each row is in it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A fallback: the label of a row of which a model is less sure than a threshold, and what that does to the metrics.
+"""Fallback: replaces predictions below a confidence threshold by a fallback label, and its effect on the metrics.
 
 A row whose highest probability is below the threshold gets the fallback in the place of the likeliest class. Where the
 fallback is a class (`other`), that is a prediction of this class. Where it is none (`uncertain`), it is a wrong answer

@@ -1,4 +1,4 @@
-"""How far numbers are from those that are right: of regression, and of the likeness of two texts.
+"""Regression metrics: errors and correlations of predicted numbers, also of text similarities.
 
 SciPy and scikit-learn are imported in the functions that use them.
 """

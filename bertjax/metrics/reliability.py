@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: reliability by bins, ECE, Brier score, and the temperature that mends them.
+"""Calibration metrics (reliability bins, ECE, Brier score) and temperature scaling.
 
 A probability is calibrated where of all answers given with it, that share is right (Guo et al. 2017, "On Calibration of
 Modern Neural Networks", https://arxiv.org/abs/1706.04599). Where a row has one label, the probability of the predicted

@@ -1,4 +1,4 @@
-"""`Report`: how a model's predictions compare with labels, in a form that console, page and tracker can show."""
+"""`Report`: the evaluation of a model's predictions, as data that the console, the page and the tracker can show."""
 
 import math
 import re

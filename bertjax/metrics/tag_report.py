@@ -1,4 +1,4 @@
-"""How the labels of words compare: by entity where they mark entities, as CoNLL's evaluation has it, else by word."""
+"""Metrics of word labels: per entity if the labels mark entities, as in CoNLL's evaluation, else per word."""
 
 import warnings
 from collections.abc import Sequence

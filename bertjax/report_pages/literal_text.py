@@ -1,4 +1,4 @@
-"""The user's text as it is where it is printed, though labels, names and messages may hold what looks like markup.
+"""Escapes users' text (labels, names, messages) for where it is shown, so that nothing in it acts as markup.
 
 Terminals obey escape sequences, Markdown knows `*`, `|` and `[link](...)`, matplotlib reads `$...$` as a formula.
 """

@@ -1,4 +1,4 @@
-"""`serve_local`: a service in this process, by uvicorn."""
+"""`serve_local`: runs a service in this process, under uvicorn."""
 
 import asyncio
 import json

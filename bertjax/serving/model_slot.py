@@ -1,4 +1,4 @@
-"""`ModelSlot`: the model in service. Another one takes its place when it is loaded and warm; nothing waits for that."""
+"""`ModelSlot`: the model in service, replaced by another one without downtime, once that is loaded and warmed up."""
 
 import asyncio
 import logging

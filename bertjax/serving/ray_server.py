@@ -1,7 +1,7 @@
-"""`serve_ray`: a service in replicas, by Ray Serve.
+"""`serve_ray`: runs a service in replicas, on Ray Serve.
 
-Each replica is the same application as `serve_local` runs, with a batcher of its own; Serve's proxy deals the requests
-out. Without an address it runs on a cluster of its own, which ends with it: no other one is ever touched.
+Each replica is the application that `serve_local` runs, with its own batcher; Serve's proxy distributes the requests.
+Without an address, the service starts a cluster of its own, which ends with it, and touches no other.
 """
 
 import inspect

@@ -1,8 +1,8 @@
-"""`RequestBatcher`: requests that come one by one, computed together.
+"""`RequestBatcher`: dynamic batching of concurrent requests.
 
-It knows neither models nor HTTP. A request is a list of pieces with a number of tokens each. What waits is computed in
-batches of so many tokens, to which the requests contribute in turn, a piece each: a long request neither holds up short
-ones nor starves. A request whose call is cancelled, as its client has gone or its time is up, leaves the queue.
+It knows neither models nor HTTP. A request is a list of pieces, each with a number of tokens. Batches are filled up to
+a number of tokens, one piece per waiting request in turn (round robin), so a long request neither delays short ones
+nor starves. A request that is cancelled, because its client is gone or its time is up, leaves the queue.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a service counts, for Prometheus; each service has its own registry."""
+"""Prometheus metrics of a service; each service has its own registry."""
 
 import jax
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

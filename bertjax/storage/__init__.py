@@ -1,1 +1,1 @@
-"""How files reach the disk: replaced in one step, or appended line by line. Imports nothing of the layers above."""
+"""Safe files: atomic replacement, append-only logs, folder locks. Imports nothing of the layers above."""

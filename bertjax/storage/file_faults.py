@@ -1,4 +1,4 @@
-"""What a file is that does not hold what its name says: a pointer of Git LFS, a web page, nothing at all."""
+"""Recognises what a file really is if not what its name says: a Git LFS pointer, a web page, empty."""
 
 from pathlib import Path
 

@@ -1,7 +1,4 @@
-"""Small files that bertjax wrote and reads back: each of them whole and of its kind, or one line that says what it is.
-
-A file may have been cut off by a full disk, emptied by a crash of the machine, edited, or replaced by something else.
-"""
+"""Reads small files that bertjax wrote; a damaged one (truncated, emptied, edited, replaced) is a one-line error."""
 
 import json
 from pathlib import Path

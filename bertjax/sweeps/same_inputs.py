@@ -1,8 +1,7 @@
-"""Trials are compared where they were made from the same: rows, weights, and what computed them.
+"""Checks that all trials of a sweep have the same inputs (rows, weights) and the same computing environment.
 
-A trial does not train on other rows or weights than the trials before it that name the same ones. A sweep that is
-resumed looks before a trial starts: other rows or weights end it; another version of a library, or other devices, need
-the word of the user.
+Before a trial starts, its inputs are compared with those of earlier trials. If files have changed, the sweep ends; if
+library versions or devices have changed, a resumed sweep continues only if the user allows it.
 """
 
 import logging

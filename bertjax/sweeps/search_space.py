@@ -1,4 +1,4 @@
-"""The search space: the settings that vary, by dotted path, and the range of each. Values only; searchers draw."""
+"""The search space: the settings that vary, by dotted path, and the range of each, as data for the searchers."""
 
 import itertools
 import math

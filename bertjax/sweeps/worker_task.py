@@ -1,4 +1,4 @@
-"""A function in a Ray worker process of its own, with the resources and the surroundings of a trial."""
+"""Runs a function in its own Ray worker process, with the resources and the environment of a trial."""
 
 import os
 from collections.abc import Callable

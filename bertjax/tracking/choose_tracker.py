@@ -1,4 +1,4 @@
-"""The tracker of a run, by the setting `tracking`."""
+"""Chooses the tracker of a run by the setting `tracking`."""
 
 from collections.abc import Callable, Mapping
 

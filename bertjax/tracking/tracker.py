@@ -1,4 +1,4 @@
-"""The tracker protocol: the calls by which a run records itself, trackers that need no store, and a run's frame."""
+"""The `Tracker` protocol, trackers without a store, and the context that ends a run's record with its status."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

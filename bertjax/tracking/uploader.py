@@ -1,4 +1,4 @@
-"""The thread between an event log and a store: training never waits, and a store that is down loses no event."""
+"""The thread that uploads an event log to a store: training never waits for it, and no event is lost if it is down."""
 
 import logging
 import threading

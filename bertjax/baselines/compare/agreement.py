@@ -1,4 +1,4 @@
-"""How often two trained models predict the same on the same rows, by task."""
+"""Agreement of two trained models: how often they predict the same on the same rows."""
 
 import numpy as np
 

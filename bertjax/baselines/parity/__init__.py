@@ -1,1 +1,1 @@
-"""Parity: how far the network departs from the torch model of the same checkpoint."""
+"""Parity: numerical differences between the network and the PyTorch model of the same checkpoint."""

@@ -1,11 +1,11 @@
-"""Parity: how far the network departs from transformers' torch model of the same checkpoint, part by part.
+"""Compares the network with transformers' PyTorch model of the same checkpoint, part by part.
 
-Forward (embeddings, each attention, each layer, pooled output, logits), loss, the gradient of every parameter, then
-training runs of both without dropout. Each on padded and on packed batches; torch sees padded ones alone.
+Compared are the forward pass (embeddings, each attention, each layer, pooled output, logits), the loss, the gradient of
+every parameter, and training runs without dropout. Our batches are padded or packed, PyTorch's always padded.
 
-Some parameters have a gradient that is zero in exact arithmetic (`vanishing_gradients`). What either side computes for
-them is rounding noise. Gradient descent leaves it noise; Adam divides it by its own size and makes full steps of it.
-They are compared with the size of the whole gradient, and named and left out where parameters are compared after AdamW.
+Some gradients are zero in exact arithmetic (`vanishing_gradients`), so both sides compute rounding noise for them. SGD
+leaves it noise, but Adam normalises it to full steps. These gradients are compared relative to the norm of the whole
+gradient, and their parameters are left out of the comparison after AdamW.
 """
 
 import re
@@ -129,7 +129,8 @@ class _Pair(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _programs(config: BertConfig, task: str, labels: tuple[str, ...], pooling: Pooling | None) -> _Programs:
-    """The programs of an architecture; those of the last one are kept, for its next weights."""
+    """The programs of an architecture. Only the last one's are kept, for its next weights: they hold compiled code,
+    which `made_once` is not for."""
     quiet = make_model(config.with_dropout(0.0), task, labels, pooling)
     descent = optax.chain(optax.clip_by_global_norm(_SGD_CLIP), optax.sgd(_SGD_RATE))
     sgd = make_train_step(quiet, descent, find_task(task).loss or _no_loss)

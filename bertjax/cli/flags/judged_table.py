@@ -1,4 +1,4 @@
-"""The flags of a table whose rows are judged by a model: what is not as in the model's training rows."""
+"""The flags of a table to evaluate or predict: how it differs from the model's training rows."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

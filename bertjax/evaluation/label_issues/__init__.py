@@ -1,1 +1,1 @@
-"""Labels that are doubtful by confident learning: `label_issues` for a model's test rows, its parts for folds too."""
+"""Label errors by confident learning: of a model's test rows here, of training rows in `cross_validation`."""

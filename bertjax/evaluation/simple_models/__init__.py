@@ -1,1 +1,1 @@
-"""Simple models on the same rows as the network, by the same evaluator: what its scores are worth."""
+"""Simple baselines (majority, TF-IDF, frozen embeddings, ...) on the network's rows, with the same evaluator."""

@@ -1,4 +1,4 @@
-"""The network beside simple models: the same rows, the same evaluator, one table, and the differences."""
+"""Compares the network with simple baselines on the same rows, with the same evaluator: scores and differences."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""What needs no text: the shares of the classes, the mean of numbers; and the most frequent label of each word."""
+"""The majority baseline: class shares, the mean of numbers, or the most frequent label of each word."""
 
 from collections import Counter, defaultdict
 

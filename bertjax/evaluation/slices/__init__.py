@@ -1,1 +1,1 @@
-"""Slices: parts of the judged rows that are judged by themselves."""
+"""Slices: subsets of the evaluated rows that are evaluated by themselves."""

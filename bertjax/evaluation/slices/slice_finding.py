@@ -1,4 +1,4 @@
-"""How the model does on parts of the judged rows: the section of a report, its metrics and its file."""
+"""Evaluates all slices: the section of the report, the metrics, and the file of their rows."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Metrics of slices with their bootstrap intervals, and how certainly a slice is worse than the whole."""
+"""Metrics of slices with bootstrap intervals, and the evidence that a slice is worse than the whole."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

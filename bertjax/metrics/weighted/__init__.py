@@ -1,6 +1,6 @@
-"""The metrics of a report as functions of how often each row counts: for bootstraps and slices, many at a time.
+"""The metrics of a report as functions of row weights, vectorised over many weightings, for bootstraps and slices.
 
-Each task keeps, of every row, the numbers that its metrics are made of; weights multiply and add them up. All arrays of
-a block have the weightings last: weights are [N, r], counts of labels [L, r], metrics [r]. For whole weights the counts
-are exact. `bertjax.metrics` evaluates the plain rows with scikit-learn and seqeval; the tests hold both equal.
+Each task keeps the per-row numbers that its metrics are sums of, and multiplies them by weights. The weightings are the
+last axis of all arrays: weights are [N, r], counts of labels [L, r], metrics [r]. For integer weights the counts are
+exact. `bertjax.metrics` computes the unweighted metrics with scikit-learn and seqeval; tests hold both equal.
 """
