@@ -19,25 +19,25 @@ token."""
 
 
 class Batch(NamedTuple):
-    """Examples laid out in rows. Integer leaves are int32, weights and real-valued labels float32.
+    """Packed examples. Integer leaves are int32, weights and real-valued labels float32.
 
-    Labels and weights have one entry for each thing that is predicted: an example slot [B, E], a token [B, T], a group
-    of slots [B, G], with further axes behind where a label is more than a number; `Pretraining` holds two of them.
+    Labels and weights are per example slot [B, E], per token [B, T] or per group of slots [B, G], with trailing axes
+    if a label is not a single number; `Pretraining` holds two of them.
 
     Attributes:
       token_ids: [B, T] vocabulary indices.
       token_type_ids: [B, T] 0 for the first text of an example, 1 for the second of a pair.
       position_ids: [B, T] positions, restarting at 0 with each example.
-      segment_ids: [B, T] 0 is padding; 1.. names the example in its row, so slot e of a row is segment e + 1.
-      example_starts: [B, E] the token where each example of the row begins (its `[CLS]`); 0 in an empty slot.
-      example_numbers: [B, E] the number of each slot's example among those of its update, by which it has its dropout
-        masks, whatever row and device it is on; 0 in an empty slot.
-      labels: [B, E] or as the task has them; 0 where the weight is 0. Positions of an answer count from the start of
+      segment_ids: [B, T] 0 for padding, e + 1 for the example in slot e of the row.
+      example_starts: [B, E] position of each example's first token, `[CLS]`; 0 in an empty slot.
+      example_numbers: [B, E] the example's number within its update, which seeds its dropout masks independently of the
+        row and device it is on; 0 in an empty slot.
+      labels: [B, E], or the shape of the task; 0 where the weight is 0. Positions of an answer count from the start of
         their example.
-      example_weights: [B, E] or as the labels; 1 for what is learned, 0 for an empty slot or an unlabelled token.
-      teacher_scores: what a teacher says of each label, [B, E, ...] or as the task's scores are; 0 where the weight is
-        0. None where there is no teacher.
-      teacher_hidden_states: [B, T, K, D] what K layers of a teacher make of each token; None without them.
+      example_weights: [B, E], or like the labels: weight in the loss; 0 for empty slots and unlabelled tokens.
+      teacher_scores: a teacher's scores for distillation, [B, E, ...] or the shape of the task's scores; 0 where the
+        weight is 0. None without a teacher.
+      teacher_hidden_states: [B, T, K, D] hidden states of K layers of a teacher; None without them.
     """
 
     token_ids: Array
@@ -65,14 +65,14 @@ class Pretraining(NamedTuple):
 
 
 class LabelKind(NamedTuple):
-    """What the labels of a task look like, so that a batch can be made before there are any.
+    """The shape and dtype of a task's labels, from which an empty batch can be made.
 
     Attributes:
-      labels_of: the axis that they lie on.
-      shape: of a single label, such as (L,) for several numbers an example.
+      labels_of: whether they are per example or per token.
+      shape: of a single label, such as (L,) for several numbers per example.
       dtype: int32 for indices, float32 for real numbers.
-      texts: C, the texts of an example; each takes a slot, and they follow one another in one row.
-      taught: shape of what a teacher says of a single label, such as (L,); None where there is no teacher.
+      texts: C, the texts of an example, which take consecutive slots of a row.
+      taught: shape of a teacher's scores for a single label, such as (L,); None without a teacher.
     """
 
     labels_of: LabelsOf = "examples"
@@ -84,7 +84,7 @@ class LabelKind(NamedTuple):
 
 CLASS_INDEX = LabelKind()  # one index an example
 
-UNLABELLED = -100  # what other libraries put where a token has no label
+UNLABELLED = -100  # the label of an unlabelled token, as in PyTorch and transformers
 
 
 def padded_batch(

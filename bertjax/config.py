@@ -127,27 +127,27 @@ class BertConfig:
       hidden_act: its activation, one of `ACTIVATIONS`; "gelu" is the exact one (erf).
       hidden_dropout_rate: dropout on embeddings and on each sublayer's output.
       attention_dropout_rate: dropout on attention weights.
-      classifier_dropout_rate: dropout on a classifier's input; None stands for `hidden_dropout_rate`.
-      max_position_embeddings: rows of the table of positions; without such a table the longest example, in tokens.
-      type_vocab_size: kinds of segment an example can have; 0 where the network does not tell them apart.
+      classifier_dropout_rate: dropout on a classifier's input; None for `hidden_dropout_rate`.
+      max_position_embeddings: rows of the position embeddings; without these, the maximum length in tokens.
+      type_vocab_size: number of token types; 0 for a network without them.
       initializer_range: standard deviation of freshly initialised weights.
       layer_norm_eps: added to the variance under the root.
       pad_token_id: the vocabulary index of padding.
-      model_type: the entry of `members.MEMBERS` that the checkpoint is of; no layer reads it.
-      embedding_size: width of the embeddings, projected to D behind their norm; None stands for D.
-      position_offset: the row of the table of positions that the first token of a text has.
-      rotary: positions as angles, in the place of the table.
-      distance_buckets: kinds of distance of two tokens that attention's scores have a bias for; 0 for none.
-      norm_position: of layer norms: after each sublayer and its residual, or before each sublayer, with one at the end.
-      biases: whether the linear layers of the encoder and all layer norms have one.
-      gated: whether the feed-forward block multiplies its activation with a second half of its width 2F.
-      mean_pooler: whether the pooler reads the mean of an example's tokens, not `[CLS]`.
-      embedding_dropout_rate: dropout on embeddings alone; None stands for `hidden_dropout_rate`.
-      span_dropout_rate: dropout on the input of `qa_outputs`, where the head has one; None as above.
-      choice_dropout_rate: dropout on the input of a multiple choice's classifier, where that has one of its own.
-      special_tokens: keys of `config.json` with the indices of special tokens, which no layer reads.
-      execution: how the network is computed; it and `adapters` are no part of `config.json`.
-      adapters: low-rank adapters, while they are trained; a network is saved with them merged.
+      model_type: the kind of encoder, a key of `members.MEMBERS`; no layer reads it.
+      embedding_size: width of the embeddings, which are projected to D after their norm; None for D.
+      position_offset: row of the position embeddings for the first token of a text.
+      rotary: rotary position embeddings instead of learned ones.
+      distance_buckets: buckets of the relative position bias of the attention scores; 0 for no bias.
+      norm_position: "after" each sublayer and its residual (post-norm), or "before" each sublayer (pre-norm).
+      biases: whether the encoder's linear layers and all layer norms have biases.
+      gated: whether the feed-forward block is gated, with a first layer of width 2F.
+      mean_pooler: whether the pooler reads the mean of an example's tokens instead of `[CLS]`.
+      embedding_dropout_rate: dropout on embeddings; None for `hidden_dropout_rate`.
+      span_dropout_rate: dropout on the input of `qa_outputs`, if the encoder has one; None as above.
+      choice_dropout_rate: dropout on the input of the multiple choice classifier, if it has its own.
+      special_tokens: keys of `config.json` with the ids of special tokens, which no layer reads.
+      execution: how the network is computed; like `adapters`, not part of `config.json`.
+      adapters: LoRA adapters during training; a network is saved with them merged.
     """
 
     vocab_size: int = 30522

@@ -29,18 +29,18 @@ _Keys = tuple[Array, tuple[Array, ...]]  # a `hk.PRNGSequence`: the key that it 
 
 
 class Model(NamedTuple):
-    """A network as pure functions, and the values it was made from.
+    """A network as a pair of pure functions, with the settings it was made from.
 
     Attributes:
-      init: rng_key -> parameters, freshly initialised.
+      init: rng_key -> freshly initialised parameters.
       apply: (params, rng_key, batch, deterministic=True, return_hidden_states=False, return_attentions=False,
-        word_embeddings=None) -> BertOutput. rng_key may be None when deterministic. A batch of the host is checked
-        first; inside of `jax.jit`, an index out of range gives NaN. [B, T, D] word embeddings are read in the place of
-        those of the batch's tokens, as transformers' `inputs_embeds`.
+        word_embeddings=None) -> BertOutput. rng_key may be None when deterministic. Outside `jax.jit` the batch is
+        checked first; inside, an index out of range gives NaN. `word_embeddings` [B, T, D] replace those of the batch's
+        tokens, as transformers' `inputs_embeds`.
       config: the architecture, and how to run it.
       task: its name in the registry.
       pooling: how an example becomes one vector.
-      labels: the label vocabulary, one name an index; empty where labels have no names.
+      labels: the names of the labels, by index; empty if they have none.
     """
 
     init: Callable[[Array], Params]
@@ -52,17 +52,17 @@ class Model(NamedTuple):
 
 
 def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pooling: Pooling | None = None) -> Model:
-    """The network of a task; its functions are the same objects for equal settings, so that they compile once.
+    """The network of a task. Equal settings give the same function objects, so that they compile once.
 
     Args:
       config: the architecture, and how to run it.
       task: an entry of `TASKS`.
-      labels: names of the classes, in index order, where the task has them.
-      pooling: how an example becomes one vector, where the task leaves it open; default: "pooler".
+      labels: names of the classes, in index order, if the task has names.
+      pooling: how an example becomes one vector, if the task leaves it open; default: "pooler".
 
     Raises:
-      ConfigError: a task that is not in the table or that transformers' encoders of this kind lack, a pooling that it
-        does not have, a single class to choose from, or a device or an interpreter that cannot run it.
+      ConfigError: an unknown task, or one that this kind of encoder does not have in transformers; a pooling that the
+        task does not have; a single class; or a device or interpreter that cannot run the network.
     """
     check_interpreter()
     entry = find_task(task)
@@ -71,14 +71,14 @@ def make_model(config: BertConfig, task: str, labels: tuple[str, ...] = (), pool
     check_execution(config.execution)
     scheme = find_member(config.model_type).scheme_of(entry.architecture)
     head_config = HeadConfig(config, len(labels), _pooling(task, pooling, scheme), scheme)
-    # Parameters start the same however the network is run.
+    # The initial parameters do not depend on the execution.
     init = _initialised(entry.head, head_config._replace(config=replace(config, execution=Execution())))
     apply = _applied(entry.head, head_config, entry.float32_modules)
     return Model(init, apply, config, task, head_config.pooling, labels)
 
 
 def with_head(model: Model, head: Head) -> Model:
-    """The same network under another head, for parameters that this one has too."""
+    """The same network with another head, which must have the same parameters."""
     scheme = find_member(model.config.model_type).scheme_of(find_task(model.task).architecture)
     head_config = HeadConfig(model.config, len(model.labels), model.pooling, scheme)
     return model._replace(apply=_applied(head, head_config, find_task(model.task).float32_modules))

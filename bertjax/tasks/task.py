@@ -19,13 +19,13 @@ Target = Literal["class", "labels", "numbers", "word_labels"]
 
 
 class Metric(NamedTuple):
-    """A number by which models are compared.
+    """The metric by which models are compared.
 
     Attributes:
-      name: its key in a report, without the rows it is of: `accuracy` for `test/accuracy`.
+      name: its key in a report, without the prefix of the split: `accuracy` for `test/accuracy`.
       greater_is_better: False for a loss.
-      otherwise: the key in its place, of the same kind, in reports that lack it: words whose labels mark no entities
-        have no entities' F1.
+      otherwise: the key to use in reports without that one; for word labels that mark no entities, there is no entity
+        F1.
     """
 
     name: str
@@ -65,38 +65,37 @@ class TorchTask(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task: its network, how it learns, and how it is read, evaluated and put into words.
+    """A task: its head, loss, metric, table format, evaluation, postprocessing, and counterpart in transformers.
 
     Attributes:
       head: (config, batch, options) -> BertOutput, in a Haiku transform.
-      loss: (output, batch) -> a loss for each of the batch's weights; None where there is nothing to train.
-      soft_loss: (output, batch, temperature) -> the loss by a teacher's `scores`, for each of the batch's weights; None
-        where no teacher can be learned from.
-      tempered: whether the soft loss has a temperature, as one of probabilities has.
-      metric: says which of two models is better; None where there is nothing to train.
+      loss: (output, batch) -> losses of the shape of the batch's weights; None if the task is not trained.
+      soft_loss: (output, batch, temperature) -> the distillation loss against a teacher's `scores`, of the same shape;
+        None if the task has no distillation.
+      tempered: whether the soft loss has a temperature, as for probabilities.
+      metric: says which of two models is better; None if the task is not trained.
       architecture: transformers' class, for `config.json`: BERT's, or the name that it would have if BERT had the head.
-      pipeline_tag: the hub's name for the use of such a model; None where it has none.
+      pipeline_tag: the Hugging Face hub's tag for such models, if there is one.
       head_modules: Haiku paths of the modules that a bare encoder's checkpoint lacks.
-      labels_of: the axis of the batch that labels lie on; a pair for the two tasks of pre-training.
-      scores_of: the axis that `scores` lie on; a span is labelled by example and scored by token.
-      names: whether the labels have names, as many as the head has outputs.
-      standardizes: whether the labels are numbers that may be learned standardised; the one module of the head is
-        linear then, so that their scale can be folded into it.
-      pooling: "chosen" by the user, fixed to one, or None where the head reads tokens.
+      labels_of: whether labels are per example or per token; a pair for the two tasks of pre-training.
+      scores_of: whether `scores` are per example or per token; a span is labelled per example and scored per token.
+      names: whether the labels have names, one per output of the head.
+      standardizes: whether the labels are numbers that may be standardised. The head is a single linear module then,
+        into which their scale is folded.
+      pooling: "chosen" by the user, fixed to one, or None if the head reads tokens.
       float32_modules: Haiku paths of modules whose parameters stay float32 in mixed precision.
-      reads_words: whether the head may read the table of word embeddings, as a decoder does that is tied to it. Where
-        it does not, words that occur in no text have no gradient, and a run computes none for them.
+      reads_words: whether the head reads the word embeddings, like a tied decoder. If not, words that occur in no text
+        have zero gradient, and a run need not compute it.
       unit_vectors: whether the head scales the pooled vector to length 1.
-      problem_type: transformers' name of the loss, where one class has several.
-      scores: (output, batch) -> what evaluation and prediction read, [B, E, ...], [B, G, ...] or [B, T, ...].
-      format: how rows of a table become labelled examples; None where bertjax reads no tables for the task.
-      evaluator: (scores, examples, label names) -> report; None where there is no format.
-      target: what a row is labelled with, where models that are no networks can learn it.
-      postprocess: how scores become answers in words; None where the task does not say anything of a whole text.
-      probabilities: scores -> the probability of each label of an example [N, L], which the labels of examples are
-        indices of [N], or marked in [N, L]; a temperature divides the scores before. None where scores are of no labels
-        or not of whole examples.
-      torch: transformers' model of the task in torch; None where there is none to compare with.
+      problem_type: transformers' `problem_type`, for classes with several losses.
+      scores: (output, batch) -> what evaluation and inference read, [B, E, ...], [B, G, ...] or [B, T, ...].
+      format: how rows of a table become labelled examples; None if the task reads no tables.
+      evaluator: (scores, examples, label names) -> report; None without a format.
+      target: what a row is labelled with, if simple baselines can learn it.
+      postprocess: scores -> answers; None if the task has no answer for a whole text.
+      probabilities: (scores, divided by the temperature) -> probabilities [N, L] of an example's labels, which are
+        indices [N] or flags [N, L]; None for scores of tokens, or of no labels.
+      torch: how to use transformers' model of the task; None if there is none to compare with.
     """
 
     head: Callable[[HeadConfig, Batch, ForwardOptions], BertOutput]

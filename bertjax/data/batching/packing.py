@@ -125,13 +125,7 @@ def pack_batch(
     old_slots, places = batch.example_starts.shape[1], layout.slots // batch.example_starts.shape[1]
     real = batch.segment_ids != 0
     lengths = real.sum(axis=1)
-    if len(rows) > layout.rows or layout.slots % old_slots or any(len(row) > places for row in rows):
-        raise ValueError(f"{len(rows)} rows of up to {max(map(len, rows))} x {old_slots} slots do not fit {layout}")
-    if any(lengths[row].sum() > layout.row_length for row in rows):
-        raise ValueError(f"a row has more tokens than the {layout.row_length} of {layout}")
-
-    if labels_of == "examples" and batch.labels.shape[1] > old_slots:
-        raise ValueError(f"labels {list(batch.labels.shape)} are of tokens, not of {old_slots} slots; give labels_of")
+    _check_fit(batch, rows, layout, labels_of)
 
     # The old row in each place, and the old token (counted over the batch) at each position.
     row_at = np.full((layout.rows, places), -1)
@@ -175,6 +169,23 @@ def pack_batch(
         teacher_scores=taught,
         teacher_hidden_states=None if batch.teacher_hidden_states is None else of_tokens(batch.teacher_hidden_states),
     )
+
+
+def _check_fit(batch: Batch, rows: Sequence[Row], layout: Layout, labels_of: LabelsOf | Pretraining) -> None:
+    """Checks that `pack_batch` can make the layout of these rows.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    old_slots, lengths = batch.example_starts.shape[1], (batch.segment_ids != 0).sum(axis=1)
+    places = layout.slots // old_slots
+    if len(rows) > layout.rows or layout.slots % old_slots or any(len(row) > places for row in rows):
+        raise ValueError(f"{len(rows)} rows of up to {max(map(len, rows))} x {old_slots} slots do not fit {layout}")
+    if any(lengths[row].sum() > layout.row_length for row in rows):
+        raise ValueError(f"a row has more tokens than the {layout.row_length} of {layout}")
+
+    if labels_of == "examples" and batch.labels.shape[1] > old_slots:
+        raise ValueError(f"labels {list(batch.labels.shape)} are of tokens, not of {old_slots} slots; give labels_of")
 
 
 def layout_of(batch: Batch) -> Layout:

@@ -47,7 +47,7 @@ from bertjax.training.run.beginning import Beginning, held_folder
 from bertjax.training.run.environment import describe_environment, with_variables
 from bertjax.training.run.finetuning import finetune_in
 from bertjax.training.run.run_folder import IfExists, seed_folder
-from bertjax.training.run.training_session import RunContext
+from bertjax.training.run.training_session import FineTuneResult, RunContext
 from bertjax.training.settings.finetune_config import FineTuneConfig, check_seeds
 
 logger = logging.getLogger(__name__)
@@ -112,12 +112,7 @@ def finetune_curve(
       Diverged: every run did.
       Interrupted: `should_stop` returned True; "resume" continues.
     """
-    require(len(sizes) > 0 and len(set(sizes)) == len(sizes), "--learning-curve takes distinct numbers of rows", sizes)
-    check_seeds(seeds)
-    if not find_format(config.task).classes:
-        raise ConfigError(f"--learning-curve draws rows of each class, and a row of {config.task} does not have one")
-    if config.data.per_class is not None:
-        raise ConfigError("--learning-curve sets --per-class itself; leave --per-class out")
+    _check_settings(config, sizes, seeds)
     folder = Path(out) if out is not None else run_folder.default_folder(config)
     _check_folder(folder, if_exists)
     resumes = if_exists in run_folder.RESUMES
@@ -131,8 +126,6 @@ def finetune_curve(
         else f"bertjax.training.multi.learning_curve.finetune_curve({config!r}, {list(sizes)}, {list(seeds)})"
     )
     environment = describe_environment() | {"command": command_of_all}
-    runs: dict[int, dict[int, Mapping[str, float]]] = {}
-    diverged: list[str] = []
     with (
         held_folder(folder, _belongs),
         Beginning(folder, resumes, _belongs) as beginning,
@@ -141,35 +134,67 @@ def finetune_curve(
         beginning.open(lambda: None)
         parent = tracker.start(folder.name, settings, folder, environment | {"bertjax.kind": "learning_curve"})
         tracker.adopt(_folder_of(folder, size, seed) for size in sizes for seed in seeds)
-        for size, seed in product(sorted(sizes), seeds):
-            logger.info("%d rows of each class, seed %d", size, seed)
+
+        def run(size: int, seed: int) -> FineTuneResult:
             table = replace(config.data, per_class=size, per_class_seed=seed)
             own = _folder_of(folder, size, seed)
             repeat = f"{command} --per-class {size} --per-class-seed {seed} --seed {seed}" if command else None
             context = RunContext(repeat, new_tracker(parent), new_progress(), should_stop, begun=beginning.commit)
             policy = if_exists if (own / run_folder.CONFIG).is_file() else "error"
-            try:
-                with held_folder(own):
-                    result = finetune_in(own, replace(config, seed=seed, data=table), policy, context)
-            except Diverged as error:
-                logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
-                diverged.append(f"{size} rows of each class, seed {seed}: {error}")
-            else:
-                runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
-        if not runs:
-            raise Diverged(f"every run diverged; the first: {diverged[0]}")
+            with held_folder(own):
+                return finetune_in(own, replace(config, seed=seed, data=table), policy, context)
+
+        runs, diverged = _train_all(run, sorted(sizes), seeds)
         finding = curve_finding(runs, find_task(config.task).metric)
         title = f"Learning curve of {config.model} on {config.data.train}"
         page = Page(title, [finding.section, settings_section(command_of_all, settings, environment)])
-        write_page(folder, page)
-        write_json(folder / CURVE, {**finding.metrics, "runs": runs})
-        tracker.log_metrics(finding.metrics, next_step(folder, sum(map(len, runs.values()))))
-        for name in (CURVE, REPORT, MARKDOWN):
-            tracker.log_artifact(folder / name)
-        tracker.log_charts(charts_of(page.sections), folder / CHARTS)
+        _record(folder, runs, finding, page, tracker)
         if diverged:
             tracked.status = "FAILED"
     return CurveResult(folder, runs, diverged, finding)
+
+
+def _check_settings(config: FineTuneConfig, sizes: Sequence[int], seeds: Sequence[int]) -> None:
+    require(len(sizes) > 0 and len(set(sizes)) == len(sizes), "--learning-curve takes distinct numbers of rows", sizes)
+    check_seeds(seeds)
+    if not find_format(config.task).classes:
+        raise ConfigError(f"--learning-curve draws rows of each class, and a row of {config.task} does not have one")
+    if config.data.per_class is not None:
+        raise ConfigError("--learning-curve sets --per-class itself; leave --per-class out")
+
+
+def _train_all(
+    run: Callable[[int, int], FineTuneResult], sizes: Sequence[int], seeds: Sequence[int]
+) -> tuple[Runs, list[str]]:
+    """The scores of the runs of all sizes and seeds, and why some diverged.
+
+    Raises:
+      Diverged: every run did.
+    """
+    runs: dict[int, dict[int, Mapping[str, float]]] = {}
+    diverged: list[str] = []
+    for size, seed in product(sizes, seeds):
+        logger.info("%d rows of each class, seed %d", size, seed)
+        try:
+            result = run(size, seed)
+        except Diverged as error:
+            logger.warning("%d rows of each class, seed %d: %s", size, seed, error)
+            diverged.append(f"{size} rows of each class, seed {seed}: {error}")
+        else:
+            runs.setdefault(size, {})[seed] = _scores_of(result.metrics)
+    if not runs:
+        raise Diverged(f"every run diverged; the first: {diverged[0]}")
+    return runs, diverged
+
+
+def _record(folder: Path, runs: Runs, finding: Finding, page: Page, tracker: Tracker) -> None:
+    """Writes the page and the scores, and tracks both."""
+    write_page(folder, page)
+    write_json(folder / CURVE, {**finding.metrics, "runs": runs})
+    tracker.log_metrics(finding.metrics, next_step(folder, sum(map(len, runs.values()))))
+    for name in (CURVE, REPORT, MARKDOWN):
+        tracker.log_artifact(folder / name)
+    tracker.log_charts(charts_of(page.sections), folder / CHARTS)
 
 
 def _folder_of(folder: Path, size: int, seed: int) -> Path:

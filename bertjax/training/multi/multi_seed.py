@@ -139,11 +139,10 @@ def _finetune_seeds(
     tracker = new_tracker(None)
     tracker.check(folder if resumes else None)
     if resumes:
-        run_folder.earlier_starts(folder)  # a damaged file is told before a seed trains
+        run_folder.earlier_starts(folder)  # reports a damaged file before a seed trains
 
-    plan = plan_seeds(
-        config, folder, seeds, if_exists, new_progress()
-    )  # before anything is written, and so is what is stacked
+    # Checks every seed, and prepares those that are stacked, before anything is written.
+    plan = plan_seeds(config, folder, seeds, if_exists, new_progress())
     stacked = {seed: plan.prepare(seed) for seed in plan.missing} if stack else {}
     with Beginning(folder, resumes) as beginning, tracked_run(tracker) as tracked:
         call = f"bertjax.finetune_seeds({config!r}, {list(seeds)})"
@@ -177,14 +176,25 @@ def _finetune_seeds(
             raise Diverged(f"every seed diverged; the first: {next(iter(failures.values()))}")
         runs = {seed: ended[seed] for seed in seeds if seed in ended}
         metrics = _mean_metrics(runs)
-        write_json(folder / run_folder.METRICS, metrics)
-        write_made_from(folder, without_seed(plan.fingerprints) | {"seeds": list(runs)})
-        tracked.tracker.log_metrics(metrics, next_step(folder, len(runs)))
-        for name in (run_folder.CONFIG, run_folder.METRICS):
-            tracked.tracker.log_artifact(folder / name)
+        _record(folder, list(runs), metrics, plan.fingerprints, tracked.tracker)
         if failures:
             tracked.status = "FAILED"
     return SeedsResult(folder, runs, failures, metrics, parent)
+
+
+def _record(
+    folder: Path,
+    seeds: Sequence[int],
+    metrics: Mapping[str, float],
+    fingerprints: Mapping[str, Any],
+    tracker: Tracker,
+) -> None:
+    """Writes the metrics of all seeds and what they were made from, and tracks them."""
+    write_json(folder / run_folder.METRICS, metrics)
+    write_made_from(folder, without_seed(fingerprints) | {"seeds": list(seeds)})
+    tracker.log_metrics(metrics, next_step(folder, len(seeds)))
+    for name in (run_folder.CONFIG, run_folder.METRICS):
+        tracker.log_artifact(folder / name)
 
 
 def _mean_metrics(runs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
