@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
     predictions: "Sequence[Prediction]" = ()
 
     def write(self, folder: Path) -> None:
-        """Writes a folder in one step, in the place of one that is there."""
+        """Writes a folder in one step, replacing an existing one."""
         from bertjax.evaluation.run_report import write_page
 
         with replaced_folder(folder) as scratch:

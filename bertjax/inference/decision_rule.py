@@ -1,4 +1,4 @@
-"""`DecisionRule`: a user's Python file that decides what becomes of a model's answers, in the place of a threshold.
+"""`DecisionRule`: a user's Python function that decides the final label of each prediction, instead of a threshold.
 
     def decide(prediction: dict, row: dict | str) -> str | dict:
         return prediction["label"] if prediction["probability"] > 0.9 else "ask a human"

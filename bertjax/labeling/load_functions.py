@@ -15,7 +15,7 @@ from bertjax.labeling.labeling_functions import LabelingFunction, from_callable
 from bertjax.user_files import FunctionKind, functions_of, read_source, run_once
 
 _LABELS = "LABELS"
-_LIST = "the list of functions"  # in the place of a path
+_LIST = "the list of functions"  # instead of a path
 _KIND = FunctionKind(
     noun="labelling function",
     listing="FUNCTIONS",

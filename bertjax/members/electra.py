@@ -2,7 +2,7 @@
 
 The generator is a masked language model, which decodes in the width of the embeddings. The discriminator says of each
 token whether it was replaced; it is what is fine-tuned, without that head. transformers' name of the head is
-`ForPreTraining`, as that of BERT's two. The classifier has a dense layer with GELU in the place of BERT's pooler.
+`ForPreTraining`, as that of BERT's two. The classifier has a dense layer with GELU instead of BERT's pooler.
 """
 
 from bertjax.members.member import ConfigRule, Head, HeadScheme, Member

@@ -12,16 +12,16 @@ from bertjax.members.weight_table import Rule, WeightTable
 
 
 class ConfigRule(NamedTuple):
-    """Between the values of a `config.json` and the fields of `BertConfig`.
+    """The mapping between the keys of a `config.json` and the fields of `BertConfig`.
 
     Attributes:
-      keys: field -> its key, in the order in which they are written.
-      settings: fields that every network of this kind has, whatever its `config.json` says.
-      defaults: transformers' values of missing keys, by field, where they are not those of BERT-base.
-      fixed: key -> the one value of it that the network computes.
-      derived: values -> fields that no single key has.
+      keys: field -> key, in the order in which they are written.
+      settings: fields that are the same for every network of this kind, whatever its `config.json` says.
+      defaults: transformers' defaults of missing keys, by field, where they differ from those of BERT-base.
+      fixed: key -> the only value that the network supports.
+      derived: values -> fields that correspond to no single key.
       written: fields -> further values, the inverse of `derived`.
-      kept: keys of special tokens, which are written as they were read: the network needs none of them.
+      kept: keys of special tokens, which are copied through: the network does not use them.
     """
 
     keys: Mapping[str, str]
@@ -37,13 +37,13 @@ class HeadScheme(NamedTuple):
     """How a head reads the encoder, as plain settings; the defaults are those of BERT's classifier.
 
     Attributes:
-      pooler: whether there is a dense layer over an example's vector, for pooling "pooler".
-      activation: behind that layer.
-      normalizes: whether a layer norm follows.
-      over_tokens: whether the same layer is over each token of a head that reads tokens.
-      drops_before: whether the vector is dropped out before that layer too.
-      dropout: the field of `BertConfig` with the dropout rate of the last linear layer's input; None for no dropout.
-      word_activation: in the transform of a masked language model; None stands for the network's `hidden_act`.
+      pooler: whether there is a pooler, a dense layer over an example's vector.
+      activation: of the pooler.
+      normalizes: whether a layer norm follows the pooler.
+      over_tokens: whether heads that read tokens apply the pooler to each of them.
+      drops_before: whether there is dropout before the pooler too.
+      dropout: the field of `BertConfig` with the dropout rate of the output layer's input; None for no dropout.
+      word_activation: in the transform of a masked language model; None for the network's `hidden_act`.
     """
 
     pooler: bool = True
@@ -59,9 +59,9 @@ class Head(NamedTuple):
     """A head of a member.
 
     Attributes:
-      scheme: how it reads the encoder.
-      rules: its weights, in the place of the rows that the member's table has for the same modules.
-      suffix: what follows in the name of transformers' class, where that is the name of another head of BERT.
+      scheme: how the head reads the encoder.
+      rules: its weights, which replace the member's rules for the same modules.
+      suffix: of the name of transformers' class, if it differs from that of BERT's class for the same head.
     """
 
     scheme: HeadScheme = HeadScheme()
@@ -75,11 +75,11 @@ class Member(NamedTuple):
     Attributes:
       model_type: in `config.json`.
       title: in words.
-      classes: what the names of transformers' classes start with.
-      config: the rule of its `config.json`.
+      classes: prefix of the names of transformers' classes, such as `Roberta`.
+      config: the mapping of its `config.json`.
       weights: the table of its weights.
-      heads: what follows in the name of BERT's class, `Model` or `For...`, real or as BERT would have it -> the head.
-      tokenizer: transformers' class of its tokenizer, where a folder names none; None leaves that to transformers.
+      heads: suffix of the name of BERT's class, `Model` or `For...`, real or hypothetical -> the head.
+      tokenizer: transformers' tokenizer class for folders that name none; None leaves that to transformers.
     """
 
     model_type: str

@@ -1,6 +1,6 @@
 """`WeightTable`: Hugging Face's name of each tensor, its Haiku path, and the bijection between the two.
 
-Data only, read in both directions by `pretrained.convert`. `{i}` is the number of an encoder layer. Every member has
+Data only, applied in both directions by `pretrained.convert`. `{i}` is the number of an encoder layer. All members have
 the same Haiku paths, those of BERT, for the same parts of the network.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Bijection(Enum):
-    """The change of a tensor between the two sides; each is its own inverse."""
+    """How a tensor changes between the two sides; each change is its own inverse."""
 
     COPY = "copy"
     TRANSPOSE = "transpose"  # torch keeps a linear layer as [out, in], Haiku as [in, out]

@@ -1,6 +1,6 @@
 """Fallback: replaces predictions below a confidence threshold by a fallback label, and its effect on the metrics.
 
-A row whose highest probability is below the threshold gets the fallback in the place of the likeliest class. Where the
+A row whose highest probability is below the threshold gets the fallback instead of the likeliest class. Where the
 fallback is a class (`other`), that is a prediction of this class. Where it is none (`uncertain`), it is a wrong answer
 that belongs to no class: the row lowers the recall of its own class, and no average counts the fallback as a class.
 Averages are over the classes that occur among labels or answers, as everywhere in bertjax:

@@ -83,7 +83,7 @@ class LoadedCheckpoint(NamedTuple):
     """A network with the weights of a checkpoint.
 
     Attributes:
-      params: float32 arrays of the host, or `QuantizedWeight`s in the place of some.
+      params: float32 arrays of the host, or `QuantizedWeight`s instead of some.
       initialised: Haiku paths of the modules with a parameter that the checkpoint does not have.
     """
 

@@ -1,4 +1,4 @@
-"""Hugging Face tensors to Haiku parameters and back, strictly: every tensor is used or named, every mismatch reported.
+"""Converts Hugging Face tensors to Haiku parameters and back, strictly: all mismatches are collected in one error.
 
 Parameters are a plain nested dict: module path -> parameter name -> array.
 """
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 Params = dict[str, dict[str, Any]]
 
-_DECODER = "masked_lm"  # the module of the bias, which only a network with a decoder has
+_DECODER = "masked_lm"  # the module of the decoder's bias
 _DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -100,7 +100,7 @@ def to_haiku(
     problems += [f"{name} is not expected" for name in unused]
     problems += _ways_out(unused, refused, table)
     if problems:
-        # A tensor of several parts has its problem once.
+        # A problem of a tensor of several parts is reported once.
         raise CheckpointError(f"the checkpoint does not fit the network: {'; '.join(dict.fromkeys(problems))}")
     if double:
         exact = sum(np.array_equal(tensor, tensor.astype(np.float32)) for tensor in double.values())
@@ -179,9 +179,9 @@ def _mismatch(rule: Rule, tensor: np.ndarray | None, expected: tuple[int, ...]) 
 
 
 def _ways_out(unused: Collection[str], refused: Collection[str], table: WeightTable) -> Iterator[str]:
-    """What to do about tensors of a head that the network does not have, or has otherwise.
+    """Suggestions for tensors of a head that the network does not have, or has in another shape.
 
-    The encoder's own are not for `--drop`: without them another network would be trained.
+    `--drop` is not suggested for the encoder's tensors, without which another network would be trained.
     """
     if heads := _heads(unused, table):
         yield f"leave the others out with --drop {heads}"
@@ -198,9 +198,9 @@ def _heads(names: Iterable[str], table: WeightTable) -> str:
 def _without_second_names(
     tensors: Mapping[str, np.ndarray], expected: Collection[str], table: WeightTable
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The tensors with each tied one under its first name only, and a message for each pair of unequal values."""
+    """The tensors with tied ones under their first name only, and a message for each tied pair that differs."""
     tensors, problems = dict(tensors), []
-    # Without a head that reads it, the tensor under the second name is a leftover of pre-training.
+    # Without a decoder, the tensor under the second name is a leftover of pre-training.
     if not any(rule.module == _DECODER and rule.hugging_face in expected for rule in table.rules):
         return tensors, []
     for second, first in table.tied.items():
@@ -226,7 +226,7 @@ def matches(name: str, patterns: Iterable[str], table: WeightTable) -> bool:
 def _idle_patterns(
     tensors: Collection[str], rules: Iterable[Rule], exceptions: Exceptions, table: WeightTable
 ) -> Iterator[str]:
-    """A message for each pattern that matches nothing, which is most likely a typing error."""
+    """A message for each pattern that matches nothing, most likely a typo."""
     names = [rule.hugging_face for rule in rules]
     for pattern in exceptions.init_missing:
         if not any(matches(name, [pattern], table) for name in names):

@@ -47,7 +47,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def _replace(folder: Path, scratch: Path) -> None:
-    """Puts a scratch folder in the place of another one, where there is one."""
+    """Moves a scratch folder to its final place, replacing an existing folder."""
     if not folder.exists():
         scratch.rename(folder)
         return

@@ -20,7 +20,7 @@ from bertjax.sweeps.search_space import Choice, LogUniform, RandInt, Space, Unif
 from bertjax.sweeps.sweep_config import Sweep
 from bertjax.sweeps.trial import WORST_COST
 
-_CHANCES = 100  # draws in the place of a repeated one, before all points are gone through in order
+_CHANCES = 100  # draws instead of a repeated one, before all points are gone through in order
 
 
 class LedgerSearcher(Searcher):
@@ -39,7 +39,7 @@ class LedgerSearcher(Searcher):
         self._searcher = make_searcher(sweep, points, metric, len(trials))
         self._draws_once = not sweep.repeat_points and spaces.count_points(sweep.space) is not None
         self._tried = {spaces.key_of(trial.values) for trial in trials}
-        self._not_of_searcher: set[str] = set()  # Ray trials with a point in the place of a repeated one
+        self._not_of_searcher: set[str] = set()  # Ray trials with a point instead of a repeated one
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The number and values of the next trial, `FINISHED`, or None for not now."""

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     pairs: list[Any] | None  # the second text of each row, or None where the table has no pairs
     labels: list[Any]  # the label of each row, in the form of the task
     positions: list[int]  # the position of each row in its table, from 0
-    probabilities: ClassProbabilities | None = None  # what is learned in the place of the labels, where a table has it
+    probabilities: ClassProbabilities | None = None  # soft labels, learned instead of the labels if the table has them
 
     def digest(self) -> str:
         """16 hexadecimal digits that change with any text, pair, label or probability, and with the order of rows."""

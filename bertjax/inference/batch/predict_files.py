@@ -127,7 +127,7 @@ def predict_files(
       probabilities: whether to write the probability of each label.
       top_k: likeliest labels to write; 0 for the likeliest alone.
       threshold: least probability of a label.
-      rule: Python file with a function decide(prediction, row), in the place of a threshold.
+      rule: Python file with a function decide(prediction, row), instead of a threshold.
       embeddings: whether to write the vector of each text.
       engine: computes the answers: this process, or `bertjax.RayPool()`, actors on Ray.
       resume: go on after the finished parts of an earlier start.

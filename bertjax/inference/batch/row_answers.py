@@ -28,7 +28,7 @@ class Request(NamedTuple):
       options: of the answers themselves.
       probabilities, entities: whether these are written.
       embeddings: whether the vector of each text is.
-      rule: decides in the place of a threshold.
+      rule: decides instead of a threshold.
       prefix: of the names of all columns of answers.
     """
 

@@ -88,7 +88,7 @@ class FineTuneConfig:
     `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
     lora: Lora = field(default_factory=Lora)
-    """Low-rank adapters, which are learned in the place of the encoder."""
+    """Low-rank adapters (LoRA), trained instead of the encoder."""
 
     init_missing: tuple[str, ...] = ()
     """Tensors that the checkpoint may lack, by Hugging Face's names or patterns of them (`cls.*`)."""
@@ -167,7 +167,7 @@ class FineTuneConfig:
             require(len(self.register) <= longest, f"register has at most {longest} characters", self.register)
 
     def resolved(self) -> "FineTuneConfig":
-        """The same settings, with an optimizer's own in the place of None: what a run uses and records.
+        """The same settings, with the optimizer's defaults instead of None: what a run uses and records.
 
         Adapters want a higher learning rate than whole matrices: ten times the optimizer's own.
         """

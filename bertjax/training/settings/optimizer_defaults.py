@@ -22,7 +22,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, float | str]] = {
     "lion": {"learning_rate": 2e-5, "weight_decay": 0.05, "b1": 0.9, "b2": 0.99, "schedule": "linear"},
     # Sutskever et al. 2013; a decay is decoupled, as in Loshchilov and Hutter's SGDW
     "sgd": {"learning_rate": 1e-2, "weight_decay": 0.0, "momentum": 0.9, "schedule": "linear"},
-    # Defazio et al. 2024, arXiv:2405.15682: averages in the place of a falling rate
+    # Defazio et al. 2024, arXiv:2405.15682: averages instead of a decaying learning rate
     "schedule_free_adamw": {
         "learning_rate": 3e-4, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "schedule": "constant",
     },

@@ -101,14 +101,14 @@ class Optimizer:
             require(self.b1 != 0, "b1 of schedule_free_adamw must be positive", self.b1)
 
     def resolved(self) -> "Optimizer":
-        """The same settings, with the optimizer's own in the place of None: what a run uses and records."""
+        """The same settings, with the optimizer's defaults instead of None: what a run uses and records."""
         defaults: Any = OPTIMIZERS[self.name]
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters in the place of full fine-tuning (LoRA; Hu et al. 2021, arXiv:2106.09685): the encoder stays as
+    """Low-rank adapters instead of full fine-tuning (LoRA; Hu et al. 2021, arXiv:2106.09685): the encoder stays as
     it is, and small matrices beside its linear layers are learned, with the whole of the head."""
 
     rank: CountFromZero = 0

@@ -68,7 +68,7 @@ def _names_of(feature: Any) -> list[str] | None:
 
 
 def _named(frame: pd.DataFrame, names: Mapping[str, Sequence[str]], source: str) -> pd.DataFrame:
-    """The frame with names in the place of classes.
+    """The frame with class names instead of class indices.
 
     Raises:
       DataError: a class that has no name.
