@@ -1,4 +1,4 @@
-"""Slices: which rows are in them, their scores beside scikit-learn's, their order, and what is wrong with a file."""
+"""Slices: which rows are in them, and what is wrong with a file of them."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
 
 from bertjax.cli.main import main
 from bertjax.data.encode.pretrained_tokenizer import load_tokenizer
@@ -19,136 +18,18 @@ from bertjax.evaluation.judged_rows import JudgedRows
 from bertjax.evaluation.slices import slice_scores as scores_module
 from bertjax.evaluation.slices.slice_finding import find_slices
 from bertjax.evaluation.slices.slice_functions import load_slice_functions, slice_function
-from bertjax.evaluation.slices.slice_scores import AlikeRows, alike_rows, slice_scores
+from bertjax.evaluation.slices.slice_scores import alike_rows
 from bertjax.evaluation.slices.slice_settings import SliceSettings
-from bertjax.evaluation.slices.sliced_rows import Slice, quantile_slices, slices_of_column, slices_of_functions
+from bertjax.evaluation.slices.sliced_rows import quantile_slices, slices_of_column, slices_of_functions
 from bertjax.inference.loaded_model import LoadedModel
 from bertjax.metrics.reports import Report
 from bertjax.tasks import make_model
 from bertjax.tracking.metric_names import is_valid
 from tests.support.models import TINY
+from tests.support.slices import of_first, weighted_of
 from tests.support.tables import COLUMNS, TABLES, rows_of
 
 HOLDOUT = Path(os.environ.get("BERTJAX_DATA") or "none") / "projects" / "holdout.csv"
-
-
-def weighted_of(labels, predictions):
-    """The two metrics by scikit-learn, of rows that count as often as their weights say."""
-
-    def weighted(weights, parts=False):
-        def of(row, score, **options):
-            return score(labels, predictions, sample_weight=row, **options) if row.any() else np.nan
-
-        return {
-            "accuracy": np.array([of(row, accuracy_score) for row in weights]),
-            "f1_weighted": np.array([of(row, f1_score, average="weighted", zero_division=0) for row in weights]),
-        }
-
-    return weighted
-
-
-def right_or_not(right):
-    """Rows of which each is right or not; accuracy alone."""
-    right = np.asarray(right, float)
-
-    def weighted(weights, parts=False):
-        with np.errstate(invalid="ignore"):
-            return {"accuracy": weights @ right / weights.sum(axis=1)}
-
-    return AlikeRows(weighted, np.arange(len(right)))
-
-
-def part(name, members):
-    return Slice(name, "file", np.asarray(members, bool))
-
-
-def of_first(count, total):
-    return np.arange(total) < count
-
-
-def test_scores_are_those_of_the_rows_alone():
-    rng = np.random.default_rng(0)
-    labels, noise = rng.integers(3, size=80), rng.integers(3, size=80)
-    predictions = np.where(rng.random(80) < 0.7, labels, noise)
-    groups = np.unique(labels * 3 + predictions, return_index=True, return_inverse=True)[1:]
-    firsts, group_of = groups
-    members = rng.random(80) < 0.3
-    for alike in (
-        AlikeRows(weighted_of(labels, predictions), np.arange(80)),
-        AlikeRows(weighted_of(labels[firsts], predictions[firsts]), group_of),
-    ):
-        scores = slice_scores([part("some", members)], alike, 5, 100, 0).slices[0]
-        assert scores.rows == members.sum()
-        assert scores.metrics["f1_micro"].value == pytest.approx(accuracy_score(labels[members], predictions[members]))
-        expected = f1_score(labels[members], predictions[members], average="weighted")
-        assert scores.metrics["f1_weighted"].value == pytest.approx(expected)
-        whole = accuracy_score(labels, predictions)
-        assert scores.difference.value == pytest.approx(scores.metrics["f1_micro"].value - whole)
-
-
-def test_intervals_are_those_of_a_proportion():
-    right = np.r_[np.arange(100) % 5 > 0, np.ones(100)]
-    scores = slice_scores([part("first", of_first(100, 200))], right_or_not(right), 5, 1000, 0).slices[0]
-    value, low, high = scores.metrics["accuracy"]
-    deviation = np.sqrt(0.8 * 0.2 / 100)
-    assert value == 0.8
-    assert (low, high) == pytest.approx((0.8 - 1.96 * deviation, 0.8 + 1.96 * deviation), abs=0.015)
-    # Half of the rows are right for certain: the difference has half of the deviation.
-    assert scores.difference.high - scores.difference.low == pytest.approx(1.96 * deviation, abs=0.015)
-
-
-def test_what_is_certainly_worse_comes_first():
-    """Neither two wrong rows lead, nor six that are no worse than chance, nor an empty slice."""
-    right = np.ones(1000, bool)
-    right[:60] = False  # of the first 200
-    right[990:992] = False
-    slices = [
-        part("fine", np.arange(1000) >= 500),
-        part("empty", np.zeros(1000)),
-        part("two wrong", (np.arange(1000) >= 990) & (np.arange(1000) < 992)),
-        part("many worse", of_first(200, 1000)),
-        part("few worse", np.isin(np.arange(1000), [0, 1, 300, 301, 302, 303])),
-    ]
-    table = slice_scores(slices, right_or_not(right), 5, 400, 0)
-    assert [scores.part.name for scores in table.slices] == ["many worse", "few worse", "fine", "two wrong", "empty"]
-    assert [scores.rank for scores in table.slices] == [1, 2, 3, None, None]
-    assert np.isnan(table.slices[-1].metrics["accuracy"].value)
-    assert table == slice_scores(slices, right_or_not(right), 5, 400, 0)._replace(slices=table.slices)
-
-
-def test_all_wrong_in_a_few_rows_says_little_where_most_rows_are_wrong():
-    right = np.arange(100) % 3 == 0
-    wrong = np.isin(np.arange(100), [1, 2, 4, 5, 7])
-    slightly = np.arange(100) % 3 > 0
-    slightly[:60:3] = True  # 20 of 87 are right
-    table = slice_scores([part("five", wrong), part("large", slightly)], right_or_not(right), 5, 400, 0)
-    assert [scores.part.name for scores in table.slices] == ["large", "five"]
-
-
-def test_less_is_better_where_the_metric_is_an_error():
-    errors = np.r_[np.full(50, 3.0), np.ones(50)] + np.arange(100) % 2
-
-    def weighted(weights, parts=False):
-        return {"mae": weights @ errors / weights.sum(axis=1)}
-
-    halves = [part("good", np.arange(100) >= 50), part("bad", of_first(50, 100))]
-    table = slice_scores(halves, AlikeRows(weighted, np.arange(100)), 5, 200, 0)
-    assert [scores.part.name for scores in table.slices] == ["bad", "good"]
-
-
-@pytest.mark.parametrize("alike", [None, AlikeRows(lambda weights: {"other": weights[:, 0]}, np.arange(9))])
-def test_rows_without_metrics_are_counted(alike):
-    table = slice_scores([part("some", of_first(3, 9))], alike, 5, 100, 0)
-    assert table.main is None
-    assert table.slices[0].rows == 3
-
-
-def test_a_single_row():
-    """It says nothing of how rows differ."""
-    table = slice_scores([part("it", [True])], right_or_not([True]), 1, 100, 0)
-    value, low, high = table.slices[0].difference
-    assert (value, table.slices[0].metrics["accuracy"].value) == (0, 1)
-    assert np.isnan([low, high]).all()
 
 
 @pytest.mark.parametrize("parts", [2, 4, 10])

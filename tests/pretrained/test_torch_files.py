@@ -2,10 +2,8 @@
 
 import builtins
 import io
-import itertools
 import os
 import pickle
-import struct
 import subprocess
 import sys
 import zipfile
@@ -21,6 +19,14 @@ from hypothesis import strategies as st
 from bertjax.errors import CheckpointError
 from bertjax.pretrained import torch_files
 from bertjax.pretrained.torch_files import read_torch_file
+from tests.support.forged_weights import (
+    Payload,
+    both_formats,
+    forge,
+    refusal,
+    write_legacy,
+    write_zip,
+)
 
 DTYPES = {
     torch.float32: np.float32,
@@ -34,9 +40,6 @@ DTYPES = {
     torch.uint8: np.uint8,
     torch.bool: np.bool_,
 }
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-
-both_formats = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 
 
 def save(state, path, zipped):
@@ -128,15 +131,6 @@ def test_other_protocols_of_pickle(tmp_path, zipped):
 # What is no state dict, or no whole file, is said in one line.
 
 
-def refusal(path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        read_torch_file(path)
-    message = str(caught.value)
-    assert message.startswith(str(path))
-    assert "\n" not in message
-    return message
-
-
 @both_formats
 @pytest.mark.parametrize(
     "state",
@@ -222,16 +216,6 @@ def test_a_negated_tensor(tmp_path):
 # Nothing in a pickle is run.
 
 
-class Payload:
-    """Pickled as a call of a function; unpickled, it is called."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 @both_formats
 @pytest.mark.parametrize("named", ["system", "eval"])
 def test_a_pickle_is_not_run(tmp_path, zipped, named):
@@ -279,144 +263,3 @@ def test_torch_is_not_imported(tmp_path):
         "assert list(read_tensors(Path(sys.argv[1]))) == ['a']; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-
-
-# Sizes, offsets and strides are believed only as far as there are bytes.
-
-
-class Reference:
-    """A storage of eight float32 numbers, of which a pickle may claim more."""
-
-    def __init__(self, numel, view):
-        self.numel, self.view = numel, view
-
-
-class ForgingPickler(pickle.Pickler):
-    def persistent_id(self, obj):
-        if not isinstance(obj, Reference):
-            return None
-        return "storage", torch.FloatStorage, "0\n", "cpu", obj.numel, *obj.view
-
-
-def write_zip(path, pickled, storages, byteorder="little"):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        archive.writestr("archive/byteorder", byteorder)
-        for key, raw in storages.items():
-            archive.writestr(f"archive/data/{key}", raw)
-    return path
-
-
-def write_legacy(path, pickled, storages, count=None):
-    header = b"".join(pickle.dumps(value, 2) for value in (MAGIC_NUMBER, 1001, {"little_endian": True}))
-    counted = b"".join(struct.pack("<q", count or len(raw) // 4) + raw for raw in storages.values())
-    path.write_bytes(header + pickled + pickle.dumps(list(storages), 2) + counted)
-    return path
-
-
-def forged_pickle(offset=0, shape=(8,), strides=(1,), numel=8, view=(), metadata=None):
-    """One tensor called `a` over eight numbers, with whatever the pickle claims of it."""
-    arguments = (Reference(numel, view), offset, shape, strides, False, OrderedDict())
-    stream = io.BytesIO()
-    forged = Payload(torch._utils._rebuild_tensor_v2, *arguments, *([metadata] if metadata else []))
-    ForgingPickler(stream, protocol=2).dump({"a": forged})
-    return stream.getvalue()
-
-
-STORAGES = {"0\n": np.arange(8, dtype="<f4").tobytes()}
-
-
-def forge(path, zipped, **claim):
-    if zipped:
-        return write_zip(path, forged_pickle(**claim), STORAGES)
-    return write_legacy(path, forged_pickle(**{"view": (None,), **claim}), STORAGES)
-
-
-@both_formats
-@pytest.mark.parametrize(
-    "claim",
-    [
-        {"offset": 1},
-        {"offset": -1},
-        {"offset": 2**62},
-        {"offset": True, "shape": (7,)},
-        {"strides": (2,)},
-        {"strides": (-1,), "offset": 7},
-        {"strides": (2**62,)},
-        {"strides": (10**30,)},
-        {"strides": (1, 1)},
-        {"strides": (0.5,)},
-        {"shape": (9,)},
-        {"shape": (9,), "strides": (0,)},
-        {"shape": (-1,)},
-        {"shape": (2**40,), "strides": (0,)},
-        {"shape": (0, 10**30), "strides": (1, 1)},
-        {"shape": 8},
-        {"numel": 9, "shape": (9,)},
-        {"numel": 2**60, "shape": (2**60,)},
-        {"numel": -1},
-        {"numel": 8.0},
-    ],
-    ids=str,
-)
-def test_a_tensor_outside_its_storage(tmp_path, zipped, claim):
-    assert "is truncated or no PyTorch file: " in refusal(forge(tmp_path / "model.bin", zipped, **claim))
-
-
-@both_formats
-@given(
-    offset=st.integers(-1, 8),
-    sizes=st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 5)), max_size=3),
-)
-def test_offsets_and_strides(tmp_path_factory, zipped, offset, sizes):
-    """Against every index counted out: the very elements, or an error where one of them lies outside."""
-    shape, strides = tuple(size for size, _ in sizes), tuple(stride for _, stride in sizes)
-    path = forge(tmp_path_factory.mktemp("forged") / "model.bin", zipped, offset=offset, shape=shape, strides=strides)
-    indices = [
-        offset + sum(place * stride for place, stride in zip(places, strides, strict=True))
-        for places in itertools.product(*map(range, shape))
-    ]
-    if min((offset, *shape, *strides)) < 0 or not all(0 <= index < 8 for index in indices) or len(indices) > 8:
-        refusal(path)
-    else:
-        array = read_torch_file(path)["a"]
-        assert array.shape == shape
-        np.testing.assert_array_equal(array.ravel(), indices)
-
-
-@pytest.mark.parametrize(("count", "numel"), [(7, 8), (9, 9), (2**40, 2**40), (-1, 8)])
-def test_a_number_of_elements_that_the_legacy_file_does_not_have(tmp_path, count, numel):
-    """Said before room is made for them."""
-    path = write_legacy(tmp_path / "model.bin", forged_pickle(numel=numel, view=(None,)), STORAGES, count)
-    assert "is cut off or has another size" in refusal(path)
-
-
-@pytest.mark.parametrize("write", [write_zip, write_legacy])
-def test_a_storage_that_is_not_there(tmp_path, write):
-    view = (None,) if write is write_legacy else ()
-    assert "no" in refusal(write(tmp_path / "model.bin", forged_pickle(view=view), {})).partition("file: ")[2]
-
-
-def test_a_view_of_a_storage(tmp_path):
-    """Files from before torch 0.4 name parts of storages: a key, an offset and a size."""
-    path = forge(tmp_path / "model.bin", False, shape=(3,), view=(("part", 2, 3),))
-    np.testing.assert_array_equal(read_torch_file(path)["a"], [2, 3, 4])
-
-
-@pytest.mark.parametrize("view", [("part", 6, 3), ("part", -1, 4), ("part", 0, -1), ("part", 2, 2), ("part", 2)])
-def test_a_view_outside_its_storage(tmp_path, view):
-    refusal(forge(tmp_path / "model.bin", False, shape=(3,), view=(view,)))
-
-
-def test_names_that_python_2_wrote(tmp_path):
-    """As bytes, which torch reads as UTF-8."""
-    pickled = forged_pickle(view=(None,))
-    assert b"X\x01\x00\x00\x00a" in pickled
-    path = write_legacy(tmp_path / "model.bin", pickled.replace(b"X\x01\x00\x00\x00a", b"U\x02\xc3\xa9"), STORAGES)
-    assert list(read_torch_file(path)) == ["é"]
-
-
-def test_a_forged_index_takes_no_memory(tmp_path):
-    """The place 2**31 of the pickle's memo: a reader that keeps it as an array asks for 64 GB."""
-    opcodes = b"\x80\x02}r" + struct.pack("<I", 2**31) + b"."
-    assert read_torch_file(write_zip(tmp_path / "model.bin", opcodes, {})) == {}
