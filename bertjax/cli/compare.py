@@ -22,7 +22,7 @@ class CompareFlags:
     """
 
     seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
-    """Of the head's initialisation, the order of examples, and dropout; every framework runs each of them."""
+    """Seeds of the head's initialisation, the order of examples, and dropout; every framework runs each of them."""
 
     frameworks: tuple[str, ...] = ("jax", "torch")
     """Frameworks: jax, torch, trainer, trainer-grouped, onnx. The first is compared with each other one."""

@@ -47,7 +47,7 @@ class Arguments:
     """Folder of a sweep to look at, also while it runs; nothing is started."""
 
     address: str | None = None
-    """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
+    """Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
 
     samples: Count | None = None
     """How often the ranges are drawn, for each point of the grids; default: as the sweep says."""

@@ -150,7 +150,7 @@ def test_the_help_names_the_ranges(capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Passes over the training rows. (1 or more)" in text
     assert "(0 to 4294967295)" in text
-    assert "Share of the peak that linear, cosine and polynomial end at. (in [0, 1])" in text
+    assert "Final learning rate of linear, cosine and polynomial, as a share of the peak. (in [0, 1])" in text
 
 
 HUGE = {

@@ -53,38 +53,37 @@ class FineTuneConfig:
     multiple_choice, next_sentence, masked_lm, sentence_embedding, or one that `bertjax.register_task` added."""
 
     standardize_targets: bool = True
-    """Learn the numbers of a regression minus their mean, over their standard deviation. The model answers, and is
-    evaluated, in the units of the table."""
+    """Standardise the targets of a regression for training. Predictions and metrics are in the units of the table."""
 
     pooling: Pooling | None = None
-    """How an example becomes one vector; default: as the checkpoint was saved, else the task's own."""
+    """How an example becomes one vector; default: as the checkpoint was saved, else the task's default."""
 
     max_length: Annotated[int, Range(3, LONGEST, note=" ([CLS], a token, [SEP])")] = 128
-    """Longest example, in tokens; what is longer is cut."""
+    """Maximum length of an example, in tokens; longer ones are truncated."""
 
     epochs: Count = 3
     """Passes over the training rows."""
 
     batch_size: Count = 32
-    """Examples an update, over all devices."""
+    """Examples per update, over all devices."""
 
     accumulate: Count = 1
-    """Parts that a device computes its share of a batch in, one after the other: less memory, the same update."""
+    """Gradient accumulation: parts that a device splits its share of a batch into; less memory, the same update."""
 
     packing: Literal["on", "off"] = "on"
-    """Several examples in a row of tokens, or one padded row an example; the maths are the same."""
+    """Pack several examples into a row, or pad each to a row of its own; the results are the same."""
 
     seed: Seed = 0
-    """Of the head's initialisation, the order of examples, and dropout."""
+    """Seed of the head's initialisation, the order of examples, and dropout."""
 
     dropout_rate: ShareBelowOne | None = None
-    """Dropout everywhere; default: the checkpoint's own rates."""
+    """Dropout rate everywhere; default: the checkpoint's own rates."""
 
     engine: Literal["pmap", "shard_map"] = "pmap"
-    """What runs a step on several devices, `jax.pmap` or `jax.shard_map`; the numbers are the same."""
+    """How a step runs on several devices, by `jax.pmap` or `jax.shard_map`; the numbers are the same."""
 
     freeze: tuple[str, ...] = ()
-    """What stays as it is: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
+    """Parameters to freeze: `embeddings`, `layers:N` (the first N), `head`, `backbone` (everything but the head),
     `biases`, `norms`, or patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
     lora: Lora = field(default_factory=Lora)
@@ -107,25 +106,25 @@ class FineTuneConfig:
     """How parameters are updated."""
 
     masking: Masking = field(default_factory=Masking)
-    """How words are hidden, where the task is to fill them in."""
+    """How words are masked, for masked language models."""
 
     imbalance: Imbalance = field(default_factory=Imbalance)
-    """What is done about classes of very different size."""
+    """Remedies for imbalanced classes."""
 
     regularization: Regularization = field(default_factory=Regularization)
-    """What keeps the network from learning its training rows by heart."""
+    """Regularization besides dropout and weight decay."""
 
     distillation: Distillation = field(default_factory=Distillation)
-    """A teacher whose answers are learned beside the labels."""
+    """Knowledge distillation from a teacher."""
 
     evaluation: Evaluation = field(default_factory=Evaluation)
     """When the run is evaluated, and its best-checkpoint metric."""
 
     simple_models: SimpleModels = field(default_factory=SimpleModels)
-    """Simple models that the network is judged beside."""
+    """Simple baselines to compare the network with."""
 
     judging: Judging = field(default_factory=Judging)
-    """How closely the test rows are looked at."""
+    """Further analyses of the test rows."""
 
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When the run ends early."""
@@ -137,7 +136,7 @@ class FineTuneConfig:
     """MLflow experiment that the run belongs to."""
 
     tracking: Tracking = "mlflow"
-    """Where the run is recorded: mlflow, or none, where its folder has all there is."""
+    """Where the run is recorded besides its folder: mlflow, or none."""
 
     register: str | None = None
     """Name in MLflow's model registry of which the model becomes a version: the `champion` if it is the first one, else

@@ -23,7 +23,7 @@ from bertjax.training.settings.optimizer_defaults import OPTIMIZERS, SCHEDULES
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How parameters are updated. What is left at None is as the optimizer's authors publish it."""
+    """The optimizer. Settings that are None take the values that its authors published."""
 
     name: str = "adamw"
     """Optimizer: adamw, lamb, adafactor, lion, sgd, schedule_free_adamw, or muon."""
@@ -33,42 +33,42 @@ class Optimizer:
     larger want 2e-5 to 5e-5."""
 
     schedule: str | None = None
-    """What the learning rate does after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
+    """Learning rate schedule after the warmup: linear (to 0), cosine, constant, inverse_sqrt, polynomial, or
     reduce_on_plateau; default: linear, constant for schedule_free_adamw."""
 
     warmup: Annotated[float, Range(0, LONGEST)] = 0.1
-    """Steps (1 or more) or share of the steps (below 1) over which the learning rate rises to its peak."""
+    """Warmup, in steps (1 or more) or as a share of all steps (below 1)."""
 
     final_share: Share = 0.0
-    """Share of the peak that linear, cosine and polynomial end at."""
+    """Final learning rate of linear, cosine and polynomial, as a share of the peak."""
 
     power: Positive = 2.0
-    """Of the polynomial: how fast it falls; 1 is linear."""
+    """Power of the polynomial schedule; 1 is linear."""
 
     plateau_factor: InnerShare = 0.5
-    """What reduce_on_plateau multiplies the learning rate by."""
+    """Factor by which reduce_on_plateau lowers the learning rate."""
 
     plateau_patience: Count = 2
-    """Evaluations without a better one, after which reduce_on_plateau does so."""
+    """Evaluations without improvement, after which reduce_on_plateau lowers the learning rate."""
 
     weight_decay: NotNegative | None = None
     """Decoupled weight decay; default: the optimizer's own, 0.01 for adamw."""
 
     no_decay: tuple[str, ...] = ("biases", "norms")
-    """What has no weight decay: `biases`, `norms`, `embeddings`, `head`, `backbone`, `layers:N` (the first N), or
-    patterns of parameter paths such as `bert/layer_*/attention/*`."""
+    """Parameters without weight decay: `biases`, `norms`, `embeddings`, `head`, `backbone`, `layers:N` (the first N),
+    or patterns of parameter paths such as `bert/layer_*/attention/*`."""
 
     clip_norm: NotNegative | None = 1.0
-    """Largest global norm of the gradient; 0 or None: no limit."""
+    """Gradient clipping: largest global norm; 0 or None for none."""
 
     layer_decay: Annotated[float, Range(0, 1, open_low=True)] = 1.0
-    """The learning rate of each layer, as a share of that of the layer above; embeddings are below the first."""
+    """Layer-wise learning rate decay: factor from each layer to the one below; embeddings are below the first."""
 
     head_learning_rate: Positive | None = None
-    """Peak learning rate of the head; default: that of all."""
+    """Peak learning rate of the head; default: `learning_rate`."""
 
     ema_decay: InnerShare | None = None
-    """Evaluate and save an exponential moving average of the parameters, of which this share stays at each update."""
+    """Evaluate and save an exponential moving average of the parameters, with this decay."""
 
     b1: ShareBelowOne | None = None
     """Decay of the first moment."""
@@ -134,17 +134,17 @@ class Lora:
 
 @dataclass(frozen=True)
 class Imbalance:
-    """What is done about classes of very different size; nothing, unless it is asked for."""
+    """Remedies for imbalanced classes, all off by default."""
 
     class_weights: tuple[str, ...] = ()
     """Weight of each class in the loss: `balanced` (inverse to its share of the training rows), or `label=weight` for
     some classes, the others weighing 1."""
 
     label_smoothing: ShareBelowOne = 0.0
-    """Share of a label that is spread evenly over all classes."""
+    """Label smoothing: share of a label that is spread evenly over all classes."""
 
     focal_gamma: NotNegative = 0.0
-    """Focal loss: an answer given with probability p weighs (1 - p)^gamma; 2 is usual."""
+    """Focal loss: a label of probability p is weighted by (1 - p)^gamma; 2 is usual."""
 
     oversample: bool = False
     """Repeat training rows of smaller classes, until each class has as many as the largest."""
@@ -157,16 +157,15 @@ class Imbalance:
 
 @dataclass(frozen=True)
 class Regularization:
-    """What keeps a network from learning its training rows by heart, besides dropout and weight decay; nothing, unless
-    it is asked for."""
+    """Regularization besides dropout and weight decay, off by default."""
 
     r_drop: NotNegative = 0.0
-    """R-Drop: weight of the divergence between two forward passes with dropout masks of their own, which takes twice
-    the time; 1 to 5 are usual."""
+    """R-Drop: weight of the divergence between two forward passes with different dropout masks, which takes twice the
+    time; 1 to 5 are usual."""
 
     mixout: ShareBelowOne = 0.0
-    """Mixout: share of the layers' weights that each step takes back to where they started from; 0.7 to 0.9, without
-    dropout, are usual."""
+    """Mixout: share of the layers' weights that are replaced by their pretrained values in each step; 0.7 to 0.9,
+    without dropout, are usual."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -174,25 +173,25 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher, a model of the same task whose answers are learned beside the labels; none, unless it is named."""
+    """Knowledge distillation from a teacher, a model of the same task; off without a teacher."""
 
     teacher: str | None = None
     """Model to learn from, of the run's task and labels: a folder, a hub id, a name of the catalog, or
     `models:/NAME@ALIAS`. It may be of another size, kind and tokenizer than --model."""
 
     teacher_weight: Annotated[float, Range(0, 1, open_low=True)] = 0.5
-    """Share of the loss that is by the teacher's answers; the rest is by the labels. At 1 these are not learned."""
+    """Weight of the distillation loss; the loss on the labels has the rest. At 1 the labels are not used."""
 
     teacher_temperature: Positive = 2.0
-    """Divides the logits of both where they become the probabilities that are compared: above 1, what the teacher holds
-    for unlikely counts for more. Numbers and cosines have none."""
+    """Distillation temperature, which divides the logits of both: above 1, classes that the teacher finds unlikely
+    count more. Not for numbers and cosines."""
 
     teacher_layers: tuple[str, ...] = ()
-    """Hidden states to learn, such as 1:3 2:6: what layer 1 makes of each token is drawn to what layer 3 of the teacher
-    makes of it; 0 is the embeddings. The teacher has the same tokenizer and width then."""
+    """Hidden states to match, such as 1:3 2:6: the output of layer 1 with that of the teacher's layer 3, and so on;
+    0 is the embeddings. The teacher must have the same tokenizer and width."""
 
     teacher_layers_weight: Positive = 1.0
-    """Of the squared error of the hidden states, which is added to the loss."""
+    """Weight of the squared error of the hidden states, which is added to the loss."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -221,20 +220,20 @@ class Evaluation:
     """When a run is evaluated, and its best-checkpoint metric."""
 
     evaluate_every: Count = 1
-    """Validation rows are evaluated each time this many epochs (or steps) are done, and at the end."""
+    """Evaluate the validation rows every so many epochs (or steps), and at the end."""
 
     evaluate_unit: Unit = "epochs"
-    """What `evaluate_every` counts."""
+    """Unit of `evaluate_every`."""
 
     best_metric: str | None = None
-    """Metric that the best weights are best by, such as `validation/f1_macro` or `epoch/train_loss`; default: the
+    """Metric that selects the best weights, such as `validation/f1_macro` or `epoch/train_loss`; default: the
     task's main one on the validation rows, where there are some."""
 
     best_mode: Literal["auto", "max", "min"] = "auto"
-    """Whether more is better; `auto` knows it by the metric's name (less of a loss or an error)."""
+    """Whether the metric is maximised or minimised; `auto` decides by its name."""
 
     final_weights: Literal["last", "best"] = "last"
-    """Weights that are tested and saved as the model: those after the last step, or the best by `best_metric`."""
+    """Weights to test and to save: those after the last step, or the best by `best_metric`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -242,7 +241,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judging:
-    """What the report says of the test rows beside their scores; `bertjax evaluate` looks closer."""
+    """Further analyses of the test rows; `bertjax evaluate` has more."""
 
     intervals: bool = True
     """Leave out the confidence intervals of the metrics, a bootstrap over the test rows."""
@@ -270,10 +269,10 @@ class EarlyStopping:
     """Evaluations without a better `best_metric` after which the run stops; default: it never does."""
 
     min_improvement: NotNegative = 0.0
-    """A metric is better if it is by more than this."""
+    """Smaller improvements of the metric do not count."""
 
     max_skipped_steps: Count = 10
-    """A step whose loss or gradient is not finite changes nothing; after this many in a row the run stops."""
+    """Steps whose loss or gradient is not finite are skipped; after this many in a row the run stops."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -284,13 +283,13 @@ class Checkpointing:
     """When a run saves its state, and what it keeps."""
 
     save_every: Count = 1
-    """The state is saved each time this many epochs (or steps) are done, at the end, and when it is the best so far."""
+    """Save the state every so many epochs (or steps), at the end, and when it is the best so far."""
 
     save_unit: Unit = "epochs"
-    """What `save_every` counts."""
+    """Unit of `save_every`."""
 
     keep_checkpoints: Count = 2
-    """Newest checkpoints that stay, besides the best one."""
+    """Newest checkpoints to keep, besides the best one."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -301,22 +300,22 @@ class Workers:
     """Processes that share a run, on this machine or on many, by Ray Train."""
 
     num_workers: CountFromZero = 0
-    """Processes that share the run; on TPUs one a host, on GPUs one a GPU. 0 is this process, without Ray."""
+    """Processes that share the run: one per TPU host, or one per GPU. 0 is this process, without Ray."""
 
     use_gpu: bool = False
     """Each worker has a GPU of its own."""
 
     topology: str | None = None
-    """Of the TPU slice, such as 4x4; needs --accelerator."""
+    """Topology of the TPU slice, such as 4x4; needs --accelerator."""
 
     accelerator: str | None = None
     """Kind of TPU or GPU that workers are placed on, such as TPU-V6E."""
 
     address: str | None = None
-    """Of a Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
+    """Ray cluster, HOST:PORT, or `auto` on one of its nodes; default: RAY_ADDRESS, or Ray on this machine."""
 
     max_failures: Annotated[int, Range(-1, LONGEST)] = 3
-    """How often the workers are started again after one died; -1 is without end."""
+    """Restarts of the workers after one died, at most; -1 for no limit."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
