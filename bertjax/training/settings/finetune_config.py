@@ -59,7 +59,7 @@ class FineTuneConfig:
     """How an example becomes one vector; default: as the checkpoint was saved, else the task's default."""
 
     max_length: Annotated[int, Range(3, LONGEST, note=" ([CLS], a token, [SEP])")] = 128
-    """Maximum length of an example, in tokens; longer ones are truncated."""
+    """Maximum tokens of an example; longer ones are cut."""
 
     epochs: Count = 3
     """Passes over the training rows."""
