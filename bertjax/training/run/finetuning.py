@@ -80,4 +80,5 @@ def train_and_evaluate(run: PreparedRun, context: RunContext) -> FineTuneResult:
         # The thread that makes the next batches also copies them to the devices, while these compute.
         with context.progress, run.batches(lambda made: (made, train_step.place(made.batch))) as batches:
             state = fit(run.state, batches, train_step, session.callbacks)
+        train_step.close()  # what follows does not need its memory
         return session.finish(state)

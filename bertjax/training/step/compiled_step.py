@@ -3,8 +3,8 @@
 Gradients are summed over the devices. The update does not depend on the batch, so it is a jitted function of the
 replicated state, compiled once. A run of one batch shape may have both in one program, which is launched once a step.
 
-On a CPU the gradients of all steps have the same buffers. Buffers that are allocated anew lie elsewhere each time, and
-leave holes in the heap.
+On a CPU the gradients of all steps have the same buffers, and the temporaries of all gradients the same memory. Buffers
+that are allocated anew lie elsewhere each time, and leave holes in the heap or have to be cleared.
 """
 
 import time
@@ -23,8 +23,9 @@ from bertjax.devices.program_store import PROGRAMS, Compiled, mapped_program, re
 from bertjax.model.inputs import check_batch
 from bertjax.tasks import Model, Params
 from bertjax.training.step.aot_compile import Compilations
-from bertjax.training.step.freed_memory import return_freed_memory
+from bertjax.training.step.freed_memory import return_freed_memory, trim_heap
 from bertjax.training.step.mfu import matmul_peak, training_flops
+from bertjax.training.step.reserved_memory import ReservedMemory
 from bertjax.training.step.train_step import Gradient, TrainStep
 from bertjax.training.step.word_gradient import gradient_shaped
 from bertjax.training.train_state import Metrics, TrainState
@@ -76,6 +77,7 @@ class CompiledTrainStep:
         if one_program is None:
             one_program = len(batches) == 1 and devices.platform != "cpu"
         self._compiled_before = -1  # programs of the process, when freed memory went back
+        self._reserved = ReservedMemory()
         self._spent: tuple[Params, ...] = ()  # the gradients of the step before, where the next one overwrites them
         whole: Callable[..., Any] = step if one_program else step.gradient
         if devices.platform == "cpu" and not one_program:
@@ -112,8 +114,11 @@ class CompiledTrainStep:
             state, metrics = program(state, placed.rows)
         else:
             update = self._update.result()
-            self._return_freed_memory(state)
-            grads, loss_metrics = program(state, placed.rows, *self._spent)
+            self._arrange_memory(state)
+            with self._reserved.watched():
+                grads, loss_metrics = program(state, placed.rows, *self._spent)
+            if self._reserved.lost:
+                trim_heap()  # or the process would hold the hole beside the temporaries
             self._spent = (grads,) if self._spent else ()
             state, update_metrics = update(state, grads, loss_metrics["loss"], loss_metrics["squares"])
             metrics = loss_metrics | update_metrics
@@ -140,11 +145,22 @@ class CompiledTrainStep:
             jax.block_until_ready(state)
             self._peak = matmul_peak(tuple(self.devices.mesh.devices), self._model.config.execution)
 
-    def _return_freed_memory(self, state: TrainState) -> None:
-        """That of the compiler, where the process has compiled anything since the last step."""
-        if self._spent and self._compiled_before != PROGRAMS.compiled:
+    def _arrange_memory(self, state: TrainState) -> None:
+        """On a CPU, before a gradient: room for its temporaries. Where the process has compiled anything, that memory
+        goes back to the system first."""
+        if self._spent and (self._compiled_before != PROGRAMS.compiled or self._reserved.lost):
             self._compiled_before = PROGRAMS.compiled
+            self._reserved.release()
             return_freed_memory((state, self._spent))
+            self._reserved.reserve(self._temporaries())
+        if self._reserved:
+            jax.block_until_ready(state)  # after which the temporaries of the step before are freed
+
+    def _temporaries(self) -> int:
+        """Bytes of the temporaries of the largest program that is ready, on all devices of this process."""
+        ready = [future.result() for future in self._programs.values() if future.done()]
+        devices = len(self.devices.mesh.local_devices)
+        return devices * max(program.memory_analysis().temp_size_in_bytes for program in ready)
 
     def wait(self) -> None:
         """Until every shape is compiled; only a benchmark needs to."""
@@ -162,8 +178,14 @@ class CompiledTrainStep:
         return self._compilations.seconds
 
     def close(self) -> None:
-        """Cancels the compilations that have not begun."""
+        """Cancels the compilations that have not begun, and gives the memory of the steps back."""
         self._compilations.close()
+        self._reserved.release()
+        for leaf in jax.tree.leaves(self._spent):
+            leaf.delete()
+        if self._spent:
+            trim_heap()
+        self._spent = ()
 
 
 def _zero_gradients(devices: Devices, step: TrainStep, state: TrainState) -> Params:

@@ -45,6 +45,13 @@ def return_freed_memory(used: Any) -> bool:
     return True
 
 
+def trim_heap() -> None:
+    """Gives all that is free back to the system, whatever lies beside it."""
+    calls = _calls()
+    if calls is not None:
+        calls.malloc_trim(0)
+
+
 def _huge_pages_of(arrays: Any) -> list[int]:
     """The addresses of the huge pages that arrays lie in, in part at least; small arrays are left out."""
     own = (leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, jax.Array) and leaf.is_fully_addressable)
