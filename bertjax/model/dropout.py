@@ -121,6 +121,7 @@ def dropout(rng_key: Array, rate: float, x: Float[Array, "*shape"], *places: Arr
     return jnp.where(keep, x / (1.0 - rate), 0)
 
 
+@jax.jit  # traced once for all masks of a shape
 def random_bits(rng_key: Array, *places: Array) -> UInt32[Array, "..."]:
     """32 uniform bits per element, a pure function of the key and the element's coordinates.
 

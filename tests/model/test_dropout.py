@@ -76,6 +76,17 @@ def test_typed_and_raw_keys_give_the_same_bits():
     np.testing.assert_array_equal(random_bits(raw, (5, 3)), random_bits(typed, (5, 3)))
 
 
+def test_masks_of_a_shape_are_traced_once():
+    def masked_twice(key, x):
+        for each in jax.random.split(key):
+            x = dropout(each, 0.1, x, *places((5, 3)))
+        return x
+
+    text = jax.jit(masked_twice).lower(jax.random.key(0), jnp.ones((5, 3))).as_text()
+    assert text.count("func private @random_bits") == 1
+    assert text.count("call @random_bits") == 2
+
+
 @pytest.mark.parametrize("rows", [[[0, 1], [2, 3]], [[2], [3, 0], [1]], [[3, 2, 1, 0]]], ids=["two", "three", "one"])
 @pytest.mark.parametrize("task", ["classification", "token_classification"])
 def test_masks_follow_examples_into_any_layout(task, rows):

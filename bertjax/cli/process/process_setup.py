@@ -9,7 +9,7 @@ folder for that, and a size at which the least recently used ones go. A user who
 `JAX_COMPILATION_CACHE_DIR` keeps it as it is; `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
 
 Garbage: imports and tracing make a million objects that stay, and Python's collector goes through all of them again and
-again, which took 1.9 s of a start of 9 s. With a higher threshold it begins after more new objects.
+again, which took 1.9 s of a start of 9 s. With higher thresholds it begins when they are made.
 """
 
 import gc
@@ -36,7 +36,9 @@ _WITHOUT_KEPT_CHOICES = (
     "--xla_gpu_autotune_level=0",  # no race between kernels decides which one computes: slow
 )
 
-_NEW_OBJECTS = 200_000  # before a collection of the youngest; by default 700
+# New objects before a collection of the youngest generation, its collections before one of the second, and so on; by
+# default 700, 10 and 10.
+_GARBAGE_THRESHOLDS = (2_000_000, 1, 10)
 
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
 _KERNEL_CHOICES = "xla_gpu_per_fusion_autotune_cache_dir"  # one of the caches that JAX keeps in its folder, by default
@@ -111,7 +113,7 @@ def _keeps_kernel_choices() -> bool:
 
 def collect_garbage_rarely() -> None:
     """Has the collector of reference cycles run after more new objects; call it before the imports that it is for."""
-    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def prepare_process() -> None:
