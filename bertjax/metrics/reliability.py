@@ -132,7 +132,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
     """
     from scipy.optimize import minimize_scalar
 
-    if not np.isfinite(logits).all():
+    if not np.isfinite(logits).all() or _is_all_right(logits, labels):
         return None
     found = minimize_scalar(
         lambda log_temperature: log_loss(logits, labels, float(np.exp(log_temperature))),
@@ -149,6 +149,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
 def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Logits over a temperature, in float64, where no two of them become equal; as they are where it is 1."""
     return logits if temperature == 1 else logits.astype(np.float64) / temperature
+
+
+def _is_all_right(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether no other label of any row has a higher logit than the right one, and some have a lower one. It is asked by
+    itself: at small temperatures such a loss rounds to 0, and a search would stop wherever it first did."""
+    logits, labels = _of_one_label(logits, labels)
+    ahead = np.take_along_axis(logits, labels[:, None], axis=1) - logits
+    return bool((ahead >= 0).all() and (ahead > 0).any())
 
 
 def _of_one_label(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -122,12 +122,13 @@ def test_the_temperature_of_several_labels(sharpness):
     ("logits", "labels", "temperature"),
     [
         ([[3, 1], [0, 2], [5, 4]], [0, 1, 0], None),
+        ([[4, -1], [-1, 4], [3.8, -1]], [0, 1, 0], None),
         ([[3, 1], [0, 2], [5, 4]], [1, 0, 1], None),
         ([[3, 1], [0, np.nan], [5, 4]], [0, 1, 1], None),
         ([[0, 0], [0, 0]], [0, 1], 1.0),
         ([[2], [3]], [0, 0], 1.0),
     ],
-    ids=["all right", "all wrong", "not finite", "nothing said", "one class"],
+    ids=["all right", "all right by far", "all wrong", "not finite", "nothing said", "one class"],
 )
 def test_rows_that_tell_no_temperature(logits, labels, temperature):
     assert fit_temperature(np.array(logits, np.float32), np.array(labels)) == temperature
