@@ -154,3 +154,13 @@ def test_a_long_curve_has_a_table_of_some_of_its_points_with_both_ends():
     assert table.caption == "60 of 1,000 points."
     two = table_of(Lines("t", {"a": [(0, 1.0)], "b": [(1, 2.0)]}, "x", "y"))
     assert (two.columns, list(two.rows)) == (("x", "a", "b"), [(0, 1.0, None), (1, None, 2.0)])
+
+
+def test_shares_that_are_all_one_have_no_axis_beyond_it_and_its_last_number_is_whole():
+    curve = {"kept": [(0.0, 1.0), (1.0, 1.0)]}
+    picture = str(draw(Lines("thresholds", curve, "confidence", "share", "share", "share")))
+    ticks = re.findall(r'<text class="quiet" x="([0-9.]+)" y="[0-9.]+" text-anchor="(\w+)">([0-9.]+)%</text>', picture)
+    assert max(float(number) for _, _, number in ticks) == 100
+    width_of_100_percent = 31.45  # in DejaVu Sans, a wide font, at the size of the picture's text
+    last = max(float(x) for x, anchor, number in ticks if anchor == "middle" and number == "100")
+    assert last + width_of_100_percent / 2 <= 360

@@ -19,6 +19,7 @@ PLOT_HEIGHT = 150
 FOOT = TOP + PLOT_HEIGHT
 NUM_COLOURS = 9
 _LETTER = 5.9  # mean width of a letter, for what must not overlap
+_DIGIT = 7.0  # width of a digit in the widest of the usual fonts
 _TICKS = 4
 
 Anchor = Literal["start", "middle", "end"]
@@ -57,12 +58,13 @@ def linear_scale(numbers: Sequence[float], unit: Unit, start: float, stop: float
     It begins at zero where zero is near.
     """
     low, high = min(numbers), max(numbers)
+    is_share = unit == "share" and low >= 0 and high <= 1
     if from_zero or 0 <= low < high / 2:
         low = min(low, 0.0)
     if low == high:
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    if unit == "share" and low >= 0 and high <= 1:
-        return _rounded(low, high, start, stop, whole=False, most=1.0)
+    if is_share:
+        return _rounded(max(low, 0.0), min(high, 1.0), start, stop, whole=False, most=1.0)
     return _rounded(low, high, start, stop, whole=unit == "count")
 
 
@@ -94,7 +96,7 @@ def across(scale: Scale, unit: Unit, title: str = "", foot: float = FOOT) -> lis
     end = -math.inf
     for number in scale.ticks:
         words, x = tick_text(number, unit), scale.place(number)
-        half = _LETTER * len(words) / 2
+        half = _DIGIT * (len(words) + words.count("%") / 2) / 2
         x_text = min(max(x, half), WIDTH - half)
         if x_text - half > end + 6:
             parts.append(text(words, x_text, foot + 14, "middle", "quiet"))

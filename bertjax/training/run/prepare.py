@@ -18,7 +18,7 @@ from bertjax.data.encode.token_checks import check_segments, warn_of_unknown
 from bertjax.data.read.catalog_tables import in_catalog
 from bertjax.data.rows.preprocessing import Preprocessing
 from bertjax.data.split.class_balance import balance_classes
-from bertjax.data.split.labelled_table import preprocessing_of
+from bertjax.data.split.labelled_table import count_of, preprocessing_of
 from bertjax.data.split.read_splits import Split, Splits, encode_splits, read_splits
 from bertjax.data.streaming.stream_splits import stream_splits
 from bertjax.data.table import Side, Table
@@ -289,7 +289,7 @@ def _log(splits: Splits, train: ExampleStore, plan: Plan, max_length: int) -> No
     logger.info(
         "%s: %d training examples (%d duplicate rows dropped), %d test examples%s",
         splits.train.source, train.num_examples, report.duplicates, splits.test.examples.num_examples,
-        f", {len(labels)} labels: {', '.join(labels)}" if labels else "",
+        f", {count_of(len(labels), 'label')}: {', '.join(labels)}" if labels else "",
     )  # fmt: skip
     if splits.table.label_probabilities is not None:
         _log_probabilities(splits, train)
