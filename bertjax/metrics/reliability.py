@@ -152,8 +152,10 @@ def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def _is_all_right(logits: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether no other label of any row has a higher logit than the right one, and some have a lower one. It is asked by
-    itself: at small temperatures such a loss rounds to 0, and a search would stop wherever it first did."""
+    """Whether no other label of any row has a higher logit than the right one, and some have a lower one.
+
+    It is asked by itself: at small temperatures such a loss rounds to 0, and a search would stop wherever it first did.
+    """
     logits, labels = _of_one_label(logits, labels)
     ahead = np.take_along_axis(logits, labels[:, None], axis=1) - logits
     return bool((ahead >= 0).all() and (ahead > 0).any())
