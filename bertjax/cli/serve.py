@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from bertjax.cli.flags.model_choice import BestRun, chosen_model
 from bertjax.cli.flags.parse_flags import parse
 from bertjax.cli.process.exit_codes import ExitCode
+from bertjax.cli.process.process_setup import collect_garbage_of_a_server
 from bertjax.cli.process.stop_signals import Terminated
 from bertjax.config import Execution, Pooling
 from bertjax.errors import ConfigError
@@ -137,6 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     rule = None if parsed.rule is None else load_rule(parsed.rule)
     settings = _settings(parsed)
     _check_packages()
+    collect_garbage_of_a_server()
     if parsed.engine == "ray":
         from bertjax.serving.ray_server import RayOptions, serve_ray
 

@@ -114,6 +114,18 @@ def test_imports_are_not_searched_for_garbage(environment):
     assert done.stdout == "0\n"
 
 
+def test_garbage_of_a_server_is_searched_for_more_often(environment):
+    """It stays for days, and what it throws away for each request should not fill its memory."""
+    code = (
+        "import gc; from unittest.mock import patch; from bertjax.cli import serve;"
+        "from bertjax.cli.process import process_setup; process_setup.prepare_process(); rare = gc.get_threshold()[0];"
+        "served = lambda *_: exit(gc.get_threshold()[0] >= rare);"
+        "patch('bertjax.serving.local_server.serve_local', served).start(); serve.main(['--model', 'm'])"
+    )
+    variables = {**environment, "GLIBC_TUNABLES": ""}
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True)
+
+
 def test_a_folder_that_jax_would_take_for_a_pattern_is_not_used(monkeypatch, tmp_path, capsys):
     """JAX finds nothing to remove from such a folder, which would grow without a bound."""
     monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "cache [1]"))

@@ -39,6 +39,7 @@ _WITHOUT_KEPT_CHOICES = (
 # New objects before a collection of the youngest generation, its collections before one of the second, and so on; by
 # default 700, 10 and 10.
 _GARBAGE_THRESHOLDS = (2_000_000, 1, 10)
+_GARBAGE_THRESHOLDS_OF_A_SERVER = (200_000, 10, 10)  # whose garbage of days would fill hundreds of megabytes
 
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
 _KERNEL_CHOICES = "xla_gpu_per_fusion_autotune_cache_dir"  # one of the caches that JAX keeps in its folder, by default
@@ -114,6 +115,11 @@ def _keeps_kernel_choices() -> bool:
 def collect_garbage_rarely() -> None:
     """Has the collector of reference cycles run after more new objects; call it before the imports that it is for."""
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
+
+
+def collect_garbage_of_a_server() -> None:
+    """Has that collector run more often, in a process that stays."""
+    gc.set_threshold(*_GARBAGE_THRESHOLDS_OF_A_SERVER)
 
 
 def prepare_process() -> None:

@@ -160,7 +160,10 @@ class CompiledTrainStep:
         """Bytes of the temporaries of the largest program that is ready, on all devices of this process."""
         ready = [future.result() for future in self._programs.values() if future.done()]
         devices = len(self.devices.mesh.local_devices)
-        return devices * max(program.memory_analysis().temp_size_in_bytes for program in ready)
+        known = [
+            analysis.temp_size_in_bytes for program in ready if (analysis := program.memory_analysis()) is not None
+        ]
+        return devices * max(known, default=0)
 
     def wait(self) -> None:
         """Until every shape is compiled; only a benchmark needs to."""
