@@ -24,6 +24,7 @@ SHARD_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 _TORCH_FILE = "pytorch_model.bin"
 _TORCH_INDEX = "pytorch_model.bin.index.json"
+_WEIGHTS = (SINGLE_FILE, SHARD_INDEX, _TORCH_FILE, _TORCH_INDEX)
 
 # The files that a fine-tuning run needs; other frameworks' weights are not downloaded.
 _HUB_FILES = (
@@ -49,7 +50,7 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
       progress: shows a download from the catalog.
 
     Raises:
-      AssetError: none of these leads to a model, or the folder is that of an adapter.
+      AssetError: none of these leads to a model, or the folder is that of an adapter or of a run.
       ConfigError: the registry does not answer.
     """
     name = str(name)
@@ -62,6 +63,9 @@ def resolve_model(name: str | Path, progress: StageProgress = UNSHOWN) -> Path:
                 f"{name} is an adapter and no whole model; bertjax export --model BASE --adapter {name} --out MERGED "
                 f"makes it one"
             )
+        model = folder / "model"
+        if (model / "config.json").is_file() and not any((folder / weights).is_file() for weights in _WEIGHTS):
+            raise AssetError(f"{name} is the folder of a run and no model; the model is {Path(name) / 'model'}")
         return folder
     if name in catalog.names("model"):
         return catalog.fetch(name, progress)

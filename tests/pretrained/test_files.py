@@ -24,6 +24,17 @@ def test_a_folder_wins_over_every_other_name(tmp_path, monkeypatch):
     assert resolve_model("minilm-l6").resolve() == tmp_path / "minilm-l6"
 
 
+def test_the_folder_of_a_run_names_its_model(tmp_path):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "model" / "config.json").write_text("{}")
+    with pytest.raises(AssetError, match="is the folder of a run and no model; the model is .*/run/model$"):
+        resolve_model(run)
+    save_file({"a": np.zeros(2)}, run / "model.safetensors")
+    assert resolve_model(run) == run, "a model that has a folder of that name beside its weights"
+
+
 def test_a_hub_id_is_found_in_a_hub_snapshot(tmp_path, monkeypatch):
     snapshot = hub_snapshot(tmp_path, "acme/bert-mini")
     (snapshot / "config.json").write_text("{}")
