@@ -33,6 +33,7 @@ from bertjax.model import products
 from bertjax.tasks import make_model
 from bertjax.training.run.prepare import Prepared, prepare
 from bertjax.training.step.mfu import matmul_peak, training_flops
+from bertjax.training.step.reserved_memory import ReservedMemory
 
 SIDES = {"derived": products.derived_gradients, "by hand": products.gradients_on_cpu}
 STEP = "whole step"  # gradient by hand and update
@@ -51,6 +52,7 @@ def compiled_gradients(prepared: Prepared, packed: PackedBatch) -> dict[str, Cal
             state = devices.place(first_state(step, prepared.params, prepared.train.examples))
             dealt = devices.deal(packed.batch)
             program = devices.map(step.gradient, summed=True).lower(state, dealt).compile()
+            ReservedMemory().reserve(program.memory_analysis().temp_size_in_bytes)  # as a run does
         return lambda: jax.block_until_ready(program(state, dealt))
 
     return {side: compiled(gradients) for side, gradients in SIDES.items()}
