@@ -23,7 +23,7 @@ from bertjax.devices.data_parallel import Devices
 
 _MOST = 32  # a run has 3 to 8
 
-Compiled = jax.stages.Compiled
+Compiled = Callable[..., Any]
 
 
 class ProgramStore:

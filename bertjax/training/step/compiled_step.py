@@ -158,12 +158,9 @@ class CompiledTrainStep:
 
     def _temporaries(self) -> int:
         """Bytes of the temporaries of the largest program that is ready, on all devices of this process."""
-        ready = [future.result() for future in self._programs.values() if future.done()]
+        ready: list[Any] = [future.result() for future in self._programs.values() if future.done()]
         devices = len(self.devices.mesh.local_devices)
-        known = [
-            analysis.temp_size_in_bytes for program in ready if (analysis := program.memory_analysis()) is not None
-        ]
-        return devices * max(known, default=0)
+        return devices * max(program.memory_analysis().temp_size_in_bytes for program in ready)
 
     def wait(self) -> None:
         """Until every shape is compiled; only a benchmark needs to."""
