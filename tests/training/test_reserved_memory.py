@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import jax
 import pytest
@@ -75,6 +76,13 @@ def times_mapped(reserves):
     environment = os.environ | {"GLIBC_TUNABLES": memory_tunables()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return map(int, done.stdout.split())
+
+
+@contextmanager
+def losing(reserved):
+    """As where the temporaries are mapped after all."""
+    yield
+    reserved.lost = True
 
 
 @pytest.fixture
@@ -149,6 +157,10 @@ def test_a_step_reserves_its_temporaries_on_all_devices_and_releases_them_at_its
     compiled._reserved.lost = True  # as after a gradient whose temporaries were mapped
     state, _ = compiled(state, batches[2])
     assert len(sizes) == 2
+    monkeypatch.setattr(ReservedMemory, "watched", losing)
+    state, _ = compiled(state, batches[3])
+    assert trims == [2], "the hole is not held beside the temporaries"
+    trims.clear()
     spent = jax.tree.leaves(compiled._spent)
     assert trims == []
     compiled.close()

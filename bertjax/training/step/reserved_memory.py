@@ -1,7 +1,7 @@
 """Heap memory reserved for the temporaries of a training step on a CPU, so that they are not mapped at each step.
 
 XLA allocates the temporaries of a program each time it runs. glibc maps every buffer above 32 MiB anew and unmaps it
-when it is freed, and the kernel has to clear its pages each time: 6 to 9% of a step of MiniLM-L6 on two cores. glibc
+when it is freed, and the kernel has to clear its pages each time: 3 to 9% of a step of MiniLM-L6 on two cores. glibc
 takes a hole in the heap first where one is large enough, so a hole is made before the steps.
 
 Long-lived smaller buffers would take pieces of it. glibc takes the smallest hole that fits, so there is a second,
